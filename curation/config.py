@@ -1,0 +1,71 @@
+"""Configuration of data sources. Imports no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from contracts.strict import StrictModel
+
+
+class SyntheticDemonstrations(StrictModel):
+    """Demonstrations and preference pairs made from ground-truth numbers: some right, some wrong, in several styles."""
+
+    right: float = Field(0.5, ge=0, le=1, description="Share of demonstrations with the true answer.")
+    spread: int = Field(9, ge=1, description="Largest distance of a wrong answer from the true one.")
+    styles: list[str] = Field(
+        ["{answer}"], min_length=1, description="Wordings; {answer} stands for the number; drawn with equal chance."
+    )
+    copies: int = Field(1, ge=1, description="Demonstrations (and preference pairs) for each training prompt.")
+
+
+class DataConfig(StrictModel):
+    """Fields of every source. Templates such as "{question}" are filled from the columns of a row.
+
+    A row becomes an example with a prompt and whichever of answer (ground truth), demonstration, chosen and rejected
+    are mapped. Rows are split by a hash of their prompt, so that a prompt is never on both sides.
+    """
+
+    prompt: str = Field("{prompt}", description="Template of the user's turn.")
+    system: str | None = Field(None, description="System text; Gemma folds it into the first user turn.")
+    answer: str | None = Field(None, description="Template of the ground truth.")
+    demonstration: str | None = Field(None, description="Template of a completion to imitate.")
+    chosen: str | None = Field(None, description="Template of the preferred completion.")
+    rejected: str | None = Field(None, description="Template of the other completion.")
+    task: str | None = Field(None, description="Template of the task name that routes rewards.")
+    columns: list[str] = Field(default_factory=list, description="Further columns to hand to reward functions.")
+    holdout: float = Field(0.1, ge=0, lt=1, description="Share of prompts kept for evaluation.")
+    limit: int | None = Field(None, ge=1, description="Use at most this many distinct prompts.")
+    synthesise: SyntheticDemonstrations | None = Field(
+        None, description="Make demonstrations and preference pairs from the answers, which must be numbers."
+    )
+
+
+class ReasoningGymData(DataConfig):
+    """Procedural tasks with verifiable answers from reasoning-gym; needs no download."""
+
+    source: Literal["reasoning_gym"]
+    task: str = Field(description="A reasoning-gym task such as chain_sum; also the task name that routes rewards.")
+    size: int = Field(ge=1, description="Items to generate (duplicate prompts are dropped).")
+    options: dict[str, Any] = Field(default_factory=dict, description="The task's own options.")
+    prompt: str = Field("{question}", description="Template of the user's turn.")
+    answer: str | None = Field("{answer}", description="Template of the ground truth.")
+
+
+class JsonLinesData(DataConfig):
+    """Rows of a JSON lines file."""
+
+    source: Literal["jsonl"]
+    path: str = Field(description="The file; a relative path is beside the recipe, else in the working folder.")
+
+
+class HubData(DataConfig):
+    """A data set of the Hugging Face hub."""
+
+    source: Literal["hub"]
+    name: str = Field(description="Hub id, such as openai/gsm8k.")
+    subset: str | None = Field(None, description="Configuration of the data set.")
+    split: str = Field("train", description="Split to read; the hold-out is taken from it.")
+    revision: str | None = Field(None, description="Commit or tag, so that the data stays the same.")
+
+
+AnyData = Annotated[ReasoningGymData | JsonLinesData | HubData, Field(discriminator="source")]

@@ -1,0 +1,145 @@
+"""Reads a data section: rows become examples, split by a hash of their prompt so that no prompt is on both sides."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import UserError
+from curation.config import DataConfig, ReasoningGymData
+from curation.example import Example, unique_prompts
+from curation.sources import Row, rows_of
+from curation.synthetic import check_styles, integer, synthesise
+from curation.template import fill
+
+__all__ = ["DataSplit", "Example", "held_out", "load_data", "unique_prompts"]
+
+_TEMPLATES = ("system", "answer", "demonstration", "chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """Examples for training and for evaluation, and how many rows were dropped, by reason.
+
+    `train` may hold a prompt several times (several demonstrations of it); `test` holds each prompt once.
+    """
+
+    train: list[Example]
+    test: list[Example]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSplit:
+    """The examples of a data section; the same for the same arguments, on every machine.
+
+    A prompt is on the same side in every section with the same seed, and a larger `holdout` only moves prompts from
+    training to evaluation. Prompts that differ in white space alone are on the same side.
+
+    Args:
+        config: the section.
+        name: its name in the recipe, for messages.
+        seed: the recipe's seed.
+        root: folder of the recipe, against which paths resolve.
+
+    Raises:
+        UserError: the source cannot be read, a template asks for a column that is not there, or nothing is left.
+    """
+    if config.synthesise is not None:
+        check_styles(config.synthesise, name)
+    dropped: Counter[str] = Counter()
+    examples = _examples(rows_of(config, name=name, seed=seed, root=root), config, name, dropped)
+    train, test = [], []
+    for example in examples:
+        (test if held_out(example.prompt, seed, config.holdout) else train).append(example)
+    unique = unique_prompts(test)
+    dropped["prompt repeated in the hold-out"] += len(test) - len(unique)
+    if config.synthesise is not None:
+        copies = config.synthesise.copies
+        train = [made for example in train for made in synthesise(example, config.synthesise, seed, copies)]
+        unique = [made for example in unique for made in synthesise(example, config.synthesise, seed, 1)]
+    counts = {reason: count for reason, count in dropped.items() if count}
+    if not train:
+        raise UserError(_empty(config, name, len(unique), counts))
+    _check_disjoint(train, unique)
+    return DataSplit(train, unique, counts)
+
+
+def held_out(prompt: str, seed: int, holdout: float) -> bool:
+    """Whether a prompt is for evaluation: a hash of seed and prompt, read as a number in [0, 1), is below `holdout`."""
+    digest = hashlib.sha256(f"{seed}\0{_key(prompt)}".encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < holdout * 2**64
+
+
+def _key(prompt: str) -> str:
+    return " ".join(prompt.split())
+
+
+def _examples(rows: Iterable[Row], config: DataConfig, name: str, dropped: Counter[str]) -> list[Example]:
+    once = config.synthesise is not None or isinstance(config, ReasoningGymData)
+    seen: set[tuple[str | None, str]] = set()
+    examples = []
+    for row in rows:
+        example = _example(row, config, name)
+        reason = _fault(example, config)
+        key = (example.system, example.prompt)
+        if reason is None and once and key in seen:
+            reason = "repeated prompt"
+        if reason is None and config.limit is not None and key not in seen and len(seen) >= config.limit:
+            reason = "beyond the limit"
+        if reason is not None:
+            dropped[reason] += 1
+            continue
+        seen.add(key)
+        examples.append(example)
+    return examples
+
+
+def _example(row: Row, config: DataConfig, name: str) -> Example:
+    filled: dict[str, Any] = {}
+    for template in _TEMPLATES:
+        text = getattr(config, template)
+        filled[template] = None if text is None else fill(text, row, name=name, field=template)
+    if isinstance(config, ReasoningGymData):
+        task: str | None = config.task
+    else:
+        task = None if config.task is None else fill(config.task, row, name=name, field="task")
+    missing = [column for column in config.columns if column not in row.columns]
+    if missing:
+        raise UserError(
+            f"data {name}: `columns` names {missing[0]!r}, which {row.where} does not have; "
+            f"it has the columns {', '.join(row.columns)}."
+        )
+    prompt = fill(config.prompt, row, name=name, field="prompt") or ""
+    return Example(prompt=prompt, task=task, columns={key: row.columns[key] for key in config.columns}, **filled)
+
+
+def _fault(example: Example, config: DataConfig) -> str | None:
+    """Why a row is dropped, or None: a prompt must be there, and so must what the section maps for training."""
+    if not example.prompt.strip():
+        return "empty prompt"
+    for template in ("demonstration", "chosen", "rejected"):
+        if getattr(config, template) is not None and not (getattr(example, template) or "").strip():
+            return f"empty {template}"
+    if example.chosen is not None and example.chosen == example.rejected:
+        return "chosen and rejected are the same"
+    if config.synthesise is not None and integer(example.answer) is None:
+        return "answer is not an integer"
+    return None
+
+
+def _empty(config: DataConfig, name: str, held: int, dropped: dict[str, int]) -> str:
+    reasons = ", ".join(f"{count} dropped: {reason}" for reason, count in dropped.items())
+    if held:
+        return (
+            f"data {name}: all {held} prompts fell to the hold-out of {config.holdout:g} and none is left to train on"
+            f"{f' ({reasons})' if reasons else ''}; give more rows or lower `holdout`."
+        )
+    return f"data {name}: no examples ({reasons or 'the source has no rows'}); expected at least one."
+
+
+def _check_disjoint(train: list[Example], test: list[Example]) -> None:
+    shared = {_key(example.prompt) for example in train} & {_key(example.prompt) for example in test}
+    if shared:
+        raise AssertionError(f"the split put a prompt on both sides: {sorted(shared)[0]!r}")

@@ -1,0 +1,137 @@
+"""Where rows come from: reasoning-gym tasks, JSON lines, hub data sets. Each library is imported when it is used."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import UserError
+from curation.config import DataConfig, HubData, JsonLinesData, ReasoningGymData
+
+
+@dataclass(frozen=True)
+class Row:
+    """Columns of one row, and where it stands, for messages."""
+
+    where: str
+    columns: Mapping[str, Any]
+
+
+def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator[Row]:
+    """The rows of a data section in their order.
+
+    Args:
+        config: the section.
+        name: its name, for messages.
+        seed: seed of procedural sources.
+        root: folder of the recipe.
+
+    Raises:
+        UserError: the source is not there or not readable; says which and where.
+    """
+    if isinstance(config, ReasoningGymData):
+        return _reasoning_gym(config, name, seed)
+    if isinstance(config, JsonLinesData):
+        return _json_lines(config, name, root)
+    if isinstance(config, HubData):
+        return _hub(config, name)
+    raise TypeError(f"no reader for {type(config).__name__}")
+
+
+def resolve_path(path: str, root: Path) -> Path:
+    """A path of the recipe: absolute, beside the recipe, or else in the working folder."""
+    beside = root / Path(path).expanduser()
+    return beside if beside.exists() else Path(path).expanduser()
+
+
+def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[Row]:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if config.task not in DATASETS:
+        raise UserError(
+            f"data {name}: reasoning-gym has no task {config.task!r}{_nearest(config.task, DATASETS)}; "
+            f"`task` must be one of its {len(DATASETS)} tasks."
+        )
+    settings = {"seed": seed, **config.options, "size": config.size}
+    try:
+        items = reasoning_gym.create_dataset(config.task, **settings)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"data {name}: task {config.task} refused its options {config.options}: {error or type(error).__name__}; "
+            "see the task's configuration in reasoning-gym."
+        ) from error
+    return (Row(f"{config.task} item {index}", items[index]) for index in range(config.size))
+
+
+def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
+    path = resolve_path(config.path, root)
+    if not path.is_file():
+        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        files = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(
+            f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
+            f"{_nearest(path.name, files)}; `path` must be a JSON lines file."
+        )
+    return _lines(path)
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                columns = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object a line."
+                ) from error
+            except RecursionError as error:
+                raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
+            if not isinstance(columns, dict):
+                raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
+            yield Row(where, columns)
+
+
+def _hub(config: HubData, name: str) -> Iterator[Row]:
+    import datasets
+
+    try:
+        table = datasets.load_dataset(config.name, config.subset, split=config.split, revision=config.revision)
+    except Exception as error:  # the hub client raises many unrelated kinds
+        raise UserError(f"data {name}: {_hub_reason(config, error)}") from error
+    return (Row(f"{config.name} row {index}", row) for index, row in enumerate(table))
+
+
+def _hub_reason(config: HubData, error: Exception) -> str:
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    if kinds & {"ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "TimeoutException"}:
+        return (
+            f"the hub data set {config.name} cannot be reached from here and is not in the local cache ({said}); "
+            "check the network and HF_HUB_OFFLINE, or save the data as JSON lines and use `source: jsonl`."
+        )
+    part = f"{config.name}{f', subset {config.subset}' if config.subset else ''}, split {config.split}"
+    return f"the hub data set {part} could not be read ({said}); check `name`, `subset`, `split` and your access to it."
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def _json_kind(value: Any) -> str:
+    kinds = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return kinds[type(value)]

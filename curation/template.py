@@ -1,0 +1,58 @@
+"""Templates such as "{question}" or "{metadata[expression]} =", filled from the columns of a row."""
+
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from contracts.errors import UserError
+from curation.sources import Row
+
+
+class _Missing(Exception):
+    """A template refers to a value that is null in this row."""
+
+
+class _Formatter(string.Formatter):
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:
+        value, first = super().get_field(field_name, args, kwargs)
+        if value is None:
+            raise _Missing
+        return value, first
+
+
+def fill(template: str, row: Row, *, name: str, field: str) -> str | None:
+    """The template with the row's columns in it; None when a column that it refers to is null in this row.
+
+    Args:
+        template: text with {column}, {column[key]} or {column[0]}; braces that mean braces are doubled.
+        row: where the values come from.
+        name: name of the data section, for messages.
+        field: name of the template's own field, for messages.
+
+    Raises:
+        UserError: an unknown column or key, or a template that is none; says which row and what there is.
+    """
+    try:
+        return _Formatter().vformat(template, (), row.columns)
+    except _Missing:
+        return None
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"data {name}: `{field}: {template!r}` asks for {_asked(error)}, which {row.where} does not have; "
+            f"it has {_outline(row.columns)}."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"data {name}: `{field}: {template!r}` is not a template ({error}); write {{column}}, and double other braces."
+        ) from error
+
+
+def _asked(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r}"
+    return f"a value that is not there ({error})"
+
+
+def _outline(columns: Mapping[str, Any]) -> str:
+    names = [f"{key}[{', '.join(map(str, value))}]" if isinstance(value, Mapping) else key for key, value in columns.items()]
+    return f"the columns {', '.join(names)}" if names else "no columns"

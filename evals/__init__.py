@@ -1,0 +1,1 @@
+"""Metrics and suites that measure a policy."""

@@ -1,0 +1,61 @@
+"""How far one policy is ahead of another, read from an evaluation's `scores.json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.errors import RunError, UserError
+from evals.config import Expectation
+from evals.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points of sampled pass rate that one policy is ahead, and whether the two 95% intervals are apart."""
+
+    points: float
+    apart: bool
+
+
+def gain(scores: Mapping[str, Any], better: str, worse: str) -> Gain:
+    """The gain in sampled pass rate of stage `better` over stage `worse`, in percentage points; negative for a loss.
+
+    Args:
+        scores: the content of `scores.json`.
+        better: id of the stage that should be ahead.
+        worse: id of the stage it is compared with.
+
+    Raises:
+        UserError: one of the two was not evaluated.
+    """
+    ahead, behind = _pass_rate(scores, better), _pass_rate(scores, worse)
+    return Gain(points=100 * (ahead.mean - behind.mean), apart=not ahead.overlaps(behind))
+
+
+def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -> list[str]:
+    """One line for each expected gain that is there, such as "aligned is +31.2 points of pass rate from sft, intervals apart".
+
+    Raises:
+        RunError: a gain is smaller than expected, or the intervals overlap where they should not; all such are named.
+    """
+    met, missed = [], []
+    for expectation in expected:
+        found = gain(scores, expectation.better, expectation.than)
+        line = f"{expectation.better} is {found.points:+.1f} points of pass rate from {expectation.than}, intervals "
+        line += "apart" if found.apart else "overlapping"
+        if found.points >= expectation.by and (found.apart or not expectation.apart):
+            met.append(line)
+        else:
+            missed.append(f"{line} (expected at least {expectation.by:+g}{', apart' if expectation.apart else ''})")
+    if missed:
+        raise RunError(
+            f"an expected gain is missing: {'; '.join(missed)}: train longer, evaluate more prompts, or lower `expect`"
+        )
+    return met
+
+
+def _pass_rate(scores: Mapping[str, Any], stage: str) -> Interval:
+    rates = {policy["stage"]: policy["pass_rate"] for policy in scores["policies"]}
+    if stage not in rates:
+        raise UserError(f"stage `{stage}` is not among the evaluated ones ({', '.join(rates)}): add it to `policies`")
+    return Interval(**rates[stage])

@@ -1,0 +1,39 @@
+"""Configuration of evaluation. Imports no torch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.stage import OutputKind, StageConfig
+from contracts.strict import StrictModel
+from policy.config import SamplingConfig
+
+
+class Expectation(StrictModel):
+    """A gain in sampled pass rate that the recipe promises; the stage fails when it is not there."""
+
+    better: str = Field(description="Id of the stage that should have gained.")
+    than: str = Field(description="Id of the stage that it is compared with.")
+    by: float = Field(0.0, ge=0, le=100, description="Least gain, in percentage points of sampled pass rate.")
+    apart: bool = Field(True, description="Whether the two 95% intervals must not overlap.")
+
+
+class EvaluateStage(StageConfig):
+    """Pass rate, rewards and KL of several policies on the held-out prompts of a data section, with intervals."""
+
+    entry: ClassVar[str] = "evals.evaluate_stage:run"
+    produces: ClassVar[OutputKind] = "scores"
+
+    kind: Literal["evaluate"]
+    policies: list[str] = Field(min_length=1, description="Ids of the stages whose policies are compared, in order.")
+    initial: str | None = Field(None, description="Stage that the KL is measured from; none: the first of `policies`.")
+    data: str = Field(description="Name of a data section; its held-out prompts are used.")
+    prompts: int | None = Field(None, ge=1, description="Use at most this many prompts.")
+    samples: int = Field(8, ge=1, description="Sampled completions for each prompt; one greedy one is added.")
+    rewards: list[str] = Field(min_length=1, description="Names of the recipe's rewards to report.")
+    passes: str | None = Field(
+        None, description="Reward whose value 1 counts as a pass; none: the first ground-truth reward in `rewards`."
+    )
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
+    expect: list[Expectation] = Field(default_factory=list, description="Gains without which the stage fails.")
+    shown: int = Field(8, ge=0, description="Prompts whose completions are kept for the report.")

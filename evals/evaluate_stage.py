@@ -1,0 +1,210 @@
+"""The evaluate stage: several policies on the same held-out prompts with the same sampling seed, scored and compared."""
+
+import gc
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contracts.errors import UserError
+from contracts.stage import Stage, write_atomically
+from curation.example import Example
+from curation.load import load_data, unique_prompts
+from evals.comparison import check_expected
+from evals.config import EvaluateStage
+from evals.rows import Answer, Row, load_rows, save_rows
+from evals.scores import Scorer, shown_samples
+from policy.chat import prompt_ids
+from policy.config import PolicyConfig
+from policy.load import load_policy
+from policy.logprobs import sequence_logprobs
+from policy.policy import Policy
+from policy.sampler import Samples, TransformersSampler
+from rl.rewards.compose import Rewards, open_rewards
+
+
+def run(config: EvaluateStage, stage: Stage) -> None:
+    """Write `scores.json` and `samples.jsonl`; policies that an interrupted attempt finished are not sampled again.
+
+    Raises:
+        UserError: the stage's settings do not fit its data, rewards or policies.
+        RunError: a gain that `expect` promises is not there; the scores are written all the same.
+    """
+    passes = _pass_reward(config, stage)
+    for name in (name for expectation in config.expect for name in (expectation.better, expectation.than)):
+        if name not in config.policies:
+            raise UserError(f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated: add it to `policies`")
+    examples = _held_out(config, stage)
+    evaluation = _Evaluation(config, stage, examples, passes)
+    rows = {name: evaluation.rows(name) for name in dict.fromkeys(config.policies)}
+    scorer = Scorer(passes, stage.seed, scratch=stage.folder / "evaluate")
+    scores = {
+        "prompts": len(examples),
+        "samples": config.samples,
+        "initial": evaluation.initial,
+        "passes": passes,
+        "policies": [scorer.policy_scores(name, found) for name, found in rows.items()],
+    }
+    samples = shown_samples(rows, passes, config.shown)
+    write_atomically(
+        stage.output / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples)
+    )
+    write_atomically(stage.output / "scores.json", json.dumps(scores, indent=1) + "\n")
+    for line in check_expected(scores, config.expect):
+        stage.say(line)
+
+
+def _pass_reward(config: EvaluateStage, stage: Stage) -> str:
+    """The reward that decides what passes."""
+    if config.passes is not None:
+        if config.passes not in config.rewards:
+            raise UserError(
+                f"stage `{config.id}`: `passes` names reward `{config.passes}`, which is not among its rewards "
+                f"({', '.join(config.rewards)}): add it to `rewards`"
+            )
+        return config.passes
+    for name in config.rewards:
+        if getattr(stage.rewards.get(name), "kind", None) == "math":
+            return name
+    raise UserError(
+        f"stage `{config.id}`: none of its rewards ({', '.join(config.rewards)}) is of kind `math`, so it is not clear "
+        "what passes: set `passes` to the reward whose value 1 counts as a pass"
+    )
+
+
+def _held_out(config: EvaluateStage, stage: Stage) -> list[Example]:
+    """The distinct held-out prompts, or a subset that the seed fixes, in the order of the data."""
+    split = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    examples = unique_prompts(split.test)
+    if not examples:
+        raise UserError(
+            f"stage `{config.id}`: data `{config.data}` holds no prompts out: raise its `holdout` (a share of its rows)"
+        )
+    if config.prompts is None or config.prompts >= len(examples):
+        return examples
+    chosen = np.random.default_rng(stage.seed).permutation(len(examples))[: config.prompts]
+    return [examples[index] for index in sorted(chosen)]
+
+
+@dataclass
+class _Evaluation:
+    """The policies of one stage; keeps the initial policy in memory from its first use on, and one other at a time."""
+
+    config: EvaluateStage
+    stage: Stage
+    examples: Sequence[Example]
+    passes: str
+    done: int = 0
+    _initial: Policy | None = None
+
+    @property
+    def initial(self) -> str:
+        """Id of the stage whose policy the KL is measured from."""
+        return self.config.initial or self.config.policies[0]
+
+    def rows(self, name: str) -> list[Row]:
+        """The rows of one policy, from the file of an earlier attempt or sampled now."""
+        path = self.stage.folder / "rows" / f"{name}.jsonl"
+        rows = load_rows(path, [example.prompt for example in self.examples], self.config.samples)
+        if rows is not None:
+            self.stage.say(f"{name}: answers kept from the interrupted attempt")
+            self._advance(name, rows, len(rows) * (self.config.samples + 1))
+            return rows
+        policy = self._load(name)
+        with open_rewards(self.config.rewards, self.stage) as rewards:
+            rows = [row for batch in self._batches() for row in self._answer(name, policy, rewards, *batch)]
+        save_rows(rows, path)
+        del policy
+        gc.collect()
+        return rows
+
+    def _load(self, name: str) -> Policy:
+        if name != self.initial:
+            return load_policy(PolicyConfig.model_validate({"from": name}), self.stage.inputs, self.stage.root)
+        if self._initial is None:
+            self._initial = load_policy(PolicyConfig.model_validate({"from": name}), self.stage.inputs, self.stage.root)
+        return self._initial
+
+    def _batches(self) -> Iterator[tuple[list[Example], int]]:
+        """Prompts whose samples fill one batch of the sampler, with a seed that is the same for every policy."""
+        size = max(1, self.config.sampling.batch // self.config.samples)
+        for start in range(0, len(self.examples), size):
+            seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])
+            yield list(self.examples[start : start + size]), seed
+
+    def _answer(
+        self, name: str, policy: Policy, rewards: Rewards, examples: list[Example], seed: int
+    ) -> list[Row]:
+        """Sample, score and measure one batch of prompts."""
+        prompts = [prompt_ids(policy.tokenizer, example.messages) for example in examples]
+        self._check_fits(policy, prompts)
+        sampler, samples = TransformersSampler(policy, self.config.sampling), self.config.samples
+        sampled = sampler.sample(prompts, samples, seed)
+        greedy = sampler.sample(prompts, 1, seed, greedy=True)
+        repeated = [prompt for prompt in prompts for _ in range(samples)]
+        logprobs = sequence_logprobs(policy.model, repeated, sampled.ids, batch=self.config.sampling.batch).tolist()
+        initial = logprobs
+        if name != self.initial:
+            model = self._load(self.initial).model
+            initial = sequence_logprobs(model, repeated, sampled.ids, batch=self.config.sampling.batch).tolist()
+        answers = _score(rewards, [example for example in examples for _ in range(samples)], sampled, logprobs, initial)
+        nothing = [None] * len(examples)
+        greedy_answers = _score(rewards, examples, greedy, nothing, nothing)
+        rows = [
+            Row(example.prompt, example.answer, greedy_answers[index], answers[index * samples : (index + 1) * samples])
+            for index, example in enumerate(examples)
+        ]
+        self._advance(name, rows, len(examples) * (samples + 1))
+        return rows
+
+    def _check_fits(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
+        context, longest = policy.model.config.max_position_embeddings, max(map(len, prompts))
+        if longest + self.config.sampling.max_tokens > context:
+            raise UserError(
+                f"stage `{self.config.id}`: a prompt of data `{self.config.data}` has {longest} tokens, which with "
+                f"{self.config.sampling.max_tokens} for the completion exceeds the policy's context of {context}: "
+                "lower `sampling.max_tokens` or drop long prompts"
+            )
+
+    def _advance(self, name: str, rows: Sequence[Row], completions: int) -> None:
+        """Tell the watcher how far the stage is and what share of the last batch passed."""
+        self.done += completions
+        total = len(self.examples) * (self.config.samples + 1) * len(dict.fromkeys(self.config.policies))
+        passed = [answer.passed(self.passes) for row in rows for answer in row.sampled]
+        applicable = [one for one in passed if one is not None]
+        shown = {f"{name} pass rate": sum(applicable) / len(applicable)} if applicable else {}
+        self.stage.progress(self.done, total, "completion", **shown)
+
+
+def _score(
+    rewards: Rewards,
+    examples: Sequence[Example],
+    samples: Samples,
+    logprobs: Sequence[float | None],
+    initial: Sequence[float | None],
+) -> list[Answer]:
+    """Rewards of completions, one example each."""
+    table = rewards.score([example.prompt for example in examples], samples.text, _columns(examples))
+    return [
+        Answer(
+            text=text,
+            tokens=len(samples.ids[index]),
+            ended=samples.finish[index] == "stop",
+            reward=table.total[index],
+            rewards={name: values[index] for name, values in table.each.items()},
+            logprob=logprobs[index],
+            initial_logprob=initial[index],
+        )
+        for index, text in enumerate(samples.text)
+    ]
+
+
+def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for example in examples for name in example.columns)
+    return {name: [example.columns.get(name) for example in examples] for name in names} | {
+        "answer": [example.answer for example in examples],
+        "task": [example.task for example in examples],
+        "system": [example.system for example in examples],
+    }

@@ -1,0 +1,62 @@
+"""What one policy answered: a row for each prompt, kept in a file so that a finished policy is never sampled again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import write_atomically
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion with all that is measured on it.
+
+    `tokens` counts the end token; `ended` is false where the length limit cut it off. `reward` is the weighted sum,
+    `rewards` its parts (None: not applicable). The log-probabilities of the whole completion are in nats, at
+    temperature 1, under the policy itself and under the initial one; a greedy completion has none.
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+    reward: float
+    rewards: dict[str, float | None]
+    logprob: float | None = None
+    initial_logprob: float | None = None
+
+    def passed(self, passes: str) -> bool | None:
+        """Whether the reward named `passes` is at least 1; None where it does not apply."""
+        value = self.rewards[passes]
+        return None if value is None else value >= 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt, its ground truth, and the answers of one policy."""
+
+    prompt: str
+    answer: str | None
+    greedy: Answer
+    sampled: list[Answer]
+
+
+def save_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write one policy's rows as JSON lines, all or nothing."""
+    write_atomically(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[Row] | None:
+    """The rows of an earlier attempt, or None where there are none or they answer something else."""
+    if not path.is_file():
+        return None
+    with path.open() as file:
+        rows = [_row(json.loads(line)) for line in file]
+    same = [row.prompt for row in rows] == list(prompts) and all(len(row.sampled) == samples for row in rows)
+    return rows if same else None
+
+
+def _row(fields: dict[str, Any]) -> Row:
+    answers = [Answer(**answer) for answer in fields.pop("sampled")]
+    return Row(greedy=Answer(**fields.pop("greedy")), sampled=answers, **fields)

@@ -1,0 +1,105 @@
+"""Where a policy comes from, read from the run's folder that its own folder stands in."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policy.config import PolicyConfig
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A stage that a policy came out of, or that one of those stages used."""
+
+    id: str
+    kind: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The history of a policy; everything is empty for a folder that no run wrote.
+
+    Attributes:
+        run: name of the run.
+        seed: the recipe's seed.
+        stages: the stages behind the policy in the order they ran, its own last.
+        folders: output folder of every stage of the run.
+        recipe: text of the resolved recipe.
+        scores: content of the newest finished evaluation that holds the policy.
+    """
+
+    run: str = ""
+    seed: int = 0
+    stages: tuple[Ancestor, ...] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    recipe: str = ""
+    scores: Mapping[str, Any] | None = None
+
+    @property
+    def start(self) -> PolicyConfig | None:
+        """What the policy's own stage started from."""
+        policy = self.stages[-1].config.get("policy") if self.stages else None
+        return PolicyConfig.model_validate(policy) if policy else None
+
+    @property
+    def origins(self) -> list[str]:
+        """Names of all weights from outside the run: what the policies and teachers were first loaded from."""
+        return list(dict.fromkeys(name for stage in self.stages for name in _models(stage.config)))
+
+
+def read_lineage(folder: Path) -> Lineage:
+    """The lineage of the policy in `folder`, which is `<run>/stages/<stage>/output` where a run wrote it."""
+    folder = folder.resolve()
+    own, run = folder.parent / "stage.json", folder.parents[2] if len(folder.parts) > 3 else folder
+    if not own.is_file() or not (run / "run.json").is_file():
+        return Lineage()
+    content = json.loads((run / "run.json").read_text())
+    records = {stage["id"]: _record(run / stage["folder"]) for stage in content["stages"]}
+    name = json.loads(own.read_text())["id"]
+    records[name] = _record(folder.parent)  # the folder that was asked for, even if the recipe has moved on since
+    behind = _behind(name, records)
+    recipe = run / "recipe.yaml"
+    return Lineage(
+        run=content["name"],
+        seed=content["seed"],
+        stages=tuple(Ancestor(id, records[id]["kind"], records[id]["config"]) for id in records if id in behind),
+        folders={stage["id"]: run / stage["folder"] / "output" for stage in content["stages"]},
+        recipe=recipe.read_text() if recipe.is_file() else "",
+        scores=_scores(run, content["stages"], name),
+    )
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / "stage.json"
+    return json.loads(path.read_text()) if path.is_file() else {"inputs": {}, "kind": "", "config": {}}
+
+
+def _behind(name: str, records: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    found, open_ids = {name}, [name]
+    while open_ids:
+        for parent in records[open_ids.pop()]["inputs"]:
+            if parent in records and parent not in found:
+                found.add(parent)
+                open_ids.append(parent)
+    return found
+
+
+def _scores(run: Path, stages: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    for stage in reversed(stages):
+        path = run / stage["folder"] / "output" / "scores.json"
+        if stage["kind"] == "evaluate" and stage["status"] == "finished" and path.is_file():
+            scores = json.loads(path.read_text())
+            if name in (policy["stage"] for policy in scores["policies"]):
+                return scores
+    return None
+
+
+def _models(config: Any) -> Iterator[str]:
+    if isinstance(config, Mapping):
+        if isinstance(config.get("model"), str):
+            yield config["model"]
+        for value in config.values():
+            yield from _models(value)

@@ -1,0 +1,156 @@
+"""The model card of an export: what it was trained from and how, what it scored, its terms, and how to load it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from export.lineage import Ancestor, Lineage
+
+NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+_SETTINGS = ("steps", "batch", "learning_rate", "members", "runs", "iterations", "sampled_logits", "beta", "kl")
+
+
+def write_model_card(folder: Path, title: str, lineage: Lineage, proof: Mapping[str, Any]) -> None:
+    """Write `README.md`, and `NOTICE` where the weights may descend from Gemma's, into an exported folder.
+
+    Args:
+        folder: the export.
+        title: name of the model.
+        lineage: what is known of its training.
+        proof: the content of `export.json`.
+    """
+    gemma = descends_from_gemma(lineage)
+    sections = [_header(lineage, gemma), f"# {title}", _opening(lineage, proof), _use(title), _training(lineage)]
+    sections += [_scores(lineage.scores), _checks(proof), _terms(gemma)]
+    (folder / "README.md").write_text("\n\n".join(section for section in sections if section) + "\n")
+    if gemma:
+        (folder / "NOTICE").write_text(NOTICE + "\n")
+
+
+def descends_from_gemma(lineage: Lineage) -> bool:
+    """False only where every policy and teacher is known to have started from the random weights of `tiny`."""
+    return lineage.origins == [] or any(origin != "tiny" for origin in lineage.origins)
+
+
+def _header(lineage: Lineage, gemma: bool) -> str:
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    if gemma:
+        lines.append("license: gemma")
+    hub = [origin for origin in lineage.origins if _is_hub_id(origin)]
+    if hub:
+        lines += ["base_model:", *(f"  - {origin}" for origin in hub)]
+    return "\n".join([*lines, "tags:", "  - gemma3_text", "  - gemsmith", "---"])
+
+
+def _is_hub_id(origin: str) -> bool:
+    return origin.count("/") == 1 and not origin.startswith((".", "/", "~")) and not origin.endswith(".gguf")
+
+
+def _opening(lineage: Lineage, proof: Mapping[str, Any]) -> str:
+    weights = f"{proof['parameters']:,} parameters in {proof['dtype']}"
+    if not lineage.stages:
+        return f"A Gemma 3 text model with {weights}, exported by gemsmith from a folder whose training is not recorded."
+    origins = ", ".join("a random tiny model" if origin == "tiny" else f"`{origin}`" for origin in lineage.origins)
+    last = lineage.stages[-1]
+    return (
+        f"A Gemma 3 text model with {weights}. It is the policy of stage `{last.id}` ({last.kind}) of the gemsmith run "
+        f"`{lineage.run}` (seed {lineage.seed}); all weights in that run come from {origins or 'an unrecorded source'}, "
+        "and were changed by training."
+    )
+
+
+def _use(title: str) -> str:
+    return f"""## How to use it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "{title}"  # this folder, or the hub id it is uploaded to
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+messages = [{{"role": "user", "content": "12 + 7 ="}}]
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+output = model.generate(**prompt, max_new_tokens=64)
+print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
+```
+
+Prompts must go through the chat template. A completion ends at token 1 (`<eos>`) or 106 (`<end_of_turn>`), both of which
+`generation_config.json` names. In a terminal: `gemsmith chat <this folder>`."""
+
+
+def _training(lineage: Lineage) -> str:
+    if not lineage.stages:
+        return ""
+    lines = ["## How it was trained", "", "| stage | kind | started from | data | settings |", "|---|---|---|---|---|"]
+    lines += [_stage_row(stage) for stage in lineage.stages]
+    if lineage.recipe:
+        lines += ["", "<details><summary>The whole recipe</summary>", "", "```yaml", lineage.recipe.rstrip()]
+        lines += ["```", "", "</details>"]
+    return "\n".join(lines)
+
+
+def _stage_row(stage: Ancestor) -> str:
+    inner = stage.config.get("inner") or {}
+    merged = {**stage.config, **{name: value for name, value in inner.items() if name != "kind"}}
+    policy = stage.config.get("policy") or {}
+    start = policy.get("from") or policy.get("model") or ""
+    teacher = stage.config.get("teacher") or {}
+    settings = [f"{name} {merged[name]:g}" for name in _SETTINGS if isinstance(merged.get(name), int | float)]
+    if teacher:
+        settings.append(f"teacher {teacher.get('from') or teacher.get('model')}")
+    if merged.get("rewards"):
+        settings.append("rewards " + " + ".join(merged["rewards"]))
+    kind = f"{stage.kind} of {inner['kind']}" if inner else stage.kind
+    return f"| {stage.id} | {kind} | {start} | {merged.get('data') or ''} | {', '.join(settings)} |"
+
+
+def _scores(scores: Mapping[str, Any] | None) -> str:
+    if scores is None:
+        return ""
+    lines = [
+        "## Evaluation",
+        "",
+        f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass is "
+        f"reward `{scores['passes']}` at 1. KL is to `{scores['initial']}`, in nats a completion. In brackets: 95% "
+        "intervals, bootstrapped over prompts.",
+        "",
+        "| policy | sampled pass rate | greedy pass rate | reward | KL | tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for policy in scores["policies"]:
+        rates = [_interval(policy[name], 100, "%") for name in ("pass_rate", "greedy_pass_rate")]
+        others = [_interval(policy[name], 1, "") for name in ("reward", "kl", "length")]
+        lines.append("| " + " | ".join([policy["stage"], *rates, *others]) + " |")
+    return "\n".join(lines)
+
+
+def _interval(interval: Mapping[str, float], scale: float, unit: str) -> str:
+    mean, low, high = (scale * interval[name] for name in ("mean", "low", "high"))
+    digits = 1 if scale == 100 else 2
+    return f"{mean:.{digits}f}{unit} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _checks(proof: Mapping[str, Any]) -> str:
+    lines = [
+        "## What was checked",
+        "",
+        f"The folder was loaded again with transformers: every weight came back as it was written, and on "
+        f"{proof['sequences']} sampled completions the log-probability of a token differs from the trained policy's by at "
+        f"most {proof['reload_gap']:.3g} nats.",
+    ]
+    if proof["base"] is not None:
+        lines[-1] += (
+            f" It differs from its base, {proof['base']}, by {100 * proof['relative_difference']:.3g}% of the weights' norm."
+        )
+    return "\n".join(lines)
+
+
+def _terms(gemma: bool) -> str:
+    if not gemma:
+        return (
+            "## Terms\n\nTrained from random weights: it holds none of Gemma's weights, and no model that does was its teacher."
+        )
+    return (
+        f"## Terms\n\n{NOTICE}. This is a model derivative: its weights were modified. Whoever passes it on must pass on "
+        "those terms and their prohibited-use policy (ai.google.dev/gemma/prohibited_use_policy), and keep the file NOTICE."
+    )

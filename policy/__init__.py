@@ -1,0 +1,1 @@
+"""The Gemma 3 policy: loading, chat format, sampling, training engine."""

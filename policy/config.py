@@ -1,0 +1,86 @@
+"""Configuration of policies, sampling and training. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from contracts.strict import StrictModel
+
+
+class PolicyConfig(StrictModel):
+    """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two."""
+
+    model: str | None = Field(
+        None, description="`tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file."
+    )
+    from_: str | None = Field(None, alias="from", description="Id of an earlier stage whose policy to take.")
+    size: Literal["small", "large"] = Field("small", description="Width of `tiny`: small (student) or large (teacher).")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: float32 on a CPU (bfloat16 is five times slower there), bfloat16 on a GPU."
+    )
+    attention: Literal["auto", "eager", "sdpa"] = Field("auto", description="Attention implementation; auto is sdpa.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "PolicyConfig":
+        if (self.model is None) == (self.from_ is None):
+            raise ValueError("give either `model` (weights by name) or `from` (an earlier stage), and not both")
+        return self
+
+
+class LoraConfig(StrictModel):
+    """Low-rank adapters instead of full training; merged into the weights when the stage ends."""
+
+    rank: int = Field(16, ge=1, description="Rank of each adapter.")
+    alpha: float = Field(32, gt=0, description="Scale of the adapters: alpha / rank multiplies their output.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    targets: str | list[str] = Field("all-linear", description="Modules that get adapters, as in peft.")
+
+
+class SamplingConfig(StrictModel):
+    """How completions are drawn."""
+
+    temperature: float = Field(1.0, gt=0, description="Softmax temperature; 1 is the policy's own distribution.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 keeps the whole vocabulary.")
+    top_k: int = Field(0, ge=0, description="Keep only the k likeliest tokens; 0 keeps all.")
+    max_tokens: int = Field(256, ge=1, description="Completion length limit, in tokens.")
+    batch: int = Field(256, ge=1, description="Completions generated at once on one device.")
+
+
+class TrainingConfig(StrictModel):
+    """What every trained stage needs to know about optimisation."""
+
+    steps: int = Field(ge=1, description="Optimiser steps.")
+    batch: int = Field(ge=1, description="Examples (prompts, for RL) per optimiser step, over all processes together.")
+    micro_batch: int | None = Field(
+        None, ge=1, description="Examples per forward and backward pass on one device; none: the whole batch at once."
+    )
+    learning_rate: float = Field(ge=0, description="Peak learning rate of AdamW.")
+    warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Learning rate after warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm at which gradients are clipped.")
+    max_length: int = Field(1024, ge=8, description="Longest prompt and completion together, in tokens.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    save_every: int = Field(50, ge=1, description="Steps between checkpoints; an interrupted stage resumes from the last.")
+    log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters; none: train all weights.")
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> "TrainingConfig":
+        if self.micro_batch is not None and self.batch % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch {self.batch}")
+        return self
+
+
+class DeepSpeedConfig(StrictModel):
+    """Training under DeepSpeed."""
+
+    zero: Literal[0, 1, 2, 3] = Field(2, description="ZeRO stage: what is sharded over processes.")
+    offload_optimizer: bool = Field(False, description="Keep the optimiser's state in CPU memory.")
+
+
+class EngineConfig(StrictModel):
+    """What trains: plain torch in one process by default, DeepSpeed when asked for."""
+
+    deepspeed: DeepSpeedConfig | None = Field(None, description="Train under DeepSpeed with these settings.")
+    report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard, ...")

@@ -1,0 +1,161 @@
+"""The training engine: transformers' `Trainer` with checkpoints that survive a kill, resume, and progress for a stage."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from contracts.stage import Stage, write_atomically
+from policy.config import EngineConfig, TrainingConfig
+
+COMPLETE = "complete"
+SHOWN = ("loss", "reward", "kl_to_initial", "entropy", "length", "accuracy", "mean_token_accuracy")
+
+
+def training_arguments(
+    config: TrainingConfig,
+    stage: Stage,
+    folder: Path,
+    args_class: type[TrainingArguments] = TrainingArguments,
+    **overrides: Any,
+) -> TrainingArguments:
+    """Arguments of a transformers or TRL trainer for one stage.
+
+    Args:
+        config: optimisation settings; `batch` counts examples over all processes and accumulation steps.
+        stage: whose seed and engine to use.
+        folder: where checkpoints go.
+        args_class: `TrainingArguments` or a subclass of it, such as TRL's `SFTConfig`.
+        overrides: fields of `args_class` that the caller wants otherwise.
+    """
+    engine = stage.engine or EngineConfig()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    micro = config.micro_batch or max(1, config.batch // processes)
+    gpu = torch.cuda.is_available()
+    fields: dict[str, Any] = {
+        "output_dir": str(folder),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": max(1, config.batch // (micro * processes)),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        "warmup_steps": config.warmup,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "optim": "adamw_torch",
+        "logging_steps": config.log_every,
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": 2,  # the newest may be half-written when the process is killed
+        "report_to": engine.report_to or "none",
+        "seed": stage.seed,
+        "data_seed": stage.seed,
+        "disable_tqdm": True,
+        "use_cpu": not gpu,
+        "bf16": gpu,
+        "dataloader_pin_memory": gpu,
+        "logging_nan_inf_filter": False,
+    }
+    if engine.deepspeed is not None:
+        fields["deepspeed"] = _deepspeed(engine, stage)
+    return args_class(**{**fields, **overrides})
+
+
+def run_training(trainer: Trainer, stage: Stage, folder: Path, shown: Sequence[str] = SHOWN, **where: Any) -> None:
+    """Train, or continue from the newest complete checkpoint in `folder`, and tell the stage how it goes.
+
+    Args:
+        trainer: any transformers or TRL trainer whose arguments came from `training_arguments`.
+        stage: receives metrics (`metrics.jsonl`) and progress.
+        folder: the trainer's `output_dir`.
+        shown: metrics for the person who watches, the first few that the trainer logs.
+        where: marks of the rows of metrics.jsonl, such as `run=0`, when a stage trains more than once.
+    """
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
+            trainer.remove_callback(callback)
+    checkpoint = _newest_complete(folder)
+    _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
+    trainer.add_callback(_StageCallback(stage, shown, where))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Free the disk that a finished training's checkpoints take."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _deepspeed(engine: EngineConfig, stage: Stage) -> dict[str, Any]:
+    from policy.deepspeed import deepspeed_json, extension_folder, prepare_environment, remove_dead_locks
+
+    assert engine.deepspeed is not None
+    for lock in remove_dead_locks(extension_folder()):
+        stage.say(f"removed {lock}, left by a build that was killed")
+    prepare_environment()
+    return deepspeed_json(engine.deepspeed)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _newest_complete(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
+    for checkpoint in found:
+        if (checkpoint / COMPLETE).exists():
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def _forget_rows_after(path: Path, step: int, where: dict[str, Any]) -> None:
+    """Drop metrics of steps that a resumed training will run again."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and not _is_after(json.loads(line), step, where)]
+    if len(kept) < len(lines):
+        write_atomically(path, "".join(kept))
+
+
+def _is_after(row: dict[str, Any], step: int, where: dict[str, Any]) -> bool:
+    return row["step"] > step and all(row.get(name) == value for name, value in where.items())
+
+
+class _StageCallback(TrainerCallback):
+    """Carries a trainer's logs and steps to a stage, and marks each checkpoint that was written to its end."""
+
+    def __init__(self, stage: Stage, shown: Sequence[str], where: dict[str, Any]) -> None:
+        self.stage, self.shown, self.where = stage, shown, where
+        self.latest: dict[str, float] = {}
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if state.is_world_process_zero and not any(name.startswith("train_") for name in numbers):
+            numbers.pop("epoch", None)
+            self.latest = {name: numbers[name] for name in self.shown if name in numbers}
+            self.stage.log(numbers, state.global_step, **self.where)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.stage.progress(state.global_step, state.max_steps, "step", **self.latest)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            write_atomically(checkpoint / COMPLETE, "")

@@ -1,0 +1,5 @@
+"""`python -m recipes` is `gemsmith`."""
+
+from recipes.cli import app
+
+app(prog_name="gemsmith")

@@ -1,0 +1,217 @@
+"""The command `gemsmith`. It imports no torch before a command needs it."""
+
+import functools
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from contracts.errors import RunError, UserError
+from recipes.console import quieten
+from recipes.failure import as_run_error
+
+USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="gemsmith",
+    help="Post-trains Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one, such as quickstart.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as in stages.sft.steps=10.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; by default runs/ and the recipe's name.")]
+OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")]
+PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
+
+
+def answering(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, ending every fault with one message and the exit code for its kind."""
+
+    @functools.wraps(command)
+    def answer(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            _end(str(error), USER_FAULT)
+        except RunError as error:
+            _end(str(error), OTHER_FAULT)
+        except KeyboardInterrupt as error:
+            _end(str(error) or "interrupted", INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output has left, as `head` does
+            sys.stderr.close()
+            raise typer.Exit(OTHER_FAULT) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            folder = Path(tempfile.mkdtemp(prefix="gemsmith-"))
+            _end(str(as_run_error(error, folder, f"gemsmith {command.__name__}")), OTHER_FAULT)
+
+    return answer
+
+
+def _end(message: str, code: int) -> None:
+    for line in message.splitlines():
+        print(f"gemsmith: {line}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"gemsmith {metadata.version('gemsmith')}")
+        except metadata.PackageNotFoundError:
+            print("gemsmith (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Say which.")] = False,
+) -> None:
+    """Post-trains Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export."""
+
+
+@app.command()
+@answering
+def run(
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    only: OnlyOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the stages have done before.")] = False,
+    sets: SetOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Let trainers print to the terminal.")] = False,
+) -> None:
+    """Run a recipe, or what is left of it; stages that are finished are skipped, interrupted ones continue."""
+    from recipes.pipeline import open_recipe
+    from recipes.runner import run_pipeline
+
+    pipeline = open_recipe(recipe, sets or [])
+    folder = out or _default_out(pipeline.name)
+    try:
+        report = run_pipeline(pipeline, folder, only=_split(only), fresh=fresh, verbose=verbose)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
+    print(f"run: {folder}" + (f"\nreport: {report}" if report else ""))
+
+
+@app.command()
+@answering
+def validate(recipe: RecipeArgument, sets: SetOption = None) -> None:
+    """Check a recipe, its stage graph, its reward functions' source and its files, without running anything."""
+    from recipes.pipeline import open_recipe
+
+    pipeline = open_recipe(recipe, sets or [])
+    print(f"{recipe}: good, {len(pipeline.nodes)} stages: {', '.join(node.id for node in pipeline.nodes)}")
+
+
+@app.command()
+@answering
+def plan(recipe: RecipeArgument, out: OutOption = None, sets: SetOption = None) -> None:
+    """Show what a run would do: which stages are finished, and the size, memory and time of each."""
+    from recipes.pipeline import open_recipe
+    from recipes.plan import forecast, plan_table, summary
+
+    pipeline = open_recipe(recipe, sets or [])
+    lines = forecast(pipeline, out or _default_out(pipeline.name))
+    console = _console()
+    console.print(plan_table(lines))
+    console.print(summary(lines), highlight=False)
+
+
+@app.command()
+@answering
+def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write the report of a run again, finished or not."""
+    from recipes.record import read_run
+
+    read_run(folder)
+    from recipes.report import write_report
+
+    print(f"report: {write_report(folder)}")
+
+
+@app.command()
+@answering
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from recipes.schema import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(by_alias=True), indent=2))
+
+
+@app.command()
+@answering
+def doctor() -> None:
+    """Say what this machine has and lacks, and the way out for each."""
+    from recipes.doctor import doctor_table, examine
+
+    findings = examine(Path.cwd())
+    _console().print(doctor_table(findings), highlight=False)
+    if any(finding.verdict == "lacking" for finding in findings):
+        raise RunError("something that gemsmith needs is lacking; see above")
+
+
+@app.command()
+@answering
+def export(
+    place: PlaceArgument,
+    stage: Annotated[str | None, typer.Argument(help="The stage to export; none: the last one with a policy.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")] = Path("export"),
+) -> None:
+    """Write a policy as a folder that other tools load; it is reloaded and compared before it counts."""
+    from recipes.exporting import export_policy
+    from recipes.view import LineView
+
+    quieten()
+    export_policy(place, stage, to, LineView())
+    print(f"export: {to}")
+
+
+@app.command()
+@answering
+def chat(
+    place: PlaceArgument,
+    stage: Annotated[str | None, typer.Option("--stage", help="The stage to talk to; none: the last with a policy.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="Text in front of the first turn.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Softmax temperature of answers.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = 256,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
+) -> None:
+    """Talk with a policy; Ctrl-D ends."""
+    from recipes import chat as conversation
+    from recipes.trained import find_policy
+
+    conversation.check_settings(temperature, max_tokens)
+    trained = find_policy(place, stage)
+    quieten()
+    try:
+        conversation.chat(trained.folder, system=system, temperature=temperature, max_tokens=max_tokens, greedy=greedy)
+    except KeyboardInterrupt:
+        print()
+
+
+def _default_out(name: str) -> Path:
+    return Path("runs") / name
+
+
+def _split(names: list[str] | None) -> list[str]:
+    """`--only a,b --only c` as a, b and c."""
+    return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
+
+
+def _console() -> Console:
+    """Standard output, as wide as its terminal, or wide enough for every table where it is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

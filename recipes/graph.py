@@ -1,0 +1,200 @@
+"""The stage graph: what each stage refers to, whether it is there and of the right kind, and the order to run in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from contracts.stage import StageConfig
+from policy.config import PolicyConfig
+from recipes.faults import Faults, Keys, did_you_mean, listed
+from rl.rewards.config import RewardModelReward
+
+Wanted = Literal["policy", "reward_model", "data", "reward"]
+
+STAGE_FIELDS = ("policies", "initial", "better", "than")
+REWARD_FIELDS = ("rewards", "passes")
+DATA_FIELDS = ("data",)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A name in a recipe that stands for something elsewhere in it."""
+
+    keys: Keys
+    name: str
+    wanted: Wanted
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage with its defaults filled in, and everything it depends on, in the order of mention."""
+
+    config: StageConfig
+    inputs: tuple[str, ...]
+    data: tuple[str, ...]
+    rewards: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Id of the stage."""
+        return self.config.id
+
+    @property
+    def kind(self) -> str:
+        """Kind of the stage, as the recipe spells it."""
+        return str(getattr(self.config, "kind", type(self.config).__name__))
+
+
+def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
+    """Every reference in a configuration, however deep.
+
+    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages; `rewards`
+    and `passes` name rewards; `data` names a data section; a reward model's `from` names its stage.
+    """
+    wanted_by_field: dict[str, Wanted] = {
+        **dict.fromkeys(STAGE_FIELDS, "policy"),
+        **dict.fromkeys(REWARD_FIELDS, "reward"),
+        **dict.fromkeys(DATA_FIELDS, "data"),
+    }
+    for name, info in type(config).model_fields.items():
+        here, value = (*keys, info.alias or name), getattr(config, name)
+        if name == "from_" and isinstance(value, str):
+            yield Reference(here, value, "reward_model" if isinstance(config, RewardModelReward) else "policy")
+        elif isinstance(value, BaseModel):
+            yield from references(value, here)
+        elif name in wanted_by_field and isinstance(value, str):
+            yield Reference(here, value, wanted_by_field[name])
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    yield from references(item, (*here, index))
+                elif name in wanted_by_field and isinstance(item, str):
+                    yield Reference((*here, index), item, wanted_by_field[name])
+
+
+def build_graph(
+    stages: Sequence[StageConfig],
+    data: Mapping[str, Any],
+    rewards: Mapping[str, Any],
+    policy: PolicyConfig | None = None,
+    faults: Faults | None = None,
+) -> list[Node]:
+    """The stages in the order to run them: the file's own order, except where an edge asks otherwise.
+
+    Args:
+        stages: as in the file.
+        data: the recipe's data sections by name.
+        rewards: the recipe's rewards by name.
+        policy: what a stage starts from when it names nothing.
+        faults: locates fields for messages.
+
+    Raises:
+        UserError: two stages have one id, a name stands for nothing or for the wrong kind of thing, or there is a cycle.
+    """
+    faults = faults or Faults()
+    _check_ids(stages, faults)
+    faults.raise_if_any()
+    filled = _fill(stages, policy)
+    by_id = {config.id: config for config in filled}
+    nodes = {}
+    for index, config in enumerate(filled):
+        found = list(references(config, ("stages", index)))
+        for reference in found:
+            _check(reference, by_id, data, rewards, faults)
+        used = [reference.name for reference in found if reference.wanted == "reward" and reference.name in rewards]
+        nodes[config.id] = _node(config, found + [more for name in used for more in references(rewards[name])])
+    for name, reward in rewards.items():
+        for reference in references(reward, ("rewards", name)):
+            _check(reference, by_id, data, rewards, faults)
+    faults.raise_if_any()
+    return _in_order(nodes, faults)
+
+
+def _node(config: StageConfig, found: list[Reference]) -> Node:
+    def names(*wanted: Wanted) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(reference.name for reference in found if reference.wanted in wanted))
+
+    return Node(config, names("policy", "reward_model"), names("data"), names("reward"))
+
+
+def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
+    first: dict[str, int] = {}
+    for index, config in enumerate(stages):
+        if config.id in first:
+            where = faults.locate(("stages", first[config.id], "id"))
+            faults.add(("stages", index, "id"), f'found "{config.id}" a second time, expected an id of its own ({where})')
+        first.setdefault(config.id, index)
+
+
+def _fill(stages: Sequence[StageConfig], policy: PolicyConfig | None) -> list[StageConfig]:
+    """Put the recipe's policy where a stage names none, and an export's base where it is not given."""
+    filled = []
+    for config in stages:
+        if policy is not None and "policy" in type(config).model_fields and getattr(config, "policy", None) is None:
+            config = config.model_copy(update={"policy": policy})
+        filled.append(config)
+    starts = {config.id: getattr(config, "policy", None) for config in filled}
+    for index, config in enumerate(filled):
+        if "base" in type(config).model_fields and getattr(config, "base", None) is None:
+            exported = getattr(config, "policy", None)
+            base = starts.get(exported.from_) if exported is not None and exported.from_ else None
+            filled[index] = config.model_copy(update={"base": base})
+    return filled
+
+
+def _check(
+    reference: Reference,
+    stages: Mapping[str, StageConfig],
+    data: Mapping[str, Any],
+    rewards: Mapping[str, Any],
+    faults: Faults,
+) -> None:
+    """Add a fault when the reference stands for nothing, or for a stage with another kind of output."""
+    name, wanted = reference.name, reference.wanted
+    if wanted in ("data", "reward"):
+        known, thing = (data, "data section") if wanted == "data" else (rewards, "reward")
+        if name not in known:
+            expected = f"expected {listed(known)}{did_you_mean(name, known)}"
+            faults.add(reference.keys, f'found the unknown {thing} "{name}", {expected}')
+        return
+    fitting = [stage for stage, config in stages.items() if config.produces == wanted]
+    expected = f"expected a stage whose output is {_article(wanted)}: {listed(fitting)}"
+    if name not in stages:
+        faults.add(reference.keys, f'found the unknown stage "{name}", {expected}{did_you_mean(name, fitting)}')
+    elif name not in fitting:
+        faults.add(reference.keys, f'found "{name}", whose output is {_article(stages[name].produces)}, {expected}')
+
+
+def _article(output: str) -> str:
+    noun = output.replace("_", " ")
+    if noun.endswith("s"):
+        return noun
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _in_order(nodes: Mapping[str, Node], faults: Faults) -> list[Node]:
+    """Topological order; of the stages that could come next, the one that stands first in the file."""
+    ordered: dict[str, Node] = {}
+    while len(ordered) < len(nodes):
+        ready = (n for n in nodes.values() if n.id not in ordered and all(name in ordered for name in n.inputs))
+        following = next(ready, None)
+        if following is None:
+            path = _cycle({name: node for name, node in nodes.items() if name not in ordered})
+            index = list(nodes).index(path[0])
+            faults.add(("stages", index), f"found a cycle, {' -> '.join(path)}; expected stages to build on earlier ones")
+            faults.raise_if_any()
+        assert following is not None
+        ordered[following.id] = following
+    return list(ordered.values())
+
+
+def _cycle(stuck: Mapping[str, Node]) -> list[str]:
+    """One cycle among stages that all wait for one another, from its first stage back to it; `a -> b`: a builds on b."""
+    path = [next(iter(stuck))]
+    while True:
+        following = next(name for name in stuck[path[-1]].inputs if name in stuck)
+        if following in path:
+            return [*path[path.index(following) :], following]
+        path.append(following)

@@ -1,0 +1,79 @@
+"""What identifies a stage's result: a hash of everything that it depends on, and of nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from curation.config import JsonLinesData
+from policy.config import PolicyConfig
+from recipes.files import find_local, fingerprint
+from recipes.graph import Node
+from recipes.plugins import find_target
+from rl.rewards.config import PythonReward
+
+# Settings that change how a stage runs and is watched, and not what comes out of it.
+WITHOUT_EFFECT = frozenset({"save_every", "log_every", "report_to", "time_limit"})
+
+
+def identities(
+    nodes: Sequence[Node], data: Mapping[str, Any], rewards: Mapping[str, Any], engine: Any, seed: int, root: Path
+) -> dict[str, str]:
+    """The identity of each stage, as 64 hexadecimal digits.
+
+    It covers the stage's own configuration with its defaults filled in, the data sections and rewards that it uses, the
+    identities of the stages that it builds on, the seed, the engine, the version of the kind's code, and the content of
+    the local files that these name. It leaves out the other stages, the recipe's name and WITHOUT_EFFECT.
+
+    Args:
+        nodes: in the order of their edges.
+        root: the recipe's folder, for local files.
+    """
+    known: dict[str, str] = {}
+    for node in nodes:
+        parts = [node.config, *(data[name] for name in node.data), *(rewards[name] for name in node.rewards)]
+        content = {
+            "stage": _plain(node.config),
+            "version": type(node.config).version,
+            "data": {name: _plain(data[name]) for name in node.data},
+            "rewards": {name: _plain(rewards[name]) for name in node.rewards},
+            "inputs": {name: known[name] for name in node.inputs},
+            "seed": seed,
+            "engine": _plain(engine),
+            "files": [fingerprint(path) for part in parts for path in local_files(part, root)],
+        }
+        known[node.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return known
+
+
+def local_files(value: Any, root: Path) -> list[Path]:
+    """The files and folders of this disk that a configuration reads, where they exist; their order is that of the fields."""
+    found: list[Path | None] = []
+    if isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
+        found.append(find_local(root, value.model))
+    elif isinstance(value, JsonLinesData):
+        found.append(find_local(root, value.path))
+    elif isinstance(value, PythonReward):
+        found.append(find_target(value.target, root).file)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            found += local_files(getattr(value, name), root)
+    elif isinstance(value, list):
+        for item in value:
+            found += local_files(item, root)
+    return [path for path in found if path is not None]
+
+
+def _plain(value: Any) -> Any:
+    """A configuration as JSON's own types, without what has no effect on results."""
+    if isinstance(value, BaseModel):
+        names = [name for name in type(value).model_fields if name not in WITHOUT_EFFECT]
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

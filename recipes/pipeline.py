@@ -1,0 +1,164 @@
+"""A recipe made ready to run: checked, ordered, and each stage with its identity. Imports no torch."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from contracts.errors import UserError
+from contracts.stage import StageConfig
+from curation.config import JsonLinesData
+from policy.config import EngineConfig, PolicyConfig
+from recipes.faults import Faults, Keys, did_you_mean
+from recipes.files import find_local, names_a_file
+from recipes.graph import Node, build_graph
+from recipes.identity import identities
+from recipes.plugins import Target, check_signature, find_target
+from recipes.source import find_recipe, read_recipe, read_source
+from rl.rewards.config import PythonReward
+
+EVERY_CALL = ("answer", "task", "system")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that a run needs to know, and the text of the recipe that it came from."""
+
+    name: str
+    seed: int
+    root: Path
+    nodes: list[Node]
+    identities: dict[str, str]
+    data: Mapping[str, Any]
+    rewards: Mapping[str, Any]
+    engine: Any
+    document: str = ""
+
+    def folder(self, node: Node) -> str:
+        """Folder of a stage inside the run's folder."""
+        return f"stages/{node.id}-{self.identities[node.id][:8]}"
+
+    def targets(self, nodes: Sequence[Node]) -> list[Target]:
+        """The reward functions that these stages use."""
+        used = dict.fromkeys(name for node in nodes for name in node.rewards)
+        plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
+        return [find_target(plugin.target, self.root) for plugin in plugins]
+
+
+def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:
+    """Read and check a recipe, by path or by the name of a shipped one, with the command line's overrides.
+
+    Raises:
+        UserError: anything that is wrong with it; schema, graph, reward functions and local files are all looked at.
+    """
+    source = read_source(find_recipe(argument), list(sets))
+    recipe = read_recipe(source)
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(source.document, text)
+    return build_pipeline(
+        recipe.stages,
+        name=recipe.name,
+        seed=recipe.seed,
+        root=source.root,
+        policy=recipe.policy,
+        data=recipe.data,
+        rewards=recipe.rewards,
+        engine=recipe.engine,
+        document=text.getvalue(),
+        faults=Faults(source.locate),
+    )
+
+
+def build_pipeline(
+    stages: Sequence[StageConfig],
+    *,
+    name: str,
+    root: Path,
+    seed: int = 0,
+    policy: PolicyConfig | None = None,
+    data: Mapping[str, Any] | None = None,
+    rewards: Mapping[str, Any] | None = None,
+    engine: Any = None,
+    document: str = "",
+    faults: Faults | None = None,
+) -> Pipeline:
+    """Check and order stages of any kind, and give each its identity.
+
+    Raises:
+        UserError: a fault in the graph, in a reward function's source, or a local file that is not there.
+    """
+    data, rewards, engine, faults = data or {}, rewards or {}, engine or EngineConfig(), faults or Faults()
+    nodes = build_graph(stages, data, rewards, policy, faults)
+    for index, config in enumerate(stages):
+        _check_models(config, ("stages", index), root, faults)
+    if policy is not None:
+        _check_models(policy, ("policy",), root, faults)
+    for section, config in data.items():
+        if isinstance(config, JsonLinesData) and not _is_file(find_local(root, config.path)):
+            faults.add(("data", section, "path"), f"{_no_file(config.path, root)}, expected a JSON lines file")
+    for reward, config in rewards.items():
+        if isinstance(config, PythonReward):
+            _check_plugin(reward, config, nodes, data, root, faults)
+    _check_passes(stages, rewards, faults)
+    faults.raise_if_any()
+    known = identities(nodes, data, rewards, engine, seed, root)
+    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)
+
+
+def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
+    """Every policy that is named by weights: `tiny`, something on this disk, or a hub id."""
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, PolicyConfig):
+            _check_models(value, (*keys, info.alias or name), root, faults)
+    if not isinstance(config, PolicyConfig) or config.model in (None, "tiny"):
+        return
+    assert config.model is not None
+    if find_local(root, config.model) is not None:
+        return
+    if names_a_file(config.model):
+        faults.add((*keys, "model"), f"{_no_file(config.model, root)}, expected a model folder or a .gguf file")
+    elif "/" not in config.model:
+        hint = did_you_mean(config.model, ["tiny"])
+        expected = "expected tiny, a hub id such as google/gemma-3-1b-pt, a model folder or a .gguf file"
+        faults.add((*keys, "model"), f'found "{config.model}", {expected}{hint}')
+
+
+def _check_plugin(
+    reward: str, config: PythonReward, nodes: Sequence[Node], data: Mapping[str, Any], root: Path, faults: Faults
+) -> None:
+    """The source of one reward function, against the columns of every data section that it scores."""
+    scored = [data[section] for node in nodes if reward in node.rewards for section in node.data]
+    columns = {*EVERY_CALL, *(column for section in scored for column in section.columns)}
+    try:
+        check_signature(find_target(config.target, root), columns, list(config.options))
+    except UserError as error:
+        faults.add(("rewards", reward, "target"), str(error))
+
+
+def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
+    """An evaluation must know which reward counts as a pass, and report it."""
+    for index, config in enumerate(stages):
+        named, passes = getattr(config, "rewards", []), getattr(config, "passes", None)
+        if "passes" not in type(config).model_fields:
+            continue
+        if passes is None and not any(getattr(rewards.get(name), "kind", None) == "math" for name in named):
+            faults.add(("stages", index), "found no ground-truth reward among its rewards, expected `passes` to name one")
+        elif passes is not None and passes not in named:
+            faults.add(("stages", index, "passes"), f'found "{passes}", expected one of the stage\'s own rewards')
+
+
+def _is_file(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
+def _no_file(name: str, root: Path) -> str:
+    """`found no file x in /recipe or in /here, did you mean "y"?`, with the nearest file of its folder."""
+    places = list(dict.fromkeys([root, Path.cwd()]))
+    folders = [(place / Path(name).expanduser()).parent for place in places]
+    near = [path.name for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
+    where = "" if Path(name).expanduser().is_absolute() else " in " + " or ".join(str(place) for place in places)
+    return f"found no {name}{where}{did_you_mean(Path(name).name, near).rstrip('?')}"

@@ -1,0 +1,209 @@
+"""What a run would do, before anything runs: each stage's state, size, memory and time."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.table import Table
+
+from policy.config import PolicyConfig, TrainingConfig
+from recipes.graph import Node
+from recipes.machine import cores, gpus
+from recipes.pipeline import Pipeline
+from recipes.record import Status, read_stage
+from recipes.sizes import Shape, shape_of
+from recipes.view import duration
+from rl.config import ReinforceAlgorithm, RolloutConfig, WarpStage
+from rl.rewards.config import RewardModelReward
+
+# Measured on two AVX2 cores in float32: 60 training tokens/s and 47 sampled tokens/s at 270 million parameters.
+TRAINING_FLOPS = 48e9  # a second and core
+SAMPLING_FLOPS = 13e9
+# Tokens of an example where nothing tells them: sums on `tiny`, a question and its answer elsewhere.
+TYPICAL_TOKENS = {True: 16, False: 256}
+ADAM_BYTES = 16  # of a trained weight in float32: itself, its gradient, two moments
+WEIGHT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One line of the plan; what cannot be told is None."""
+
+    id: str
+    kind: str
+    inputs: tuple[str, ...]
+    status: Status
+    parameters: int | None
+    trained: int | None
+    memory: float | None
+    seconds: float | None
+    measured: bool
+
+
+def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
+    """A line for each stage, in the order to run them."""
+    shapes: dict[str, Shape | None] = {}
+    lines = []
+    for node in pipeline.nodes:
+        policy = getattr(node.config, "policy", None)
+        shape = _shape(policy, shapes, pipeline.root) if isinstance(policy, PolicyConfig) else None
+        if node.config.produces == "scores":
+            shape = next((shapes[name] for name in node.inputs if shapes.get(name)), None)
+        shapes[node.id] = shape
+        record = read_stage(run / pipeline.folder(node))
+        seconds, measured = record.seconds, True
+        if record.status != "finished":
+            before = _seconds_before(run, node)
+            seconds, measured = (before, True) if before else (_guess(node, shape), False)  # type: ignore[assignment]
+        training = _training(node.config)
+        trained = None
+        if shape is not None and training is not None:
+            trained = shape.adapters(training.lora.rank) if training.lora else shape.parameters
+        memory = _memory(node, shape, trained, shapes, pipeline)
+        parameters = shape.parameters if shape else None
+        lines.append(
+            Forecast(node.id, node.kind, node.inputs, record.status, parameters, trained, memory, seconds, measured)
+        )
+    return lines
+
+
+def plan_table(lines: list[Forecast]) -> Table:
+    """The plan as a table for a terminal."""
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in ("stage", "kind", "builds on", "state"):
+        table.add_column(name, no_wrap=name == "stage")
+    for name in ("parameters", "trained", "memory", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        time = "?" if line.seconds is None else ("" if line.measured else "~") + duration(line.seconds)
+        table.add_row(
+            line.id,
+            line.kind,
+            ", ".join(line.inputs) or "-",
+            line.status,
+            count(line.parameters),
+            count(line.trained) if line.trained else "-",
+            "?" if line.memory is None else f"~{size(line.memory)}",
+            time,
+        )
+    return table
+
+
+def summary(lines: list[Forecast]) -> str:
+    """One sentence on what is left, and what the estimates are worth."""
+    left = [line for line in lines if line.status != "finished"]
+    if not left:
+        return "Nothing is left to run."
+    known = [line.seconds for line in left if line.seconds is not None]
+    unknown = len(left) - len(known)
+    parts = f"about {duration(sum(known))}" if known else "no estimate"
+    parts += f", and {unknown} of unknown length" if unknown and known else ""
+    return (
+        f"{len(left)} of {len(lines)} stages to run: {parts}. A time with ~ is a rough guess from the model's size; one "
+        "without was measured in this folder. Memory counts weights, optimiser and logits, not activations."
+    )
+
+
+def count(number: int | None) -> str:
+    """`1.4M`, `270M`, `1.00B`."""
+    if number is None:
+        return "?"
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return str(number)
+
+
+def size(number: float) -> str:
+    """Bytes as `120 MB` or `3.4 GB`."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _training(config: BaseModel) -> TrainingConfig | None:
+    """A stage's training settings: its own, or those of the algorithm inside it."""
+    if isinstance(config, TrainingConfig):
+        return config
+    inner = getattr(config, "inner", None)
+    return inner if isinstance(inner, TrainingConfig) else None
+
+
+def _shape(policy: PolicyConfig, shapes: Mapping[str, Shape | None], root: Path) -> Shape | None:
+    return shapes.get(policy.from_) if policy.from_ else shape_of(policy, root)
+
+
+def _memory(
+    node: Node, shape: Shape | None, trained: int | None, shapes: Mapping[str, Shape | None], pipeline: Pipeline
+) -> float | None:
+    """Bytes of weights, optimiser and logits at once; over all processes."""
+    if shape is None:
+        return None
+    training = _training(node.config)
+    if training is None:
+        return 2.0 * WEIGHT_BYTES * shape.parameters  # evaluation and export hold two models
+    frozen = shape.parameters if training.lora else 0
+    total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
+    teacher = getattr(node.config, "teacher", None)
+    other = _shape(teacher, shapes, pipeline.root) if isinstance(teacher, PolicyConfig) else None
+    total += WEIGHT_BYTES * other.parameters if other else 0
+    if isinstance(training, RolloutConfig):
+        total += 2 * WEIGHT_BYTES * (trained or 0)  # the initial policy and the anchor
+        for name in node.rewards:
+            reward = pipeline.rewards[name]
+            model = shapes.get(reward.from_) if isinstance(reward, RewardModelReward) else None
+            total += WEIGHT_BYTES * model.parameters if model else 0
+    rows = training.micro_batch or training.batch
+    tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
+    return total + 2.0 * WEIGHT_BYTES * rows * tokens * shape.vocabulary
+
+
+def _guess(node: Node, shape: Shape | None) -> float | None:
+    """Seconds on this machine's cores, within a factor of a few; None where there is a GPU, whose speed is not known."""
+    if shape is None or gpus():
+        return None
+    flops = 2.0 * shape.parameters
+    training = _training(node.config)
+    if training is None:
+        samples = getattr(node.config, "samples", 0)
+        prompts = (getattr(node.config, "prompts", None) or 300) * len(getattr(node.config, "policies", []))
+        return 2.0 + prompts * (samples + 1) * _new_tokens(node.config, shape) * flops / (SAMPLING_FLOPS * cores())
+    examples = float(training.steps * training.batch)
+    tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
+    if isinstance(training, RolloutConfig):
+        samples = training.samples if isinstance(training, ReinforceAlgorithm) else 3
+        examples *= samples
+    seconds = examples * tokens * 3 * flops / (TRAINING_FLOPS * cores())
+    if isinstance(training, RolloutConfig):
+        seconds += examples * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
+    if isinstance(node.config, WarpStage):
+        seconds *= node.config.runs * node.config.iterations
+    return 2.0 + seconds * getattr(node.config, "members", 1)
+
+
+def _new_tokens(config: BaseModel, shape: Shape) -> int:
+    sampling: Any = getattr(config, "sampling", None)
+    return min(sampling.max_tokens, TYPICAL_TOKENS[_is_tiny(shape)]) if sampling else 0
+
+
+def _is_tiny(shape: Shape) -> bool:
+    return shape.vocabulary < 10_000
+
+
+def _seconds_before(run: Path, node: Node) -> float | None:
+    """What this stage took before in this folder, under another identity, scaled by its steps; None if it never ended."""
+    training = _training(node.config)
+    newest: tuple[float, float] | None = None
+    for path in (run / "stages").glob(f"{node.id}-????????/stage.json"):
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if record["status"] != "finished" or record["kind"] != node.kind:
+            continue
+        steps = record["config"].get("steps") or record["config"].get("inner", {}).get("steps")
+        ratio = training.steps / steps if training and steps else 1.0
+        if newest is None or path.stat().st_mtime > newest[0]:
+            newest = (path.stat().st_mtime, record["seconds"] * ratio)
+    return newest[1] if newest else None

@@ -1,0 +1,41 @@
+"""One run in several processes: the first keeps the records, the others train along and wait for it."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from contracts.errors import UserError
+from recipes.graph import Node
+from recipes.pipeline import Pipeline
+from recipes.record import read_stage
+
+POLL = 0.5
+TOGETHER = ("policy", "reward_model")
+
+
+def rank() -> int:
+    """Which process of a launcher's (torchrun, deepspeed) this is; 0 where there is no launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def follow(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
+    """Train along in every training stage, and wait until the first process has finished each stage.
+
+    Evaluation and export are the first process's alone. When that one fails, the launcher ends the others.
+
+    Raises:
+        UserError: `fresh` was asked for, which would remove folders under the other processes' feet.
+    """
+    from recipes.runner import make_stage, work
+
+    if fresh:
+        raise UserError("--fresh: found several processes, expected one; remove the run's folder instead")
+    for node in nodes:
+        folder = run / pipeline.folder(node)
+        if read_stage(folder).status == "finished":
+            continue
+        if node.config.produces in TOGETHER:
+            work(node, make_stage(pipeline, node, run))
+        while read_stage(folder).status != "finished":
+            time.sleep(POLL)

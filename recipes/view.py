@@ -1,0 +1,189 @@
+"""What a person sees of a run: a live list of stages on a terminal, plain lines anywhere else."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+LINE_EVERY = 5.0
+STYLES = {"finished": "green", "running": "bold cyan", "failed": "bold red", "interrupted": "yellow", "to run": "dim"}
+MARKS = {"finished": "✓", "running": "▶", "failed": "✗", "interrupted": "◼", "to run": "·"}
+
+
+class View(Protocol):
+    """A sink of progress that also knows the list of stages."""
+
+    def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
+        """Begin with these stages: id, kind, status, seconds so far."""
+
+    def turn(self, stage: str, status: str, seconds: float) -> None:
+        """The stage has now this status."""
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """The running stage has come so far."""
+
+    def say(self, message: str) -> None:
+        """One line for the person who watches."""
+
+    def close(self) -> None:
+        """Leave the screen as it should stay."""
+
+
+@dataclass
+class Row:
+    """One stage of the list."""
+
+    id: str
+    kind: str
+    status: str
+    seconds: float
+
+
+@dataclass
+class Pace:
+    """How fast the running stage goes: counted from its first report, as a resumed stage starts in the middle."""
+
+    begun: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None
+    done: int = 0
+    total: int = 0
+    unit: str = "step"
+    shown: Mapping[str, float] = field(default_factory=dict)
+
+    def report(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Note one report."""
+        if self.first is None or done < self.done:
+            self.first = (time.monotonic(), done)
+        self.done, self.total, self.unit, self.shown = done, total, unit, dict(shown)
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, once two reports tell."""
+        if self.first is None or self.done <= self.first[1]:
+            return None
+        return (self.done - self.first[1]) / max(time.monotonic() - self.first[0], 1e-9)
+
+    def words(self) -> str:
+        """`120/400 step, 3.1/s, 1m30s left, loss 1.23`."""
+        parts = [f"{self.done}/{self.total} {self.unit}"]
+        if rate := self.rate:
+            parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
+            parts.append(f"{duration((self.total - self.done) / rate)} left")
+        return ", ".join([*parts, *metric_words(self.shown)])
+
+
+class LineView:
+    """Plain lines: one at the start and end of each stage, and in between at most one every few seconds."""
+
+    def __init__(self, file: IO[str] | None = None, every: float = LINE_EVERY) -> None:
+        self.console = Console(file=file, force_terminal=False, soft_wrap=True, highlight=False, markup=False)
+        self.every = every
+        self.stage = ""
+        self.pace = Pace()
+        self.last = 0.0
+
+    def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
+        """Name the stages that need nothing."""
+        finished = [f"{name} ({duration(seconds)})" for name, _, status, seconds in stages if status == "finished"]
+        if finished:
+            self.console.print("finished before: " + ", ".join(finished))
+
+    def turn(self, stage: str, status: str, seconds: float) -> None:
+        """One line for the start or the end of a stage."""
+        self.stage, self.pace, self.last = stage, Pace(), time.monotonic()
+        again = f", continued after {duration(seconds)}" if status == "running" and seconds else ""
+        after = f" after {duration(seconds)}" if status != "running" else ""
+        self.console.print(f"{stage}: {status}{again}{after}")
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """One line, unless the last is younger than a few seconds."""
+        self.pace.report(done, total, unit, shown)
+        if time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            self.console.print(f"{self.stage}: {self.pace.words()}")
+
+    def say(self, message: str) -> None:
+        """One line."""
+        self.console.print(f"{self.stage}: {message}" if self.stage else message)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class LiveView:
+    """A list of stages that is redrawn in place, with a progress bar and the metrics of the one that runs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.rows: dict[str, Row] = {}
+        self.pace = Pace()
+        self.live = Live(get_renderable=self.render, console=console, refresh_per_second=4, transient=False)
+
+    def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
+        """Show the list."""
+        self.rows = {name: Row(name, kind, status, seconds) for name, kind, status, seconds in stages}
+        self.live.start()
+
+    def turn(self, stage: str, status: str, seconds: float) -> None:
+        """Mark a stage."""
+        row = self.rows[stage]
+        row.status, row.seconds = status, seconds
+        self.pace = Pace()
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self.pace.report(done, total, unit, shown)
+
+    def say(self, message: str) -> None:
+        """One line above the list."""
+        self.live.console.print(Text(message))
+
+    def close(self) -> None:
+        """Draw the list a last time and let it stand."""
+        self.live.stop()
+
+    def render(self) -> RenderableType:
+        """The list as it is now."""
+        table = Table.grid(padding=(0, 2))
+        for row in self.rows.values():
+            running = row.status == "running"
+            seconds = row.seconds + (time.monotonic() - self.pace.begun if running else 0.0)
+            spent = duration(seconds) if seconds else ""
+            style = STYLES.get(row.status, "")
+            mark = Text(MARKS.get(row.status, " "), style=style)
+            table.add_row(mark, Text(row.id, style=style), Text(row.kind, style="dim"), Text(row.status, style=style), spent)
+        if not any(row.status == "running" for row in self.rows.values()) or not self.pace.total:
+            return table
+        bar = ProgressBar(total=self.pace.total, completed=self.pace.done, width=40)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(" "), bar, Text(f"{100 * self.pace.done // self.pace.total}%"))
+        return Group(table, line, Text("  " + self.pace.words(), style="dim", overflow="ellipsis"))
+
+
+def view_for(file: IO[str]) -> View:
+    """A live view where the file is a terminal, plain lines where it is not."""
+    console = Console(file=file)
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(file)
+
+
+def metric_words(shown: Mapping[str, float]) -> list[str]:
+    """`loss 1.23`, for each metric."""
+    return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items()]
+
+
+def duration(seconds: float) -> str:
+    """`0.4s`, `41s`, `3m05s` or `2h07m`."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,32 @@
+"""Configuration of reward-model training. Imports no torch."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from contracts.stage import OutputKind, StageConfig
+from policy.config import PolicyConfig, TrainingConfig
+
+
+class WarmStage(StageConfig, TrainingConfig):
+    """Weight-averaged reward models: one probed head, M diverse Bradley-Terry members, one average (Rame et al. 2024)."""
+
+    entry: ClassVar[str] = "reward_models.warm:run"
+    produces: ClassVar[OutputKind] = "reward_model"
+
+    kind: Literal["warm"]
+    policy: PolicyConfig | None = Field(None, description="The featuriser, usually the SFT policy; none: the recipe's.")
+    data: str = Field(description="Name of a data section with preference pairs.")
+    members: int = Field(3, ge=1, description="M, reward models trained (paper: up to 10).")
+    keep: int | None = Field(None, ge=1, description="Average only the best by held-out accuracy; none: all.")
+    learning_rates: list[Annotated[float, Field(ge=0)]] = Field(
+        default_factory=list, description="Learning rates of the members in turn; empty: 0.5, 1 and 2 times learning_rate."
+    )
+    dropouts: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        [0.0, 0.05], min_length=1, description="Attention dropout of the members in turn (paper: 0.05 and 0.1)."
+    )
+    probe_steps: int = Field(
+        50, ge=1, description="Steps that train the shared head on the frozen features of as many batches first."
+    )
+    holdout: float = Field(0.1, gt=0, lt=1, description="Share of the training prompts kept to measure the members.")
+    holdout_limit: int = Field(500, ge=1, description="Most prompts kept to measure the members.")

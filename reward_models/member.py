@@ -1,0 +1,104 @@
+"""Training of one member of WARM: a full (or LoRA) Bradley-Terry fine-tuning with TRL's RewardTrainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from peft import LoraConfig as PeftLoraConfig
+from trl import RewardConfig, RewardTrainer
+
+from contracts.stage import Stage
+from policy.config import LoraConfig
+from policy.engine import remove_checkpoints, run_training, training_arguments
+from reward_models.config import WarmStage
+from reward_models.model import load_reward_model, load_tokenizer, save_reward_model
+from reward_models.pairs import Pair
+
+SHOWN = ("loss", "accuracy", "margin")
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """What makes one member different from the others."""
+
+    member: int
+    learning_rate: float
+    dropout: float
+    seed: int
+
+
+def member_plans(config: WarmStage, seed: int) -> list[MemberPlan]:
+    """The learning rate, attention dropout and seed (data order, dropout masks) of each of the M members."""
+    rates = config.learning_rates or [factor * config.learning_rate for factor in (0.5, 1.0, 2.0)]
+    return [
+        MemberPlan(
+            member=member,
+            learning_rate=rates[member % len(rates)],
+            dropout=config.dropouts[member % len(config.dropouts)],
+            seed=seed + 7919 * (member + 1),
+        )
+        for member in range(config.members)
+    ]
+
+
+def train_member(
+    config: WarmStage, plan: MemberPlan, stage: Stage, probed: Path, pairs: Sequence[Pair], folder: Path
+) -> None:
+    """Train a member from the probed model and write it to `folder`; continues where a killed run stopped.
+
+    Args:
+        config: optimisation settings.
+        plan: this member's own settings.
+        stage: whom to tell, and which engine trains.
+        probed: folder of the model with the shared head.
+        pairs: what to train on, already within the length limit.
+        folder: where the finished member goes; checkpoints are kept beside it until then.
+    """
+    checkpoints = folder.with_name(f"{folder.name}.checkpoints")
+    arguments = training_arguments(
+        config,
+        stage,
+        checkpoints,
+        args_class=RewardConfig,
+        learning_rate=plan.learning_rate,
+        seed=plan.seed,
+        data_seed=plan.seed,
+        disable_dropout=False,
+        max_length=None,
+    )
+    tokenizer = load_tokenizer(probed)
+    rows = [{"chosen_ids": list(pair.chosen_ids), "rejected_ids": list(pair.rejected_ids)} for pair in pairs]
+    trainer = RewardTrainer(
+        model=load_reward_model(probed, attention_of(config), plan.dropout),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=peft_config(config.lora) if config.lora else None,
+    )
+    run_training(trainer, stage, checkpoints, shown=SHOWN, member=plan.member)
+    if config.lora:
+        model, state = trainer.model.merge_and_unload(), None
+    else:
+        model, state = trainer.model, trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.is_world_process_zero():
+        save_reward_model(model, tokenizer, folder, state)
+        remove_checkpoints(checkpoints)
+    trainer.accelerator.wait_for_everyone()
+
+
+def attention_of(config: WarmStage) -> str:
+    """Attention implementation that the stage's policy asks for."""
+    return "sdpa" if config.policy is None or config.policy.attention == "auto" else config.policy.attention
+
+
+def peft_config(lora: LoraConfig) -> PeftLoraConfig:
+    """Adapters on the layers; the head is trained whole."""
+    return PeftLoraConfig(
+        task_type="SEQ_CLS",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        modules_to_save=["score"],
+    )

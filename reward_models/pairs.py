@@ -1,0 +1,92 @@
+"""Preference pairs in tokens, and the prompts that are held out to measure reward models on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from contracts.errors import UserError
+from curation.example import Example
+from policy.chat import completion_ids, prompt_ids
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with its preferred and its other completion, in tokens; `prompt` tells prompts apart."""
+
+    prompt: str
+    chosen_ids: tuple[int, ...]
+    rejected_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """Pairs to train on, pairs of other prompts to measure on, and how many were dropped for which reason."""
+
+    train: list[Pair]
+    held_out: list[Pair]
+    dropped: dict[str, int]
+
+    @property
+    def held_out_prompts(self) -> int:
+        """Number of distinct prompts held out."""
+        return len({pair.prompt for pair in self.held_out})
+
+
+def split_pairs(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    name: str,
+    max_length: int,
+    share: float,
+    limit: int,
+    seed: int,
+) -> PairSplit:
+    """Tokenise the examples that have a preference, and hold out the pairs of some prompts.
+
+    Args:
+        examples: examples with `chosen` and `rejected`; others are passed over.
+        tokenizer: of the featuriser.
+        name: of the data section, for messages.
+        max_length: longest prompt and completion together, in tokens; pairs beyond are dropped and counted.
+        share: of the distinct prompts to hold out; at least one prompt, and at least one stays.
+        limit: most prompts to hold out.
+        seed: chooses the prompts; the same prompts for the same seed, whatever their order.
+
+    Raises:
+        UserError: there are no pairs, none fits, or all have one prompt.
+    """
+    pairs: list[Pair] = []
+    dropped = {"too long": 0, "chosen equals rejected": 0}
+    preferences = [example for example in examples if example.chosen is not None and example.rejected is not None]
+    if not preferences:
+        raise UserError(
+            f"data.{name} has no preference pairs: map `chosen` and `rejected` to its columns, or make pairs with `synthesise`."
+        )
+    for example in preferences:
+        prompt = prompt_ids(tokenizer, example.messages)
+        chosen, rejected = ((*prompt, *completion_ids(tokenizer, str(text))) for text in (example.chosen, example.rejected))
+        if max(len(chosen), len(rejected)) > max_length:
+            dropped["too long"] += 1
+        elif chosen == rejected:
+            dropped["chosen equals rejected"] += 1
+        else:
+            pairs.append(Pair(f"{example.system or ''}\n{example.prompt}", chosen, rejected))
+    prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
+    if len(prompts) < 2:
+        raise UserError(
+            f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than max_length "
+            f"= {max_length} tokens): give pairs of at least two prompts, one to train on and one to measure on."
+        )
+    held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
+    return PairSplit(
+        train=[pair for pair in pairs if pair.prompt not in held],
+        held_out=[pair for pair in pairs if pair.prompt in held],
+        dropped={reason: count for reason, count in dropped.items() if count},
+    )
+
+
+def _rank(prompt: str, seed: int) -> bytes:
+    return hashlib.sha256(f"warm {seed} {prompt}".encode()).digest()

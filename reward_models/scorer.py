@@ -1,0 +1,82 @@
+"""Scores of completions under a reward model."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Gemma3TextForSequenceClassification
+
+from policy.chat import completion_ids, prompt_ids
+from reward_models.model import load_reward_model, load_tokenizer
+
+
+class RewardScorer:
+    """A reward model that is asked for scores and never trained.
+
+    Args:
+        folder: of a reward model, such as the output of a `warm` stage.
+        batch: completions scored at once.
+    """
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        self.model = load_reward_model(folder)
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.tokenizer = load_tokenizer(folder)
+        self.batch = batch
+
+    def score(self, messages: Sequence[Sequence[Mapping[str, Any]]], completions: Sequence[str]) -> list[float]:
+        """The reward of each completion as the answer to its conversation; equal pairs get equal rewards.
+
+        Args:
+            messages: one conversation a completion, up to the user's last turn.
+            completions: the model's answers, without control tokens.
+        """
+        sequences = [
+            prompt_ids(self.tokenizer, conversation) + completion_ids(self.tokenizer, completion)
+            for conversation, completion in zip(messages, completions, strict=True)
+        ]
+        return score_sequences(self.model, sequences, self.batch)
+
+
+def score_sequences(model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int) -> list[float]:
+    """The reward of each sequence of tokens, in float32, each distinct sequence computed once.
+
+    Args:
+        model: a reward model in evaluation mode.
+        sequences: tokens of prompts with their completions.
+        batch: sequences computed at once.
+    """
+    distinct = list(dict.fromkeys(tuple(ids) for ids in sequences))
+    rewards_S = last_features(model, distinct, batch) @ model.score.weight.detach().float()[0].cpu()
+    reward_of = dict(zip(distinct, rewards_S.tolist(), strict=True))
+    return [reward_of[tuple(ids)] for ids in sequences]
+
+
+@torch.no_grad()
+def last_features(model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int) -> Tensor:
+    """What the head reads: the last layer's output at the last token of each sequence, [S, H], float32 on the CPU.
+
+    Sequences are sorted by length, so that little is padding. Padding stands on the right, where causal attention never
+    looks, so that a sequence's features do not depend on what it is batched with (beyond float rounding).
+    """
+    features_SH = torch.empty(len(sequences), model.config.hidden_size)
+    for chosen in _by_length(sequences, batch):
+        length = max(len(sequences[i]) for i in chosen)
+        ids_ST = torch.full((len(chosen), length), model.config.pad_token_id or 0)
+        mask_ST = torch.zeros_like(ids_ST)
+        for row, i in enumerate(chosen):
+            ids_ST[row, : len(sequences[i])] = torch.tensor(sequences[i])
+            mask_ST[row, : len(sequences[i])] = 1
+        output = model.model(ids_ST.to(model.device), attention_mask=mask_ST.to(model.device), use_cache=False)
+        last_S = mask_ST.sum(dim=1) - 1
+        features_SH[chosen] = output.last_hidden_state[torch.arange(len(chosen)), last_S].float().cpu()
+    return features_SH
+
+
+def _by_length(sequences: Sequence[Sequence[int]], batch: int) -> Iterator[list[int]]:
+    """Indices of sequences of similar lengths, `batch` at a time."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    for start in range(0, len(order), batch):
+        yield order[start : start + batch]

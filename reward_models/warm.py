@@ -1,0 +1,148 @@
+"""WARM: weight-averaged reward models (Rame et al. 2024, arXiv 2401.12187).
+
+One head is probed on frozen features; M members start from it and differ in learning rate, dropout and data order; the
+best are averaged in weight space, and the average alone is served. The stage's folder holds what is done so far:
+
+    probe/             the featuriser with the shared head
+    members/<m>/       each finished member
+    held_out/<m>.json  its margins on the held-out pairs
+"""
+
+import gc
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contracts.stage import Stage, write_atomically
+from curation.load import load_data
+from policy.engine import training_arguments
+from policy.load import load_policy
+from reward_models.bradley_terry import Accuracy, accuracy
+from reward_models.config import WarmStage
+from reward_models.member import MemberPlan, attention_of, member_plans, train_member
+from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
+from reward_models.pairs import Pair, PairSplit, split_pairs
+from reward_models.probe import fit_head
+from reward_models.scorer import last_features, score_sequences
+from weights.merge import average
+
+SUMMARY = "warm.json"
+
+
+def run(config: WarmStage, stage: Stage) -> None:
+    """Probe, train the members, average the best into `stage.output`, and measure all of them on held-out prompts."""
+    first = training_arguments(config, stage, stage.folder / "processes").main_process_first
+    probed, split = _probed(config, stage, first)
+    for reason, count in split.dropped.items():
+        stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
+    margins = {}
+    for plan in member_plans(config, stage.seed):
+        folder = stage.folder / "members" / str(plan.member)
+        if not folder.exists():
+            train_member(config, plan, stage, probed, split.train, folder)
+            gc.collect()
+        margins[plan.member] = _margins(config, stage, folder, split.held_out, first)
+        _tell(stage, config.steps, f"member {plan.member}", _measure(margins[plan.member], split), member=plan.member)
+    kept = best_members({member: _measure(found, split).mean for member, found in margins.items()}, config.keep)
+    with first(local=False):
+        if not stage.output.exists():
+            average([stage.folder / "members" / str(member) for member in kept], stage.output)
+    of_average = _margins(config, stage, stage.output, split.held_out, first)
+    of_ensemble = [sum(row) / len(kept) for row in zip(*(margins[member] for member in kept), strict=True)]
+    of_probe = _margins(config, stage, probed, split.held_out, first)
+    for name, found in (("average", of_average), ("ensemble", of_ensemble), ("probe", of_probe)):
+        _tell(stage, config.steps, name, _measure(found, split))
+    with first(local=False):
+        summary = {
+            "members": [
+                _member_row(plan, _measure(margins[plan.member], split), kept) for plan in member_plans(config, stage.seed)
+            ],
+            "kept": kept,
+            "average": {"accuracy": asdict(_measure(of_average, split))},
+            "ensemble": {"accuracy": asdict(_measure(of_ensemble, split))},
+            "probe": {"accuracy": asdict(_measure(of_probe, split))},
+            "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
+        }
+        write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def best_members(accuracies: dict[int, float], keep: int | None) -> list[int]:
+    """The members to average, best first; of equals the earlier one."""
+    return sorted(accuracies, key=lambda member: (-accuracies[member], member))[:keep]
+
+
+def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple[Path, PairSplit]:
+    """The folder of the model with the shared head, fitted unless it is there, and the pairs in its tokens."""
+    folder = stage.folder / "probe"
+    with first(local=False):
+        if folder.exists():
+            return folder, _split(config, stage, load_tokenizer(folder))
+        assert config.policy is not None
+        policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+        split = _split(config, stage, policy.tokenizer)
+        model = from_policy(policy).eval()
+        pairs = _probe_pairs(split.train, config, stage.seed)
+        stage.say(f"probing the head on {len(pairs)} pairs")
+        features = last_features(model, [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)], _batch(config))
+        head = fit_head(features[0::2] - features[1::2], config.probe_steps)
+        with torch.no_grad():
+            model.score.weight.copy_(head[None])
+        save_reward_model(model, policy.tokenizer, folder)
+        return folder, split
+
+
+def _split(config: WarmStage, stage: Stage, tokenizer: Any) -> PairSplit:
+    data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    return split_pairs(
+        data.train,
+        tokenizer,
+        name=config.data,
+        max_length=config.max_length,
+        share=config.holdout,
+        limit=config.holdout_limit,
+        seed=stage.seed,
+    )
+
+
+def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
+    """As many pairs as `probe_steps` batches hold, since features of all pairs can cost more than a member."""
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    return [pairs[i] for i in order[: config.probe_steps * config.batch].tolist()]
+
+
+def _margins(
+    config: WarmStage, stage: Stage, folder: Path, pairs: list[Pair], first: Callable[..., Any]
+) -> list[float]:
+    """Reward of the chosen minus reward of the rejected completion of each pair; kept on disk once computed."""
+    path = stage.folder / "held_out" / f"{folder.name}.json"
+    with first(local=False):
+        if path.exists():
+            return json.loads(path.read_text())
+        model = load_reward_model(folder, attention_of(config)).eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        rewards = score_sequences(model, [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)], _batch(config))
+        margins = [chosen - rejected for chosen, rejected in zip(rewards[0::2], rewards[1::2], strict=True)]
+        write_atomically(path, json.dumps(margins))
+        return margins
+
+
+def _measure(margins: list[float], split: PairSplit) -> Accuracy:
+    return accuracy(margins, independent=split.held_out_prompts)
+
+
+def _tell(stage: Stage, step: int, name: str, found: Accuracy, **where: int) -> None:
+    stage.say(f"{name}: {found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%})")
+    stage.log({f"held_out_accuracy_{name}" if not where else "held_out_accuracy": found.mean}, step, **where)
+
+
+def _member_row(plan: MemberPlan, found: Accuracy, kept: list[int]) -> dict[str, Any]:
+    return {**asdict(plan), "accuracy": asdict(found), "kept": plan.member in kept}
+
+
+def _batch(config: WarmStage) -> int:
+    """Sequences in one forward pass: a micro-batch of pairs."""
+    return 2 * (config.micro_batch or config.batch)

@@ -1,0 +1,1 @@
+"""Rewards, rollouts, and one small file for each algorithm."""

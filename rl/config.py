@@ -1,0 +1,125 @@
+"""Configuration of fine-tuning, distillation and reinforcement. Imports no torch."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from contracts.stage import OutputKind, StageConfig
+from policy.config import PolicyConfig, SamplingConfig, TrainingConfig
+
+
+class SftStage(StageConfig, TrainingConfig):
+    """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
+
+    entry: ClassVar[str] = "rl.sft:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    kind: Literal["sft"]
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    data: str = Field(description="Name of a data section with demonstrations.")
+
+
+class DistillStage(StageConfig, TrainingConfig):
+    """Distillation from a teacher through K sampled logits a token (Gemma 3 report, section 2.2)."""
+
+    entry: ClassVar[str] = "rl.distill:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    kind: Literal["distill"]
+    policy: PolicyConfig | None = Field(None, description="The student; none: the recipe's policy.")
+    teacher: PolicyConfig = Field(description="The teacher; it must have the student's tokenizer.")
+    data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
+    sampled_logits: int | None = Field(
+        None, ge=1, description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller."
+    )
+    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
+        "gumbel_renorm",
+        description="How entries are drawn: without replacement and renormalised (the literal recipe), "
+        "with replacement weighted by counts (unbiased), or the K likeliest.",
+    )
+    temperature: float = Field(1.0, gt=0, description="Softmax temperature of the teacher.")
+
+
+class RolloutConfig(TrainingConfig):
+    """What every algorithm that learns from its own samples needs; `batch` counts prompts a step.
+
+    `algorithm` names the class that turns rollouts into weighted sequences, as "package.module:Class".
+    """
+
+    algorithm: ClassVar[str]
+
+    data: str = Field(description="Name of a data section with prompts.")
+    rewards: list[str] = Field(min_length=1, description="Names of the recipe's rewards; their weighted sum is learnt.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
+
+
+class BondAlgorithm(RolloutConfig):
+    """J-BOND: best-of-2 distillation of a moving anchor (Sessa et al. 2024, Algorithm 2)."""
+
+    algorithm: ClassVar[str] = "rl.bond:JBond"
+
+    kind: Literal["bond"]
+    beta: float = Field(0.5, ge=0, le=1, description="Weight of the backward KL; 1 - beta weighs the forward KL (paper: 0.5).")
+    gamma: float = Field(0.0, ge=0, description="Weight of the KL to the anchor (paper: 0 to 2).")
+    anchor_rate: float = Field(0.02, ge=0, le=1, description="EMA rate of the anchor a step (paper: 0.02 for 7B).")
+
+
+class ReinforceAlgorithm(RolloutConfig):
+    """REINFORCE with a leave-one-out baseline over the samples of a prompt; the KL penalty is in the reward."""
+
+    algorithm: ClassVar[str] = "rl.reinforce:Reinforce"
+
+    kind: Literal["reinforce"]
+    samples: int = Field(2, ge=2, description="Completions for each prompt (BOND's baseline runs: 2).")
+    kl: float = Field(0.05, ge=0, description="Weight of the log-ratio to the reference in the reward, per nat.")
+    kl_to: Literal["initial", "anchor"] = Field("initial", description="The reference: the initial policy or its EMA.")
+    anchor_rate: float = Field(0.01, ge=0, le=1, description="EMA rate of the anchor a step (WARP: 0.01).")
+
+
+class BondStage(StageConfig, BondAlgorithm):
+    """J-BOND as a stage."""
+
+    entry: ClassVar[str] = "rl.train:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+
+
+class ReinforceStage(StageConfig, ReinforceAlgorithm):
+    """REINFORCE as a stage."""
+
+    entry: ClassVar[str] = "rl.train:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+
+
+AnyAlgorithm = Annotated[BondAlgorithm | ReinforceAlgorithm, Field(discriminator="kind")]
+
+
+class WarpStage(StageConfig):
+    """Weight-averaged rewarded policies: an EMA anchor inside runs, SLERP of runs, LITI towards the start (Rame et al. 2024).
+
+    With `bond` inside, J-BOND's anchor is the EMA anchor: one copy, one rate (`inner.anchor_rate`). With `reinforce`
+    inside, the anchor is what the KL is taken to.
+    """
+
+    entry: ClassVar[str] = "rl.warp:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    kind: Literal["warp"]
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    runs: int = Field(2, ge=1, description="M, runs merged in each iteration (paper: 2).")
+    iterations: int = Field(1, ge=1, description="I, rounds of train and merge (paper: up to 5).")
+    liti: float = Field(0.3, ge=0, le=1, description="Rate of the step from an iteration's start to its merge (paper: 0.3).")
+    output_rate: float = Field(
+        1.0, ge=0, description="Point of the final LITI line that becomes the stage's policy: 0 the start, 1 the last merge."
+    )
+    group: Literal["layer", "tensor", "model"] = Field("layer", description="What shares one SLERP angle (paper: layer).")
+    inner: AnyAlgorithm = Field(description="The algorithm of each run, with its data, rewards and training settings.")
+
+    @model_validator(mode="after")
+    def _anchor_in_the_kl(self) -> "WarpStage":
+        if isinstance(self.inner, ReinforceAlgorithm) and self.inner.kl_to != "anchor":
+            raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
+        return self

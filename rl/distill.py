@@ -1,0 +1,101 @@
+"""IT-teacher distillation: the student learns K sampled logits a token of the teacher, on demonstrations."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from curation.load import load_data
+from policy.engine import remove_checkpoints, run_training, training_arguments
+from policy.load import load_policy, save_policy
+from policy.logprobs import completion_logits
+from policy.lora import merged, with_lora
+from policy.policy import Policy, evaluating
+from rl.config import DistillStage
+from rl.sampled_logits import Mode, draw_targets, kl_divergence, sampled_cross_entropy
+from rl.sft import demonstration_tokens
+
+GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
+
+
+def run(config: DistillStage, stage: Stage) -> None:
+    """Distil `config.teacher` into `config.policy` and save the student to `stage.output`."""
+    assert config.policy is not None
+    student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    teacher = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
+    k = sampled_logits(config.sampled_logits, student, teacher)
+    data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    rows = demonstration_tokens(data.train, student, config.max_length, config.data, stage)
+    model = with_lora(student.model, config.lora) if config.lora else student.model
+    folder = stage.folder / "checkpoints"
+    trainer = DistillTrainer(
+        model=model,
+        args=training_arguments(config, stage, folder, remove_unused_columns=False),
+        train_dataset=rows,
+        processing_class=student.tokenizer,
+        teacher=teacher.model,
+        k=k,
+        mode=config.mode,
+        temperature=config.temperature,
+    )
+    run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
+    trained = merged(trainer.model) if config.lora else trainer.model
+    save_policy(Policy(trained, student.tokenizer), stage.output)
+    remove_checkpoints(folder)
+
+
+def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
+    """K: what the recipe asks for, else Gemma's 256 or the whole vocabulary where that is smaller.
+
+    Raises:
+        UserError: the vocabularies differ, or K is above their size.
+    """
+    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+        raise UserError("the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary")
+    vocabulary = student.model.config.vocab_size
+    if asked is not None and asked > vocabulary:
+        raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
+    return asked or min(GEMMA_SAMPLED_LOGITS, vocabulary)
+
+
+class DistillTrainer(Trainer):
+    """transformers' Trainer with the sampled-logit loss, averaged over the completion tokens of an optimiser step."""
+
+    def __init__(self, *, teacher: torch.nn.Module, k: int, mode: Mode, temperature: float, **rest: Any) -> None:
+        """`teacher` is frozen; `k`, `mode` and `temperature` are those of `draw_targets` and of the teacher's softmax."""
+        super().__init__(data_collator=list, **rest)
+        self.teacher = teacher.to(self.args.device).requires_grad_(False)
+        self.k, self.mode, self.temperature = k, mode, temperature
+        self.loss_is_scaled_for_ga = True
+        self._sums: dict[str, list[float]] = defaultdict(list)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        """Completion tokens of the whole optimiser step, over all processes."""
+        tokens = sum(len(row["completion"]) for batch in batch_samples for row in batch)
+        count = torch.tensor(tokens, device=device)
+        return int(self.accelerator.gather(count).sum())
+
+    def compute_loss(
+        self, model: Any, inputs: Sequence[dict[str, list[int]]], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
+        prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]
+        with torch.no_grad(), evaluating(self.teacher):
+            logits_MV, _ = completion_logits(self.teacher, prompts, completions)
+            teacher_MV = (logits_MV.float() / self.temperature).log_softmax(dim=-1)
+            ids_MK, weights_MK = draw_targets(teacher_MV, self.k, self.mode)
+        student_MV = completion_logits(model, prompts, completions)[0].float()
+        self._sums["kl_from_teacher"].append(kl_divergence(teacher_MV, student_MV.detach()).mean().item())
+        total = sampled_cross_entropy(student_MV, ids_MK, weights_MK).sum()
+        return total / num_items_in_batch * self.accelerator.num_processes
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the mean divergence from the teacher over the whole vocabulary since the last line."""
+        means = {name: sum(values) / len(values) for name, values in self._sums.items()}
+        self._sums.clear()
+        super().log({**logs, **means}, *args, **kwargs)

@@ -1,0 +1,1 @@
+"""Rewards: ground truth, reward models and plug-ins, composed."""

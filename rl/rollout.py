@@ -1,0 +1,142 @@
+"""Draw completions from the policy and its anchor, reward them, and find their log-probabilities."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curation.example import Example
+from policy.chat import prompt_ids
+from policy.logprobs import sequence_logprobs
+from policy.policy import Policy
+from policy.sampler import Sampler, Samples
+from policy.weight_set import WeightSet
+from rl.algorithm import Algorithm, Draw, Rollouts, Weights
+from rl.rewards.compose import Rewards, RewardTable
+
+
+class RolloutCollector:
+    """Everything that one step of on-policy learning needs before its loss: samples, rewards, log-probabilities."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        rewards: Rewards,
+        algorithm: Algorithm,
+        initial: WeightSet,
+        anchor: WeightSet | None,
+        batch: int,
+    ) -> None:
+        """Keep the parts; `batch` is the number of completions whose log-probabilities are computed at once."""
+        self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
+        self.initial, self.anchor, self.batch = initial, anchor, batch
+        self.shown: list[dict[str, Any]] = []
+
+    def collect(self, examples: Sequence[Example], seed: int) -> tuple[Rollouts, dict[str, float]]:
+        """Roll out one batch of prompts.
+
+        Args:
+            examples: P prompts.
+            seed: of the sampler; a step's completions depend on it and on the weights alone.
+
+        Returns:
+            The rollouts, and metrics of the policy's own completions.
+        """
+        prompts = [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
+        seconds = dict.fromkeys(("sampling", "reward", "logprob"), 0.0)
+        with _timed(seconds, "sampling"):
+            samples = {
+                weights: self.sampler.sample(prompts, n, seed=2 * seed + (weights == "anchor"), weights=weights)
+                for weights, n in self.algorithm.draws.items()
+            }
+        with _timed(seconds, "reward"):
+            draws, table = self._reward(examples, samples)
+        with _timed(seconds, "logprob"):
+            draws["policy"] = self._with_logprobs(prompts, draws["policy"])
+        own = samples["policy"]
+        self._show(examples, own, draws["policy"].reward_PN)
+        metrics = self._metrics(draws["policy"], own, table) | {f"{name}_seconds": s for name, s in seconds.items()}
+        return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
+
+    def _reward(
+        self, examples: Sequence[Example], samples: dict[Weights, Samples]
+    ) -> tuple[dict[Weights, Draw], RewardTable]:
+        """Score the completions of every set of weights in one call."""
+        texts, asked = [], []
+        for weights, drawn in samples.items():
+            texts += drawn.text
+            asked += [example for example in examples for _ in range(self.algorithm.draws[weights])]
+        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked))
+        draws: dict[Weights, Draw] = {}
+        start = 0
+        for weights, drawn in samples.items():
+            end = start + len(drawn.ids)
+            reward_PN = torch.tensor(table.total[start:end]).view(len(examples), -1)
+            draws[weights] = Draw(drawn.ids, reward_PN)
+            start = end
+        own = len(samples["policy"].ids)  # drawn first
+        return draws, RewardTable(table.total[:own], {name: values[:own] for name, values in table.each.items()})
+
+    def _with_logprobs(self, prompts: list[list[int]], draw: Draw) -> Draw:
+        samples = draw.reward_PN.shape[1]
+        repeated = [prompt for prompt in prompts for _ in range(samples)]
+
+        def under_live_weights() -> Tensor:
+            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, samples).cpu()
+
+        live_PN = under_live_weights()
+        with self.initial.applied():
+            initial_PN = under_live_weights()
+        anchor_PN = None
+        if self.algorithm.needs_anchor_logprob:
+            assert self.anchor is not None
+            with self.anchor.applied():
+                anchor_PN = under_live_weights()
+        return replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
+
+    def _metrics(self, draw: Draw, samples: Samples, table: RewardTable) -> dict[str, float]:
+        assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
+        length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
+        metrics = {
+            "reward": draw.reward_PN.mean().item(),
+            "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),
+            "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
+            "length": length_S.mean().item(),
+            "ended": sum(finish == "stop" for finish in samples.finish) / len(samples.finish),
+        }
+        for name, values in table.each.items():
+            known = [value for value in values if value is not None]
+            if known:
+                metrics[f"reward/{name}"] = sum(known) / len(known)
+        return metrics
+
+    def _show(self, examples: Sequence[Example], samples: Samples, reward_PN: Tensor) -> None:
+        """Keep the first few completions of the step for people to read."""
+        n = reward_PN.shape[1]
+        self.shown = [
+            {"prompt": examples[i].prompt, "completion": samples.text[i * n], "reward": reward_PN[i, 0].item()}
+            for i in range(min(3, len(examples)))
+        ]
+
+
+def columns_of(examples: Sequence[Example]) -> dict[str, list[Any]]:
+    """Columns that reward functions are given: answer, task, system, and the data section's further ones."""
+    names = {name for example in examples for name in example.columns}
+    columns: dict[str, list[Any]] = {
+        name: [example.columns.get(name) for example in examples] for name in sorted(names)
+    }
+    for name in ("answer", "task", "system"):
+        columns[name] = [getattr(example, name) for example in examples]
+    return columns
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] += time.perf_counter() - start

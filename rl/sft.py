@@ -1,0 +1,75 @@
+"""Supervised fine-tuning with TRL's SFTTrainer; the loss is on the completion and its end-of-turn token only."""
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from curation.example import Example
+from curation.load import load_data
+from policy.chat import completion_ids, prompt_ids
+from policy.config import SftStage
+from policy.engine import remove_checkpoints, run_training, training_arguments
+from policy.load import load_policy, save_policy
+from policy.lora import merged, with_lora
+from policy.policy import Policy
+
+
+def run(config: SftStage, stage: Stage) -> None:
+    """Fine-tune `config.policy` on the demonstrations of `config.data` and save it to `stage.output`."""
+    assert config.policy is not None
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
+    rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
+    model = with_lora(policy.model, config.lora) if config.lora else policy.model
+    folder = stage.folder / "checkpoints"
+    arguments = training_arguments(
+        config,
+        stage,
+        folder,
+        args_class=SFTConfig,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        pad_token=policy.tokenizer.pad_token,
+    )
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list([_labelled(row) for row in rows]), processing_class=policy.tokenizer)
+    run_training(trainer, stage, folder)
+    trained = merged(trainer.model) if config.lora else trainer.model
+    save_policy(Policy(trained, policy.tokenizer), stage.output)
+    remove_checkpoints(folder)
+
+
+def demonstration_tokens(
+    examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
+) -> list[dict[str, list[int]]]:
+    """Token ids of demonstrations, as rows of `prompt` and `completion`; the completion ends with `<end_of_turn>`.
+
+    Examples longer than `max_length` tokens together are dropped and counted.
+
+    Raises:
+        UserError: no example has a demonstration, or none fits.
+    """
+    shown = [example for example in examples if example.demonstration is not None]
+    if not shown:
+        raise UserError(
+            f"data.{name} has no demonstrations: map them with `demonstration`, or make them with `synthesise`"
+        )
+    rows = []
+    for example in shown:
+        prompt = prompt_ids(policy.tokenizer, example.messages)
+        completion = completion_ids(policy.tokenizer, str(example.demonstration))
+        if len(prompt) + len(completion) <= max_length:
+            rows.append({"prompt": prompt, "completion": completion})
+    if not rows:
+        raise UserError(f"data.{name}: every demonstration is longer than max_length = {max_length} tokens")
+    if len(rows) < len(shown):
+        stage.say(f"data.{name}: dropped {len(shown) - len(rows)} demonstrations longer than {max_length} tokens")
+    return rows
+
+
+def _labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """The form that TRL trains on; prompts carry the label -100, so that only completions are learnt."""
+    prompt, completion = row["prompt"], row["completion"]
+    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}

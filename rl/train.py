@@ -1,0 +1,107 @@
+"""Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
+
+from pathlib import Path
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from curation.example import Example
+from curation.load import load_data, unique_prompts
+from policy.chat import prompt_ids
+from policy.engine import remove_checkpoints, run_training, training_arguments
+from policy.load import load_policy, save_policy
+from policy.lora import merged, with_lora
+from policy.policy import Policy
+from policy.sampler import TransformersSampler
+from policy.weight_set import WeightSet
+from rl.algorithm import build
+from rl.config import BondStage, ReinforceStage, RolloutConfig
+from rl.rewards.compose import Rewards, open_rewards
+from rl.rollout import RolloutCollector
+from rl.trainer import RolloutTrainer
+
+
+def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
+    """Train `config.policy` with the stage's algorithm and save it to `stage.output`."""
+    assert config.policy is not None
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    examples = training_prompts(config, policy, stage)
+    with open_rewards(config.rewards, stage) as rewards:
+        train_policy(policy, config, stage, rewards, examples, stage.folder / "checkpoints", stage.output)
+
+
+def train_policy(
+    policy: Policy,
+    config: RolloutConfig,
+    stage: Stage,
+    rewards: Rewards,
+    examples: list[Example],
+    folder: Path,
+    output: Path,
+    run_seed: int = 0,
+    **where: int,
+) -> None:
+    """One training run, resumable, from `policy` to a saved policy.
+
+    Args:
+        policy: where to start; it is trained in place.
+        config: algorithm and optimisation.
+        stage: seed, engine, and whom to tell.
+        rewards: scores completions.
+        examples: prompts to learn on.
+        folder: of checkpoints; removed when `output` is in place.
+        output: folder of the trained policy.
+        run_seed: tells runs of one stage apart: prompt order and samples.
+        where: marks of this run's metrics.
+    """
+    algorithm = build(config)
+    model = with_lora(policy.model, config.lora) if config.lora else policy.model
+    live = Policy(model, policy.tokenizer)
+    initial = WeightSet(model)
+    anchor = WeightSet(model) if algorithm.anchor_rate or algorithm.needs_anchor_logprob else None
+    collector = RolloutCollector(
+        live,
+        TransformersSampler(live, config.sampling, anchor),
+        rewards,
+        algorithm,
+        initial,
+        anchor,
+        batch=config.micro_batch or config.batch,
+    )
+    seed = stage.seed + 7919 * run_seed
+    arguments = training_arguments(
+        config, stage, folder, remove_unused_columns=False, dataloader_drop_last=True, seed=seed, data_seed=seed
+    )
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    trainer = RolloutTrainer(
+        model=model,
+        args=arguments,
+        processing_class=policy.tokenizer,
+        collector=collector,
+        examples=examples,
+        seed=seed,
+        shown=stage.folder / "rollouts.jsonl",
+    )
+    run_training(trainer, stage, folder, **where)
+    trained = merged(trainer.model) if config.lora else trainer.model
+    save_policy(Policy(trained, policy.tokenizer), output)
+    remove_checkpoints(folder)
+
+
+def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:
+    """The distinct training prompts that leave room for a completion; repeated where a batch needs more than there are.
+
+    Raises:
+        UserError: no prompt is short enough.
+    """
+    data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    prompts = unique_prompts(data.train)
+    room = config.max_length - config.sampling.max_tokens
+    fitting = [example for example in prompts if len(prompt_ids(policy.tokenizer, example.messages)) <= room]
+    if not fitting:
+        raise UserError(
+            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
+            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
+        )
+    if len(fitting) < len(prompts):
+        stage.say(f"data.{config.data}: dropped {len(prompts) - len(fitting)} prompts longer than {room} tokens")
+    return fitting * -(-config.batch // len(fitting))

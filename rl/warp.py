@@ -1,0 +1,91 @@
+"""WARP: weight-averaged rewarded policies (Rame et al. 2024, arXiv 2406.16768, Algorithm 1).
+
+Each iteration trains M runs from one start, each with its own EMA anchor, merges them by SLERP of their task vectors,
+and steps from the start towards the merge (LITI). Merging streams from disk.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import Stage, write_atomically
+from policy.config import PolicyConfig
+from policy.load import load_policy, save_policy
+from rl.config import WarpStage
+from rl.rewards.compose import Rewards, open_rewards
+from rl.train import train_policy, training_prompts
+from weights.merge import interpolate, slerp
+
+
+def run(config: WarpStage, stage: Stage) -> None:
+    """Train, merge, repeat; save the chosen point of the final LITI line to `stage.output`."""
+    start = _start(config, stage)
+    beginning, merges = start, []
+    with open_rewards(config.inner.rewards, stage) as rewards:
+        for iteration in range(config.iterations):
+            finals = [
+                _inner_run(config, stage, rewards, beginning, iteration, number) for number in range(config.runs)
+            ]
+            folder = stage.folder / f"iteration-{iteration}"
+            merged, groups = _merge(config, beginning, finals, folder)
+            merges.append({"iteration": iteration, "groups": groups})
+            if iteration < config.iterations - 1:
+                beginning = _once(folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out))
+    _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
+    write_atomically(stage.output / "warp.json", json.dumps({"merges": merges}, indent=1))
+    for iteration in range(config.iterations - 1):  # the last iteration's runs and merge stay, for other points of the line
+        shutil.rmtree(stage.folder / f"iteration-{iteration}", ignore_errors=True)
+
+
+def _start(config: WarpStage, stage: Stage) -> Path:
+    """The stage's initial policy as a folder, written out when it is not one already."""
+    assert config.policy is not None
+    if config.policy.from_ is not None:
+        return stage.inputs[config.policy.from_]
+    folder = stage.folder / "start"
+    if not folder.exists():
+        save_policy(load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed), folder)
+    return folder
+
+
+def _inner_run(
+    config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int
+) -> Path:
+    """Train one run of an iteration, unless its final policy is there already; its folder."""
+    folder = stage.folder / f"iteration-{iteration}" / f"run-{number}"
+    final = folder / "final"
+    if not final.exists():
+        policy = load_policy(PolicyConfig(model=str(beginning)), {}, stage.root)
+        examples = training_prompts(config.inner, policy, stage)
+        train_policy(
+            policy,
+            config.inner,
+            stage,
+            rewards,
+            examples,
+            folder / "checkpoints",
+            final,
+            run_seed=1 + iteration * config.runs + number,
+            iteration=iteration,
+            run=number,
+        )
+    return final
+
+
+def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """SLERP of the runs' task vectors, and its angles and norm ratios; kept beside the merge so that it is done once."""
+    merged, kept = folder / "merged", folder / "merge.json"
+    if not (merged.exists() and kept.exists()):
+        shutil.rmtree(merged, ignore_errors=True)
+        groups = slerp(beginning, finals, merged, config.group)
+        write_atomically(kept, json.dumps([asdict(group) for group in groups]))
+    return merged, json.loads(kept.read_text())
+
+
+def _once(out: Path, write: Any) -> Path:
+    """Write a folder unless it is there; folders appear whole."""
+    if not out.exists():
+        write(out)
+    return out

@@ -1,0 +1,1 @@
+"""Verifiers: the verdict contract, mathematics ground truth, executed code."""

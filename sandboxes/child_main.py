@@ -1,0 +1,59 @@
+"""The child's side of `sandboxes.child`: reads requests, lets a handler answer, and leaves with its parent."""
+
+import ctypes
+import importlib
+import os
+import signal
+import struct
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+_LENGTH = struct.Struct(">Q")
+_PR_SET_PDEATHSIG = 1
+
+
+def main(entry: str, parent: int, arguments: list[str]) -> None:
+    """Call the entry function, greet the parent, then answer until the pipe closes."""
+    _die_with(parent)
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # whatever the handler prints must not be taken for a reply
+    module, _, function = entry.partition(":")
+    try:
+        handler: Callable[[bytes], bytes] = getattr(importlib.import_module(module), function)(arguments)
+    except Exception as error:
+        _reply(replies, b"F", _described(error))
+        return
+    _reply(replies, b"R", b"")
+    while (request := _next(requests)) is not None:
+        try:
+            kind, body = b"R", handler(request)
+        except Exception as error:
+            kind, body = b"F", _described(error)
+        _reply(replies, kind, body)
+
+
+def _die_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _next(requests: BinaryIO) -> bytes | None:
+    header = requests.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    return requests.read(length)
+
+
+def _reply(replies: BinaryIO, kind: bytes, body: bytes) -> None:
+    replies.write(_LENGTH.pack(1 + len(body)) + kind + body)
+    replies.flush()
+
+
+def _described(error: Exception) -> bytes:
+    return f"{type(error).__name__}: {error}".encode(errors="replace")

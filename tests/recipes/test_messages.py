@@ -1,0 +1,173 @@
+"""What a person reads who wrote a faulty recipe: file, line, field, found, expected, nearest name."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import UserError
+from recipes.pipeline import Pipeline, open_recipe
+
+RECIPE = """\
+name: sums
+policy: {model: tiny}
+data:
+  sums: {source: reasoning_gym, task: chain_sum, size: 100}
+rewards:
+  correct: {kind: math}
+  helpful: {kind: reward_model, from: warm}
+stages:
+  - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: warm, kind: warm, policy: {from: sft}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - id: aligned
+    kind: warp
+    policy: {from: sft}
+    inner:
+      kind: bond
+      data: sums
+      rewards: [correct, helpful]
+      steps: 4
+      batch: 8
+      learning_rate: 1e-3
+  - {id: scores, kind: evaluate, policies: [sft, aligned], data: sums, rewards: [correct]}
+  - {id: release, kind: export, policy: {from: aligned}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "sums.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def opened(recipe: Path, old: str = "", new: str = "", sets: tuple[str, ...] = ()) -> Pipeline:
+    assert old in RECIPE
+    recipe.write_text(RECIPE.replace(old, new, 1) if old else RECIPE)
+    return open_recipe(str(recipe), sets)
+
+
+def message(recipe: Path, old: str = "", new: str = "", sets: tuple[str, ...] = ()) -> str:
+    with pytest.raises(UserError) as caught:
+        opened(recipe, old, new, sets)
+    return str(caught.value)
+
+
+def test_the_recipe_of_these_tests_is_good(recipe: Path):
+    assert [node.id for node in opened(recipe).nodes] == ["sft", "warm", "aligned", "scores", "release"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "words"),
+    [
+        ("learning_rate: 1e-3}", "learningrate: 1e-3}", 9, "stages.sft.learningrate", 'did you mean "learning_rate"?'),
+        ("      batch: 8", "      bach: 8", 19, "stages.aligned.inner.bach", 'did you mean "batch"?'),
+        ("steps: 4, batch", "steps: many, batch", 9, "stages.sft.steps", 'found "many", expected an integer'),
+        ("steps: 4, batch", "steps: yes, batch", 9, "stages.sft.steps", 'found "yes", expected an integer'),
+        ("steps: 4, batch", "steps: true, batch", 9, "stages.sft.steps", "found true, expected an integer"),
+        ("steps: 4, batch", "steps: 0, batch", 9, "stages.sft.steps", "greater than or equal to 1"),
+        ("steps: 4, batch", "batch", 9, "stages.sft.steps", "this key is missing"),
+        ("kind: sft", "kind: sfft", 9, "stages.sft.kind", 'did you mean "sft"?'),
+        ("source: reasoning_gym", "source: reasoning", 4, "data.sums.source", "reasoning_gym, jsonl or hub"),
+        ("kind: math", "kind: maths", 6, "rewards.correct.kind", 'did you mean "math"?'),
+        ("{kind: math}", "3", 6, "rewards.correct", "found 3, expected a mapping"),
+        ("policy: {model: tiny}", "policy: {}", 2, "policy", "give either `model`"),
+        ("policy: {model: tiny}", "policy: {model: tny}", 2, "policy.model", 'did you mean "tiny"?'),
+        ("policy: {model: tiny}", "policy: {model: ./none}", 2, "policy.model", "found no ./none"),
+        ("policy: {model: tiny}", "policy: {model: none.gguf}", 2, "policy.model", "found no none.gguf"),
+        ("policy: {from: sft}, data", "policy: {from: stf}, data", 10, "stages.warm.policy.from", 'did you mean "sft"?'),
+        ("policies: [sft, aligned]", "policies: [sft, alined]", 21, "stages.scores.policies.1", 'did you mean "aligned"?'),
+        ("policies: [sft, aligned]", "policies: [warm]", 21, "stages.scores.policies.0", "whose output is a reward model"),
+        ("from: warm", "from: sft", 7, "rewards.helpful.from", "expected a stage whose output is a reward model: warm"),
+        ("rewards: [correct, helpful]", "rewards: [correct, helpfull]", 17, "stages.aligned.inner.rewards.1", '"helpful"?'),
+        ("      data: sums", "      data: sms", 16, "stages.aligned.inner.data", 'did you mean "sums"?'),
+        ("id: warm", "id: sft", 10, "stages.sft.id", "a second time"),
+        ("rewards: [correct]}", "rewards: [helpful]}", 21, "stages.scores", "expected `passes`"),
+    ],
+)
+def test_a_fault_names_file_line_field_and_what_was_expected(
+    recipe: Path, old: str, new: str, line: int, field: str, words: str
+):
+    text = message(recipe, old, new)
+    assert f"{recipe}:{line}: {field}: " in text
+    assert words in text
+
+
+def test_all_faults_are_told_at_once_one_line_each(recipe: Path):
+    text = message(recipe, "steps: 4, batch: 8, learning_rate: 1e-3}", "stepz: 4, batch: x, learning_rate: 1e-3}")
+    assert len(text.splitlines()) == 3  # stepz is unknown, steps is missing, batch is text
+
+
+def test_a_cycle_is_told_with_its_path(recipe: Path):
+    text = message(recipe, "{id: sft, kind: sft,", "{id: sft, kind: sft, policy: {from: aligned},")
+    assert "cycle" in text
+    assert "sft -> aligned -> sft" in text
+
+
+def test_a_cycle_through_a_reward_model_is_found(recipe: Path):
+    text = message(recipe, "policy: {from: sft}, data", "policy: {from: aligned}, data")
+    assert "warm -> aligned -> warm" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", "1: the file is not YAML"),
+        ("name: a\nname: b\n", "2: the file is not YAML"),
+        ("- 1\n", "found a list, expected a mapping"),
+        ("", "found nothing, expected a mapping"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told_in_one_line(tmp_path: Path, text: str, words: str):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        open_recipe(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_recipe_names_the_nearest_file(recipe: Path):
+    with pytest.raises(UserError, match=r"sums\.yaml"):
+        open_recipe(str(recipe.with_name("sum.yaml")))
+
+
+def test_a_missing_data_file_is_told_with_the_places_where_it_was_looked_for(recipe: Path):
+    recipe.with_name("rows.jsonl").write_text("{}")
+    jsonl = "source: jsonl, path: row.jsonl}"
+    text = message(recipe, "source: reasoning_gym, task: chain_sum, size: 100}", jsonl)
+    assert ":4: data.sums.path: found no row.jsonl" in text
+    assert str(recipe.parent) in text
+    assert "rows.jsonl" in text
+
+
+def test_set_overrides_by_index_by_stage_id_and_makes_what_is_not_there(recipe: Path):
+    pipeline = opened(
+        recipe, sets=("stages.0.steps=7", "stages.aligned.inner.batch=16", "stages.sft.lora.rank=2", "seed=5")
+    )
+    by_id = {node.id: node.config for node in pipeline.nodes}
+    assert by_id["sft"].steps == 7
+    assert by_id["sft"].lora.rank == 2
+    assert by_id["aligned"].inner.batch == 16
+    assert pipeline.seed == 5
+
+
+def test_set_reads_its_value_as_yaml(recipe: Path):
+    pipeline = opened(recipe, sets=("stages.scores.policies=[aligned, sft]", "stages.scores.prompts=null"))
+    scores = next(node.config for node in pipeline.nodes if node.id == "scores")
+    assert scores.policies == ["aligned", "sft"]
+    assert scores.prompts is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("stages.sft.steps", "expected dotted.key=value"),
+        ("stages.stf.steps=3", 'did you mean "sft"?'),
+        ("stages.9.steps=3", "has no item 9"),
+        ("name.first=3", "which has no field first"),
+        ("seed=[", "not YAML"),
+        ("stages.sft.steps=many", '--set stages.sft.steps=many: stages.sft.steps: found "many"'),
+        ("stages.sft.stepz=3", 'did you mean "steps"?'),
+    ],
+)
+def test_a_faulty_override_is_told_as_one(recipe: Path, assignment: str, words: str):
+    assert words in message(recipe, sets=(assignment,))

@@ -1,0 +1,1 @@
+"""Arithmetic on checkpoints, streamed tensor by tensor from safetensors."""

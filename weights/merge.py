@@ -1,0 +1,204 @@
+"""Average, SLERP, interpolation and difference of checkpoint folders.
+
+All tensors of the first folder must stand in the others with the same shape. Arithmetic is in float64, block by block,
+so that what is equal in all folders stays bit for bit what it was; the result has the dtypes and the other files of the
+first folder. Tensors that are not floating point must be equal everywhere.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from contracts.errors import UserError
+from weights.checkpoint import Checkpoint, write_checkpoint
+from weights.vectors import combined_norm, fold_slerp, gram_matrix, lerp
+
+Grouping = Literal["layer", "tensor", "model"]
+LAYER = re.compile(r"^(?:.*\.)?layers\.\d+(?=\.)")
+
+
+@dataclass(frozen=True)
+class GroupMerge:
+    """How the task vectors of one group of tensors were merged by SLERP.
+
+    Attributes:
+        group: the layer (its tensors' common prefix), tensor, or "model".
+        shares: the coefficient of each task vector.
+        angles: degrees between the merge so far and the next task vector; None where one of them was zero.
+        norms: Euclidean norm of each task vector.
+        norm: Euclidean norm of the merged task vector.
+    """
+
+    group: str
+    shares: tuple[float, ...]
+    angles: tuple[float | None, ...]
+    norms: tuple[float, ...]
+    norm: float
+
+    @property
+    def norm_ratio(self) -> float | None:
+        """Norm of the first task vector over that of the second (paper: 0.95 to 1.15); None without two such norms."""
+        return self.norms[0] / self.norms[1] if len(self.norms) > 1 and self.norms[1] else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one checkpoint is from another.
+
+    Attributes:
+        largest: largest absolute difference of two weights.
+        relative_norm: norm of the difference over the norm of the first checkpoint.
+        changed_tensors: number of tensors with any difference.
+    """
+
+    largest: float
+    relative_norm: float
+    changed_tensors: int
+
+
+def average(folders: Sequence[Path], out: Path) -> None:
+    """Write the mean of M checkpoints (WARM: of its reward models) to the folder `out`."""
+    with _opened(folders) as checkpoints:
+
+        def mean(name: str, rows: slice) -> Tensor:
+            total = _wide(checkpoints[0], name, rows)
+            for checkpoint in checkpoints[1:]:
+                total += _wide(checkpoint, name, rows)
+            return total / len(checkpoints)
+
+        _write(out, checkpoints, mean)
+
+
+def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "layer") -> list[GroupMerge]:
+    """Write init + SLERP of the task vectors of `finals` to the folder `out` (WARP's second stage).
+
+    More than two are folded in the given order with rate 1/m (Eq. 26), which is not associative: keep the order fixed.
+    With group "layer" the tensors of a layer share one angle; embeddings, final norm and heads have their own.
+
+    Returns:
+        Angles and norms of each group, in the order of the stored tensors.
+    """
+    with _opened([init, *finals]) as checkpoints:
+        merges = _merge_groups(checkpoints, group)
+
+        def merged(name: str, rows: slice) -> Tensor:
+            start = _wide(checkpoints[0], name, rows)
+            total = start.clone()
+            for share, final in zip(merges[_group_of(name, group)].shares, checkpoints[1:], strict=True):
+                total += share * (_wide(final, name, rows) - start)
+            return total
+
+        _write(out, checkpoints, merged)
+    return list(merges.values())
+
+
+def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
+    """Write (1 - rate) * start + rate * end to the folder `out` (LITI); a rate above 1 extrapolates."""
+    with _opened([start, end]) as checkpoints:
+        _write(out, checkpoints, lambda name, rows: lerp(*(_wide(side, name, rows) for side in checkpoints), rate))
+
+
+def difference(a: Path, b: Path) -> Difference:
+    """Measure how far checkpoint `b` is from checkpoint `a`."""
+    largest, square, square_a, changed = 0.0, 0.0, 0.0, 0
+    with _opened([a, b]) as (first, second):
+        for name in first.tensors:
+            largest_here = 0.0
+            for rows in first.blocks(name):
+                values = _wide(first, name, rows)
+                gap = _wide(second, name, rows) - values
+                largest_here = max(largest_here, gap.abs().max().item())
+                square += gap.square().sum().item()
+                square_a += values.square().sum().item()
+            changed += largest_here > 0.0
+            largest = max(largest, largest_here)
+    relative = math.sqrt(square / square_a) if square_a else (math.inf if square else 0.0)
+    return Difference(largest, relative, changed)
+
+
+@contextmanager
+def _opened(folders: Sequence[Path]) -> Iterator[list[Checkpoint]]:
+    """The checkpoints, open, with the same names and shapes; UserError otherwise."""
+    if not folders:
+        raise UserError("there is no checkpoint to merge: give at least one folder.")
+    with ExitStack() as stack:
+        checkpoints = [stack.enter_context(Checkpoint(Path(folder))) for folder in folders]
+        for other in checkpoints[1:]:
+            _check_alike(checkpoints[0], other)
+        yield checkpoints
+
+
+def _check_alike(first: Checkpoint, other: Checkpoint) -> None:
+    for here, there in ((first, other), (other, first)):
+        for name in here.tensors:
+            if name not in there.tensors:
+                raise UserError(
+                    f"tensor {name} stands in {here.folder} but not in {there.folder}: merge checkpoints of one architecture."
+                )
+    for name, tensor in first.tensors.items():
+        if tensor.shape != other.tensors[name].shape:
+            raise UserError(
+                f"tensor {name} is {list(tensor.shape)} in {first.folder} and {list(other.tensors[name].shape)} in "
+                f"{other.folder}: merge checkpoints of one architecture."
+            )
+
+
+def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, slice], Tensor]) -> None:
+    first = checkpoints[0]
+
+    def block(name: str, rows: slice) -> Tensor:
+        if first.tensors[name].floating:
+            return combine(name, rows)
+        values = first.read(name, rows)
+        for other in checkpoints[1:]:
+            if not torch.equal(values, other.read(name, rows)):
+                raise UserError(
+                    f"tensor {name} ({first.tensors[name].dtype}) differs between {first.folder} and {other.folder}: "
+                    "only floating-point tensors can be merged."
+                )
+        return values
+
+    write_checkpoint(out, first, block)
+
+
+def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Tensor:
+    return checkpoint.read(name, rows).double()
+
+
+def _group_of(name: str, group: Grouping) -> str:
+    if group == "model":
+        return "model"
+    layer = LAYER.match(name) if group == "layer" else None
+    return layer.group() if layer else name
+
+
+def _merge_groups(checkpoints: list[Checkpoint], group: Grouping) -> dict[str, GroupMerge]:
+    """First pass: the inner products of the task vectors of each group, and from them angles and coefficients."""
+    init, finals = checkpoints[0], checkpoints[1:]
+    grams: dict[str, Tensor] = {}
+    for name, tensor in init.tensors.items():
+        if not tensor.floating:
+            continue
+        gram = grams.setdefault(_group_of(name, group), torch.zeros(len(finals), len(finals), dtype=torch.float64))
+        for rows in init.blocks(name):
+            start = _wide(init, name, rows)
+            gram += torch.tensor(gram_matrix([_wide(final, name, rows) - start for final in finals]), dtype=torch.float64)
+    return {name: _merge(name, gram.tolist()) for name, gram in grams.items()}
+
+
+def _merge(name: str, gram: list[list[float]]) -> GroupMerge:
+    shares, angles = fold_slerp(gram)
+    return GroupMerge(
+        group=name,
+        shares=tuple(shares),
+        angles=tuple(None if angle is None else math.degrees(angle) for angle in angles),
+        norms=tuple(math.sqrt(gram[m][m]) for m in range(len(gram))),
+        norm=combined_norm(shares, gram),
+    )

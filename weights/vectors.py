@@ -1,0 +1,88 @@
+"""Arithmetic on task vectors: SLERP and its fold over many, and interpolation (WARP, Rame et al. 2024).
+
+A task vector is what a run added to the weights it started from. Everything here is a function of plain numbers and
+tensors; where the tensors come from is the business of `weights.merge`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SMALLEST_SINE = 1e-6  # below it SLERP and LERP agree to float32 precision, and the quotient of sines does not exist
+
+
+def angle_between(dot: float, norm_a: float, norm_b: float) -> float | None:
+    """Angle of two vectors from their inner product and norms, in radians in [0, pi]; None if one of them is zero."""
+    if norm_a == 0.0 or norm_b == 0.0:
+        return None
+    return math.acos(max(-1.0, min(1.0, dot / (norm_a * norm_b))))
+
+
+def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
+    """Coefficients of two task vectors at `angle` radians: sin((1-rate)*angle)/sin(angle) and sin(rate*angle)/sin(angle).
+
+    Where the angle is undefined, 0 or pi, they are LERP's: 1 - rate and rate.
+    """
+    if angle is None or math.sin(angle) < SMALLEST_SINE:
+        return 1.0 - rate, rate
+    return math.sin((1.0 - rate) * angle) / math.sin(angle), math.sin(rate * angle) / math.sin(angle)
+
+
+def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | None]:
+    """Spherical interpolation of two task vectors, and their angle.
+
+    Args:
+        first: flat float32 task vector, reached at rate 0.
+        second: flat float32 task vector of the same length, reached at rate 1.
+        rate: position between the two, in [0, 1].
+
+    Returns:
+        The interpolated vector, and the angle in radians (None if a vector is zero). Vectors of equal norm keep it.
+    """
+    gram = gram_matrix([first, second])
+    angle = angle_between(gram[0][1], math.sqrt(gram[0][0]), math.sqrt(gram[1][1]))
+    share_first, share_second = slerp_shares(angle, rate)
+    return share_first * first + share_second * second, angle
+
+
+def gram_matrix(vectors: Sequence[Tensor]) -> list[list[float]]:
+    """Inner products of every two of M flat vectors, [M][M], summed in float64."""
+    rows = torch.stack([vector.double() for vector in vectors])
+    return (rows @ rows.T).tolist()
+
+
+def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float | None]]:
+    """SLERP of M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m (Eq. 26).
+
+    The fold is a linear combination of the vectors, so their inner products are all it needs. It depends on the order.
+
+    Args:
+        gram: inner products of the M task vectors, [M][M].
+
+    Returns:
+        The M coefficients, and the M - 1 angles met on the way, in radians (None if a vector was zero).
+    """
+    shares = [1.0]
+    angles: list[float | None] = []
+    for new in range(1, len(gram)):
+        dot = math.fsum(share * gram[m][new] for m, share in enumerate(shares))
+        angle = angle_between(dot, combined_norm(shares, gram), math.sqrt(gram[new][new]))
+        share_merged, share_new = slerp_shares(angle, 1.0 / (new + 1))
+        shares = [share_merged * share for share in shares] + [share_new]
+        angles.append(angle)
+    return shares, angles
+
+
+def combined_norm(shares: Sequence[float], gram: Sequence[Sequence[float]]) -> float:
+    """Norm of the combination of vectors with the given coefficients, from their inner products."""
+    square = math.fsum(a * b * gram[i][j] for i, a in enumerate(shares) for j, b in enumerate(shares))
+    return math.sqrt(max(0.0, square))
+
+
+def lerp(start: Tensor, end: Tensor, rate: float) -> Tensor:
+    """(1 - rate) * start + rate * end: exactly `start` at 0 and `end` at 1; LITI's step; a rate above 1 goes beyond."""
+    if rate in (0.0, 1.0):
+        return end if rate else start
+    return (1.0 - rate) * start + rate * end
