@@ -50,7 +50,8 @@ def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSp
         check_styles(config.synthesise, name)
     dropped: Counter[str] = Counter()
     examples = _examples(rows_of(config, name=name, seed=seed, root=root), config, name, dropped)
-    train, test = [], []
+    train: list[Example] = []
+    test: list[Example] = []
     for example in examples:
         (test if held_out(example.prompt, seed, config.holdout) else train).append(example)
     unique = unique_prompts(test)

@@ -63,7 +63,19 @@ def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[R
             f"data {name}: task {config.task} refused its options {config.options}: {error or type(error).__name__}; "
             "see the task's configuration in reasoning-gym."
         ) from error
-    return (Row(f"{config.task} item {index}", items[index]) for index in range(config.size))
+    return _items(items, config, name)
+
+
+def _items(items: Any, config: ReasoningGymData, name: str) -> Iterator[Row]:
+    for index in range(config.size):
+        try:
+            columns = items[index]
+        except Exception as error:  # whatever a task's generator raises, its options are what can be mended
+            raise UserError(
+                f"data {name}: task {config.task} could not make item {index} with options {config.options} "
+                f"({type(error).__name__}: {error}); change its options or `size`."
+            ) from error
+        yield Row(f"{config.task} item {index}", columns)
 
 
 def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
@@ -112,7 +124,13 @@ def _hub(config: HubData, name: str) -> Iterator[Row]:
 def _hub_reason(config: HubData, error: Exception) -> str:
     said = " ".join(str(error).split())[:300] or type(error).__name__
     kinds = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
-    if kinds & {"ConnectionError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "TimeoutException"}:
+    if kinds & {
+        "ConnectionError",
+        "OfflineModeIsEnabled",
+        "LocalEntryNotFoundError",
+        "ConnectError",
+        "TimeoutException",
+    }:
         return (
             f"the hub data set {config.name} cannot be reached from here and is not in the local cache ({said}); "
             "check the network and HF_HUB_OFFLINE, or save the data as JSON lines and use `source: jsonl`."

@@ -14,7 +14,7 @@ from curation.config import SyntheticDemonstrations
 from curation.example import Example
 
 RIGHT_PAIRS = 0.5
-"""Share of preference pairs of a right answer over a wrong one; the others have two wrong ones, the nearer preferred."""
+"""Share of pairs that prefer a right answer to a wrong one; the others prefer the nearer of two wrong ones."""
 
 
 def integer(answer: str | None) -> int | None:
@@ -57,7 +57,9 @@ def check_styles(config: SyntheticDemonstrations, name: str) -> None:
                 "it may refer to {answer} only, and other braces are doubled."
             ) from error
         if not shows:
-            raise UserError(f"data {name}: style {style!r} does not show the answer; write {{answer}} where it belongs.")
+            raise UserError(
+                f"data {name}: style {style!r} does not show the answer; write {{answer}} where it belongs."
+            )
 
 
 def _generator(seed: int, prompt: str, copy: int) -> random.Random:

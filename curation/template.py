@@ -43,7 +43,8 @@ def fill(template: str, row: Row, *, name: str, field: str) -> str | None:
         ) from error
     except ValueError as error:
         raise UserError(
-            f"data {name}: `{field}: {template!r}` is not a template ({error}); write {{column}}, and double other braces."
+            f"data {name}: `{field}: {template!r}` is not a template ({error}); "
+            "write {column}, and double other braces."
         ) from error
 
 
@@ -54,5 +55,7 @@ def _asked(error: Exception) -> str:
 
 
 def _outline(columns: Mapping[str, Any]) -> str:
-    names = [f"{key}[{', '.join(map(str, value))}]" if isinstance(value, Mapping) else key for key, value in columns.items()]
+    names = [
+        f"{key}[{', '.join(map(str, value))}]" if isinstance(value, Mapping) else key for key, value in columns.items()
+    ]
     return f"the columns {', '.join(names)}" if names else "no columns"

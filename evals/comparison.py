@@ -33,7 +33,7 @@ def gain(scores: Mapping[str, Any], better: str, worse: str) -> Gain:
 
 
 def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -> list[str]:
-    """One line for each expected gain that is there, such as "aligned is +31.2 points of pass rate from sft, intervals apart".
+    """One line for each expected gain that is there: "aligned is +31.2 points of pass rate from sft, intervals apart".
 
     Raises:
         RunError: a gain is smaller than expected, or the intervals overlap where they should not; all such are named.

@@ -1,8 +1,9 @@
-"""The evaluate stage: several policies on the same held-out prompts with the same sampling seed, scored and compared."""
+"""The evaluate stage: several policies on the same held-out prompts with one sampling seed, scored side by side."""
 
 import gc
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +36,13 @@ def run(config: EvaluateStage, stage: Stage) -> None:
     passes = _pass_reward(config, stage)
     for name in (name for expectation in config.expect for name in (expectation.better, expectation.than)):
         if name not in config.policies:
-            raise UserError(f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated: add it to `policies`")
+            raise UserError(
+                f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated: add it to `policies`"
+            )
     examples = _held_out(config, stage)
-    evaluation = _Evaluation(config, stage, examples, passes)
-    rows = {name: evaluation.rows(name) for name in dict.fromkeys(config.policies)}
+    with ExitStack() as opened:
+        evaluation = _Evaluation(config, stage, examples, passes, opened)
+        rows = {name: evaluation.rows(name) for name in dict.fromkeys(config.policies)}
     scorer = Scorer(passes, stage.seed, scratch=stage.folder / "evaluate")
     scores = {
         "prompts": len(examples),
@@ -90,14 +94,18 @@ def _held_out(config: EvaluateStage, stage: Stage) -> list[Example]:
 
 @dataclass
 class _Evaluation:
-    """The policies of one stage; keeps the initial policy in memory from its first use on, and one other at a time."""
+    """The policies of one stage; keeps the initial policy in memory from its first use on, and one other at a time.
+
+    Rewards are opened into `opened`, which the owner closes.
+    """
 
     config: EvaluateStage
     stage: Stage
     examples: Sequence[Example]
     passes: str
-    done: int = 0
+    opened: ExitStack
     _initial: Policy | None = None
+    _rewards: Rewards | None = None
 
     @property
     def initial(self) -> str:
@@ -110,11 +118,13 @@ class _Evaluation:
         rows = load_rows(path, [example.prompt for example in self.examples], self.config.samples)
         if rows is not None:
             self.stage.say(f"{name}: answers kept from the interrupted attempt")
-            self._advance(name, rows, len(rows) * (self.config.samples + 1))
+            self._advance(name, rows)
             return rows
         policy = self._load(name)
-        with open_rewards(self.config.rewards, self.stage) as rewards:
-            rows = [row for batch in self._batches() for row in self._answer(name, policy, rewards, *batch)]
+        rows = []
+        for examples, seed in self._batches():
+            rows += self._answer(name, policy, examples, seed)
+            self._advance(name, rows)
         save_rows(rows, path)
         del policy
         gc.collect()
@@ -127,6 +137,12 @@ class _Evaluation:
             self._initial = load_policy(PolicyConfig.model_validate({"from": name}), self.stage.inputs, self.stage.root)
         return self._initial
 
+    def _open_rewards(self) -> Rewards:
+        """The rewards, opened when the first policy is sampled and closed with the stage."""
+        if self._rewards is None:
+            self._rewards = self.opened.enter_context(open_rewards(self.config.rewards, self.stage))
+        return self._rewards
+
     def _batches(self) -> Iterator[tuple[list[Example], int]]:
         """Prompts whose samples fill one batch of the sampler, with a seed that is the same for every policy."""
         size = max(1, self.config.sampling.batch // self.config.samples)
@@ -134,9 +150,7 @@ class _Evaluation:
             seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])
             yield list(self.examples[start : start + size]), seed
 
-    def _answer(
-        self, name: str, policy: Policy, rewards: Rewards, examples: list[Example], seed: int
-    ) -> list[Row]:
+    def _answer(self, name: str, policy: Policy, examples: list[Example], seed: int) -> list[Row]:
         """Sample, score and measure one batch of prompts."""
         prompts = [prompt_ids(policy.tokenizer, example.messages) for example in examples]
         self._check_fits(policy, prompts)
@@ -149,15 +163,14 @@ class _Evaluation:
         if name != self.initial:
             model = self._load(self.initial).model
             initial = sequence_logprobs(model, repeated, sampled.ids, batch=self.config.sampling.batch).tolist()
+        rewards = self._open_rewards()
         answers = _score(rewards, [example for example in examples for _ in range(samples)], sampled, logprobs, initial)
         nothing = [None] * len(examples)
         greedy_answers = _score(rewards, examples, greedy, nothing, nothing)
-        rows = [
+        return [
             Row(example.prompt, example.answer, greedy_answers[index], answers[index * samples : (index + 1) * samples])
             for index, example in enumerate(examples)
         ]
-        self._advance(name, rows, len(examples) * (samples + 1))
-        return rows
 
     def _check_fits(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
         context, longest = policy.model.config.max_position_embeddings, max(map(len, prompts))
@@ -168,14 +181,15 @@ class _Evaluation:
                 "lower `sampling.max_tokens` or drop long prompts"
             )
 
-    def _advance(self, name: str, rows: Sequence[Row], completions: int) -> None:
-        """Tell the watcher how far the stage is and what share of the last batch passed."""
-        self.done += completions
-        total = len(self.examples) * (self.config.samples + 1) * len(dict.fromkeys(self.config.policies))
+    def _advance(self, name: str, rows: Sequence[Row]) -> None:
+        """Tell the watcher how far the stage is and what share of the policy's completions passed so far."""
+        each = self.config.samples + 1
         passed = [answer.passed(self.passes) for row in rows for answer in row.sampled]
         applicable = [one for one in passed if one is not None]
-        shown = {f"{name} pass rate": sum(applicable) / len(applicable)} if applicable else {}
-        self.stage.progress(self.done, total, "completion", **shown)
+        shown = {"pass_rate": sum(applicable) / len(applicable)} if applicable else {}
+        names = list(dict.fromkeys(self.config.policies))
+        done = (names.index(name) * len(self.examples) + len(rows)) * each
+        self.stage.progress(done, len(names) * len(self.examples) * each, "completion", **shown)
 
 
 def _score(

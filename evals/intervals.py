@@ -1,4 +1,4 @@
-"""Means with 95% intervals by the cluster bootstrap: whole prompts are resampled, since samples of one prompt are alike."""
+"""Means with 95% intervals by a cluster bootstrap: prompts are resampled whole, samples of one prompt are alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,9 @@ def bootstrap_mean(
         ValueError: there are no values, or the two lists differ in length.
     """
     if len(values) != len(prompts) or not len(values):
-        raise ValueError(f"found {len(values)} values for {len(prompts)} prompt numbers; expected one each, at least one")
+        raise ValueError(
+            f"found {len(values)} values for {len(prompts)} prompt numbers; expected one each, at least one"
+        )
     values_S = np.asarray(values, dtype=np.float64)
     _, prompt_S = np.unique(np.asarray(prompts), return_inverse=True)
     total_P, count_P = np.bincount(prompt_S, weights=values_S), np.bincount(prompt_S)

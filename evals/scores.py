@@ -44,8 +44,8 @@ class Scorer:
         numbers, values = _applicable(answers, _part(self._passes))
         if not values:
             raise UserError(
-                f"reward `{self._passes}`, which decides what passes, applies to no prompt of the evaluation: give the data "
-                "an `answer`, or set `passes` to another reward"
+                f"reward `{self._passes}`, which decides what passes, applies to no prompt of the evaluation: give the "
+                "data an `answer`, or set `passes` to another reward"
             )
         return self._rate.compute(predictions=values, prompts=numbers, seed=self._seed)
 

@@ -1,4 +1,4 @@
-"""The export stage: a policy as a transformers folder that appears only when it was reloaded, compared and described."""
+"""The export stage: a policy as a transformers folder that appears once it was reloaded, compared and described."""
 
 import gc
 import json
@@ -20,6 +20,7 @@ from policy.policy import Policy
 from weights.checkpoint import whole_folder
 
 Dtype = Literal["float32", "bfloat16"]
+_Base = tuple[str, Callable[[], Policy]]  # its name, and how to load it
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -32,7 +33,7 @@ def run(config: ExportStage, stage: Stage) -> None:
     source = stage.inputs[config.policy.from_] if config.policy.from_ is not None else None
     lineage = read_lineage(source) if source is not None else Lineage()
     policy = _load(config.policy, stage, stage.seed)
-    base = None
+    base: _Base | None = None
     if config.base is not None:
         wanted = config.base
         base = _name(wanted), lambda: _load(wanted, stage, stage.seed)
@@ -63,13 +64,25 @@ def export_folder(source: Path, to: Path, dtype: Dtype = "float32") -> dict[str,
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} holds something already, expected a new or empty folder: give another one")
     lineage = read_lineage(source)
-    base, start = None, lineage.start
-    if start is not None and (start.from_ is None or start.from_ in lineage.folders):
-        wanted = start.model_copy(update={"dtype": "float32"})
-        base = _name(wanted), lambda: load_policy(wanted, lineage.folders, seed=lineage.seed)
+    base = _recorded_base(lineage)
     policy = load_policy(PolicyConfig(model=str(source), dtype="float32"))
     title = "-".join([lineage.run, lineage.stages[-1].id]) if lineage.stages else to.name
-    return _export(policy, to, title=title, dtype=dtype, seed=0, lineage=lineage, base=base, tell=lambda done, what: None)
+    return _export(
+        policy, to, title=title, dtype=dtype, seed=0, lineage=lineage, base=base, tell=lambda done, what: None
+    )
+
+
+def _recorded_base(lineage: Lineage) -> _Base | None:
+    """What the policy's own stage started from, where the run's records lead to weights that are still there."""
+    start = lineage.start
+    if start is None or (
+        start.from_ is not None and not lineage.folders.get(start.from_, Path()).joinpath("config.json").is_file()
+    ):
+        return None
+    wanted = start.model_copy(update={"dtype": "float32"})
+    if wanted.model not in (None, "tiny") and not Path(str(wanted.model)).exists():
+        return None  # a name that only the recipe's folder or the hub resolves
+    return _name(wanted), lambda: load_policy(wanted, lineage.folders, seed=lineage.seed)
 
 
 def _load(config: PolicyConfig, stage: Stage, seed: int) -> Policy:
@@ -91,7 +104,7 @@ def _export(
     dtype: Dtype,
     seed: int,
     lineage: Lineage,
-    base: tuple[str, Callable[[], Policy]] | None,
+    base: _Base | None,
     tell: Callable[[int, dict[str, float]], None],
 ) -> dict[str, Any]:
     """Write, reload, compare with the policy in memory and then with the base; two models in memory at a time."""

@@ -49,13 +49,13 @@ def _is_hub_id(origin: str) -> bool:
 def _opening(lineage: Lineage, proof: Mapping[str, Any]) -> str:
     weights = f"{proof['parameters']:,} parameters in {proof['dtype']}"
     if not lineage.stages:
-        return f"A Gemma 3 text model with {weights}, exported by gemsmith from a folder whose training is not recorded."
+        return f"A Gemma 3 text model with {weights}, exported by gemsmith from a folder without a history."
     origins = ", ".join("a random tiny model" if origin == "tiny" else f"`{origin}`" for origin in lineage.origins)
     last = lineage.stages[-1]
     return (
-        f"A Gemma 3 text model with {weights}. It is the policy of stage `{last.id}` ({last.kind}) of the gemsmith run "
-        f"`{lineage.run}` (seed {lineage.seed}); all weights in that run come from {origins or 'an unrecorded source'}, "
-        "and were changed by training."
+        f"A Gemma 3 text model with {weights}. It is the policy of stage `{last.id}` ({last.kind}) of the gemsmith "
+        f"run `{lineage.run}` (seed {lineage.seed}). The weights it started from, and its teachers', are from "
+        f"{origins or 'an unrecorded source'}; they were changed by training."
     )
 
 
@@ -74,8 +74,8 @@ output = model.generate(**prompt, max_new_tokens=64)
 print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
 ```
 
-Prompts must go through the chat template. A completion ends at token 1 (`<eos>`) or 106 (`<end_of_turn>`), both of which
-`generation_config.json` names. In a terminal: `gemsmith chat <this folder>`."""
+Prompts must go through the chat template. A completion ends at token 1 (`<eos>`) or 106 (`<end_of_turn>`);
+`generation_config.json` names both. In a terminal: `gemsmith chat <this folder>`."""
 
 
 def _training(lineage: Lineage) -> str:
@@ -110,8 +110,8 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
     lines = [
         "## Evaluation",
         "",
-        f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass is "
-        f"reward `{scores['passes']}` at 1. KL is to `{scores['initial']}`, in nats a completion. In brackets: 95% "
+        f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass "
+        f"is reward `{scores['passes']}` at 1. KL is to `{scores['initial']}`, in nats a completion. In brackets: 95% "
         "intervals, bootstrapped over prompts.",
         "",
         "| policy | sampled pass rate | greedy pass rate | reward | KL | tokens |",
@@ -135,22 +135,22 @@ def _checks(proof: Mapping[str, Any]) -> str:
         "## What was checked",
         "",
         f"The folder was loaded again with transformers: every weight came back as it was written, and on "
-        f"{proof['sequences']} sampled completions the log-probability of a token differs from the trained policy's by at "
-        f"most {proof['reload_gap']:.3g} nats.",
+        f"{proof['sequences']} sampled completions the log-probability of a token differs from the trained policy's by "
+        f"at most {proof['reload_gap']:.3g} nats.",
     ]
     if proof["base"] is not None:
         lines[-1] += (
-            f" It differs from its base, {proof['base']}, by {100 * proof['relative_difference']:.3g}% of the weights' norm."
+            f" It differs from its base, {proof['base']}, by {100 * proof['relative_difference']:.3g}% of the weights' "
+            "norm."
         )
     return "\n".join(lines)
 
 
 def _terms(gemma: bool) -> str:
     if not gemma:
-        return (
-            "## Terms\n\nTrained from random weights: it holds none of Gemma's weights, and no model that does was its teacher."
-        )
+        return "## Terms\n\nTrained from random weights: it holds none of Gemma's, and no model that does taught it."
     return (
-        f"## Terms\n\n{NOTICE}. This is a model derivative: its weights were modified. Whoever passes it on must pass on "
-        "those terms and their prohibited-use policy (ai.google.dev/gemma/prohibited_use_policy), and keep the file NOTICE."
+        f"## Terms\n\n{NOTICE}. This is a model derivative: its weights were modified. Whoever passes it on must pass "
+        "on those terms and their prohibited-use policy (ai.google.dev/gemma/prohibited_use_policy), and keep the file "
+        "NOTICE."
     )

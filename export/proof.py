@@ -63,10 +63,12 @@ def reload(folder: Path, policy: Policy) -> Policy:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise RunError(f"the export in {folder} does not load in transformers: {error}") from error
+    ends = model.generation_config.eos_token_id
     faults = {
         "the head is not tied to the embedding": model.lm_head.weight is not model.model.embed_tokens.weight,
-        f"generation_config.json ends a completion at {model.generation_config.eos_token_id}, not at "
-        f"{list(policy.end_ids)}": model.generation_config.eos_token_id != list(policy.end_ids),
+        f"generation_config.json ends a completion at {ends}, expected {list(policy.end_ids)}": (
+            ends != list(policy.end_ids)
+        ),
         "the tokenizer has no chat template": not tokenizer.chat_template,
         "the tokenizer writes prompts differently": _prompts(tokenizer) != _prompts(policy.tokenizer),
     }
@@ -110,7 +112,7 @@ def difference_from_base(exported: Mapping[str, Tensor], base: Mapping[str, Tens
         RunError: they are equal: nothing was learnt, or the wrong folder was exported.
     """
     if {key: tensor.shape for key, tensor in exported.items()} != {key: tensor.shape for key, tensor in base.items()}:
-        raise UserError(f"the base {name} has another architecture than the export: set `base` to what it was trained from")
+        raise UserError(f"the base {name} is of another architecture: set `base` to what the export was trained from")
     largest, square, base_square = 0.0, 0.0, 0.0
     for key, tensor in exported.items():
         blocks = zip(tensor.reshape(-1).split(_BLOCK), base[key].reshape(-1).split(_BLOCK), strict=True)

@@ -22,6 +22,11 @@ class _Shape:
     layers: int
 
 
+# Gemma's 0.02 suits its width; at this one learning starts three times sooner from 0.06 (measured on sums).
+_INIT_RANGE = 0.06
+# Heads of 32 under a query scale made for 256 would attend almost evenly at first: the gains of QK norm make up for it.
+_QK_GAIN = (256 / 32) ** 0.25
+
 _SHAPES: dict[Size, _Shape] = {
     "small": _Shape(hidden=128, intermediate=448, heads=4, layers=6),  # 1.4 million parameters
     "large": _Shape(hidden=160, intermediate=640, heads=4, layers=12),  # 4.5 million parameters
@@ -51,6 +56,7 @@ def tiny_config(size: Size = "small") -> Gemma3TextConfig:
             "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
             "full_attention": {"rope_type": "default", "rope_theta": 1_000_000.0},
         },
+        initializer_range=_INIT_RANGE,
         tie_word_embeddings=True,
         pad_token_id=0,
         eos_token_id=[1, 106],
@@ -65,5 +71,9 @@ def tiny_policy(size: Size = "small", seed: int = 0) -> Policy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForCausalLM(tiny_config(size))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.fill_(_QK_GAIN - 1.0)  # Gemma stores gains less one
     model.generation_config.eos_token_id = [1, 106]
     return Policy(model.eval(), tiny_tokenizer())

@@ -52,8 +52,9 @@ def chat(
         while len(prompt) + max_tokens > longest and len(turns) > 1:
             turns = turns[2:]
             prompt = prompt_ids(policy.tokenizer, opening + turns)
-        if len(prompt) >= longest:
-            write(f"(that is {len(prompt)} tokens; this policy reads {longest} at most)")
+        if len(prompt) + max_tokens > longest:
+            room = longest - max_tokens
+            write(f"(that is {len(prompt)} tokens; with an answer of {max_tokens} this policy reads {room} at most)")
             turns = turns[:-1]
             continue
         samples = sampler.sample([prompt], 1, seed, greedy=greedy)
@@ -70,6 +71,8 @@ def check_settings(temperature: float, max_tokens: int) -> None:
         UserError: naming the option.
     """
     if not temperature > 0:
-        raise UserError(f"--temperature: found {temperature:g}, expected a number above 0 (use --greedy for the likeliest)")
+        raise UserError(
+            f"--temperature: found {temperature:g}, expected a number above 0 (use --greedy for the likeliest)"
+        )
     if max_tokens < 1:
         raise UserError(f"--max-tokens: found {max_tokens}, expected 1 or more")

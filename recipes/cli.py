@@ -31,8 +31,12 @@ RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as in stages.sft.steps=10.")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The run's folder; by default runs/ and the recipe's name.")]
-OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder; by default runs/ and the recipe's name.")
+]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")
+]
 PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
 
 
@@ -78,7 +82,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Say which.")
+    ] = False,
 ) -> None:
     """Post-trains Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export."""
 
@@ -183,7 +189,9 @@ def export(
 @answering
 def chat(
     place: PlaceArgument,
-    stage: Annotated[str | None, typer.Option("--stage", help="The stage to talk to; none: the last with a policy.")] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="The stage to talk to; none: the last with a policy.")
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", help="Text in front of the first turn.")] = None,
     temperature: Annotated[float, typer.Option("--temperature", help="Softmax temperature of answers.")] = 1.0,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = 256,

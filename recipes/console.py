@@ -86,5 +86,7 @@ class Interrupts:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a full disk or a closed stream must not hide the stage's own fault
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a full disk or a closed stream must not hide the stage's own fault
             stream.flush()

@@ -47,9 +47,9 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
             if shared:
                 prompt, (stage, section) = next(iter(shared.items()))
                 raise UserError(
-                    f"stage {node.id}: {len(shared)} of {len(seen)} held-out prompts of data.{name} are training prompts "
-                    f'of stage {stage} (data.{section}), such as "{_cut(prompt)}"; expected none, so give one of the two '
-                    "sections other prompts"
+                    f"stage {node.id}: {len(shared)} of {len(seen)} held-out prompts of data.{name} are training "
+                    f'prompts of stage {stage} (data.{section}), such as "{_cut(prompt)}"; expected none: give one '
+                    "of the two sections other prompts"
                 )
 
 

@@ -49,7 +49,9 @@ def _python() -> Finding:
 
 def _cores() -> Finding:
     number = cores()
-    return Finding("cores", str(number), "good" if number > 1 else "optional", "" if number > 1 else "two or more are faster")
+    return Finding(
+        "cores", str(number), "good" if number > 1 else "optional", "" if number > 1 else "two or more are faster"
+    )
 
 
 def _memory() -> Finding:
@@ -58,7 +60,9 @@ def _memory() -> Finding:
         return Finding("memory", "not known on this system", "optional", "gemsmith is tested on Linux")
     text = f"{size(has[0])}, {size(has[1])} free"
     if has[1] < 2e9:
-        return Finding("memory", text, "lacking", "the quickstart needs 2 GB free: close programs, or use another machine")
+        return Finding(
+            "memory", text, "lacking", "the quickstart needs 2 GB free: close programs, or use another machine"
+        )
     if has[1] < 12e9:
         return Finding("memory", text, "optional", "enough for tiny; the 270M recipe wants 12 GB free")
     return Finding("memory", text, "good")
@@ -88,7 +92,9 @@ def _libraries() -> list[Finding]:
         findings.append(Finding(name, version or "not installed", "good" if version else "lacking", way_out))
     torch = found["torch"] or ""
     if gpus() and "+cpu" in torch:
-        findings.append(Finding("torch", f"{torch} uses no GPU", "lacking", "install a CUDA build of torch (TORCH_SPEC)"))
+        findings.append(
+            Finding("torch", f"{torch} uses no GPU", "lacking", "install a CUDA build of torch (TORCH_SPEC)")
+        )
     deepspeed = found["deepspeed"]
     way_out = "" if deepspeed else "`pip install 'gemsmith[deepspeed]'`; needed only for `engine: {deepspeed: ...}`"
     findings.append(Finding("deepspeed", deepspeed or "not installed", "good" if deepspeed else "optional", way_out))
@@ -108,6 +114,8 @@ def _build_tools() -> list[Finding]:
     ]
     ninja = shutil.which("ninja")
     tools.append(
-        Finding("ninja", ninja, "good") if ninja else Finding("ninja", "none", "optional", f"`pip install ninja`; {why}")
+        Finding("ninja", ninja, "good")
+        if ninja
+        else Finding("ninja", "none", "optional", f"`pip install ninja`; {why}")
     )
     return tools

@@ -1,4 +1,4 @@
-"""`gemsmith export`: writes a policy of a run, or of any folder, as the export stage does, into a folder of one's own."""
+"""`gemsmith export`: writes a policy of a run, or any other, into a folder of one's own as the export stage does."""
 
 import shutil
 from pathlib import Path

@@ -91,7 +91,7 @@ def build_graph(
         faults: locates fields for messages.
 
     Raises:
-        UserError: two stages have one id, a name stands for nothing or for the wrong kind of thing, or there is a cycle.
+        UserError: two stages have one id, a name stands for nothing or for the wrong thing, or there is a cycle.
     """
     faults = faults or Faults()
     _check_ids(stages, faults)
@@ -124,7 +124,9 @@ def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
     for index, config in enumerate(stages):
         if config.id in first:
             where = faults.locate(("stages", first[config.id], "id"))
-            faults.add(("stages", index, "id"), f'found "{config.id}" a second time, expected an id of its own ({where})')
+            faults.add(
+                ("stages", index, "id"), f'found "{config.id}" a second time, expected an id of its own ({where})'
+            )
         first.setdefault(config.id, index)
 
 
@@ -183,7 +185,9 @@ def _in_order(nodes: Mapping[str, Node], faults: Faults) -> list[Node]:
         if following is None:
             path = _cycle({name: node for name, node in nodes.items() if name not in ordered})
             index = list(nodes).index(path[0])
-            faults.add(("stages", index), f"found a cycle, {' -> '.join(path)}; expected stages to build on earlier ones")
+            faults.add(
+                ("stages", index), f"found a cycle, {' -> '.join(path)}; expected stages to build on earlier ones"
+            )
             faults.raise_if_any()
         assert following is not None
         ordered[following.id] = following
@@ -191,7 +195,7 @@ def _in_order(nodes: Mapping[str, Node], faults: Faults) -> list[Node]:
 
 
 def _cycle(stuck: Mapping[str, Node]) -> list[str]:
-    """One cycle among stages that all wait for one another, from its first stage back to it; `a -> b`: a builds on b."""
+    """One cycle among stages that all wait for one another, back to where it began; `a -> b`: a builds on b."""
     path = [next(iter(stuck))]
     while True:
         following = next(name for name in stuck[path[-1]].inputs if name in stuck)

@@ -50,7 +50,7 @@ def identities(
 
 
 def local_files(value: Any, root: Path) -> list[Path]:
-    """The files and folders of this disk that a configuration reads, where they exist; their order is that of the fields."""
+    """The files and folders of this disk that a configuration reads, where they exist, in the order of its fields."""
     found: list[Path | None] = []
     if isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
         found.append(find_local(root, value.model))

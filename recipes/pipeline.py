@@ -146,7 +146,9 @@ def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], fau
         if "passes" not in type(config).model_fields:
             continue
         if passes is None and not any(getattr(rewards.get(name), "kind", None) == "math" for name in named):
-            faults.add(("stages", index), "found no ground-truth reward among its rewards, expected `passes` to name one")
+            faults.add(
+                ("stages", index), "found no ground-truth reward among its rewards, expected `passes` to name one"
+            )
         elif passes is not None and passes not in named:
             faults.add(("stages", index, "passes"), f'found "{passes}", expected one of the stage\'s own rewards')
 

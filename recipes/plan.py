@@ -102,8 +102,8 @@ def summary(lines: list[Forecast]) -> str:
     parts = f"about {duration(sum(known))}" if known else "no estimate"
     parts += f", and {unknown} of unknown length" if unknown and known else ""
     return (
-        f"{len(left)} of {len(lines)} stages to run: {parts}. A time with ~ is a rough guess from the model's size; one "
-        "without was measured in this folder. Memory counts weights, optimiser and logits, not activations."
+        f"{len(left)} of {len(lines)} stages to run: {parts}. A time with ~ is a rough guess from the model's size; "
+        "one without was measured in this folder. Memory counts weights, optimiser and logits, not activations."
     )
 
 
@@ -160,7 +160,7 @@ def _memory(
 
 
 def _guess(node: Node, shape: Shape | None) -> float | None:
-    """Seconds on this machine's cores, within a factor of a few; None where there is a GPU, whose speed is not known."""
+    """Seconds on this machine's cores, within a factor of a few; None where a GPU of unknown speed would run it."""
     if shape is None or gpus():
         return None
     flops = 2.0 * shape.parameters
@@ -192,7 +192,7 @@ def _is_tiny(shape: Shape) -> bool:
 
 
 def _seconds_before(run: Path, node: Node) -> float | None:
-    """What this stage took before in this folder, under another identity, scaled by its steps; None if it never ended."""
+    """What this stage took before in this folder under another identity, scaled by its steps; None if it never did."""
     training = _training(node.config)
     newest: tuple[float, float] | None = None
     for path in (run / "stages").glob(f"{node.id}-????????/stage.json"):

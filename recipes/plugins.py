@@ -1,4 +1,4 @@
-"""Reward functions that a recipe names: their signature, read from the source, and a trial import in a process of its own."""
+"""Reward functions that a recipe names: their signature, read from the source, and a trial import in a child."""
 
 import ast
 import importlib.machinery
@@ -53,7 +53,7 @@ class Target:
 
 
 def find_target(text: str, root: Path) -> Target:
-    """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:function`.
+    """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:name`.
 
     Nothing is imported, not even the packages around a module.
 
@@ -69,7 +69,9 @@ def find_target(text: str, root: Path) -> Target:
             places = dict.fromkeys([root, Path.cwd()])
             near = [path.name for place in places for path in sorted(place.glob("*.py"))]
             where = " or in ".join(str(place) for place in places)
-            raise UserError(f"found no file {name} in {where}, expected the file of {function}{did_you_mean(name, near)}")
+            raise UserError(
+                f"found no file {name} in {where}, expected the file of {function}{did_you_mean(name, near)}"
+            )
         return Target(text, file.resolve(), None, function)
     module = _module_source(name, [str(root), str(Path.cwd()), *sys.path])
     if module is None:
@@ -105,7 +107,9 @@ def check_signature(target: Target, columns: Collection[str], options: Collectio
         )
     node = names[target.function]
     if isinstance(node, ast.ClassDef):
-        raise UserError(f"{target.file}:{node.lineno}: found a class, expected a function(prompts, completions, **columns)")
+        raise UserError(
+            f"{target.file}:{node.lineno}: found a class, expected a function(prompts, completions, **columns)"
+        )
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
         _check_arguments(target, node, columns, options)
 
@@ -122,10 +126,12 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
     wanted = [(None if target.module else str(target.file), target.module, target.function) for target in targets]
     command = [sys.executable, "-c", TRIAL, json.dumps([paths, wanted])]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:
         printed = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        raise UserError(f"{_last(printed, targets)}: found an import that takes over {limit:g} s, expected one that ends") from error
+        raise UserError(
+            f"{_last(printed, targets)}: found an import that takes over {limit:g} s, expected one that ends"
+        ) from error
     if done.stdout.rstrip().endswith("\x1eend"):
         return
     reason = f"the process ended with code {done.returncode}"
@@ -188,7 +194,9 @@ def _check_arguments(
         raise UserError(f"{place}: {found}, {expected}: it does not take {' and '.join(missing)}")
     given = {"prompts", "completions", *columns, *options}
     optional = {argument.arg for argument in arguments.args[len(arguments.args) - len(arguments.defaults) :]}
-    optional |= {a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is not None}
+    optional |= {
+        a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is not None
+    }
     unknown = [name for name in takes if name not in given and name not in optional]
     if unknown:
         raise UserError(
@@ -197,4 +205,6 @@ def _check_arguments(
         )
     refused = [name for name in options if name not in takes and arguments.kwarg is None]
     if refused:
-        raise UserError(f"{place}: {found}, which does not take the option {refused[0]}{did_you_mean(refused[0], takes)}")
+        raise UserError(
+            f"{place}: {found}, which does not take the option {refused[0]}{did_you_mean(refused[0], takes)}"
+        )

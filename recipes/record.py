@@ -1,4 +1,4 @@
-"""What a run's folder says about it: the state of each stage, and of the whole; written so that a kill leaves no half file."""
+"""What a run's folder says about it: the state of each stage and of the whole, written whole or not at all."""
 
 import fcntl
 import json
@@ -29,7 +29,7 @@ class StageRecord:
 
 
 def read_stage(folder: Path) -> StageRecord:
-    """The record in a stage's folder; to whoever holds the run's lock, a stage that says it runs is one that was killed."""
+    """The record in a stage's folder; to the holder of the run's lock, one that says it runs was killed."""
     try:
         record = json.loads((folder / "stage.json").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Runs a pipeline's stages one after the other, skips those that are finished, and continues those that were interrupted."""
+"""Runs a pipeline's stages one after the other, skips finished ones, and continues interrupted ones."""
 
 import gc
 import importlib
@@ -54,7 +54,9 @@ def run_pipeline(
         return None
     with locked(run), Interrupts().watched() as interrupts, own_output() as file:
         try:
-            return _Run(pipeline, run, interrupts, LineView(file) if verbose else view_for(file), verbose).go(chosen, fresh)
+            return _Run(pipeline, run, interrupts, LineView(file) if verbose else view_for(file), verbose).go(
+                chosen, fresh
+            )
         except KeyboardInterrupt:
             raise
         except (UserError, RunError):
@@ -83,6 +85,7 @@ def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | N
 
 def work(node: Node, stage: Stage) -> None:
     """Import the function that the stage's kind names, and call it."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
     module, _, function = type(node.config).entry.partition(":")
     getattr(importlib.import_module(module), function)(node.config, stage)
 

@@ -143,7 +143,9 @@ def _override(source: Source, assignment: str) -> None:
     try:
         value = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise UserError(f"--set {assignment}: the value is not YAML; quote it for YAML as well as for the shell") from error
+        raise UserError(
+            f"--set {assignment}: the value is not YAML; quote it for YAML as well as for the shell"
+        ) from error
     keys: Keys = ()
     node, parts = source.document, name.split(".")
     for depth, part in enumerate(parts):
@@ -187,5 +189,6 @@ def _has_id(node: Any) -> bool:
 def _kind_of(value: Any) -> str:
     if value is None:
         return "nothing"
-    kinds = {dict: "a mapping", list: "a list", str: f'the text "{value}"'}
-    return kinds.get(type(value), repr(value))
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f'the text "{value}"' if isinstance(value, str) else repr(value)

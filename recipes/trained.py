@@ -25,11 +25,15 @@ def find_policy(place: Path, stage: str | None = None) -> Trained:
         UserError: there is none.
     """
     if not (place / "run.json").is_file():
-        if (place / "config.json").is_file() or place.suffix == ".gguf" and place.is_file():
+        if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()):
             if stage is not None:
-                raise UserError(f"{place}: found a model, which has no stages; expected a run's folder to take {stage} from")
+                raise UserError(
+                    f"{place}: found a model, which has no stages; expected a run's folder to take {stage} from"
+                )
             return Trained(place)
-        raise UserError(f"{place}: found no run and no model, expected a run's folder (with run.json) or a model folder")
+        raise UserError(
+            f"{place}: found no run and no model, expected a run's folder (with run.json) or a model folder"
+        )
     stages = {entry["id"]: entry for entry in read_run(place)["stages"]}
     finished = [
         name
@@ -40,7 +44,9 @@ def find_policy(place: Path, stage: str | None = None) -> Trained:
     if chosen is None:
         raise UserError(f"{place}: found no finished stage with a policy, expected one; run the recipe first")
     if chosen not in stages:
-        raise UserError(f"{place}: found no stage {chosen}, expected {listed(finished)}{did_you_mean(chosen, finished)}")
+        raise UserError(
+            f"{place}: found no stage {chosen}, expected {listed(finished)}{did_you_mean(chosen, finished)}"
+        )
     if chosen not in finished:
         state = stages[chosen]["status"]
         reason = "has no policy" if state == "finished" else f"is {state}"

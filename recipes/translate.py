@@ -42,7 +42,11 @@ def _describe(
     if kind == "extra_forbidden":
         known = field_names(owner) if owner else []
         hint = did_you_mean(keys[-1], known)
-        return f'found the unknown key "{keys[-1]}"', f"one of {listed(known, 8 if hint else 40)}" if known else "", hint
+        return (
+            f'found the unknown key "{keys[-1]}"',
+            f"one of {listed(known, 8 if hint else 40)}" if known else "",
+            hint,
+        )
     if kind == "missing":
         fields = owner.model_fields.items() if owner else ()
         meaning = next((info.description for name, info in fields if keys[-1] in (name, info.alias)), None)
@@ -98,7 +102,8 @@ def _trace(model: Any, location: tuple[str | int, ...]) -> tuple[Keys, type[Base
     The location also holds the tag of each union on the way, which is no key of the document.
     """
     keys: Keys = ()
-    current, owner = model, None
+    current: Any = model
+    owner: type[BaseModel] | None = None
     for part in location:
         options = _options(current)
         if len(options) > 1:

@@ -113,7 +113,8 @@ class LineView:
         self.console.print(f"{self.stage}: {message}" if self.stage else message)
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """What is said from now on is about no stage."""
+        self.stage = ""
 
 
 class LiveView:
@@ -157,7 +158,9 @@ class LiveView:
             spent = duration(seconds) if seconds else ""
             style = STYLES.get(row.status, "")
             mark = Text(MARKS.get(row.status, " "), style=style)
-            table.add_row(mark, Text(row.id, style=style), Text(row.kind, style="dim"), Text(row.status, style=style), spent)
+            table.add_row(
+                mark, Text(row.id, style=style), Text(row.kind, style="dim"), Text(row.status, style=style), spent
+            )
         if not any(row.status == "running" for row in self.rows.values()) or not self.pace.total:
             return table
         bar = ProgressBar(total=self.pace.total, completed=self.pace.done, width=40)

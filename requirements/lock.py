@@ -1,7 +1,7 @@
 """Resolve cpu.in into the lock files beside it, with the hashes of every wheel and source archive of each release.
 
-Needs `uv` on the path. Versions already locked stay unless `--upgrade` is given. Three files come out: `build.lock` (what
-builds the source archives), `compiled.lock` (what needs a C compiler; setup.sh can do without) and `cpu.lock` (the rest).
+Needs `uv` on the path. Versions already locked stay unless `--upgrade` is given. Three files come out: `build.lock`
+(what builds the source archives), `compiled.lock` (what needs a C compiler; setup.sh can do without) and `cpu.lock`.
 """
 
 import re
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         subprocess.run(command, check=True)
         entries = {name: text for name, text in blocks(whole.read_text()).items() if not BROUGHT_BY_TORCH.match(name)}
     for lock in LOCKS:
-        head = f"# Written by `make lock` from cpu.in ({lock}); install with --no-deps --require-hashes, as setup.sh does.\n"
+        head = "# Written by `make lock` from cpu.in; install with --no-deps --require-hashes, as setup.sh does.\n"
         (HERE / lock).write_text(head + "".join(text for name, text in entries.items() if lock_of(name) == lock))
     print(f"{len(entries)} packages locked; torch and what only torch brings are left to TORCH_SPEC")
 

@@ -10,7 +10,7 @@ from contracts.stage import Stage
 from curation.example import Example
 from curation.load import load_data
 from policy.chat import completion_ids, prompt_ids
-from policy.config import SftStage
+from rl.config import SftStage
 from policy.engine import remove_checkpoints, run_training, training_arguments
 from policy.load import load_policy, save_policy
 from policy.lora import merged, with_lora
@@ -32,7 +32,6 @@ def run(config: SftStage, stage: Stage) -> None:
         args_class=SFTConfig,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        pad_token=policy.tokenizer.pad_token,
     )
     trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list([_labelled(row) for row in rows]), processing_class=policy.tokenizer)
     run_training(trainer, stage, folder)

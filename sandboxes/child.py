@@ -1,8 +1,8 @@
 """A child process that answers requests over its pipes, and that can be killed at a time limit, from any thread.
 
 Signals and threads cannot stop busy C code, a process can be killed. The child is a fresh interpreter (nothing is
-forked, `__main__` is not imported again), leads a session of its own so that its whole group dies with it, and dies with
-its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its closed pipe.
+forked, `__main__` is not imported again), leads a session of its own so that its whole group dies with it, and dies
+with its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its closed pipe.
 """
 
 import json
@@ -33,7 +33,7 @@ class ChildTimeoutError(ChildError):
 
 
 class ChildExitedError(ChildError):
-    """The child ended by itself, or never started. `code` is its exit code, minus the signal, or None if it never was."""
+    """The child is gone or never was. `code` is its exit code (minus the signal that ended it), None if unknown."""
 
     def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)

@@ -27,7 +27,31 @@ _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf|operatorname)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _MATHS_WORDS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan log exp sqrt infinity inf and binom frac det max min mod gcd lcm".split()
+    {  # fmt: skip
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "log",
+        "exp",
+        "sqrt",
+        "infinity",
+        "inf",
+        "and",
+        "binom",
+        "frac",
+        "det",
+        "max",
+        "min",
+        "mod",
+        "gcd",
+        "lcm",
+    }
 )
 
 

@@ -23,6 +23,8 @@ from sandboxes.verdict import Status, Verdict
 
 DEEPEST = 60
 REMEMBERED = 65_536
+LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
+"""Verdicts that say nothing about the machine: they are remembered, and their worker lives on."""
 _OUTSIDE_SIGNALS = (-9, -15)  # nobody's arithmetic sends these: the system or a person ended the worker
 _SPACES = re.compile(r"\\left|\\right|\\displaystyle|\\[,;:! ]|[\s$`~]")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:\\[,;: ]|\s)+(?=\d)")
@@ -142,12 +144,14 @@ class MathVerifier:
             except ChildError as error:
                 status, reason = _loss(child, error)
             finally:
-                keep = child if status in (Status.RIGHT, Status.WRONG, Status.UNPARSABLE) else self._discard(child)
-                self._slots.put(keep)
+                if child is not None and status not in LASTING:
+                    self._discard(child)
+                    child = None
+                self._slots.put(child)
             if status not in (Status.CRASHED, Status.INFRASTRUCTURE_FAULT):
                 break
         verdict = _verdict(status, answer, reason, time.monotonic() - start)
-        if status in (Status.RIGHT, Status.WRONG, Status.UNPARSABLE):
+        if status in LASTING:
             self._remember((answer, truth), verdict)
         return verdict
 
@@ -167,11 +171,10 @@ class MathVerifier:
         child.kill()
         raise ChildExitedError("was closed", None)
 
-    def _discard(self, child: Child | None) -> None:
-        if child is not None:
-            child.kill()
-            with self._lock:
-                self._children.discard(child)
+    def _discard(self, child: Child) -> None:
+        child.kill()
+        with self._lock:
+            self._children.discard(child)
 
 
 def _loss(child: Child | None, error: ChildError) -> tuple[Status, str]:

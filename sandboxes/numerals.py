@@ -1,4 +1,4 @@
-"""Plain numbers as people and models write them, read exactly: 72, $1,080.50, 3/4, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x = 7.
+"""Plain numbers as people and models write them, read exactly: 72, $1,080.50, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x = 7.
 
 Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all.
 """
@@ -12,7 +12,9 @@ _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _POWER = r"(?:[eE]([+-]?\d{1,3})|\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*\{?\s*([+-]?\d{1,3})\s*\}?)?"
 _NUMBER = re.compile(rf"([+-]?)\s*({_DIGITS}){_POWER}")
 _RATIO = re.compile(rf"([+-]?)\s*(?:\\[dt]?frac\s*)?(?:\{{?({_DIGITS})\}}?\s*/\s*\{{?([+-]?(?:{_DIGITS}))\}}?)")
-_FRAC = re.compile(rf"([+-]?)\s*\\[dt]?frac\s*(?:\{{\s*([+-]?(?:{_DIGITS}))\s*\}}|(\d))\s*(?:\{{\s*({_DIGITS})\s*\}}|(\d))")
+_FRAC = re.compile(
+    rf"([+-]?)\s*\\[dt]?frac\s*(?:\{{\s*([+-]?(?:{_DIGITS}))\s*\}}|(\d))\s*(?:\{{\s*({_DIGITS})\s*\}}|(\d))"
+)
 _MIXED = re.compile(r"([+-]?)\s*(\d{1,9})(?:\s+(?=\d)|\s*(?=\\))(\d.*|\\[dt]?frac.*)")
 _DECORATION = re.compile(r"\\(?:left|right|displaystyle|[,;: ])|\\?[$%]|[€£¥°`]|\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
 _NO_SPACE = re.compile(r"\\!|\{,\}(?=\d)|\\,(?=\d{3}(?!\d))")
@@ -23,15 +25,72 @@ _UNITS = re.compile(
     r"|\s+([A-Za-z]{3,30}(?:[\s/]+[A-Za-z]{1,30}){0,3}))$"
 )
 _NOT_UNITS = frozenset(
-    "and not nor but isn are was than more less over plus minus times million billion trillion thousand hundred dozen half "
-    "third quarter squared cubed factorial mod sqrt sin cos tan log exp inf infinity choose phi tau theta alpha beta "
-    "or to of is no if when because since pi e x y z n k i".split()
+    {  # fmt: skip
+        "and",
+        "not",
+        "nor",
+        "but",
+        "isn",
+        "are",
+        "was",
+        "than",
+        "more",
+        "less",
+        "over",
+        "plus",
+        "minus",
+        "times",
+        "million",
+        "billion",
+        "trillion",
+        "thousand",
+        "hundred",
+        "dozen",
+        "half",
+        "third",
+        "quarter",
+        "squared",
+        "cubed",
+        "factorial",
+        "mod",
+        "sqrt",
+        "sin",
+        "cos",
+        "tan",
+        "log",
+        "exp",
+        "inf",
+        "infinity",
+        "choose",
+        "phi",
+        "tau",
+        "theta",
+        "alpha",
+        "beta",
+        "or",
+        "to",
+        "of",
+        "is",
+        "no",
+        "if",
+        "when",
+        "because",
+        "since",
+        "pi",
+        "e",
+        "x",
+        "y",
+        "z",
+        "n",
+        "k",
+        "i",
+    }
 )
 
 
 @lru_cache(maxsize=65536)
 def plain_number(text: str) -> Fraction | None:
-    """The number that a text is, exactly; None when it is anything else (also sums, powers and other undone arithmetic).
+    """The number that a text is, exactly; None when it is anything else (a sum, a power, other undone arithmetic).
 
     Thousands commas, currency and per-cent signs, degree signs, units, a leading `x =` and a closing full stop are
     dropped: "50%" is 50. A power of ten may follow (1.5e3, 1.5 \\times 10^{3}) with an exponent below 1000.

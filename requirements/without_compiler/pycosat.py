@@ -1,4 +1,4 @@
-"""Stands in for pycosat on a machine without a C compiler: reasoning-gym imports it, and only zebra_puzzles calls it."""
+"""Stands in for pycosat where there is no C compiler: reasoning-gym imports it, only zebra_puzzles calls it."""
 
 from typing import NoReturn
 

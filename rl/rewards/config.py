@@ -1,6 +1,6 @@
 """Configuration of rewards. Imports no torch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,13 @@ from contracts.strict import StrictModel
 
 
 class RewardConfig(StrictModel):
-    """Fields of every reward."""
+    """Fields of every reward; a kind of reward is a subclass with a literal `kind`.
+
+    `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
+    `rl.rewards.reward.Reward`. Reading a recipe imports none of it.
+    """
+
+    entry: ClassVar[str]
 
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor of this reward in the sum.")
     time_limit: float = Field(60.0, gt=0, description="Seconds that one call on a batch may take; then the run stops.")
@@ -17,6 +23,8 @@ class RewardConfig(StrictModel):
 class MathReward(RewardConfig):
     """1 where the completion's answer equals the ground truth, else 0."""
 
+    entry: ClassVar[str] = "rl.rewards.ground_truth:GroundTruth"
+
     kind: Literal["math"]
     answer: str = Field("answer", description="Column with the ground truth.")
 
@@ -24,13 +32,17 @@ class MathReward(RewardConfig):
 class RewardModelReward(RewardConfig):
     """The score of a reward model that an earlier stage trained."""
 
+    entry: ClassVar[str] = "rl.rewards.model:RewardModel"
+
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
     batch: int = Field(256, ge=1, description="Completions scored at once.")
 
 
 class PythonReward(RewardConfig):
-    """A function of yours, called as TRL calls reward functions: f(prompts, completions, **columns) -> list of floats."""
+    """A function of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
+
+    entry: ClassVar[str] = "rl.rewards.plugin:Plugin"
 
     kind: Literal["python"]
     target: str = Field(

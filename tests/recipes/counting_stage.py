@@ -19,11 +19,13 @@ from recipes.cli import answering
 from recipes.pipeline import Pipeline, build_pipeline
 from recipes.runner import run_pipeline
 
-Fault = Literal["none", "user", "run", "bug", "full", "wrapped_full", "wait", "wait_swallow", "kill", "exit", "no_output"]
+Fault = Literal[
+    "none", "user", "run", "bug", "full", "wrapped_full", "wait", "wait_swallow", "kill", "exit", "no_output", "meet"
+]
 
 
 class CountStage(StageConfig):
-    """Counts to `steps`, starting from the count of the stage before it; at step `at` comes the `fault`, unless `cured` is there."""
+    """Counts to `steps` on top of the stage before it; at step `at` comes the `fault`, unless `cured` is there."""
 
     entry: ClassVar[str] = "counting_stage:count"
     produces: ClassVar[OutputKind] = "policy"
@@ -40,6 +42,8 @@ class CountStage(StageConfig):
 
 def count(config: CountStage, stage: Stage) -> None:
     """Count; each step is written down at once in `trace` and `checkpoint`."""
+    if config.fault == "meet" and not meet():
+        return
     base = 0
     for folder in stage.inputs.values():
         base += int((folder / "count").read_text())
@@ -60,8 +64,16 @@ def count(config: CountStage, stage: Stage) -> None:
         write_atomically(stage.output / "count", str(base + config.steps))
 
 
+def meet() -> bool:
+    """Wait for the other process, as a collective operation does; True in the first process."""
+    first = os.environ["RANK"] == "0"
+    fifo = Path(os.environ["READY"])
+    fifo.read_text() if first else fifo.write_text("here")
+    return first
+
+
 def fail(fault: Fault, stage: Stage) -> None:
-    """End the way that `fault` names; `wait` tells through the fifo `READY` that it has come so far, and stays there."""
+    """End the way that `fault` names; `wait` tells through the fifo `READY` that it has come so far, and stays."""
     if fault == "user":
         raise UserError("found a prompt that is too long")
     if fault == "run":

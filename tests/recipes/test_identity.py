@@ -20,7 +20,8 @@ rewards:
   unused: {kind: math, weight: 2}
 stages:
   - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
-  - {id: rl, kind: bond, policy: {from: sft}, data: rows, rewards: [correct, brief], steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: rl, kind: bond, policy: {from: sft}, data: rows, rewards: [correct, brief], steps: 4, batch: 8,
+     learning_rate: 1e-3}
   - {id: other, kind: sft, data: rows, steps: 4, batch: 8, learning_rate: 1e-3}
 """
 ALL = {"sft", "rl", "other"}
@@ -30,7 +31,9 @@ ALL = {"sft", "rl", "other"}
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "sums.yaml").write_text(RECIPE)
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1 ="}\n')
-    (tmp_path / "brief.py").write_text("def brief(prompts, completions, **columns):\n    return [0.0 for _ in completions]\n")
+    (tmp_path / "brief.py").write_text(
+        "def brief(prompts, completions, **columns):\n    return [0.0 for _ in completions]\n"
+    )
     return tmp_path
 
 
@@ -79,7 +82,9 @@ def test_the_content_of_files_counts_and_their_age_does_not(folder: Path):
 
 def test_the_source_of_a_reward_function_counts(folder: Path):
     before = identities(folder)
-    (folder / "brief.py").write_text("def brief(prompts, completions, **columns):\n    return [1.0 for _ in completions]\n")
+    (folder / "brief.py").write_text(
+        "def brief(prompts, completions, **columns):\n    return [1.0 for _ in completions]\n"
+    )
     assert changed(before, identities(folder)) == {"rl"}
 
 

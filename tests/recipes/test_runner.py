@@ -59,7 +59,10 @@ def test_stages_run_in_order_and_leave_their_records(tmp_path: Path):
     assert b["config"]["policy"]["from"] == "a"
     whole = json.loads((run / "run.json").read_text())
     assert (whole["name"], whole["seed"]) == ("counting", 7)
-    assert [(s["id"], s["status"], s["inputs"]) for s in whole["stages"]] == [("a", "finished", []), ("b", "finished", ["a"])]
+    assert [(s["id"], s["status"], s["inputs"]) for s in whole["stages"]] == [
+        ("a", "finished", []),
+        ("b", "finished", ["a"]),
+    ]
     assert all((run / s["folder"] / "output").is_dir() for s in whole["stages"])
     assert json.loads((run / "environment.json").read_text())["cores"] >= 1
 
@@ -219,9 +222,12 @@ def test_what_stages_print_goes_to_their_log_and_not_to_the_screen(tmp_path: Pat
 
 
 def test_several_processes_train_along_and_the_first_keeps_the_records(tmp_path: Path):
-    run = tmp_path / "run"
-    follower = command(run, TWO, RANK="1", WORLD_SIZE="2")
-    leader = command(run, TWO, RANK="0", WORLD_SIZE="2")
-    assert ended(leader)[0] == 0
+    run, ready = tmp_path / "run", tmp_path / "ready"
+    os.mkfifo(ready)
+    stages = {"a": {"fault": "meet"}, "b": {"from": "a", "fault": "meet"}}
+    follower = command(run, stages, RANK="1", WORLD_SIZE="2", READY=str(ready))
+    leader = command(run, stages, RANK="0", WORLD_SIZE="2", READY=str(ready))
+    assert ended(leader)[0] == 0  # it cannot pass a or b without the other
     assert ended(follower) == (0, "", "")
+    assert trace(run, "a") == [1, 2, 3]
     assert record(run, "b")["status"] == "finished"

@@ -1,0 +1,45 @@
+"""A policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
+
+import struct
+from pathlib import Path
+
+import torch
+from transformers import Gemma3ForCausalLM, GemmaTokenizer
+from transformers.integrations.gguf import read_gguf_metadata
+
+from contracts.errors import UserError
+from policy.policy import Policy
+
+
+def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
+    """The Gemma 3 of a GGUF file as plain weights that can be trained and saved.
+
+    Raises:
+        UserError: the file is damaged, or not a Gemma 3.
+    """
+    try:
+        metadata, _ = read_gguf_metadata(str(path))
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise UserError(f"{path} is no GGUF file that can be read ({error}): download it again.") from error
+    architecture = metadata["general.architecture"]
+    if architecture != "gemma3":
+        raise UserError(f"{path} holds a model of architecture {architecture!r}: expected a GGUF file of Gemma 3.")
+    try:
+        model = Gemma3ForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
+        )
+        tokenizer = GemmaTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"The weights of {path} could not be read ({error}): download the file again.") from error
+    _forget_quantisation(model)
+    tokenizer.add_bos_token = True  # as Gemma's own tokenizer does; the file's flag is not read
+    return Policy(model, tokenizer)
+
+
+def _forget_quantisation(model: Gemma3ForCausalLM) -> None:
+    """The weights are plain numbers by now; with the mark of the file on it, transformers refuses to save or train it."""
+    del model.config.quantization_config
+    for mark in ("hf_quantizer", "quantization_method", "is_quantized"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    model.config._name_or_path = ""

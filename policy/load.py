@@ -1,0 +1,198 @@
+"""Policies from where they are: `tiny`, a transformers folder, a hub id, a GGUF file, an earlier stage; and back to disk."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, Gemma3ForCausalLM, PreTrainedTokenizerFast
+
+from contracts.errors import RunError, UserError
+from policy.chat import CHAT_TEMPLATE
+from policy.config import PolicyConfig
+from policy.gguf_file import load_gguf
+from policy.policy import Policy
+from policy.tiny import tiny_policy
+
+END_IDS = {"<eos>": 1, "<end_of_turn>": 106}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_EXPECTED = "expected `tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file"
+
+
+def resolve_policy(config: PolicyConfig | None, default: PolicyConfig | None) -> PolicyConfig:
+    """The stage's own policy, or the recipe's where the stage names none."""
+    resolved = config or default
+    if resolved is None:
+        raise UserError("The stage names no `policy` and the recipe has none: give one of them a `policy`.")
+    return resolved
+
+
+def load_policy(
+    config: PolicyConfig,
+    inputs: Mapping[str, Path] = MappingProxyType({}),
+    root: Path = Path("."),
+    *,
+    seed: int = 0,
+) -> Policy:
+    """A policy in evaluation mode, on this process's GPU if there is one, with both of Gemma's end ids.
+
+    Args:
+        config: what to load.
+        inputs: output folder of each earlier stage, for `from`.
+        root: folder against which relative paths resolve.
+        seed: of the weights of `tiny`.
+
+    Raises:
+        UserError: there is nothing of that name, it cannot be read, or it is not a Gemma 3 text model.
+    """
+    dtype, device = _dtype(config), _device()
+    attention = "sdpa" if config.attention == "auto" else config.attention
+    source = _source(config, inputs, root)
+    if source == "tiny":
+        policy = tiny_policy(config.size, seed)
+        policy.model.set_attn_implementation(attention)
+    elif isinstance(source, Path) and source.is_file():
+        policy = load_gguf(source, dtype, attention)
+    else:
+        policy = _load_transformers(source, dtype, attention)
+    _complete(policy, source)
+    policy.model.to(device=device, dtype=dtype).eval()
+    return policy
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write a transformers folder that is there whole or not at all, and that loads bit for bit as it was.
+
+    Raises:
+        RunError: the disk refused (full, read-only).
+    """
+    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    try:
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        part.mkdir(parents=True)
+        policy.model.save_pretrained(part)
+        policy.tokenizer.save_pretrained(part)
+        for path in [*part.iterdir(), part]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The policy could not be written to {folder}: {error}.") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _dtype(config: PolicyConfig) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
+    """The folder or file to read, or else `tiny` or a hub id."""
+    if config.from_ is not None:
+        if config.from_ not in inputs:
+            raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")
+        return inputs[config.from_]
+    name = str(config.model)
+    if name == "tiny":
+        return name
+    path = root / Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.suffix == ".gguf" or path.is_file() or not _HUB_ID.fullmatch(name):
+        found = "a file that is no .gguf file" if path.is_file() else "nothing"
+        raise UserError(f"`model: {name}` is {found} at {path}: {_EXPECTED}.")
+    return name
+
+
+def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -> Policy:
+    _check_architecture(source)
+    try:
+        model, report = Gemma3ForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"The weights of {source} could not be read ({_first_line(error)}): expected the safetensors files of a "
+            "Gemma 3 text model; download or save them again."
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(
+            f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...): expected the complete weights of "
+            "a Gemma 3 text model; download or save them again."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{source} has no tokenizer that transformers can read ({_first_line(error)}): put the tokenizer's files "
+            "beside the weights."
+        ) from error
+    return Policy(model, tokenizer)
+
+
+def _check_architecture(source: Path | str) -> None:
+    """Refuse what is not a Gemma 3 text model before its weights are read."""
+    if isinstance(source, Path):
+        try:
+            kind = json.loads((source / "config.json").read_text()).get("model_type")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{source} is no transformers folder ({_first_line(error)}): expected a config.json of Gemma 3."
+            ) from error
+    else:
+        try:
+            kind = AutoConfig.from_pretrained(source).model_type
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"`model: {source}` is no local folder, and the hub did not give it ({_first_line(error)}): check the "
+                "name, the network and your access (`hf auth login`), or give a folder or a .gguf file."
+            ) from error
+    if kind == "gemma3":
+        raise UserError(
+            f"{source} is a multimodal Gemma 3, and only text models are trained here: use gemma-3-1b or gemma-3-270m, "
+            "or save its language model as a folder of its own."
+        )
+    if kind != "gemma3_text":
+        raise UserError(f"{source} is a model of type {kind!r}, and only Gemma 3 is trained here: {_EXPECTED}.")
+
+
+def _complete(policy: Policy, source: Path | str) -> None:
+    """What every policy has: Gemma's end ids, its chat format, and padding on the left."""
+    tokenizer: PreTrainedTokenizerFast = policy.tokenizer
+    found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
+    if found != END_IDS:
+        raise UserError(f"The tokenizer of {source} is not Gemma 3's: expected the ids {END_IDS}, found {found}.")
+    ids = policy.model.generation_config.eos_token_id
+    others = [i for i in (ids if isinstance(ids, list) else [ids]) if i is not None and i not in END_IDS.values()]
+    policy.model.generation_config.eos_token_id = [*END_IDS.values(), *others]
+    tokenizer.padding_side = "left"
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error).__name__

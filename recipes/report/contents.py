@@ -1,0 +1,135 @@
+"""What a run's folder holds, read as far as it is there: a run may be unfinished, or have failed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from recipes.record import read_run
+
+
+@dataclass(frozen=True)
+class StageContents:
+    """One stage of a run: its record, and access to what it has written so far."""
+
+    id: str
+    kind: str
+    status: str
+    seconds: float
+    inputs: tuple[str, ...]
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The stage's resolved configuration; empty before it starts."""
+        return _mapping(self.folder / "stage.json").get("config", {})
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of `metrics.jsonl`."""
+        return [row for row in json_lines(self.folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
+
+    def output(self, name: str) -> dict[str, Any]:
+        """A JSON file of the stage's output; empty where it is not there."""
+        return _mapping(self.folder / "output" / name)
+
+    def last_words(self, lines: int = 12) -> str:
+        """The end of what the stage's libraries printed, which says why it failed."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(_text(logs[-1]).splitlines()[-lines:]) if logs else ""
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """A whole run."""
+
+    folder: Path
+    name: str
+    description: str
+    seed: int
+    started: str
+    recipe: str
+    environment: Mapping[str, Any]
+    stages: tuple[StageContents, ...]
+
+    def stage(self, id: str) -> StageContents | None:
+        """The stage called `id`."""
+        return next((stage for stage in self.stages if stage.id == id), None)
+
+    @property
+    def seconds(self) -> float:
+        """Time that the stages took, over all their attempts."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def read_contents(folder: Path) -> RunContents:
+    """Read a run's folder.
+
+    Raises:
+        UserError: it holds no run.
+    """
+    run = read_run(folder)
+    recipe = _text(folder / "recipe.yaml")
+    stages = (
+        StageContents(
+            id=stage["id"],
+            kind=stage["kind"],
+            status=stage["status"],
+            seconds=float(stage["seconds"] or 0.0),
+            inputs=tuple(stage["inputs"]),
+            folder=folder / stage["folder"],
+        )
+        for stage in run["stages"]
+    )
+    return RunContents(
+        folder=folder,
+        name=str(run["name"]),
+        description=_description(recipe),
+        seed=run["seed"],
+        started=str(run["started"]),
+        recipe=recipe,
+        environment=_mapping(folder / "environment.json"),
+        stages=tuple(stages),
+    )
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a JSON lines file; a line that a kill cut short is left out."""
+    rows = []
+    for line in _text(path).splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _description(recipe: str) -> str:
+    try:
+        content = YAML(typ="safe").load(StringIO(recipe))
+    except YAMLError:
+        return ""
+    return str(content.get("description") or "") if isinstance(content, dict) else ""
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,105 @@
+"""The curves of each training stage: which metrics to show, and how the rows of its runs or members become lines."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from recipes.report.chart import Line, legend, line_chart
+from recipes.report.contents import RunContents, StageContents
+from recipes.report.markup import Markup, duration, element, section
+
+MOST_PANELS = 9
+MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
+REINFORCED = ("reward", "reward/*", "kl_to_initial", "kl_to_anchor", "entropy", "length")
+SUPERVISED = ("loss", "kl_from_teacher", "accuracy", "mean_token_accuracy", "eval_loss", "margin", "entropy")
+TITLES = {
+    "reward": "reward (weighted sum)",
+    "kl_to_initial": "KL to the initial policy (nats)",
+    "kl_to_anchor": "KL to the anchor (nats)",
+    "kl_from_teacher": "KL from the teacher (nats a token)",
+    "entropy": "entropy (nats a token)",
+    "length": "length (tokens)",
+    "loss": "loss (nats)",
+    "eval_loss": "held-out loss (nats)",
+    "accuracy": "accuracy on the batch",
+    "mean_token_accuracy": "token accuracy on the batch",
+}
+
+
+def curves(run: RunContents) -> Markup | None:
+    """A group of panels for each stage that has logged something."""
+    groups = [group for stage in run.stages if (group := stage_curves(stage)) is not None]
+    note = "Moving averages, with the logged values pale behind them. A dotted rule stands where runs were merged."
+    return section("Training", groups, note=note) if groups else None
+
+
+def stage_curves(stage: StageContents) -> Markup | None:
+    """The panels of one stage, or None where it logged no curve."""
+    shown = chosen_metrics(stage.metrics)
+    lines = {name: lines_of(stage.metrics, name) for name in shown}
+    panels = [line_chart(TITLES.get(name, name), lines[name], breaks_of(stage.metrics)) for name in shown]
+    if not panels:
+        return None
+    names = [line.name for line in max(lines.values(), key=len)]
+    head = element("h3", stage.id, " ", element("small", f"{stage.kind} · {duration(stage.seconds)} · {stage.status}"))
+    return element("div", head, legend(names), element("div", panels, class_="panels"), class_="stage")
+
+
+def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The metrics that say whether the stage works, in reading order; single points are no curve."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("step", *MARKS) and _is_number(value):
+                counts[name] = counts.get(name, 0) + 1
+    present = {name for name, count in counts.items() if count > 1}
+    wanted = REINFORCED if "reward" in present else SUPERVISED
+    found: list[str] = []
+    for name in wanted:
+        if name.endswith("*"):
+            found += [metric for metric in counts if metric.startswith(name[:-1]) and metric in present]
+        elif name in present:
+            found.append(name)
+    if not found:
+        found = [name for name in counts if name in present]
+    return found[:MOST_PANELS]
+
+
+def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[Line]:
+    """One line for each run or member; the iterations of a run follow each other along the x axis, unjoined."""
+    offsets = _offsets(rows)
+    pieces: dict[tuple[Any, ...], dict[Any, list[tuple[float, float]]]] = {}
+    for row in rows:
+        if _is_number(row.get(metric)):
+            iteration = row.get("iteration", 0)
+            line = pieces.setdefault((row.get("run"), row.get("member")), {})
+            line.setdefault(iteration, []).append((row["step"] + offsets[iteration], float(row[metric])))
+    order = sorted(pieces, key=lambda key: [(-1 if part is None else part) for part in key])
+    return [Line(_name(*key), [sorted(piece) for _, piece in sorted(pieces[key].items())]) for key in order]
+
+
+def breaks_of(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Where one iteration ends and the next begins."""
+    return [float(offset) for offset in _offsets(rows).values() if offset]
+
+
+def _offsets(rows: Sequence[dict[str, Any]]) -> dict[Any, int]:
+    """Steps before each iteration."""
+    longest: dict[Any, int] = {}
+    for row in rows:
+        iteration = row.get("iteration", 0)
+        longest[iteration] = max(longest.get(iteration, 0), row["step"])
+    offsets, total = {}, 0
+    for iteration in sorted(longest):
+        offsets[iteration] = total
+        total += longest[iteration]
+    return offsets
+
+
+def _name(run: Any, member: Any) -> str:
+    parts = [f"{word} {value + 1}" for word, value in (("run", run), ("member", member)) if isinstance(value, int)]
+    return ", ".join(parts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

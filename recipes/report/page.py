@@ -1,0 +1,158 @@
+"""The page as a whole: what the run is, whether it got better, how it went, and how to use what came out."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import write_atomically
+from recipes.report.contents import RunContents, StageContents, read_contents
+from recipes.report.curves import curves
+from recipes.report.details import details_sections
+from recipes.report.graph import stage_graph
+from recipes.report.markup import Content, Markup, duration, element, render, section, short
+from recipes.report.samples import samples_sections
+from recipes.report.scores import scores_sections
+
+POLICY_KINDS = {"sft", "distill", "bond", "reinforce", "warp"}
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run's folder, from whatever the run has left there so far, and return its path.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = run_folder / "report.html"
+    write_atomically(path, str(page(read_contents(run_folder))))
+    return path
+
+
+def page(run: RunContents) -> Markup:
+    """The whole document."""
+    style = files("recipes.report").joinpath("style.css").read_text()
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{run.name} · gemsmith"),
+        element("style", Markup(style)),
+    )
+    scores = scores_sections(run)
+    waiting = None if scores else section("Policies", note="No evaluation has finished yet; its table will stand here.")
+    body = element(
+        "main",
+        _header(run),
+        _headline(run),
+        section("Stages", stage_graph(run.stages)) if run.stages else None,
+        _failures(run),
+        scores or waiting,
+        samples_sections(run),
+        curves(run),
+        details_sections(run),
+        _loading(run),
+        _recipe_and_machine(run),
+    )
+    return render([Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en")])
+
+
+def _header(run: RunContents) -> Markup:
+    finished = sum(stage.status == "finished" for stage in run.stages)
+    facts = {
+        "started": run.started.replace("T", " ").replace("+00:00", " UTC"),
+        "time of all stages": duration(run.seconds),
+        "stages": f"{finished} of {len(run.stages)} finished",
+        "seed": str(run.seed),
+        "machine": machine(run.environment),
+    }
+    listed = [element("div", element("dt", name), element("dd", value)) for name, value in facts.items() if value]
+    description = element("p", run.description, class_="lead") if run.description else None
+    return element("header", element("h1", run.name), description, element("dl", listed), class_="top")
+
+
+def machine(environment: Any) -> str:
+    """The machine in one line, as far as `environment.json` tells."""
+    parts = [str(environment[key]) for key in ("processor",) if environment.get(key)]
+    if environment.get("cores"):
+        parts.append(f"{environment['cores']} cores")
+    if environment.get("memory_bytes"):
+        parts.append(f"{environment['memory_bytes'] / 2**30:.0f} GiB")
+    gpus = environment.get("gpus") or []
+    parts += [str(gpu) for gpu in gpus] or ["no GPU"] if parts else []
+    return ", ".join(parts)
+
+
+def _headline(run: RunContents) -> Content:
+    """The result in one sentence: the last policy against the first."""
+    scores = next((found for stage in run.stages if (found := stage.output("scores.json"))), None)
+    if not scores or len(scores.get("policies", [])) < 2:
+        return None
+    first, last = scores["policies"][0], scores["policies"][-1]
+    apart = (
+        last["pass_rate"]["low"] > first["pass_rate"]["high"] or last["pass_rate"]["high"] < first["pass_rate"]["low"]
+    )
+    distance: list[Content] = []
+    if last.get("kl"):
+        distance = [f", and stands {short(last['kl']['mean'])} nats (KL) from ", element("code", scores["initial"])]
+    sentence: list[Content] = [
+        element("b", last["stage"]),
+        f" passes with {100 * last['pass_rate']['mean']:.1f}% of its sampled answers, ",
+        element("b", first["stage"]),
+        f" with {100 * first['pass_rate']['mean']:.1f}%",
+        distance,
+        ". The two 95% intervals are apart." if apart else ". The two 95% intervals overlap: no difference is shown.",
+    ]
+    return element("p", sentence, class_="headline")
+
+
+def _failures(run: RunContents) -> Content:
+    found = []
+    for stage in run.stages:
+        if stage.status == "failed":
+            words = stage.last_words()
+            body = element("pre", words) if words else None
+            found.append(element("div", element("h3", f"{stage.id} failed"), body, class_="failure"))
+    return section("What failed", found) if found else None
+
+
+def _loading(run: RunContents) -> Content:
+    stage = _result(run)
+    if stage is None:
+        return None
+    folder = str((stage.folder / "output").resolve())
+    python = (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"folder = {folder!r}\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        "model = AutoModelForCausalLM.from_pretrained(folder)\n"
+        'messages = [{"role": "user", "content": "…"}]\n'
+        'options = {"add_generation_prompt": True, "return_dict": True, "return_tensors": "pt"}\n'
+        "inputs = tokenizer.apply_chat_template(messages, **options)\n"
+        "completion = model.generate(**inputs, max_new_tokens=64)[0, inputs['input_ids'].shape[1]:]\n"
+        "print(tokenizer.decode(completion, skip_special_tokens=True))"
+    )
+    quoted = "'" + folder.replace("'", "'\\''") + "'"
+    blocks = [("transformers", python), ("vLLM", f"vllm serve {quoted}"), ("gemsmith", f"gemsmith chat {quoted}")]
+    shown = [element("div", element("h4", name), element("pre", code, class_="code")) for name, code in blocks]
+    return section("How to load the result", shown, note=f"The policy of stage {stage.id}.")
+
+
+def _result(run: RunContents) -> StageContents | None:
+    """The stage whose folder people want: the last export, else the last policy, among those that are finished."""
+    finished = [stage for stage in run.stages if stage.status == "finished"]
+    exports = [stage for stage in finished if stage.kind == "export"]
+    policies = [stage for stage in finished if stage.kind in POLICY_KINDS]
+    return next(iter([*exports[::-1], *policies[::-1]]), None)
+
+
+def _recipe_and_machine(run: RunContents) -> Content:
+    libraries = {name: version for name, version in (run.environment.get("libraries") or {}).items() if version}
+    rest = {key: run.environment[key] for key in ("python", "platform", "processes") if run.environment.get(key)}
+    lines = "\n".join(f"{name} {value}" for name, value in {**rest, **libraries}.items())
+    parts = [("The recipe, with all its defaults", run.recipe), ("Software", lines)]
+    folded = [
+        element("details", element("summary", title), element("pre", text, class_="code"))
+        for title, text in parts
+        if text
+    ]
+    return section("To repeat this", folded) if folded else None

@@ -1,0 +1,73 @@
+"""The score of a reward model that an earlier stage trained."""
+
+import queue
+import threading
+
+from contracts.errors import RunError, UserError
+from contracts.stage import Stage
+from rl.rewards.config import RewardModelReward
+from rl.rewards.reward import Columns, first_not_finite, sample
+
+
+class RewardModel:
+    """Scores of `reward_models.scorer`."""
+
+    def __init__(self, name: str, config: RewardModelReward, stage: Stage) -> None:
+        from reward_models.scorer import RewardScorer
+
+        if config.from_ not in stage.inputs:
+            raise UserError(
+                f"reward {name} (reward_model): stage {stage.id} is given the output of "
+                f"{', '.join(stage.inputs) or 'no stage'}, and not that of {config.from_!r}; `from` must name an earlier "
+                "stage that trains a reward model."
+            )
+        self.name = name
+        self._config = config
+        self._scorer = RewardScorer(stage.inputs[config.from_], config.batch)
+
+    def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
+        """See `Reward.score`."""
+        systems = columns.get("system") or [None] * len(prompts)
+        messages = [_messages(prompt, system) for prompt, system in zip(prompts, systems, strict=True)]
+        scores = self._within_limit(messages, completions)
+        if len(scores) != len(prompts):
+            raise RunError(
+                f"reward {self.name} (reward_model) gave {len(scores)} scores for {len(prompts)} completions."
+            )
+        if (index := first_not_finite(scores)) is not None:
+            raise RunError(
+                f"reward {self.name} (reward_model) gave {scores[index]} on {sample(index, prompts, completions)}; "
+                f"the model of stage {self._config.from_!r} is broken: see that stage's metrics."
+            )
+        return list(scores)
+
+    def close(self) -> None:
+        """See `Reward.close`."""
+        del self._scorer
+
+    def _within_limit(self, messages: list[list[dict[str, str]]], completions: list[str]) -> list[float]:
+        """Score in a thread, which is left behind when it is late: the run ends then, and the thread with it."""
+        answer: queue.SimpleQueue[list[float] | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                answer.put(self._scorer.score(messages, completions))
+            except BaseException as error:  # it belongs to the thread that waits
+                answer.put(error)
+
+        threading.Thread(target=work, name=f"reward {self.name}", daemon=True).start()
+        try:
+            result = answer.get(timeout=self._config.time_limit)
+        except queue.Empty:
+            raise RunError(
+                f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
+                f"time_limit of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
+            ) from None
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return [*first, {"role": "user", "content": prompt}]

@@ -1,0 +1,136 @@
+"""A reward function of the user's own, called in a child process that can be stopped at the time limit."""
+
+import json
+import pickle
+import time
+from typing import Any
+
+from contracts.errors import RunError, UserError
+from contracts.stage import Stage
+from rl.rewards.config import PythonReward
+from rl.rewards.reward import Columns, first_not_finite, sample
+from rl.rewards.target import resolve_target
+from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
+
+SEARCH_LIMIT = 10.0
+"""Seconds, at most, that looking for the sample that breaks a function may take on top of its time limit."""
+
+
+class _BrokenError(Exception):
+    """A call failed: `args[0]` says how. `index` is the sample, where it is known."""
+
+    def __init__(self, how: str, index: int | None = None) -> None:
+        super().__init__(how)
+        self.index = index
+
+
+class Plugin:
+    """A python function as a reward: f(prompts=..., completions=..., **columns, **options), sync or async.
+
+    It is imported once, in the child, and keeps its state between calls. Without **kwargs it is given only the columns
+    that it names. What it prints goes to standard error. A call that raises, exits, hangs or returns no numbers ends
+    the run with the first sample that does it alone, looked for within `SEARCH_LIMIT` more seconds (and never more than
+    the time limit).
+    """
+
+    def __init__(self, name: str, config: PythonReward, stage: Stage) -> None:
+        self.name = name
+        self._config = config
+        self._label = f"reward {name} ({config.target})"
+        try:
+            found = resolve_target(config.target, stage.root)
+        except UserError as error:
+            raise UserError(f"reward {name}: {error}") from error
+        try:
+            options = json.dumps(config.options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self._label}: `options` must be plain YAML values ({error}).") from error
+        self._arguments = [
+            str(found.path or ""),
+            found.module or "",
+            found.function,
+            str(stage.root.resolve()),
+            options,
+        ]
+        self._child: Child | None = None
+        try:
+            self._ask({}, config.time_limit)
+        except _BrokenError as error:
+            self.close()
+            raise UserError(f"{self._label} cannot be used: {error}.") from error
+
+    def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
+        """See `Reward.score`."""
+        batch = {**columns, "prompts": prompts, "completions": completions}
+        try:
+            return self._ask(batch, self._config.time_limit)
+        except _BrokenError as error:
+            how, index = str(error), error.index
+            try:
+                if index is None and len(prompts) > 1:
+                    how, index = self._culprit(batch, how)
+            finally:
+                self.close()
+            where = f"on a batch of {len(prompts)} samples, and on none of those tried alone"
+            if index is None and len(prompts) == 1:
+                index = 0
+            if index is not None:
+                where = f"on {sample(index, prompts, completions)}"
+            raise UserError(
+                f"{self._label} failed {where}: {how}; it must return one finite number or None for each completion."
+            ) from error
+
+    def close(self) -> None:
+        """See `Reward.close`."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def _ask(self, batch: dict[str, Any], time_limit: float) -> list[float | None]:
+        """One call of the function; a child that is lost is not kept."""
+        start = time.monotonic()
+        try:
+            request = pickle.dumps(batch)
+        except Exception as error:
+            raise RunError(
+                f"{self._label}: a column cannot be sent to its process ({error}); leave it out of `columns`."
+            ) from error
+        try:
+            if self._child is None:
+                self._child = Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=time_limit)
+            answer = json.loads(self._child.call(request, max(0.01, time_limit - (time.monotonic() - start))))
+        except ChildError as error:
+            self.close()
+            raise _BrokenError(_loss(error, bool(batch), time_limit)) from error
+        if "fault" in answer:
+            raise _BrokenError(answer["fault"], answer["index"])
+        if (index := first_not_finite(answer["scores"])) is not None:
+            raise _BrokenError(f"it returned {answer['scores'][index]}", index)
+        return answer["scores"]
+
+    def _culprit(self, batch: dict[str, Any], how: str) -> tuple[str, int | None]:
+        """Call the function on one sample after another until one fails; what it did then, and which one it is.
+
+        One sample may take half of the time there is: then it is the one that hangs.
+        """
+        budget = min(SEARCH_LIMIT, self._config.time_limit)
+        deadline = time.monotonic() + budget
+        self.close()
+        for index in range(len(batch["prompts"])):
+            left = deadline - time.monotonic()
+            if left < budget / 2:
+                break
+            try:
+                self._ask({name: [values[index]] for name, values in batch.items()}, budget / 2)
+            except _BrokenError as error:
+                return str(error), index
+        return how, None
+
+
+def _loss(error: ChildError, called: bool, time_limit: float) -> str:
+    if isinstance(error, ChildTimeoutError):
+        waited = "the function to return" if called else "its module to be imported"
+        return f"the run waited {time_limit:g} s for {waited}, and stopped it"
+    if isinstance(error, ChildExitedError):
+        return f"its process {error}"
+    return str(error)

@@ -1,0 +1,40 @@
+"""What every kind of reward is: something that scores a batch of completions within its time limit."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+Columns = dict[str, list[Any]]
+
+
+class Reward(Protocol):
+    """One named reward of a recipe, opened for a stage. Constructed with (name, config, stage)."""
+
+    def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
+        """One finite number for each completion, or None where the reward does not apply.
+
+        Raises:
+            UserError: the reward is the user's own and failed; the message names it and the sample.
+            RunError: it failed otherwise, or was not done within its time limit.
+        """
+
+    def close(self) -> None:
+        """Give back what the reward holds (processes, memory)."""
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """A text on one line, quoted, and cut in its middle when it is long."""
+    if len(text) > length:
+        half = length // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return repr(text)
+
+
+def sample(index: int, prompts: Sequence[str], completions: Sequence[str]) -> str:
+    """How a message names one sample of a batch."""
+    return f"sample {index} (prompt {shortened(prompts[index])}, completion {shortened(completions[index])})"
+
+
+def first_not_finite(scores: Sequence[float | None]) -> int | None:
+    """Index of the first score that is NaN or infinite, or None."""
+    return next((i for i, score in enumerate(scores) if score is not None and not math.isfinite(score)), None)

@@ -1,0 +1,71 @@
+"""The plan: sizes by formula against the models themselves, states and times from the run's folder."""
+
+from pathlib import Path
+
+import pytest
+from counting_stage import pipeline_of
+
+from policy.config import PolicyConfig
+from recipes.plan import count, forecast, size, summary
+from recipes.runner import run_pipeline
+from recipes.sizes import KNOWN, TINY, shape_of
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_the_formula_counts_what_the_tiny_model_has(name: str):
+    torch = pytest.importorskip("torch")
+    from transformers import Gemma3ForCausalLM
+
+    from policy.tiny import tiny_config
+
+    with torch.device("meta"):
+        model = Gemma3ForCausalLM(tiny_config(name))  # type: ignore[arg-type]
+    assert TINY[name].parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_formula_counts_the_released_models():
+    # Gemma 3 report, table 1, and the 270M's model card: embedding and the rest, in millions.
+    assert KNOWN["270m"].parameters == pytest.approx(168e6 + 100e6, rel=0.01)
+    assert KNOWN["1b"].parameters == pytest.approx(302e6 + 698e6, rel=0.01)
+    assert KNOWN["4b"].parameters == pytest.approx(675e6 + 3209e6, rel=0.01)
+    assert KNOWN["12b"].parameters == pytest.approx(1012e6 + 10_759e6, rel=0.01)
+    assert KNOWN["27b"].parameters == pytest.approx(1416e6 + 25_600e6, rel=0.01)
+
+
+def test_the_size_of_a_local_model_comes_from_its_configuration(tmp_path: Path):
+    (tmp_path / "config.json").write_text(
+        '{"hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 3,'
+        ' "num_hidden_layers": 1, "vocab_size": 10}'
+    )
+    shape = shape_of(PolicyConfig(model=str(tmp_path)), tmp_path)
+    attention = 4 * 2 * 3 + 2 * (4 * 1 * 3) + 2 * 3 * 4  # q, k and v, o
+    norms = 4 * 4 + 2 * 3
+    assert shape is not None
+    assert shape.parameters == 10 * 4 + (attention + 3 * 4 * 8 + norms) + 4
+
+
+def test_an_unknown_model_has_no_size(tmp_path: Path):
+    assert shape_of(PolicyConfig(model="someone/something"), tmp_path) is None
+
+
+def test_the_plan_shows_states_and_measured_times(tmp_path: Path):
+    run = tmp_path / "run"
+    pipeline = pipeline_of({"a": {}, "b": {"from": "a"}}, tmp_path)
+    assert [line.status for line in forecast(pipeline, run)] == ["to run", "to run"]
+    run_pipeline(pipeline, run, only=["a"])
+    lines = forecast(pipeline, run)
+    assert [(line.status, line.measured) for line in lines] == [("finished", True), ("to run", False)]
+    run_pipeline(pipeline, run)
+    assert summary(forecast(pipeline, run)) == "Nothing is left to run."
+
+
+def test_the_time_of_a_changed_stage_comes_from_its_earlier_run(tmp_path: Path):
+    run = tmp_path / "run"
+    run_pipeline(pipeline_of({"a": {}}, tmp_path), run)
+    (line,) = forecast(pipeline_of({"a": {"steps": 4}}, tmp_path), run)
+    assert (line.status, line.measured) == ("to run", True)
+
+
+def test_numbers_are_written_short():
+    assert [count(n) for n in (None, 12, 1_396_224, 999_885_952)] == ["?", "12", "1.4M", "1e+03M"]
+    assert [size(n) for n in (31e6, 3.4e9)] == ["31 MB", "3.4 GB"]
