@@ -82,7 +82,8 @@ def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
     path = resolve_path(config.path, root)
     if not path.is_file():
         found = "is a folder, not a file" if path.is_dir() else "does not exist"
-        files = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        folders = {(root / config.path).parent, path.parent}
+        files = [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()]
         raise UserError(
             f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
             f"{_nearest(path.name, files)}; `path` must be a JSON lines file."

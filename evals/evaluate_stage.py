@@ -39,6 +39,9 @@ def run(config: EvaluateStage, stage: Stage) -> None:
             raise UserError(
                 f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated: add it to `policies`"
             )
+    sampling = config.sampling
+    if (sampling.temperature, sampling.top_p, sampling.top_k) != (1.0, 1.0, 0):
+        stage.say("the completions are not drawn from the policy itself (temperature, top_p, top_k): the KL is biased")
     examples = _held_out(config, stage)
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)

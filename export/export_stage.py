@@ -2,7 +2,7 @@
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,13 +36,13 @@ def run(config: ExportStage, stage: Stage) -> None:
     base: _Base | None = None
     if config.base is not None:
         wanted = config.base
-        base = _name(wanted), lambda: _load(wanted, stage, stage.seed)
+        base = _name(wanted, stage.inputs), lambda: _load(wanted, stage, stage.seed)
     else:
         stage.say("the policy has no base to differ from: it is exported without that comparison")
     _export(
         policy,
         stage.output,
-        title="-".join(part for part in (lineage.run, config.policy.from_ or config.id) if part),
+        title=f"{lineage.run}-{lineage.stages[-1].id}" if lineage.stages else config.id,
         dtype=config.dtype,
         seed=stage.seed,
         lineage=lineage,
@@ -66,7 +66,7 @@ def export_folder(source: Path, to: Path, dtype: Dtype = "float32") -> dict[str,
     lineage = read_lineage(source)
     base = _recorded_base(lineage)
     policy = load_policy(PolicyConfig(model=str(source), dtype="float32"))
-    title = "-".join([lineage.run, lineage.stages[-1].id]) if lineage.stages else to.name
+    title = f"{lineage.run}-{lineage.stages[-1].id}" if lineage.stages else to.name
     return _export(
         policy, to, title=title, dtype=dtype, seed=0, lineage=lineage, base=base, tell=lambda done, what: None
     )
@@ -82,7 +82,7 @@ def _recorded_base(lineage: Lineage) -> _Base | None:
     wanted = start.model_copy(update={"dtype": "float32"})
     if wanted.model not in (None, "tiny") and not Path(str(wanted.model)).exists():
         return None  # a name that only the recipe's folder or the hub resolves
-    return _name(wanted), lambda: load_policy(wanted, lineage.folders, seed=lineage.seed)
+    return _name(wanted, lineage.folders), lambda: load_policy(wanted, lineage.folders, seed=lineage.seed)
 
 
 def _load(config: PolicyConfig, stage: Stage, seed: int) -> Policy:
@@ -90,9 +90,11 @@ def _load(config: PolicyConfig, stage: Stage, seed: int) -> Policy:
     return load_policy(config.model_copy(update={"dtype": "float32"}), stage.inputs, stage.root, seed=seed)
 
 
-def _name(config: PolicyConfig) -> str:
+def _name(config: PolicyConfig, folders: Mapping[str, Path]) -> str:
+    """What a person calls the policy: the stage that made it, or the name of its weights."""
     if config.from_ is not None:
-        return config.from_
+        stages = read_lineage(folders[config.from_]).stages
+        return stages[-1].id if stages else config.from_
     return f"tiny ({config.size})" if config.model == "tiny" else str(config.model)
 
 
@@ -114,6 +116,8 @@ def _export(
     policy.model.config.dtype = _DTYPES[dtype]
     with whole_folder(to) as part:
         save_policy(policy, part)
+        for weights in part.glob("*.safetensors"):
+            weights.chmod((part / "config.json").stat().st_mode)  # safetensors writes for the owner only
         reloaded = reload(part, policy)
         gap = reload_gap(reloaded, policy, sequences)
         tell(2, {"reload gap": gap})

@@ -21,7 +21,7 @@ def write_model_card(folder: Path, title: str, lineage: Lineage, proof: Mapping[
     """
     gemma = descends_from_gemma(lineage)
     sections = [_header(lineage, gemma), f"# {title}", _opening(lineage, proof), _use(title), _training(lineage)]
-    sections += [_scores(lineage.scores), _checks(proof), _terms(gemma)]
+    sections += [_scores(lineage.scores), _checks(proof), _terms(lineage)]
     (folder / "README.md").write_text("\n\n".join(section for section in sections if section) + "\n")
     if gemma:
         (folder / "NOTICE").write_text(NOTICE + "\n")
@@ -146,11 +146,16 @@ def _checks(proof: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _terms(gemma: bool) -> str:
-    if not gemma:
+def _terms(lineage: Lineage) -> str:
+    if not descends_from_gemma(lineage):
         return "## Terms\n\nTrained from random weights: it holds none of Gemma's, and no model that does taught it."
+    derivative = "This is a model derivative: its weights were modified."
+    if not lineage.stages:
+        derivative = (
+            "This is a model derivative if its weights, or those of a model that taught it, descend from Gemma's."
+        )
     return (
-        f"## Terms\n\n{NOTICE}. This is a model derivative: its weights were modified. Whoever passes it on must pass "
+        f"## Terms\n\n{NOTICE}. {derivative} Whoever passes it on must pass "
         "on those terms and their prohibited-use policy (ai.google.dev/gemma/prohibited_use_policy), and keep the file "
         "NOTICE."
     )

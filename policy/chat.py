@@ -1,9 +1,9 @@
 """Gemma 3's chat format: what a conversation looks like in tokens.
 
 A conversation is `<bos>` once, then for each turn `<start_of_turn>`, the role (`user` or `model`), a newline, the
-trimmed content, `<end_of_turn>` and a newline. There is no system turn: system text, as it is, and a blank line stand at
-the beginning of the first user turn. Control tokens that are spelt out in a message's text are read as control tokens, in
-the original as here.
+trimmed content, `<end_of_turn>` and a newline. There is no system turn: system text, as it is, and a blank line stand
+at the beginning of the first user turn. Control tokens that are spelt out in a message's text are read as control
+tokens, in the original as here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ CHAT_TEMPLATE = """\
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Tokens of a conversation up to where the model speaks: `<bos>` first, `<start_of_turn>model` and a newline last."""
+    """Tokens of a conversation up to where the model speaks: `<bos>` once, and `<start_of_turn>model\\n` last."""
     ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
     return list(ids)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_CANDIDATES = 256  # enough for almost every nucleus, and far cheaper than sorting 262,144 entries
+_CANDIDATES = (256, 8192)  # enough for almost every nucleus, and far cheaper than sorting 262,144 entries
 
 
 def processed_logprobs(logits_BV: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -38,7 +38,8 @@ def draw(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 def _nucleus(logprobs_BV: Tensor, top_p: float) -> Tensor:
-    for candidates in (min(_CANDIDATES, logprobs_BV.shape[-1]), logprobs_BV.shape[-1]):
+    vocabulary = logprobs_BV.shape[-1]
+    for candidates in (*(k for k in _CANDIDATES if k < vocabulary), vocabulary):
         likeliest_BK, index_BK = logprobs_BV.topk(candidates, dim=-1)
         mass_BK = likeliest_BK.exp()
         keep_BK = mass_BK.cumsum(dim=-1) - mass_BK < top_p

@@ -37,7 +37,7 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
 
 
 def _forget_quantisation(model: Gemma3ForCausalLM) -> None:
-    """The weights are plain numbers by now; with the mark of the file on it, transformers refuses to save or train it."""
+    """The weights are plain numbers by now; with the mark of the file on it, transformers refuses to save the model."""
     del model.config.quantization_config
     for mark in ("hf_quantizer", "quantization_method", "is_quantized"):
         if hasattr(model, mark):

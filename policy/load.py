@@ -1,4 +1,4 @@
-"""Policies from where they are: `tiny`, a transformers folder, a hub id, a GGUF file, an earlier stage; and back to disk."""
+"""Policies from `tiny`, a transformers folder, a hub id, a GGUF file or an earlier stage; and back to disk."""
 
 import json
 import os
@@ -141,8 +141,8 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise UserError(
-            f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...): expected the complete weights of "
-            "a Gemma 3 text model; download or save them again."
+            f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...): expected the complete weights "
+            "of a Gemma 3 text model; download or save them again."
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -6,6 +6,7 @@ dominates time and memory.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def sequence_logprobs(
 def _right_padded(
     prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Inputs [S, L] without each sequence's last token, what is attended, where a completion token is predicted; mask [S, T]."""
+    """Inputs without each sequence's last token, what is attended, where completion tokens are predicted; the mask."""
     lengths = [len(prompt) + len(completion) - 1 for prompt, completion in zip(prompts, completions, strict=True)]
     width = max([*lengths, 1])
     longest = max((len(completion) for completion in completions), default=0)
@@ -115,12 +116,15 @@ def _head_only_at(model: nn.Module, positions_SL: Tensor) -> Iterator[None]:
     A hook on the head rather than a call of the model's parts, so that the forward pass of whatever wraps the model is
     the one that runs (gradient synchronisation hangs on it).
     """
-    inner = model
-    while isinstance(getattr(inner, "module", None), nn.Module):
-        inner = inner.module
-    head = inner.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][positions_SL], *hidden[1:]))
+    hook = _vocabulary_head(model).register_forward_pre_hook(lambda _, hidden: (hidden[0][positions_SL], *hidden[1:]))
     try:
         yield
     finally:
         hook.remove()
+
+
+def _vocabulary_head(model: Any) -> nn.Module:
+    """The head inside whatever wraps the model (DDP and DeepSpeed keep it as `module`)."""
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model.get_output_embeddings()

@@ -24,7 +24,7 @@ def with_lora(model: Gemma3ForCausalLM, config: LoraConfig) -> peft.PeftModel:
 
 
 def merged(model: Gemma3ForCausalLM | peft.PeftModel) -> Gemma3ForCausalLM:
-    """The plain model, adapters added into its weights, all of them trainable again; a plain model comes back as it is."""
+    """The plain model with the adapters added into its weights, all trainable again; a plain model as it is."""
     if not isinstance(model, peft.PeftModel):
         return model
     plain = model.merge_and_unload()

@@ -1,4 +1,4 @@
-"""Completions drawn from a policy by transformers itself: batched, left-padded, with the prompt's cache shared by its samples."""
+"""Completions drawn from a policy by transformers: batched, left-padded, a prompt's cache shared by its samples."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +25,8 @@ class Samples:
     """Completions, prompt by prompt: entry `p * n + i` is the i-th of prompt p.
 
     `ids` include the token that ended the completion when `finish` is "stop". `logprobs` are of the drawn tokens, in
-    nats, under the distribution they were drawn from (after temperature, top-k and top-p). `text` has no control tokens.
+    nats, under the distribution they were drawn from (after temperature, top-k and top-p). `text` is without control
+    tokens.
     """
 
     ids: list[list[int]]
@@ -108,7 +109,7 @@ class TransformersSampler:
         length_B = torch.full((len(prompts),), steps, device=device)
         ends = torch.tensor(self.policy.end_ids, device=device)
         uniform_BT = None if uniform_BT is None else uniform_BT.to(device)
-        row_R = torch.arange(len(prompts), device=device)  # R rows are still computed; row_R says which of the B they are
+        row_R = torch.arange(len(prompts), device=device)  # which of the B the R rows still computed are
         for step in range(steps):
             choice_RV = processed_logprobs(
                 batch.logits_RV, self.config.temperature, self.config.top_k, self.config.top_p
@@ -132,6 +133,8 @@ class TransformersSampler:
 
 class _Batch:
     """Running sequences: their cache, what they attend to, and the logits of their next tokens."""
+
+    logits_RV: Tensor
 
     def __init__(self, policy: Policy, prompts: list[list[int]]) -> None:
         self._model = policy.model

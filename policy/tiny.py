@@ -29,7 +29,7 @@ _QK_GAIN = (256 / 32) ** 0.25
 
 _SHAPES: dict[Size, _Shape] = {
     "small": _Shape(hidden=128, intermediate=448, heads=4, layers=6),  # 1.4 million parameters
-    "large": _Shape(hidden=160, intermediate=640, heads=4, layers=12),  # 4.5 million parameters
+    "large": _Shape(hidden=224, intermediate=832, heads=4, layers=6),  # 4.0 million parameters
 }
 
 
@@ -67,7 +67,7 @@ def tiny_config(size: Size = "small") -> Gemma3TextConfig:
 
 
 def tiny_policy(size: Size = "small", seed: int = 0) -> Policy:
-    """A tiny policy with random float32 weights that depend on the seed alone; torch's global generator is left as it was."""
+    """A tiny policy with random float32 weights that depend on the seed alone; torch's generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForCausalLM(tiny_config(size))

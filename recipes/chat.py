@@ -1,9 +1,11 @@
 """A conversation with a policy on the terminal, as plain as can be."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from contracts.errors import UserError
+from recipes.console import captured
 
 HISTORY = 20
 
@@ -29,12 +31,13 @@ def chat(
         read: asks for a line; raises EOFError at the end.
         write: shows a line.
     """
-    from policy.chat import prompt_ids
-    from policy.config import PolicyConfig, SamplingConfig
-    from policy.load import load_policy
-    from policy.sampler import TransformersSampler
+    with captured(Path(os.devnull)):
+        from policy.chat import prompt_ids
+        from policy.config import PolicyConfig, SamplingConfig
+        from policy.load import load_policy
+        from policy.sampler import TransformersSampler
 
-    policy = load_policy(PolicyConfig(model=str(folder.resolve())))
+        policy = load_policy(PolicyConfig(model=str(folder.resolve())))
     sampler = TransformersSampler(policy, SamplingConfig(temperature=temperature, max_tokens=max_tokens))
     longest = policy.model.config.max_position_embeddings
     opening = [{"role": "system", "content": system}] if system else []

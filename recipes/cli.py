@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 
 from contracts.errors import RunError, UserError
-from recipes.console import quieten
+from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
 
 USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
@@ -181,7 +182,11 @@ def export(
     from recipes.view import LineView
 
     quieten()
-    export_policy(place, stage, to, LineView())
+    with own_output() as file:
+        view = LineView(file)
+        view.turn("export", "running", 0.0)
+        with captured(Path(os.devnull)):
+            export_policy(place, stage, to, view)
     print(f"export: {to}")
 
 

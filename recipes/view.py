@@ -124,7 +124,13 @@ class LiveView:
         self.console = console
         self.rows: dict[str, Row] = {}
         self.pace = Pace()
-        self.live = Live(get_renderable=self.render, console=console, refresh_per_second=4, transient=False)
+        self.live = Live(
+            get_renderable=self.render,
+            console=console,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
         """Show the list."""

@@ -9,7 +9,7 @@ from policy.config import PolicyConfig, TrainingConfig
 
 
 class WarmStage(StageConfig, TrainingConfig):
-    """Weight-averaged reward models: one probed head, M diverse Bradley-Terry members, one average (Rame et al. 2024)."""
+    """Weight-averaged reward models: a probed head, M diverse Bradley-Terry members, their mean (Rame et al. 2024)."""
 
     entry: ClassVar[str] = "reward_models.warm:run"
     produces: ClassVar[OutputKind] = "reward_model"
@@ -20,7 +20,8 @@ class WarmStage(StageConfig, TrainingConfig):
     members: int = Field(3, ge=1, description="M, reward models trained (paper: up to 10).")
     keep: int | None = Field(None, ge=1, description="Average only the best by held-out accuracy; none: all.")
     learning_rates: list[Annotated[float, Field(ge=0)]] = Field(
-        default_factory=list, description="Learning rates of the members in turn; empty: 0.5, 1 and 2 times learning_rate."
+        default_factory=list,
+        description="Learning rates of the members in turn; empty: 0.5, 1 and 2 times learning_rate.",
     )
     dropouts: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
         [0.0, 0.05], min_length=1, description="Attention dropout of the members in turn (paper: 0.05 and 0.1)."

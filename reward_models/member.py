@@ -6,11 +6,13 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import RewardConfig, RewardTrainer
 
 from contracts.stage import Stage
 from policy.config import LoraConfig
 from policy.engine import remove_checkpoints, run_training, training_arguments
+from policy.lora import merged
 from reward_models.config import WarmStage
 from reward_models.model import load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair
@@ -78,13 +80,14 @@ def train_member(
     )
     run_training(trainer, stage, checkpoints, shown=SHOWN, member=plan.member)
     if config.lora:
-        model, state = trainer.model.merge_and_unload(), None
+        model, state = merged(trainer.model), None
     else:
         model, state = trainer.model, trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
         save_reward_model(model, tokenizer, folder, state)
         remove_checkpoints(checkpoints)
     trainer.accelerator.wait_for_everyone()
+    unset_hf_deepspeed_config()  # under ZeRO 3 whatever is loaded next would be split over the processes
 
 
 def attention_of(config: WarmStage) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, Gemma3TextForSequenceClassification, PreTrainedTokenizerFast
 
-from contracts.errors import UserError
+from contracts.errors import RunError, UserError
 from policy.policy import Policy
 from weights.checkpoint import whole_folder
 
@@ -23,12 +24,13 @@ def from_policy(policy: Policy) -> Gemma3TextForSequenceClassification:
         model = Gemma3TextForSequenceClassification(config)
     model.model = policy.model.model
     weight = policy.model.model.norm.weight
-    model.score = nn.Linear(config.hidden_size, 1, bias=False, dtype=weight.dtype, device=weight.device)
-    nn.init.zeros_(model.score.weight)
+    model.score.weight = nn.Parameter(torch.zeros(1, config.hidden_size, dtype=weight.dtype, device=weight.device))
     return model
 
 
-def load_reward_model(folder: Path, attention: str = "sdpa", dropout: float = 0.0) -> Gemma3TextForSequenceClassification:
+def load_reward_model(
+    folder: Path, attention: str = "sdpa", dropout: float = 0.0
+) -> Gemma3TextForSequenceClassification:
     """Read a reward model that `save_reward_model` or transformers wrote, in the dtype it was stored in.
 
     Args:
@@ -43,11 +45,13 @@ def load_reward_model(folder: Path, attention: str = "sdpa", dropout: float = 0.
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: expected the folder of a reward model, as the stage `warm` writes.") from error
+        raise UserError(
+            f"{path} cannot be read: expected the folder of a reward model, as the stage `warm` writes."
+        ) from error
     name = Gemma3TextForSequenceClassification.__name__
     if name not in (config.get("architectures") or []):
         raise UserError(
-            f"{folder} holds {config.get('architectures')}, not a reward model ({name}): name the output of a `warm` stage."
+            f"{folder} holds {config.get('architectures')}, expected {name}: name the output of a `warm` stage."
         )
     model = Gemma3TextForSequenceClassification.from_pretrained(
         folder, attn_implementation=attention, attention_dropout=dropout
@@ -75,8 +79,14 @@ def save_reward_model(
         tokenizer: kept beside it.
         folder: where.
         state: the weights, where they are not whole in the model itself (ZeRO).
+
+    Raises:
+        RunError: the disk refused (full, read-only).
     """
     model.config.attention_dropout = 0.0
-    with whole_folder(folder) as part:
-        model.save_pretrained(part, state_dict=state)
-        tokenizer.save_pretrained(part)
+    try:
+        with whole_folder(folder) as part:
+            model.save_pretrained(part, state_dict=state)
+            tokenizer.save_pretrained(part)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"the reward model could not be written to {folder}: {error}.") from error

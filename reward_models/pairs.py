@@ -13,7 +13,7 @@ from policy.chat import completion_ids, prompt_ids
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with its preferred and its other completion, in tokens; `prompt` tells prompts apart."""
+    """A prompt with its preferred and its other completion, in tokens; `prompt` is its text, white space made equal."""
 
     prompt: str
     chosen_ids: tuple[int, ...]
@@ -32,6 +32,11 @@ class PairSplit:
     def held_out_prompts(self) -> int:
         """Number of distinct prompts held out."""
         return len({pair.prompt for pair in self.held_out})
+
+
+def both_sides(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
+    """Prompts with completions: chosen, rejected, chosen, rejected, ..."""
+    return [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
 
 
 def split_pairs(
@@ -63,22 +68,25 @@ def split_pairs(
     preferences = [example for example in examples if example.chosen is not None and example.rejected is not None]
     if not preferences:
         raise UserError(
-            f"data.{name} has no preference pairs: map `chosen` and `rejected` to its columns, or make pairs with `synthesise`."
+            f"data.{name} has no preference pairs: map `chosen` and `rejected` to its columns, "
+            "or make pairs with `synthesise`."
         )
     for example in preferences:
         prompt = prompt_ids(tokenizer, example.messages)
-        chosen, rejected = ((*prompt, *completion_ids(tokenizer, str(text))) for text in (example.chosen, example.rejected))
+        chosen, rejected = (
+            (*prompt, *completion_ids(tokenizer, str(text))) for text in (example.chosen, example.rejected)
+        )
         if max(len(chosen), len(rejected)) > max_length:
             dropped["too long"] += 1
         elif chosen == rejected:
             dropped["chosen equals rejected"] += 1
         else:
-            pairs.append(Pair(f"{example.system or ''}\n{example.prompt}", chosen, rejected))
+            pairs.append(Pair(" ".join(example.prompt.split()), chosen, rejected))
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
     if len(prompts) < 2:
         raise UserError(
-            f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than max_length "
-            f"= {max_length} tokens): give pairs of at least two prompts, one to train on and one to measure on."
+            f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
+            f"max_length = {max_length} tokens): give at least two prompts, one to train on and one to measure on."
         )
     held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
     return PairSplit(

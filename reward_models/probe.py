@@ -1,4 +1,4 @@
-"""The linear probe that all members of WARM start from: a head fitted on the frozen features (Rame et al. 2024, 3.1)."""
+"""The linear probe that all members of WARM start from: a head fitted on frozen features (Rame et al. 2024)."""
 
 import torch
 from torch import Tensor

@@ -40,7 +40,9 @@ class RewardScorer:
         return score_sequences(self.model, sequences, self.batch)
 
 
-def score_sequences(model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int) -> list[float]:
+def score_sequences(
+    model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int
+) -> list[float]:
     """The reward of each sequence of tokens, in float32, each distinct sequence computed once.
 
     Args:

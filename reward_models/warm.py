@@ -5,7 +5,7 @@ best are averaged in weight space, and the average alone is served. The stage's 
 
     probe/             the featuriser with the shared head
     members/<m>/       each finished member
-    held_out/<m>.json  its margins on the held-out pairs
+    held_out/          the margins of the members, the probe and the average on the held-out pairs
 """
 
 import gc
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from contracts.stage import Stage, write_atomically
 from curation.load import load_data
-from policy.engine import training_arguments
 from policy.load import load_policy
 from reward_models.bradley_terry import Accuracy, accuracy
 from reward_models.config import WarmStage
-from reward_models.member import MemberPlan, attention_of, member_plans, train_member
+from reward_models.member import attention_of, member_plans, train_member
 from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
-from reward_models.pairs import Pair, PairSplit, split_pairs
+from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
 from reward_models.scorer import last_features, score_sequences
 from weights.merge import average
@@ -35,31 +35,30 @@ SUMMARY = "warm.json"
 
 def run(config: WarmStage, stage: Stage) -> None:
     """Probe, train the members, average the best into `stage.output`, and measure all of them on held-out prompts."""
-    first = training_arguments(config, stage, stage.folder / "processes").main_process_first
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    first = processes.main_process_first
     probed, split = _probed(config, stage, first)
     for reason, count in split.dropped.items():
         stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
-    margins = {}
-    for plan in member_plans(config, stage.seed):
+    plans, margins = member_plans(config, stage.seed), {}
+    for plan in plans:
         folder = stage.folder / "members" / str(plan.member)
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
-        margins[plan.member] = _margins(config, stage, folder, split.held_out, first)
-        _tell(stage, config.steps, f"member {plan.member}", _measure(margins[plan.member], split), member=plan.member)
+        margins[plan.member] = _margins(config, stage, folder, f"member {plan.member}", split, first)
     kept = best_members({member: _measure(found, split).mean for member, found in margins.items()}, config.keep)
-    with first(local=False):
+    with first():
         if not stage.output.exists():
             average([stage.folder / "members" / str(member) for member in kept], stage.output)
-    of_average = _margins(config, stage, stage.output, split.held_out, first)
+    of_average = _margins(config, stage, stage.output, "average", split, first)
     of_ensemble = [sum(row) / len(kept) for row in zip(*(margins[member] for member in kept), strict=True)]
-    of_probe = _margins(config, stage, probed, split.held_out, first)
-    for name, found in (("average", of_average), ("ensemble", of_ensemble), ("probe", of_probe)):
-        _tell(stage, config.steps, name, _measure(found, split))
-    with first(local=False):
+    of_probe = _margins(config, stage, probed, "probe", split, first)
+    if processes.is_main_process:
         summary = {
             "members": [
-                _member_row(plan, _measure(margins[plan.member], split), kept) for plan in member_plans(config, stage.seed)
+                {**asdict(plan), "accuracy": asdict(_measure(margins[plan.member], split)), "kept": plan.member in kept}
+                for plan in plans
             ],
             "kept": kept,
             "average": {"accuracy": asdict(_measure(of_average, split))},
@@ -68,6 +67,7 @@ def run(config: WarmStage, stage: Stage) -> None:
             "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
         }
         write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
+    processes.wait_for_everyone()
 
 
 def best_members(accuracies: dict[int, float], keep: int | None) -> list[int]:
@@ -78,7 +78,7 @@ def best_members(accuracies: dict[int, float], keep: int | None) -> list[int]:
 def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple[Path, PairSplit]:
     """The folder of the model with the shared head, fitted unless it is there, and the pairs in its tokens."""
     folder = stage.folder / "probe"
-    with first(local=False):
+    with first():
         if folder.exists():
             return folder, _split(config, stage, load_tokenizer(folder))
         assert config.policy is not None
@@ -87,7 +87,7 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
         model = from_policy(policy).eval()
         pairs = _probe_pairs(split.train, config, stage.seed)
         stage.say(f"probing the head on {len(pairs)} pairs")
-        features = last_features(model, [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)], _batch(config))
+        features = last_features(model, both_sides(pairs), _batch(config))
         head = fit_head(features[0::2] - features[1::2], config.probe_steps)
         with torch.no_grad():
             model.score.weight.copy_(head[None])
@@ -115,32 +115,26 @@ def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
 
 
 def _margins(
-    config: WarmStage, stage: Stage, folder: Path, pairs: list[Pair], first: Callable[..., Any]
+    config: WarmStage, stage: Stage, folder: Path, name: str, split: PairSplit, first: Callable[..., Any]
 ) -> list[float]:
-    """Reward of the chosen minus reward of the rejected completion of each pair; kept on disk once computed."""
-    path = stage.folder / "held_out" / f"{folder.name}.json"
-    with first(local=False):
+    """Reward of the chosen minus reward of the rejected completion of each held-out pair; computed once and kept."""
+    path = stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
+    with first():
         if path.exists():
             return json.loads(path.read_text())
         model = load_reward_model(folder, attention_of(config)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        rewards = score_sequences(model, [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)], _batch(config))
+        rewards = score_sequences(model, both_sides(split.held_out), _batch(config))
         margins = [chosen - rejected for chosen, rejected in zip(rewards[0::2], rewards[1::2], strict=True)]
+        found = _measure(margins, split)
+        stage.say(f"{name}: {found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%})")
+        stage.log({"held_out_accuracy": found.mean}, config.steps, model=name)
         write_atomically(path, json.dumps(margins))
         return margins
 
 
 def _measure(margins: list[float], split: PairSplit) -> Accuracy:
     return accuracy(margins, independent=split.held_out_prompts)
-
-
-def _tell(stage: Stage, step: int, name: str, found: Accuracy, **where: int) -> None:
-    stage.say(f"{name}: {found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%})")
-    stage.log({f"held_out_accuracy_{name}" if not where else "held_out_accuracy": found.mean}, step, **where)
-
-
-def _member_row(plan: MemberPlan, found: Accuracy, kept: list[int]) -> dict[str, Any]:
-    return {**asdict(plan), "accuracy": asdict(found), "kept": plan.member in kept}
 
 
 def _batch(config: WarmStage) -> int:

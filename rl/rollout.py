@@ -31,8 +31,14 @@ class RolloutCollector:
         initial: WeightSet,
         anchor: WeightSet | None,
         batch: int,
+        unprocessed: bool = False,
     ) -> None:
-        """Keep the parts; `batch` is the number of completions whose log-probabilities are computed at once."""
+        """Keep the parts.
+
+        `batch` is the number of completions whose log-probabilities are computed at once. `unprocessed`: the sampler
+        draws from the policy's own distribution (temperature 1, nothing cut off), so that its log-probabilities serve.
+        """
+        self.unprocessed = unprocessed
         self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
@@ -57,7 +63,7 @@ class RolloutCollector:
         with _timed(seconds, "reward"):
             draws, table = self._reward(examples, samples)
         with _timed(seconds, "logprob"):
-            draws["policy"] = self._with_logprobs(prompts, draws["policy"])
+            draws["policy"] = self._with_logprobs(prompts, draws["policy"], samples["policy"])
         own = samples["policy"]
         self._show(examples, own, draws["policy"].reward_PN)
         metrics = self._metrics(draws["policy"], own, table) | {f"{name}_seconds": s for name, s in seconds.items()}
@@ -82,14 +88,17 @@ class RolloutCollector:
         own = len(samples["policy"].ids)  # drawn first
         return draws, RewardTable(table.total[:own], {name: values[:own] for name, values in table.each.items()})
 
-    def _with_logprobs(self, prompts: list[list[int]], draw: Draw) -> Draw:
+    def _with_logprobs(self, prompts: list[list[int]], draw: Draw, drawn: Samples) -> Draw:
         samples = draw.reward_PN.shape[1]
         repeated = [prompt for prompt in prompts for _ in range(samples)]
 
         def under_live_weights() -> Tensor:
             return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, samples).cpu()
 
-        live_PN = under_live_weights()
+        if self.unprocessed:
+            live_PN = torch.tensor([sum(logprobs) for logprobs in drawn.logprobs]).view(-1, samples)
+        else:
+            live_PN = under_live_weights()
         with self.initial.applied():
             initial_PN = under_live_weights()
         anchor_PN = None

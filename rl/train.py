@@ -66,6 +66,7 @@ def train_policy(
         initial,
         anchor,
         batch=config.micro_batch or config.batch,
+        unprocessed=(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k) == (1.0, 1.0, 0),
     )
     seed = stage.seed + 7919 * run_seed
     arguments = training_arguments(

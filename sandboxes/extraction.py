@@ -14,8 +14,7 @@ LONGEST_TAIL = 100_000
 LONGEST_EXPRESSION = 1000
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _PHRASE = re.compile(
-    r"\b(?:final answer|the answer|answer)\b[*_]*\s{0,9}(?:is\b|:|=)[ \t:*_]{0,9}\n?"
-    r"(?:(?:therefore|thus|then)\b,?)?([^\n]+)",
+    r"\b(?:final answer|the answer|answer)\b[*_]*\s{0,9}(?:is\b|:|=)[ \t:*_]{0,9}\n?(?:(?:therefore|thus|then)\b,?)?",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)")
@@ -26,33 +25,10 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf|operatorname)\s*\{([^{}]*)\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_MATHS_WORDS = frozenset(
-    {  # fmt: skip
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "log",
-        "exp",
-        "sqrt",
-        "infinity",
-        "inf",
-        "and",
-        "binom",
-        "frac",
-        "det",
-        "max",
-        "min",
-        "mod",
-        "gcd",
-        "lcm",
-    }
-)
+_MATHS = """
+sin cos tan cot sec csc arcsin arccos arctan log exp sqrt infinity inf and binom frac det max min mod gcd lcm
+"""
+_MATHS_WORDS = frozenset(_MATHS.split())
 
 
 @dataclass(frozen=True)
@@ -116,8 +92,8 @@ def last_boxed(text: str) -> str | None:
 
 
 def is_expression(text: str) -> bool:
-    """Whether a text is mathematics alone: on one line, not long, a symbol of mathematics in it, and no words."""
-    if len(text) > LONGEST_EXPRESSION or "\n" in text.strip():
+    """Whether a text is mathematics alone: on one line, not long, with a digit or a letter, no words and no box."""
+    if len(text) > LONGEST_EXPRESSION or "\n" in text.strip() or "\\boxed" in text:
         return False
     return bool(re.search(r"[\dA-Za-z]", text)) and not words(text)
 
@@ -134,7 +110,7 @@ def _after_mark(text: str) -> str | None:
         return hashes[-1][1]
     if not phrases:
         return None
-    rest = phrases[-1][1]
+    rest = text[phrases[-1].end() :].partition("\n")[0]
     leading = _LEADING_DOLLARS.match(rest)
     if leading and is_expression(_group(leading)):
         return _group(leading)

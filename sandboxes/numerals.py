@@ -24,68 +24,12 @@ _UNITS = re.compile(
     r"(?<=[\d.}])(?:\s+[mgshL]|\s*(?:cm|mm|km|kg|mg|ml|mL|lb|oz|ft|in|yd|hr|am|pm|mi)(?:\^\{?[23]\}?)?"
     r"|\s+([A-Za-z]{3,30}(?:[\s/]+[A-Za-z]{1,30}){0,3}))$"
 )
-_NOT_UNITS = frozenset(
-    {  # fmt: skip
-        "and",
-        "not",
-        "nor",
-        "but",
-        "isn",
-        "are",
-        "was",
-        "than",
-        "more",
-        "less",
-        "over",
-        "plus",
-        "minus",
-        "times",
-        "million",
-        "billion",
-        "trillion",
-        "thousand",
-        "hundred",
-        "dozen",
-        "half",
-        "third",
-        "quarter",
-        "squared",
-        "cubed",
-        "factorial",
-        "mod",
-        "sqrt",
-        "sin",
-        "cos",
-        "tan",
-        "log",
-        "exp",
-        "inf",
-        "infinity",
-        "choose",
-        "phi",
-        "tau",
-        "theta",
-        "alpha",
-        "beta",
-        "or",
-        "to",
-        "of",
-        "is",
-        "no",
-        "if",
-        "when",
-        "because",
-        "since",
-        "pi",
-        "e",
-        "x",
-        "y",
-        "z",
-        "n",
-        "k",
-        "i",
-    }
-)
+_OTHER_WORDS = """
+and not nor but isn are was than more less over plus minus times million billion trillion thousand hundred dozen half
+third quarter squared cubed factorial mod sqrt sin cos tan log exp inf infinity choose phi tau theta alpha beta or to
+of is no if when because since pi e x y z n k i
+"""
+_NOT_UNITS = frozenset(_OTHER_WORDS.split())
 
 
 @lru_cache(maxsize=65536)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -64,7 +63,7 @@ class Checkpoint:
             file = self._open.enter_context(safe_open(path, framework="pt"))
             header = _read_header(path)
         except (SafetensorError, OSError, ValueError, struct.error) as error:
-            raise UserError(f"{path} cannot be read as safetensors ({error}): copy or write the checkpoint again.") from error
+            raise UserError(f"{path} cannot be read as safetensors ({error}): write the checkpoint again.") from error
         for name, entry in header.items():
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
@@ -74,7 +73,7 @@ class Checkpoint:
     def __enter__(self) -> "Checkpoint":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._open.close()
 
     def blocks(self, name: str) -> Iterator[slice]:

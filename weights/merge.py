@@ -102,7 +102,8 @@ def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "laye
 def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
     """Write (1 - rate) * start + rate * end to the folder `out` (LITI); a rate above 1 extrapolates."""
     with _opened([start, end]) as checkpoints:
-        _write(out, checkpoints, lambda name, rows: lerp(*(_wide(side, name, rows) for side in checkpoints), rate))
+        first, second = checkpoints
+        _write(out, checkpoints, lambda name, rows: lerp(_wide(first, name, rows), _wide(second, name, rows), rate))
 
 
 def difference(a: Path, b: Path) -> Difference:
@@ -140,7 +141,8 @@ def _check_alike(first: Checkpoint, other: Checkpoint) -> None:
         for name in here.tensors:
             if name not in there.tensors:
                 raise UserError(
-                    f"tensor {name} stands in {here.folder} but not in {there.folder}: merge checkpoints of one architecture."
+                    f"tensor {name} stands in {here.folder} but not in {there.folder}: "
+                    "merge checkpoints of one architecture."
                 )
     for name, tensor in first.tensors.items():
         if tensor.shape != other.tensors[name].shape:
@@ -189,7 +191,8 @@ def _merge_groups(checkpoints: list[Checkpoint], group: Grouping) -> dict[str, G
         gram = grams.setdefault(_group_of(name, group), torch.zeros(len(finals), len(finals), dtype=torch.float64))
         for rows in init.blocks(name):
             start = _wide(init, name, rows)
-            gram += torch.tensor(gram_matrix([_wide(final, name, rows) - start for final in finals]), dtype=torch.float64)
+            deltas = [_wide(final, name, rows) - start for final in finals]
+            gram += torch.tensor(gram_matrix(deltas), dtype=torch.float64)
     return {name: _merge(name, gram.tolist()) for name, gram in grams.items()}
 
 

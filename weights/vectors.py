@@ -21,7 +21,7 @@ def angle_between(dot: float, norm_a: float, norm_b: float) -> float | None:
 
 
 def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
-    """Coefficients of two task vectors at `angle` radians: sin((1-rate)*angle)/sin(angle) and sin(rate*angle)/sin(angle).
+    """Coefficients of two task vectors at `angle` radians: sin((1-rate)angle)/sin(angle), sin(rate*angle)/sin(angle).
 
     Where the angle is undefined, 0 or pi, they are LERP's: 1 - rate and rate.
     """

@@ -70,8 +70,18 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
         ["completions compared", str(proof.get("sequences", "n/a"))],
     ]
     if base is not None:
-        rows.append([f"largest difference of a weight from {base}", short(proof.get("largest_difference"))])
-        rows.append([f"norm of the difference over the norm of {base}", short(proof.get("relative_difference"))])
+        rows.append(
+            [
+                ["largest difference of a weight from ", element("code", str(base))],
+                short(proof.get("largest_difference")),
+            ]
+        )
+        rows.append(
+            [
+                ["norm of the difference over the norm of ", element("code", str(base))],
+                short(proof.get("relative_difference")),
+            ]
+        )
     note = "The folder was loaded again and compared with what was trained; an export that equals its base fails."
     return section(f"Export ({stage.id})", _table(["check", "found"], rows), note=note)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from recipes.report.contents import StageContents
 from recipes.report.markup import Content, Markup, duration, element
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 152, 58, 58, 18, 6
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 168, 58, 58, 18, 6
 STATES = {
     "finished": ("✓", "finished"),
     "running": ("▸", "running"),

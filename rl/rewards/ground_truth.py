@@ -51,7 +51,7 @@ class GroundTruth:
         if self._config.answer not in columns:
             raise UserError(
                 f"reward {self.name} (math) reads the ground truth from column {self._config.answer!r}, which the data "
-                f"does not have; it has {', '.join(sorted(columns))}: set the reward's `answer`, or the data's `columns`."
+                f"does not have (it has {', '.join(sorted(columns))}); set its `answer`, or the data's `columns`."
             )
         answers = [None if value is None or value == "" else value for value in columns[self._config.answer]]
         self._seen_answer = self._seen_answer or any(answer is not None for answer in answers)

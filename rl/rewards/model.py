@@ -13,17 +13,17 @@ class RewardModel:
     """Scores of `reward_models.scorer`."""
 
     def __init__(self, name: str, config: RewardModelReward, stage: Stage) -> None:
-        from reward_models.scorer import RewardScorer
-
         if config.from_ not in stage.inputs:
             raise UserError(
                 f"reward {name} (reward_model): stage {stage.id} is given the output of "
-                f"{', '.join(stage.inputs) or 'no stage'}, and not that of {config.from_!r}; `from` must name an earlier "
-                "stage that trains a reward model."
+                f"{', '.join(stage.inputs) or 'no stage'}, and not that of {config.from_!r}; `from` must name an "
+                "earlier stage that trains a reward model."
             )
+        from reward_models.scorer import RewardScorer
+
         self.name = name
         self._config = config
-        self._scorer = RewardScorer(stage.inputs[config.from_], config.batch)
+        self._scorer: RewardScorer | None = RewardScorer(stage.inputs[config.from_], config.batch)
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
@@ -43,15 +43,18 @@ class RewardModel:
 
     def close(self) -> None:
         """See `Reward.close`."""
-        del self._scorer
+        self._scorer = None
 
     def _within_limit(self, messages: list[list[dict[str, str]]], completions: list[str]) -> list[float]:
         """Score in a thread, which is left behind when it is late: the run ends then, and the thread with it."""
+        scorer = self._scorer
+        if scorer is None:
+            raise ValueError(f"reward {self.name} is closed")
         answer: queue.SimpleQueue[list[float] | BaseException] = queue.SimpleQueue()
 
         def work() -> None:
             try:
-                answer.put(self._scorer.score(messages, completions))
+                answer.put(scorer.score(messages, completions))
             except BaseException as error:  # it belongs to the thread that waits
                 answer.put(error)
 

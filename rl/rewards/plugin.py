@@ -17,11 +17,12 @@ SEARCH_LIMIT = 10.0
 
 
 class _BrokenError(Exception):
-    """A call failed: `args[0]` says how. `index` is the sample, where it is known."""
+    """A call failed: `args[0]` says how. `index` is the sample, where it is known; a `late` call was stopped."""
 
-    def __init__(self, how: str, index: int | None = None) -> None:
+    def __init__(self, how: str, index: int | None = None, late: bool = False) -> None:
         super().__init__(how)
         self.index = index
+        self.late = late
 
 
 class Plugin:
@@ -68,7 +69,7 @@ class Plugin:
             how, index = str(error), error.index
             try:
                 if index is None and len(prompts) > 1:
-                    how, index = self._culprit(batch, how)
+                    how, index = self._culprit(batch, error)
             finally:
                 self.close()
             where = f"on a batch of {len(prompts)} samples, and on none of those tried alone"
@@ -88,7 +89,6 @@ class Plugin:
 
     def _ask(self, batch: dict[str, Any], time_limit: float) -> list[float | None]:
         """One call of the function; a child that is lost is not kept."""
-        start = time.monotonic()
         try:
             request = pickle.dumps(batch)
         except Exception as error:
@@ -98,24 +98,30 @@ class Plugin:
         try:
             if self._child is None:
                 self._child = Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=time_limit)
-            answer = json.loads(self._child.call(request, max(0.01, time_limit - (time.monotonic() - start))))
+            answer = json.loads(self._child.call(request, time_limit))
         except ChildError as error:
             self.close()
-            raise _BrokenError(_loss(error, bool(batch), time_limit)) from error
+            late = isinstance(error, ChildTimeoutError)
+            raise _BrokenError(_loss(error, bool(batch), time_limit), late=late) from error
         if "fault" in answer:
             raise _BrokenError(answer["fault"], answer["index"])
         if (index := first_not_finite(answer["scores"])) is not None:
             raise _BrokenError(f"it returned {answer['scores'][index]}", index)
         return answer["scores"]
 
-    def _culprit(self, batch: dict[str, Any], how: str) -> tuple[str, int | None]:
+    def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[str, int | None]:
         """Call the function on one sample after another until one fails; what it did then, and which one it is.
 
-        One sample may take half of the time there is: then it is the one that hangs.
+        One sample may take half of the time there is: after a batch that hung, it is then the one that hangs. After a
+        batch that failed at once, it is only slow, and the search ends without a culprit.
         """
         budget = min(SEARCH_LIMIT, self._config.time_limit)
-        deadline = time.monotonic() + budget
         self.close()
+        try:
+            self._ask({}, self._config.time_limit)
+        except _BrokenError:
+            return str(broken), None
+        deadline = time.monotonic() + budget
         for index in range(len(batch["prompts"])):
             left = deadline - time.monotonic()
             if left < budget / 2:
@@ -123,8 +129,10 @@ class Plugin:
             try:
                 self._ask({name: [values[index]] for name, values in batch.items()}, budget / 2)
             except _BrokenError as error:
+                if error.late and not broken.late:
+                    break
                 return str(error), index
-        return how, None
+        return str(broken), None
 
 
 def _loss(error: ChildError, called: bool, time_limit: float) -> str:

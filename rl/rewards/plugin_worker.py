@@ -126,7 +126,6 @@ def _said(fault: str, index: int | None = None) -> bytes:
 
 def _fault(error: BaseException) -> bytes:
     """The exception with the place in the user's code that raised it."""
-    traceback.print_exception(error, limit=-3)
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError):

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from contracts.errors import UserError
 
-GIVEN = ("prompts", "completions")
-
 
 @dataclass(frozen=True)
 class Target:
@@ -19,7 +17,7 @@ class Target:
 
 
 def resolve_target(target: str, root: Path) -> Target:
-    """Find "file.py:function", beside the recipe or else in the working folder; take "package.module:function" as it is.
+    """Find "file.py:function", beside the recipe or else in the working folder; a module is looked for when imported.
 
     Raises:
         UserError: neither of these forms, or there is no such file.
@@ -52,13 +50,12 @@ def signature_fault(parameters: Parameters, options: dict[str, object]) -> str |
     """What is wrong with a reward function's signature before its columns are known, or None."""
     expected = "a reward is called as f(prompts=..., completions=..., **columns)"
     if parameters.positional_only:
-        return f"parameter {parameters.positional_only[0]} is positional-only, but {expected}."
+        return f"parameter {parameters.positional_only[0]} is positional-only, but {expected}"
     if not parameters.any_keyword:
-        missing = [name for name in GIVEN if name not in parameters.accepted]
-        if "completions" in missing:
-            return f"the function takes {', '.join(parameters.accepted) or 'nothing'}, but not completions; {expected}."
+        if "completions" not in parameters.accepted:
+            return f"the function takes {', '.join(parameters.accepted) or 'nothing'}, but not completions; {expected}"
         unknown = [name for name in options if name not in parameters.accepted]
         if unknown:
             takes = ", ".join(parameters.accepted)
-            return f"the reward's option {unknown[0]!r} is not a parameter of the function; it takes {takes}."
+            return f"the reward's option {unknown[0]!r} is not a parameter of the function; it takes {takes}"
     return None

@@ -105,6 +105,7 @@ def test_scores_are_the_arithmetic_of_the_rows(stage):
     assert found["kl"]["low"] < found["kl"]["mean"] < found["kl"]["high"]
     assert found["length"]["mean"] == pytest.approx(sum(answer["tokens"] for answer in answers) / 18)
     assert all(answer["ended"] or answer["tokens"] == 6 for answer in answers)
+    assert found["ended"] < 0.5  # random weights seldom choose one of two end tokens among 512
     assert found["ended"] == sum(answer["ended"] for answer in answers) / 18
 
 
@@ -171,6 +172,11 @@ def test_progress_counts_completions_and_shows_the_pass_rate(stage):
         (done, 2 * 6 * (3 + 1), "completion") for done in (12, 24, 36, 48)
     ]
     assert all("pass_rate" in shown for *_, shown in stage.sink.progressed)
+
+
+def test_a_kl_of_completions_that_were_not_drawn_from_the_policy_itself_is_said(stage):
+    run(config(policies=["start"], sampling={"max_tokens": 6, "temperature": 0.5}), stage)
+    assert any("not drawn from the policy itself" in message for message in stage.sink.said)
 
 
 def test_another_reward_can_decide_what_passes(stage):

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from contracts.errors import RunError, UserError
+from contracts.stage import Stage
 from export.config import ExportStage
 from export.export_stage import export_folder, run
 from export.proof import difference_from_base, reload, reload_gap, sample_sequences
@@ -34,6 +35,8 @@ def test_what_was_exported_loads_in_plain_transformers_and_stops_at_both_end_ids
     run(config(), stage)
     model = AutoModelForCausalLM.from_pretrained(stage.output)
     assert model.lm_head.weight is model.model.embed_tokens.weight
+    modes = {path.name: path.stat().st_mode for path in stage.output.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]  # whoever can read the folder can read the weights
     assert model.generation_config.eos_token_id == [1, 106]
     prompt = AutoTokenizer.from_pretrained(stage.output).apply_chat_template(
         [{"role": "user", "content": "1 + 1 ="}], add_generation_prompt=True, tokenize=False
@@ -164,3 +167,12 @@ def test_difference_from_base_is_the_largest_and_the_relative_norm():
     found = difference_from_base(exported, base, "base")
     assert found.largest == 3.0
     assert found.relative == pytest.approx(3 / (9 + 16 + 1 + 1) ** 0.5)
+
+
+def test_policies_are_called_by_the_stages_that_made_them_whatever_the_key_they_came_under(write_run, tmp_path):
+    source = write_run(0.01)
+    stage = Stage("export", tmp_path / "work", 3, tmp_path, inputs={"policy": source, "base": source})
+    with pytest.raises(RunError, match="equals its base sft"):
+        run(config(policy={"from": "policy"}, base={"from": "base"}), stage)
+    run(config(policy={"from": "policy"}), stage)
+    assert "# sums-run-sft\n" in (stage.output / "README.md").read_text()

@@ -79,6 +79,7 @@ def test_a_tiny_student_of_a_gemma_teacher_is_a_derivative(tmp_path):
 
 def test_an_unknown_history_is_taken_for_gemma(tmp_path):
     text = card(tmp_path, Lineage())
+    assert "a model derivative if" in text
     assert NOTICE in text and "without a history" in text and "How it was trained" not in text
 
 

@@ -1,7 +1,9 @@
 """The runner with a small real stage: what is skipped, what continues, and how each fault ends."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -219,6 +221,26 @@ def test_what_stages_print_goes_to_their_log_and_not_to_the_screen(tmp_path: Pat
     log = (stage_folder(run, "a") / "console.log").read_text()
     assert log.count("chatter from a child") == 3
     assert log.count("chatter") == 6
+
+
+def test_what_stages_print_does_not_break_the_live_list_on_a_terminal(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    stages = json.dumps({"a": {"noise": "chatter"}})
+    process = subprocess.Popen(
+        [sys.executable, COMMAND, str(tmp_path / "run"), stages],
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends on Linux
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    assert "✓".encode() in shown
+    assert b"chatter" not in shown
 
 
 def test_several_processes_train_along_and_the_first_keeps_the_records(tmp_path: Path):

@@ -16,7 +16,12 @@ from weights.checkpoint import Checkpoint, whole_folder
 from weights.merge import average, difference, interpolate, slerp
 from weights.vectors import slerp as slerp_vectors
 
-NAMES = ["model.embed_tokens.weight", "model.layers.0.mlp.weight", "model.layers.0.norm.weight", "model.layers.1.mlp.weight"]
+NAMES = [
+    "model.embed_tokens.weight",
+    "model.layers.0.mlp.weight",
+    "model.layers.0.norm.weight",
+    "model.layers.1.mlp.weight",
+]
 
 
 def folder_of(path: Path, seed: int, dtype: torch.dtype = torch.float32) -> Path:
@@ -223,7 +228,11 @@ def test_memory_does_not_grow_with_the_tensors(tmp_path: Path):
         "slerp(root / '0', [root / '1', root / '1'], root / 'out'); print(peak - before)\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     assert int(ran.stdout) < 120e6  # one tensor alone takes 160 MB
     with Checkpoint(tmp_path / "out") as written:

@@ -1,0 +1,1 @@
+"""Speed and fidelity, each a script that prints a table and writes JSON."""

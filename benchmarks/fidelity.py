@@ -1,0 +1,141 @@
+"""The algorithms against numbers that their mathematics gives: J-BOND, Best-of-N, SLERP and sampled-logit distillation.
+
+`make fidelity`, or `python -m benchmarks.fidelity [--quick] [--json PATH]`. Exit code 1 when a number is off.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.results import Row, print_rows, write_rows
+from rl.bond import jbond_reward, policy_weights
+from rl.sampled_logits import Mode, draw_targets
+from weights.vectors import combined_norm, fold_slerp, slerp
+
+GEMMA_VOCABULARY = 262_144
+
+
+def bond_rows(draws: int) -> Iterator[Row]:
+    """r_J at several quantiles: E = -log 16 (1 - p)^2, which meets log p at the median (BOND, eq. 17)."""
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.rand(draws, 2, generator=generator)
+    for p in (0.1, 0.25, 0.5, 0.75, 0.9):
+        found = jbond_reward(torch.full((draws,), p), anchors).mean().item()
+        expected = -math.log(16) * (1 - p) ** 2
+        error = math.log(16) * (1 - p) * math.sqrt(1 - (1 - p) ** 2) / math.sqrt(draws)
+        yield Row(f"E[r_J] at quantile {p}", found, "nats", "-log 16 (1 - p)^2", expected, tolerance=5 * error)
+    levels = (anchors * 5).floor()  # five tied levels; the sample stands on the second: P(anchor above) = 0.6
+    tied = jbond_reward(torch.ones(draws), levels).mean().item()
+    error = 5 * math.log(16) * 0.5 / math.sqrt(draws)
+    yield Row("E[r_J] with ties", tied, "nats", "-log 16 * 0.6^2", -math.log(16) * 0.36, tolerance=error)
+    reward = torch.rand(draws, generator=generator)
+    same = jbond_reward(reward, anchors) == jbond_reward((5 * reward).exp(), (5 * anchors).exp())
+    yield Row("r_J unchanged by r to exp(5 r)", same.float().mean().item(), "share", "all", 1.0, tolerance=0.0)
+
+
+def regulariser_rows() -> Iterator[Row]:
+    """Descending the gamma term descends KL(pi || anchor): Algorithm 2 prints its sign the other way round."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(12, generator=generator, dtype=torch.float64, requires_grad=True)
+    anchor = torch.randn(12, generator=generator, dtype=torch.float64).log_softmax(0)
+    logprobs = logits.log_softmax(0)
+    ratio = (logprobs - anchor).detach()
+    weight = policy_weights(torch.zeros(12, dtype=torch.float64), ratio, beta=0.0, gamma=1.0)
+    (ours,) = torch.autograd.grad(-(logprobs.detach().exp() * weight * logprobs).sum(), logits, retain_graph=True)
+    (exact,) = torch.autograd.grad((logprobs.exp() * (logprobs - anchor)).sum(), logits)
+    cosine = torch.nn.functional.cosine_similarity(ours, exact, dim=0).item()
+    yield Row("cos(gamma term, grad KL(pi || anchor))", cosine, "", "exact gradient", 1.0, tolerance=1e-9)
+
+
+def best_of_n(probability: Tensor, reward: Tensor, n: int) -> Tensor:
+    """Density of Best-of-n with ties (BOND, theorem 1): pi (P[r' <= r]^n - P[r' < r]^n) / P[r' = r]."""
+    at_most = torch.stack([probability[reward <= value].sum() for value in reward])
+    below = torch.stack([probability[reward < value].sum() for value in reward])
+    return probability * (at_most**n - below**n) / (at_most - below)
+
+
+def best_of_n_rows() -> Iterator[Row]:
+    """Best-of-2 twice is Best-of-4, and KL(BoN || ref) stays below log N - (N - 1) / N."""
+    generator = torch.Generator().manual_seed(2)
+    probability = torch.rand(12, generator=generator, dtype=torch.float64)
+    probability /= probability.sum()
+    reward = torch.randint(0, 6, (12,), generator=generator)
+    twice = best_of_n(best_of_n(probability, reward, 2), reward, 2)
+    gap = (twice - best_of_n(probability, reward, 4)).abs().max().item()
+    yield Row("Best-of-2 of Best-of-2 minus Best-of-4", gap, "", "identity", 0.0, tolerance=1e-12)
+    atoms = 2_000
+    even = torch.full((atoms,), 1 / atoms, dtype=torch.float64)
+    best = best_of_n(even, torch.arange(atoms), 16)
+    kl = (best * (best / even).log()).sum().item()
+    yield Row(
+        "KL(Best-of-16 || ref), fine-grained", kl, "nats", "log 16 - 15/16", math.log(16) - 15 / 16, tolerance=0.005
+    )
+
+
+def slerp_rows() -> Iterator[Row]:
+    """SLERP keeps the norm of task vectors, LERP does not (WARP, lemma 2); the fold over M orthonormal vectors."""
+    generator = torch.Generator().manual_seed(3)
+    first = torch.randn(4096, generator=generator)
+    second = torch.randn(4096, generator=generator)
+    second *= first.norm() / second.norm()
+    merged, angle = slerp(first, second, 0.3)
+    assert angle is not None
+    yield Row("norm of SLERP over norm", (merged.norm() / first.norm()).item(), "", "kept", 1.0, tolerance=1e-5)
+    lemma = math.sqrt(1 - 2 * (1 - math.cos(angle)) * (0.3 - 0.3**2))
+    lerp = (0.7 * first + 0.3 * second).norm() / first.norm()
+    yield Row("norm of LERP over norm", lerp.item(), "", "lemma 2", lemma, tolerance=1e-5)
+    uneven, _ = slerp(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5)
+    yield Row("norm of SLERP, norms 2 and 1 at 90 degrees", uneven.norm().item(), "", "paper", 1.58, tolerance=0.005)
+    for m, expected in ((3, (0.612, 0.612, 0.5)), (5, (0.538, 0.538, 0.439, 0.364, 0.309))):
+        gram = torch.eye(m).tolist()
+        shares, _ = fold_slerp(gram)
+        gap = max(abs(share - value) for share, value in zip(shares, expected, strict=True))
+        yield Row(f"shares of {m} orthonormal runs, gap", gap, "", "eq. 26", 0.0, tolerance=0.001)
+        yield Row(f"norm of {m} orthonormal runs", combined_norm(shares, gram), "", "kept", 1.0, tolerance=1e-9)
+
+
+def sampled_logit_rows(tokens: int) -> Iterator[Row]:
+    """Mass that 256 sampled targets put on the teacher's top 16, over the true mass, on Gemma's vocabulary.
+
+    The literal recipe (without replacement, renormalised) sharpens the head; counts do not. The teacher is a
+    Zipf-Mandelbrot law, probability proportional to (rank + 2.7)^-1.6: 4.3 nats. `topk` has an exact value.
+    """
+    ranks = torch.arange(1, GEMMA_VOCABULARY + 1, dtype=torch.float64)
+    teacher = ((ranks + 2.7).log() * -1.6).log_softmax(0)
+    probability = teacher.exp()
+    yield Row("entropy of the teacher", -(probability * teacher).sum().item(), "nats", "reference", 4.3, tolerance=0.05)
+    generator = torch.Generator().manual_seed(4)
+    exact = 1 / probability[:256].sum().item()
+    expected: dict[Mode, float] = {"gumbel_renorm": 1.12, "multinomial_counts": 1.0, "topk": exact}
+    for mode, value in expected.items():
+        ids_TK, weights_TK = draw_targets(teacher.float().expand(tokens, -1), 256, mode, generator)
+        ratio_T = (weights_TK * (ids_TK < 16)).sum(dim=1) / probability[:16].sum()
+        error = 5 * ratio_T.std().item() / math.sqrt(tokens)
+        rounding = {"gumbel_renorm": 0.005, "multinomial_counts": 0.0, "topk": 1e-4}[mode]
+        name = f"head mass over true mass, {mode}"
+        yield Row(name, ratio_T.mean().item(), "", "reference", value, tolerance=error + rounding)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="fewer draws: seconds")
+    parser.add_argument("--json", type=Path, help="write the rows here")
+    options = parser.parse_args()
+    rows = list(bond_rows(200_000 if options.quick else 4_000_000))
+    rows += [*regulariser_rows(), *best_of_n_rows(), *slerp_rows()]
+    rows += sampled_logit_rows(16 if options.quick else 128)
+    print_rows(rows, "fidelity")
+    missed = [row.name for row in rows if not row.within]
+    print(f"missed: {', '.join(missed)}" if missed else f"all {len(rows)} numbers are within their tolerance")
+    if options.json:
+        write_rows(rows, options.json)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

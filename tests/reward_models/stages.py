@@ -1,0 +1,35 @@
+"""A small preference problem, and warm stages on it: of two numbers, the larger is preferred."""
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import Stage
+from curation.config import JsonLinesData
+from policy.config import PolicyConfig
+from reward_models.config import WarmStage
+
+STEPS = 12
+
+
+def write_pairs(path: Path, prompts: int = 80) -> None:
+    """Each prompt has two pairs."""
+    draw = random.Random(0)
+    with path.open("w") as file:
+        for number in range(prompts):
+            for _ in range(2):
+                low, high = sorted(draw.sample(range(10, 100), 2))
+                file.write(json.dumps({"prompt": f"Number {number}", "chosen": f"{high}", "rejected": f"{low}"}) + "\n")
+
+
+def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stage]:
+    """A stage of three members, twelve steps each, on the pairs of `root`/pairs.jsonl."""
+    config: Mapping[str, Any] = {
+        "id": "warm", "kind": "warm", "policy": PolicyConfig(model="tiny"), "data": "pairs", "members": 3,
+        "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5, "holdout": 0.25,
+        "max_length": 64, **fields,
+    }  # fmt: skip
+    data = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)
+    return WarmStage(**config), Stage(id="warm", folder=folder, seed=0, root=root, data={"pairs": data})

@@ -1,0 +1,62 @@
+from itertools import permutations
+
+import pytest
+
+from contracts.errors import UserError
+from curation.example import Example
+from policy.chat import completion_ids, prompt_ids
+from policy.tiny import tiny_policy
+from reward_models.pairs import PairSplit, both_sides, split_pairs
+
+TOKENIZER = tiny_policy().tokenizer
+
+
+def example(prompt: str, chosen: str | None, rejected: str | None) -> Example:
+    return Example(prompt=prompt, system=None, answer=None, demonstration=None, chosen=chosen, rejected=rejected,
+                   task=None, columns={})  # fmt: skip
+
+
+def split(examples: list[Example], share: float = 0.2, limit: int = 100, seed: int = 0) -> PairSplit:
+    return split_pairs(
+        examples, TOKENIZER, name="pairs", max_length=40, share=share, limit=limit, seed=seed
+    )  # fmt: skip
+
+
+def test_pairs_are_conversations_with_their_end_of_turn():
+    found = split([example("1 + 1 =", "2", "3"), example("1 + 2 =", "3", "4")])
+    (pair,) = (pair for pair in found.train + found.held_out if pair.prompt == "1 + 1 =")
+    prompt = prompt_ids(TOKENIZER, [{"role": "user", "content": "1 + 1 ="}])
+    assert list(pair.chosen_ids) == prompt + completion_ids(TOKENIZER, "2")
+    assert list(pair.rejected_ids) == prompt + completion_ids(TOKENIZER, "3")
+    assert both_sides([pair]) == [pair.chosen_ids, pair.rejected_ids]
+
+
+def test_held_out_prompts_are_whole_seeded_and_independent_of_order():
+    examples = [example(f"{number}", f"{copy} yes", "no") for number in range(50) for copy in range(3)]
+    found = split(examples)
+    assert found.held_out_prompts == 10 and len(found.held_out) == 30 and len(found.train) == 120
+    assert not {pair.prompt for pair in found.train} & {pair.prompt for pair in found.held_out}
+    assert {pair.prompt for pair in split(examples[::-1]).held_out} == {pair.prompt for pair in found.held_out}
+    assert {pair.prompt for pair in split(examples, seed=1).held_out} != {pair.prompt for pair in found.held_out}
+    assert split(examples, limit=4).held_out_prompts == 4
+
+
+def test_prompts_that_differ_in_white_space_stay_together():
+    for first, second, third in permutations(["1 +  1", "1 + 1 ", "2 + 2"]):
+        found = split([example(prompt, "yes", "no") for prompt in (first, second, third)], share=0.5)
+        assert not {pair.prompt for pair in found.train} & {pair.prompt for pair in found.held_out}
+
+
+def test_what_cannot_teach_is_dropped_and_counted():
+    examples = [example(f"{number}", "yes", "no") for number in range(5)]
+    examples += [example("a", "w" * 50, "no"), example("b", "same", "same"), example("c", "x", None)]
+    found = split(examples)
+    assert found.dropped == {"too long": 1, "chosen equals rejected": 1}
+    assert len(found.train) + len(found.held_out) == 5
+
+
+def test_data_without_usable_pairs_is_the_users_fault():
+    with pytest.raises(UserError, match=r"data\.pairs has no preference pairs"):
+        split([example("a", None, "no")])
+    with pytest.raises(UserError, match=r"1 prompts .*1 pairs are longer than max_length = 40"):
+        split([example("a", "yes", "no"), example("b", "w" * 50, "no")])

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.errors import UserError
+from policy.chat import completion_ids, prompt_ids
+from policy.load import save_policy
+from policy.tiny import tiny_policy
+from reward_models.model import from_policy, load_reward_model, save_reward_model
+from reward_models.scorer import RewardScorer, score_sequences
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    policy = tiny_policy()
+    model = from_policy(policy)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.score.weight)
+    folder = tmp_path_factory.mktemp("models") / "reward"
+    save_reward_model(model, policy.tokenizer, folder)
+    return folder
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_a_fresh_reward_model_gives_zero_and_leaves_the_random_generator_alone():
+    policy = tiny_policy()
+    before = torch.get_rng_state()
+    model = from_policy(policy).eval()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert score_sequences(model, [[2, 5, 6], [2, 7]], batch=2) == [0.0, 0.0]
+
+
+def test_scores_are_those_of_the_plain_model_on_each_sequence_alone(folder: Path):
+    scorer = RewardScorer(folder, batch=3)
+    prompts = [user(f"{number} + {number} =") for number in range(8)]
+    completions = ["It is " * number + "7" for number in range(8)]  # lengths from below to beyond the window of 16
+    scores = scorer.score(prompts, completions)
+    model = load_reward_model(folder).eval()
+    for prompt, completion, score in zip(prompts, completions, scores, strict=True):
+        ids = prompt_ids(scorer.tokenizer, prompt) + completion_ids(scorer.tokenizer, completion)
+        with torch.no_grad():
+            plain = model(torch.tensor([ids])).logits.item()
+        assert score == pytest.approx(plain, abs=1e-4)
+    assert max(scores) - min(scores) > 0.1
+
+
+def test_scores_do_not_depend_on_the_company_or_the_order(folder: Path):
+    prompts = [user(f"{number}") for number in range(9)]
+    completions = [f"{number} " * (9 - number) for number in range(9)]
+    together = RewardScorer(folder, batch=9).score(prompts, completions)
+    alone = [RewardScorer(folder, batch=1).score([p], [c])[0] for p, c in zip(prompts, completions, strict=True)]
+    reverse = RewardScorer(folder, batch=4).score(prompts[::-1], completions[::-1])[::-1]
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert together == pytest.approx(reverse, abs=1e-4)
+
+
+def test_equal_completions_of_equal_prompts_have_equal_scores(folder: Path):
+    scorer = RewardScorer(folder, batch=2)
+    scores = scorer.score([user("a")] * 5, ["x", "yy", "x", "zzz", "x"])
+    assert scores[0] == scores[2] == scores[4] != scores[1]  # bit for bit: J-BOND compares them
+    assert scorer.score([], []) == []
+
+
+def test_other_folders_are_the_users_fault(tmp_path: Path):
+    save_policy(tiny_policy(), tmp_path / "policy")
+    with pytest.raises(UserError, match="Gemma3ForCausalLM"):
+        RewardScorer(tmp_path / "policy", batch=1)
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        RewardScorer(tmp_path / "nothing", batch=1)

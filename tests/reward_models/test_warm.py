@@ -1,0 +1,176 @@
+"""WARM end to end on a tiny Gemma 3."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from contracts.errors import UserError
+from policy.config import LoraConfig
+from reward_models.member import MemberPlan, member_plans, train_member
+from reward_models.model import load_reward_model, load_tokenizer
+from reward_models.pairs import Pair
+from reward_models.scorer import RewardScorer
+from reward_models.warm import best_members, run
+from tests.reward_models.stages import STEPS, warm_stage, write_pairs
+from weights.merge import difference
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("warm")
+    write_pairs(root / "pairs.jsonl")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path) -> Path:
+    """Folder of a stage that ran without interruption."""
+    config, stage = warm_stage(root / "stage", root, keep=2)
+    run(config, stage)
+    return stage.folder
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "output" / "warm.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_lowers_the_loss_and_beats_chance(finished: Path):
+    for member in range(3):
+        losses = [row["loss"] for row in rows(finished) if row.get("member") == member and "loss" in row]
+        assert len(losses) == STEPS and losses[-1] < losses[0]
+    found = summary(finished)
+    for model in (*found["members"], found["average"], found["ensemble"]):
+        assert model["accuracy"]["low"] > 0.5
+        assert model["accuracy"]["low"] <= model["accuracy"]["mean"] <= model["accuracy"]["high"]
+
+
+def test_members_share_the_probed_head_at_the_start_and_differ_in_the_end(finished: Path):
+    probe = weights(finished / "probe")
+    assert probe["score.weight"].abs().max() > 0
+    members = [weights(finished / "members" / str(member)) for member in range(3)]
+    heads = [member["score.weight"] for member in members]
+    for head in heads:  # still near the shared start, which fresh heads would not be
+        assert torch.cosine_similarity(head, probe["score.weight"], dim=1).item() > 0.9
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(members[a][name], members[b][name]) for name in members[a])
+    assert any(not torch.equal(members[0][name], probe[name]) for name in probe if "layers" in name)
+
+
+def test_output_is_the_mean_of_the_best_members(finished: Path):
+    found = summary(finished)
+    accuracies = [member["accuracy"]["mean"] for member in found["members"]]
+    assert found["kept"] == best_members(dict(enumerate(accuracies)), 2)
+    assert [member["kept"] for member in found["members"]] == [member in found["kept"] for member in range(3)]
+    kept = [weights(finished / "members" / str(member)) for member in found["kept"]]
+    for name, tensor in weights(finished / "output").items():
+        assert torch.allclose(tensor, (kept[0][name] + kept[1][name]) / 2, atol=1e-7)
+
+
+def test_output_loads_in_transformers_and_scores_like_the_ensemble(finished: Path):
+    assert AutoModelForSequenceClassification.from_pretrained(finished / "output").config.num_labels == 1
+    prompts, completions = [[{"role": "user", "content": "Number 1"}]] * 5, ["15", "35", "55", "75", "95"]
+    of_average = RewardScorer(finished / "output", 5).score(prompts, completions)
+    kept = [
+        RewardScorer(finished / "members" / str(m), 5).score(prompts, completions) for m in summary(finished)["kept"]
+    ]
+    of_ensemble = [sum(scores) / 2 for scores in zip(*kept, strict=True)]
+    spread = max(of_ensemble) - min(of_ensemble)
+    assert of_average[0] < of_average[-1]
+    assert of_average == pytest.approx(of_ensemble, abs=0.2 * spread)  # equal to first order (Observation 2)
+
+
+def test_best_members_are_best_first_and_ties_go_to_the_earlier():
+    assert best_members({0: 0.6, 1: 0.9, 2: 0.6, 3: 0.8}, None) == [1, 3, 0, 2]
+    assert best_members({0: 0.6, 1: 0.9, 2: 0.6, 3: 0.8}, 3) == [1, 3, 0]
+
+
+def test_members_take_learning_rates_and_dropouts_in_turn(root: Path):
+    config, _ = warm_stage(root / "unused", root, members=4, learning_rates=[1e-4, 2e-4, 3e-4])
+    plans = member_plans(config, seed=0)
+    assert [plan.learning_rate for plan in plans] == [1e-4, 2e-4, 3e-4, 1e-4]
+    assert [plan.dropout for plan in plans] == [0.0, 0.1, 0.0, 0.1]
+    assert len({plan.seed for plan in plans} | {plan.seed for plan in member_plans(config, seed=1)}) == 8
+    config, _ = warm_stage(root / "unused", root)
+    assert [plan.learning_rate for plan in member_plans(config, seed=0)] == [5e-4, 1e-3, 2e-3]
+
+
+def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Path, finished: Path):
+    config, stage = warm_stage(tmp_path, root, steps=2)
+    pairs = [Pair(f"{n}", (2, n, 106), (2, n + 1, 106)) for n in range(200, 260)]
+    plain = MemberPlan(member=0, learning_rate=1e-3, dropout=0.0, seed=1)
+    plans = {"plain": plain, "again": plain, "dropout": replace(plain, dropout=0.3), "seed": replace(plain, seed=2)}
+    for name, plan in plans.items():
+        train_member(config, plan, stage, finished / "probe", pairs, tmp_path / name)
+    assert difference(tmp_path / "plain", tmp_path / "again").changed_tensors == 0
+    assert difference(tmp_path / "plain", tmp_path / "dropout").changed_tensors > 0
+    assert difference(tmp_path / "plain", tmp_path / "seed").changed_tensors > 0
+
+
+def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path, finished: Path):
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from contracts.stage import Silence; from reward_models.warm import run\n"
+        "from tests.reward_models.stages import warm_stage\n"
+        "folder = Path(sys.argv[1])\n"
+        "config, stage = warm_stage(folder, Path(sys.argv[2]), keep=2)\n"
+        "class Killer(Silence):\n"
+        "    def progress(self, done, total, unit, shown):\n"
+        "        if (folder / 'members' / '0').exists() and done == 7:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "stage.sink = Killer(); run(config, stage)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "stage"), str(root)], cwd=REPOSITORY, env=dict(os.environ)
+    )
+    assert ran.returncode == -signal.SIGKILL
+    assert (tmp_path / "stage" / "members" / "0").exists() and not (tmp_path / "stage" / "output").exists()
+    config, stage = warm_stage(tmp_path / "stage", root, keep=2)
+    run(config, stage)
+    assert (stage.output / "model.safetensors").read_bytes() == (finished / "output" / "model.safetensors").read_bytes()
+    assert summary(stage.folder) == summary(finished)
+    steps = [(row["member"], row["step"]) for row in rows(stage.folder) if "loss" in row]
+    assert steps == [(member, step) for member in range(3) for step in range(1, STEPS + 1)]
+
+
+def test_lora_trains_adapters_and_the_head_and_merges_them(root: Path, tmp_path: Path):
+    lora = LoraConfig(rank=4, alpha=8)
+    config, stage = warm_stage(tmp_path / "stage", root, members=1, steps=3, lora=lora, learning_rates=[5e-3])
+    run(config, stage)
+    probe, output = weights(stage.folder / "probe"), weights(stage.output)
+    assert probe.keys() == output.keys()
+    changed = {name for name in probe if not torch.equal(probe[name], output[name])}
+    assert "score.weight" in changed
+    assert {name for name in probe if "_proj" in name} == changed - {"score.weight"}  # norms and embeddings are frozen
+
+
+def test_data_without_pairs_is_the_users_fault(root: Path, tmp_path: Path):
+    config, stage = warm_stage(tmp_path / "stage", root)
+    stage.data = {"pairs": stage.data["pairs"].model_copy(update={"chosen": None})}
+    with pytest.raises(UserError, match="no preference pairs"):
+        run(config, stage)
+
+
+def test_dropout_is_a_matter_of_training_and_is_not_saved(finished: Path):
+    assert load_reward_model(finished / "probe", dropout=0.3).model.layers[0].self_attn.attention_dropout == 0.3
+    config = json.loads((finished / "members" / "1" / "config.json").read_text())
+    assert config["attention_dropout"] == 0.0
+    assert load_tokenizer(finished / "output").pad_token_id == config["pad_token_id"] == 0

@@ -1,0 +1,66 @@
+"""Runs one stage as a process of its own, which can kill itself in the middle: python tests/rl/killable.py FOLDER KIND [STEP]."""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import Stage, StageConfig
+from curation.config import ReasoningGymData
+from policy.config import PolicyConfig
+from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
+from rl.rewards.config import MathReward, PythonReward
+
+TINY = PolicyConfig(model="tiny")
+TRAINING: dict[str, Any] = {"data": "sums", "steps": 6, "batch": 4, "learning_rate": 1e-3, "save_every": 2}
+ROLLOUTS: dict[str, Any] = {**TRAINING, "rewards": ["correct", "short"], "sampling": {"max_tokens": 4}}
+STAGES: dict[str, StageConfig] = {
+    "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
+    "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
+    "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
+    "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),
+    "warp": WarpStage(
+        id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=BondAlgorithm(kind="bond", anchor_rate=0.3, **ROLLOUTS)
+    ),
+}
+
+
+class Killer:
+    """A sink that ends its own process, as `kill -9` does, when it has heard of a number of steps."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Count down to the end."""
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def say(self, message: str) -> None:
+        """Nothing."""
+
+
+def main(folder: Path, kind: str, after: int) -> None:
+    """Run the stage `kind` in `folder`; kill the process after so many steps (0: never)."""
+    sums = ReasoningGymData(
+        source="reasoning_gym",
+        task="chain_sum",
+        size=60,
+        options={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+        prompt="{metadata[expression]} =",
+        synthesise={"right": 0.5},
+    )
+    rewards = {"correct": MathReward(kind="math"), "short": PythonReward(kind="python", target="short.py:short")}
+    (folder / "short.py").write_text("def short(prompts, completions, **columns):\n    return [-len(c) for c in completions]\n")
+    stage = Stage("s", folder, seed=3, root=folder, data={"sums": sums}, rewards=rewards, sink=Killer(after))
+    config = STAGES[kind]
+    module, _, function = config.entry.partition(":")
+    getattr(importlib.import_module(module), function)(config, stage)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0)

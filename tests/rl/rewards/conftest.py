@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.stage import Stage
+from rl.rewards.config import MathReward, PythonReward
+
+
+class Listener:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def progress(self, done: int, total: int, unit: str, shown: object) -> None:
+        """Nothing."""
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, listener: Listener) -> Stage:
+    """A stage whose recipe folder is `tmp_path` and has a mathematics reward called `correct`."""
+    folder = tmp_path / "stage"
+    rewards = {"correct": MathReward(kind="math")}
+    return Stage(id="rl", folder=folder, seed=0, root=tmp_path, rewards=rewards, sink=listener)
+
+
+@pytest.fixture
+def with_function(stage: Stage) -> Callable[..., Stage]:
+    """Adds a python reward called `mine` to the stage, with the given source of a function `f`."""
+
+    def adder(source: str, *, target: str = "mine.py:f", **config: object) -> Stage:
+        (stage.root / "mine.py").write_text(source)
+        reward = PythonReward(kind="python", target=target, **config)  # type: ignore[arg-type]
+        stage.rewards = {**stage.rewards, "mine": reward}
+        return stage
+
+    return adder

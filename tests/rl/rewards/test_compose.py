@@ -1,0 +1,53 @@
+from collections.abc import Callable
+
+import pytest
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from rl.rewards.compose import open_rewards
+from rl.rewards.config import MathReward, RewardModelReward
+
+LENGTH = "def f(completions, **columns):\n    return [None if not c else len(c) for c in completions]\n"
+
+
+def test_the_total_is_the_weighted_sum_and_each_reward_is_kept_as_it_came(with_function: Callable[..., Stage]):
+    stage = with_function(LENGTH, weight=-0.25)
+    stage.rewards = {**stage.rewards, "correct": MathReward(kind="math", weight=2.0)}
+    columns = {"answer": ["72", "5", "5"], "task": [None] * 3, "system": [None] * 3}
+    with open_rewards(["correct", "mine"], stage) as rewards:
+        table = rewards.score(["a", "b", "c"], ["72", "6", ""], columns)
+    assert table.each == {"correct": [1.0, 0.0, 0.0], "mine": [2.0, 1.0, None]}
+    assert table.total == [2.0 * 1 - 0.25 * 2, -0.25 * 1, 0.0]
+
+
+def test_an_empty_batch_has_an_empty_table(with_function: Callable[..., Stage]):
+    with open_rewards(["correct", "mine"], with_function(LENGTH)) as rewards:
+        table = rewards.score([], [], {"answer": []})
+    assert (table.total, table.each) == ([], {"correct": [], "mine": []})
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["corect"], "there is no reward 'corect', did you mean correct?"),
+        (["correct", "correct"], "names correct twice"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(stage: Stage, names: list[str], words: str):
+    with pytest.raises(UserError) as caught:
+        open_rewards(names, stage)
+    assert words in str(caught.value)
+
+
+def test_a_reward_model_of_a_stage_that_is_not_given_is_refused(stage: Stage):
+    stage.rewards = {"helpful": RewardModelReward(kind="reward_model", from_="warm")}
+    with pytest.raises(UserError, match=r"reward helpful .*not that of 'warm'"):
+        open_rewards(["helpful"], stage)
+
+
+def test_lists_of_different_lengths_are_refused(stage: Stage):
+    with (
+        open_rewards(["correct"], stage) as rewards,
+        pytest.raises(ValueError, match="2 prompts, but 1 values of answer"),
+    ):
+        rewards.score(["a", "b"], ["1", "2"], {"answer": ["1"]})

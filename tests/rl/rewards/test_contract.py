@@ -1,0 +1,95 @@
+"""What every kind of reward must do, run over every kind that the recipe knows."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from contracts.stage import Stage
+from policy.config import PolicyConfig
+from rl.rewards.compose import Rewards, open_rewards
+from rl.rewards.config import AnyReward, MathReward, PythonReward, RewardConfig, RewardModelReward
+
+KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
+PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]
+COMPLETIONS = ["2", "4", "\\boxed{2}", ""]
+COLUMNS: dict[str, list[Any]] = {
+    "answer": ["2", "3", "2", "4"],
+    "task": [None, "sums", None, "sums"],
+    "system": [None, "Be brief.", None, None],
+    "level": [1, 2, 3, 4],
+}
+
+
+def mathematics(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    return MathReward(kind="math"), {}
+
+
+def python(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    (folder / "mine.py").write_text(
+        "def closeness(prompts, completions, answer, **columns):\n"
+        "    return [None if not c else -float(len(c)) for c in completions]\n"
+    )
+    return PythonReward(kind="python", target="mine.py:closeness"), {}
+
+
+def reward_model(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    """A real tiny Gemma 3 with a head that is not zero."""
+    import torch
+
+    from policy.load import load_policy
+    from reward_models.model import from_policy, save_reward_model
+
+    policy = load_policy(PolicyConfig(model="tiny"), seed=0)
+    model = from_policy(policy)
+    torch.nn.init.normal_(model.score.weight, generator=torch.Generator().manual_seed(0))
+    save_reward_model(model, policy.tokenizer, folder / "model")
+    return RewardModelReward(kind="reward_model", from_="warm", batch=2), {"warm": folder / "model"}
+
+
+MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, Path]]]] = {
+    MathReward: mathematics,
+    PythonReward: python,
+    RewardModelReward: reward_model,
+}
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def rewards(request: pytest.FixtureRequest, tmp_path: Path):
+    config, inputs = MAKERS[request.param](tmp_path)
+    stage = Stage(id="rl", folder=tmp_path / "s", seed=0, root=tmp_path, inputs=inputs, rewards={"it": config})
+    with open_rewards(["it"], stage) as opened:
+        yield opened
+
+
+def each(rewards: Rewards, order: list[int]) -> list[float | None]:
+    columns = {name: [values[i] for i in order] for name, values in COLUMNS.items()}
+    return rewards.score([PROMPTS[i] for i in order], [COMPLETIONS[i] for i in order], columns).each["it"]
+
+
+def test_a_reward_gives_one_float_or_none_for_each_completion(rewards: Rewards):
+    scores = each(rewards, [0, 1, 2, 3])
+    assert len(scores) == 4
+    assert all(score is None or type(score) is float for score in scores)
+    assert len(set(scores)) > 1
+
+
+def test_a_reward_is_the_same_on_every_call(rewards: Rewards):
+    assert each(rewards, [0, 1, 2, 3]) == each(rewards, [0, 1, 2, 3])
+
+
+def test_a_reward_of_a_sample_does_not_depend_on_its_place_in_the_batch(rewards: Rewards):
+    scores = each(rewards, [0, 1, 2, 3])
+    assert each(rewards, [3, 1, 0, 2]) == pytest.approx([scores[i] for i in (3, 1, 0, 2)], abs=1e-5)
+    assert each(rewards, [1]) == pytest.approx([scores[1]], abs=1e-5)
+
+
+def test_an_empty_batch_has_no_rewards(rewards: Rewards):
+    assert each(rewards, []) == []
+
+
+def test_a_reward_can_be_closed_twice(rewards: Rewards):
+    each(rewards, [0])
+    rewards.close()
+    rewards.close()

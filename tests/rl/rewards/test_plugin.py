@@ -1,0 +1,222 @@
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from rl.rewards.compose import RewardTable, open_rewards
+
+WithFunction = Callable[..., Stage]
+PROMPTS = ["first question", "second question", "third question"]
+COMPLETIONS = ["one", "two", "three"]
+
+
+def score(stage: Stage, **columns: list[Any]) -> list[float | None]:
+    with open_rewards(["mine"], stage) as rewards:
+        return rewards.score(PROMPTS, COMPLETIONS, {"answer": ["1", "2", "3"], **columns}).each["mine"]
+
+
+def failure(stage: Stage, **columns: list[Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        score(stage, **columns)
+    assert "reward mine" in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(prompts, completions, answer, **columns):\n    return [len(c) for c in completions]",
+        "def f(completions):\n    return [float(len(c)) for c in completions]",
+        "async def f(prompts, completions, **columns):\n    return [len(c) for c in completions]",
+        "import numpy\ndef f(*, completions, **columns):\n    return numpy.array([len(c) for c in completions])",
+        "class L:\n    def __call__(self, completions, **columns):\n        return tuple(map(len, completions))\nf = L()",
+    ],
+)
+def test_functions_of_every_shape_are_called_as_trl_calls_them(with_function: WithFunction, source: str):
+    assert score(with_function(source)) == [3.0, 3.0, 5.0]
+
+
+def test_the_function_is_given_prompts_completions_columns_and_options(with_function: WithFunction):
+    source = (
+        "def f(prompts, completions, answer, level, scale, **rest):\n"
+        "    assert prompts[0] == 'first question' and completions[1] == 'two' and sorted(rest) == ['system']\n"
+        "    return [int(a) * scale + l for a, l in zip(answer, level)]"
+    )
+    stage = with_function(source, options={"scale": 10})
+    assert score(stage, level=[0.5, 0.25, 0.0], system=[None] * 3) == [10.5, 20.25, 30.0]
+
+
+def test_none_means_that_the_reward_does_not_apply(with_function: WithFunction):
+    assert score(with_function("def f(completions, **c):\n    return [None, 1, True]")) == [None, 1.0, 1.0]
+
+
+def test_state_and_printing_of_a_function_are_its_own(with_function: WithFunction, capfd: pytest.CaptureFixture[str]):
+    stage = with_function(
+        "calls = 0\ndef f(completions, **c):\n    global calls\n    calls += 1\n    print('noise')\n"
+        "    return [calls] * len(completions)"
+    )
+    with open_rewards(["mine"], stage) as rewards:
+        for call in (1, 2):
+            assert rewards.score(PROMPTS, COMPLETIONS, {}).each["mine"] == [call] * 3
+    assert capfd.readouterr().out == ""
+
+
+def test_a_file_may_import_its_neighbours_and_a_module_is_found_beside_the_recipe(with_function: WithFunction):
+    stage = with_function(
+        "from neighbour import length\ndef f(completions, **c):\n    return [length(x) for x in completions]"
+    )
+    (stage.root / "neighbour.py").write_text("def length(x):\n    return len(x)\n")
+    assert score(stage) == [3.0, 3.0, 5.0]
+    package = stage.root / "rewards_of_mine"
+    package.mkdir()
+    (package / "brief.py").write_text("def f(completions, **c):\n    return [-len(x) for x in completions]\n")
+    assert score(with_function("", target="rewards_of_mine.brief:f")) == [-3.0, -3.0, -5.0]
+
+
+def test_the_function_runs_in_a_process_of_its_own_that_ends_with_the_rewards(with_function: WithFunction):
+    stage = with_function("import os\ndef f(completions, **c):\n    return [os.getpid()] * len(completions)")
+    with open_rewards(["mine"], stage) as rewards:
+        (pid,) = set(rewards.score(PROMPTS, COMPLETIONS, {}).each["mine"])
+        assert pid != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid or 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise ValueError('bad luck')", ["ValueError: bad luck", "mine.py:3"]),
+        ("import sys; sys.exit('gone')", ["exited with code 1"]),
+        ("import os; os._exit(7)", ["exited with code 7"]),
+        ("import os; os.kill(os.getpid(), 11)", ["SIGSEGV"]),
+        ("return [float('nan')] * len(completions)", ["returned nan"]),
+        ("return [float('-inf')] * len(completions)", ["returned -inf"]),
+        ("return ['0.5'] * len(completions)", ["'0.5' (str)"]),
+        ("return [{}] * len(completions)", ["'{}' (dict)"]),
+    ],
+)
+def test_a_function_that_fails_on_a_sample_is_named_with_the_sample(
+    with_function: WithFunction, body: str, words: list[str]
+):
+    source = (
+        f"def f(completions, **c):\n    if 'two' in completions:\n        {body}\n    return [1.0] * len(completions)"
+    )
+    message = failure(with_function(source))
+    for word in ["mine.py:f", *words]:
+        assert word in message
+    if "returned" not in message:  # there the whole batch was called broken, and sample 0 is the first of it
+        assert "sample 1 (prompt 'second question', completion 'two')" in message
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "'high'", "[]"])
+def test_one_bad_value_names_its_own_sample(with_function: WithFunction, value: str):
+    message = failure(with_function(f"def f(completions, **c):\n    return [1.0, 2.0, {value}]"))
+    assert "sample 2 (prompt 'third question', completion 'three')" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[1.0]", "1 scores for 3 completions"),
+        ("None", "a NoneType instead"),
+        ("1.0", "a float instead"),
+        ("'abc'", "a str"),
+    ],
+)
+def test_a_wrong_count_names_the_whole_batch_where_no_sample_is_to_blame(
+    with_function: WithFunction, value: str, words: str
+):
+    source = f"def f(completions, **c):\n    return {value} if len(completions) > 1 else [0.0]"
+    message = failure(with_function(source))
+    assert words in message
+    assert "batch of 3 samples" in message
+
+
+@pytest.mark.parametrize("hang", ["while True: pass", "9 ** 9 ** 9 ** 9", "import time; time.sleep(1000)"])
+def test_a_function_that_never_returns_is_stopped_and_the_sample_is_found(with_function: WithFunction, hang: str):
+    source = (
+        f"def f(completions, **c):\n    if 'three' in completions:\n        {hang}\n    return [1.0] * len(completions)"
+    )
+    stage = with_function(source, time_limit=2.0)
+    start = time.monotonic()
+    message = failure(stage)
+    assert time.monotonic() - start < 2.0 + 2.0 + 5.0  # the limit, the search, and starting processes on a busy machine
+    assert "sample 2 (prompt 'third question', completion 'three')" in message
+    assert "waited" in message
+
+
+def test_a_slow_batch_is_not_blamed_on_a_sample(with_function: WithFunction):
+    source = "import time\ndef f(completions, **c):\n    time.sleep(0.7 * len(completions))\n    return [1.0]"
+    message = failure(with_function(source, time_limit=2.0))
+    assert "waited 2 s for the function to return" in message
+    assert "batch of 3 samples, and on none of those tried alone" in message
+
+
+def test_a_fault_of_the_batch_is_not_hidden_by_a_sample_that_is_slow_alone(with_function: WithFunction):
+    source = (
+        "import time\ndef f(completions, **c):\n    if len(completions) > 1:\n        raise ValueError('bad batch')\n"
+        "    time.sleep(1000)"
+    )
+    message = failure(with_function(source, time_limit=2.0))
+    assert "ValueError: bad batch" in message
+    assert "batch of 3 samples" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("def g(completions, **c): ...", "mine.py:f", "has no function f"),
+        ("f = 3", "mine.py:f", "has a int, not a function"),
+        ("def f(:\n", "mine.py:f", "SyntaxError"),
+        ("\nimport no_such_module", "mine.py:f", "mine.py:2"),
+        ("1 / 0", "mine.py:f", "ZeroDivisionError"),
+        ("import sys; sys.exit(3)", "mine.py:f", "SystemExit"),
+        ("import os; os._exit(3)", "mine.py:f", "exited with code 3"),
+        ("def f(prompts): ...", "mine.py:f", "not completions"),
+        ("def f(completions, /, **c): ...", "mine.py:f", "positional-only"),
+        ("def f(completions, **c): ...", "yours.py:f", "no file yours.py"),
+        ("def f(completions, **c): ...", "mine", "neither file.py:function"),
+        ("def f(completions, **c): ...", "no_such_package.mine:f", "no_such_package"),
+    ],
+)
+def test_a_target_that_cannot_be_used_is_refused_when_rewards_are_opened(
+    with_function: WithFunction, source: str, target: str, words: str
+):
+    stage = with_function(source, target=target)
+    with pytest.raises(UserError) as caught:
+        open_rewards(["mine"], stage)
+    assert "reward mine" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_an_import_that_hangs_is_stopped(with_function: WithFunction):
+    stage = with_function("while True: pass", time_limit=1.0)
+    with pytest.raises(UserError, match="waited 1 s for its module to be imported"):
+        open_rewards(["mine"], stage)
+
+
+def test_an_option_or_a_column_that_does_not_fit_is_named(with_function: WithFunction):
+    stage = with_function("def f(completions, answer): ...", options={"scale": 2})
+    with pytest.raises(UserError, match="option 'scale'"):
+        open_rewards(["mine"], stage)
+    assert "needs 'level'" in failure(with_function("def f(completions, level): ..."))
+
+
+def test_a_process_that_is_killed_between_calls_is_said_so(with_function: WithFunction):
+    stage = with_function("import os\ndef f(completions, **c):\n    return [os.getpid()] * len(completions)")
+    with open_rewards(["mine"], stage) as rewards:
+        table: RewardTable = rewards.score(PROMPTS, COMPLETIONS, {})
+        os.kill(int(table.total[0]), signal.SIGKILL)
+        with pytest.raises(UserError, match="its process was ended by SIGKILL"):
+            rewards.score(PROMPTS, COMPLETIONS, {})
+
+
+def test_the_plugin_process_imports_no_torch(with_function: WithFunction, tmp_path: Path):
+    stage = with_function("import sys\ndef f(completions, **c):\n    return [float('torch' in sys.modules)] * 3")
+    assert score(stage) == [0.0, 0.0, 0.0]
