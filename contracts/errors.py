@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend: what was found, where, what was expected, what to do. Exit code 2."""
+    """Something the person at the keyboard can mend: what was found and where, and what to do about it. Exit code 2."""
 
 
 class RunError(Exception):

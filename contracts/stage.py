@@ -18,7 +18,7 @@ class StageConfig(StrictModel):
     """Fields that every stage of a recipe has; a kind of stage is a subclass with a literal `kind`.
 
     `entry` names the function `run(config, stage)` that does the work, as "package.module:function", so that reading a
-    recipe imports none of it. `version` counts changes of the code that change results: it is part of a stage's identity.
+    recipe imports none of it. `version` counts changes of the code that change results; it is part of the identity.
     """
 
     entry: ClassVar[str]

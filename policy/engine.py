@@ -1,4 +1,4 @@
-"""The training engine: transformers' `Trainer` with checkpoints that survive a kill, resume, and progress for a stage."""
+"""The training engine: transformers' `Trainer`, with checkpoints that survive a kill, and progress for a stage."""
 
 import json
 import os
@@ -68,7 +68,14 @@ def training_arguments(
     return args_class(**{**fields, **overrides})
 
 
-def run_training(trainer: Trainer, stage: Stage, folder: Path, shown: Sequence[str] = SHOWN, **where: Any) -> None:
+def run_training(
+    trainer: Trainer,
+    stage: Stage,
+    folder: Path,
+    shown: Sequence[str] = SHOWN,
+    part: tuple[int, int] = (0, 1),
+    **where: Any,
+) -> None:
     """Train, or continue from the newest complete checkpoint in `folder`, and tell the stage how it goes.
 
     Args:
@@ -76,6 +83,7 @@ def run_training(trainer: Trainer, stage: Stage, folder: Path, shown: Sequence[s
         stage: receives metrics (`metrics.jsonl`) and progress.
         folder: the trainer's `output_dir`.
         shown: metrics for the person who watches, the first few that the trainer logs.
+        part: (i, n) when this is the i-th of n trainings of equal length in the stage, counted from 0.
         where: marks of the rows of metrics.jsonl, such as `run=0`, when a stage trains more than once.
     """
     for callback in list(trainer.callback_handler.callbacks):
@@ -83,7 +91,7 @@ def run_training(trainer: Trainer, stage: Stage, folder: Path, shown: Sequence[s
             trainer.remove_callback(callback)
     checkpoint = _newest_complete(folder)
     _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
-    trainer.add_callback(_StageCallback(stage, shown, where))
+    trainer.add_callback(_StageCallback(stage, shown, part, where))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
 
@@ -133,8 +141,8 @@ def _is_after(row: dict[str, Any], step: int, where: dict[str, Any]) -> bool:
 class _StageCallback(TrainerCallback):
     """Carries a trainer's logs and steps to a stage, and marks each checkpoint that was written to its end."""
 
-    def __init__(self, stage: Stage, shown: Sequence[str], where: dict[str, Any]) -> None:
-        self.stage, self.shown, self.where = stage, shown, where
+    def __init__(self, stage: Stage, shown: Sequence[str], part: tuple[int, int], where: dict[str, Any]) -> None:
+        self.stage, self.shown, self.part, self.where = stage, shown, part, where
         self.latest: dict[str, float] = {}
 
     def on_log(
@@ -153,7 +161,9 @@ class _StageCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self.stage.progress(state.global_step, state.max_steps, "step", **self.latest)
+            index, parts = self.part
+            done = index * state.max_steps + state.global_step
+            self.stage.progress(done, parts * state.max_steps, "step", **self.latest)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:

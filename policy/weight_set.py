@@ -1,4 +1,4 @@
-"""A second set of a model's trainable weights: J-BOND's and WARP's EMA anchor, or the initial policy that KL is taken to."""
+"""A second set of a model's trainable weights: the EMA anchor of J-BOND and WARP, or the initial policy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,7 +3,9 @@
 import re
 
 
-def closeness(prompts: list[str], completions: list[str], answer: list[str], scale: float = 10.0, **columns) -> list[float]:
+def closeness(
+    prompts: list[str], completions: list[str], answer: list[str], scale: float = 10.0, **columns
+) -> list[float]:
     """1 for the true number, falling with the distance from it to 0 at `scale` away, and -0.5 where there is no number.
 
     A graded reward: right or wrong alone gives J-BOND too few comparisons to learn from.

@@ -30,7 +30,9 @@ class DistillStage(StageConfig, TrainingConfig):
     teacher: PolicyConfig = Field(description="The teacher; it must have the student's tokenizer.")
     data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
     sampled_logits: int | None = Field(
-        None, ge=1, description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller."
+        None,
+        ge=1,
+        description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller.",
     )
     mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
         "gumbel_renorm",
@@ -59,7 +61,9 @@ class BondAlgorithm(RolloutConfig):
     algorithm: ClassVar[str] = "rl.bond:JBond"
 
     kind: Literal["bond"]
-    beta: float = Field(0.5, ge=0, le=1, description="Weight of the backward KL; 1 - beta weighs the forward KL (paper: 0.5).")
+    beta: float = Field(
+        0.5, ge=0, le=1, description="Weight of the backward KL; 1 - beta weighs the forward KL (paper: 0.5)."
+    )
     gamma: float = Field(0.0, ge=0, description="Weight of the KL to the anchor (paper: 0 to 2).")
     anchor_rate: float = Field(0.02, ge=0, le=1, description="EMA rate of the anchor a step (paper: 0.02 for 7B).")
 
@@ -98,7 +102,7 @@ AnyAlgorithm = Annotated[BondAlgorithm | ReinforceAlgorithm, Field(discriminator
 
 
 class WarpStage(StageConfig):
-    """Weight-averaged rewarded policies: an EMA anchor inside runs, SLERP of runs, LITI towards the start (Rame et al. 2024).
+    """Weight-averaged rewarded policies: EMA anchor, SLERP of runs, LITI towards the start (Rame et al. 2024).
 
     With `bond` inside, J-BOND's anchor is the EMA anchor: one copy, one rate (`inner.anchor_rate`). With `reinforce`
     inside, the anchor is what the KL is taken to.
@@ -111,11 +115,17 @@ class WarpStage(StageConfig):
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
     runs: int = Field(2, ge=1, description="M, runs merged in each iteration (paper: 2).")
     iterations: int = Field(1, ge=1, description="I, rounds of train and merge (paper: up to 5).")
-    liti: float = Field(0.3, ge=0, le=1, description="Rate of the step from an iteration's start to its merge (paper: 0.3).")
-    output_rate: float = Field(
-        1.0, ge=0, description="Point of the final LITI line that becomes the stage's policy: 0 the start, 1 the last merge."
+    liti: float = Field(
+        0.3, ge=0, le=1, description="Rate of the step from an iteration's start to its merge (paper: 0.3)."
     )
-    group: Literal["layer", "tensor", "model"] = Field("layer", description="What shares one SLERP angle (paper: layer).")
+    output_rate: float = Field(
+        1.0,
+        ge=0,
+        description="Point of the final LITI line that becomes the stage's policy: 0 the start, 1 the last merge.",
+    )
+    group: Literal["layer", "tensor", "model"] = Field(
+        "layer", description="What shares one SLERP angle (paper: layer)."
+    )
     inner: AnyAlgorithm = Field(description="The algorithm of each run, with its data, rewards and training settings.")
 
     @model_validator(mode="after")

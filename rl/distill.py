@@ -26,6 +26,8 @@ GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 def run(config: DistillStage, stage: Stage) -> None:
     """Distil `config.teacher` into `config.policy` and save the student to `stage.output`."""
     assert config.policy is not None
+    if stage.output.exists():  # saved whole just before a kill
+        return
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     teacher = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
     k = sampled_logits(config.sampled_logits, student, teacher)
@@ -56,7 +58,9 @@ def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
         UserError: the vocabularies differ, or K is above their size.
     """
     if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-        raise UserError("the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary")
+        raise UserError(
+            "the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary"
+        )
     vocabulary = student.model.config.vocab_size
     if asked is not None and asked > vocabulary:
         raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
@@ -67,7 +71,7 @@ class DistillTrainer(Trainer):
     """transformers' Trainer with the sampled-logit loss, averaged over the completion tokens of an optimiser step."""
 
     def __init__(self, *, teacher: torch.nn.Module, k: int, mode: Mode, temperature: float, **rest: Any) -> None:
-        """`teacher` is frozen; `k`, `mode` and `temperature` are those of `draw_targets` and of the teacher's softmax."""
+        """`teacher` is frozen; `k` and `mode` are those of `draw_targets`, `temperature` the teacher's."""
         super().__init__(data_collator=list, **rest)
         self.teacher = teacher.to(self.args.device).requires_grad_(False)
         self.k, self.mode, self.temperature = k, mode, temperature
@@ -81,7 +85,11 @@ class DistillTrainer(Trainer):
         return int(self.accelerator.gather(count).sum())
 
     def compute_loss(
-        self, model: Any, inputs: Sequence[dict[str, list[int]]], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: Sequence[dict[str, list[int]]],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Tensor:
         """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
         prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]

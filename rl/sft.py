@@ -10,16 +10,18 @@ from contracts.stage import Stage
 from curation.example import Example
 from curation.load import load_data
 from policy.chat import completion_ids, prompt_ids
-from rl.config import SftStage
 from policy.engine import remove_checkpoints, run_training, training_arguments
 from policy.load import load_policy, save_policy
 from policy.lora import merged, with_lora
 from policy.policy import Policy
+from rl.config import SftStage
 
 
 def run(config: SftStage, stage: Stage) -> None:
     """Fine-tune `config.policy` on the demonstrations of `config.data` and save it to `stage.output`."""
     assert config.policy is not None
+    if stage.output.exists():  # saved whole just before a kill
+        return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
@@ -33,7 +35,12 @@ def run(config: SftStage, stage: Stage) -> None:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list([_labelled(row) for row in rows]), processing_class=policy.tokenizer)
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list([_labelled(row) for row in rows]),
+        processing_class=policy.tokenizer,
+    )
     run_training(trainer, stage, folder)
     trained = merged(trainer.model) if config.lora else trainer.model
     save_policy(Policy(trained, policy.tokenizer), stage.output)

@@ -1,6 +1,7 @@
 """Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
 
 from pathlib import Path
+from typing import Any
 
 from contracts.errors import UserError
 from contracts.stage import Stage
@@ -23,6 +24,8 @@ from rl.trainer import RolloutTrainer
 def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
     """Train `config.policy` with the stage's algorithm and save it to `stage.output`."""
     assert config.policy is not None
+    if stage.output.exists():  # saved whole just before a kill
+        return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     examples = training_prompts(config, policy, stage)
     with open_rewards(config.rewards, stage) as rewards:
@@ -38,7 +41,8 @@ def train_policy(
     folder: Path,
     output: Path,
     run_seed: int = 0,
-    **where: int,
+    part: tuple[int, int] = (0, 1),
+    **where: Any,
 ) -> None:
     """One training run, resumable, from `policy` to a saved policy.
 
@@ -51,6 +55,7 @@ def train_policy(
         folder: of checkpoints; removed when `output` is in place.
         output: folder of the trained policy.
         run_seed: tells runs of one stage apart: prompt order and samples.
+        part: (i, n) when this is the i-th of n runs of the stage, for its progress.
         where: marks of this run's metrics.
     """
     algorithm = build(config)
@@ -82,7 +87,7 @@ def train_policy(
         seed=seed,
         shown=stage.folder / "rollouts.jsonl",
     )
-    run_training(trainer, stage, folder, **where)
+    run_training(trainer, stage, folder, part=part, **where)
     trained = merged(trainer.model) if config.lora else trainer.model
     save_policy(Policy(trained, policy.tokenizer), output)
     remove_checkpoints(folder)

@@ -1,4 +1,4 @@
-"""The training loop of every algorithm that learns from its own samples: transformers' Trainer, blind to the algorithm."""
+"""The training loop of every algorithm that learns from its own samples, blind to which algorithm it is."""
 
 import json
 from collections import defaultdict
@@ -21,10 +21,12 @@ ANCHOR = "anchor.safetensors"
 
 
 class RolloutTrainer(Trainer):
-    """Rolls out the prompts of one optimiser step together, then learns from the weighted sequences in micro-batches."""
+    """Rolls out the prompts of one optimiser step together, then learns from the sequences in micro-batches."""
 
-    def __init__(self, *, collector: RolloutCollector, examples: Sequence[Example], seed: int, shown: Path, **rest: Any):
-        """Train `rest["model"]` on `examples`; `seed` varies the samples between runs, `shown` receives some of them."""
+    def __init__(
+        self, *, collector: RolloutCollector, examples: Sequence[Example], seed: int, shown: Path, **rest: Any
+    ):
+        """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them."""
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
         self.model_accepts_loss_kwargs = False

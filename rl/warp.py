@@ -18,24 +18,31 @@ from rl.rewards.compose import Rewards, open_rewards
 from rl.train import train_policy, training_prompts
 from weights.merge import interpolate, slerp
 
+REPORT = "warp.json"
+
 
 def run(config: WarpStage, stage: Stage) -> None:
     """Train, merge, repeat; save the chosen point of the final LITI line to `stage.output`."""
+    if (stage.output / REPORT).exists():  # all was done just before a kill
+        return
     start = _start(config, stage)
-    beginning, merges = start, []
+    beginning = merged = start
+    merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
         for iteration in range(config.iterations):
-            finals = [
-                _inner_run(config, stage, rewards, beginning, iteration, number) for number in range(config.runs)
-            ]
+            finals = [_inner_run(config, stage, rewards, beginning, iteration, number) for number in range(config.runs)]
             folder = stage.folder / f"iteration-{iteration}"
             merged, groups = _merge(config, beginning, finals, folder)
             merges.append({"iteration": iteration, "groups": groups})
             if iteration < config.iterations - 1:
-                beginning = _once(folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out))
+                beginning = _once(
+                    folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out)
+                )
     _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
-    write_atomically(stage.output / "warp.json", json.dumps({"merges": merges}, indent=1))
-    for iteration in range(config.iterations - 1):  # the last iteration's runs and merge stay, for other points of the line
+    write_atomically(stage.output / REPORT, json.dumps({"merges": merges}, indent=1))
+    for iteration in range(
+        config.iterations - 1
+    ):  # the last iteration's runs and merge stay, for other points of the line
         shutil.rmtree(stage.folder / f"iteration-{iteration}", ignore_errors=True)
 
 
@@ -50,9 +57,7 @@ def _start(config: WarpStage, stage: Stage) -> Path:
     return folder
 
 
-def _inner_run(
-    config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int
-) -> Path:
+def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int) -> Path:
     """Train one run of an iteration, unless its final policy is there already; its folder."""
     folder = stage.folder / f"iteration-{iteration}" / f"run-{number}"
     final = folder / "final"
@@ -68,6 +73,7 @@ def _inner_run(
             folder / "checkpoints",
             final,
             run_seed=1 + iteration * config.runs + number,
+            part=(iteration * config.runs + number, config.iterations * config.runs),
             iteration=iteration,
             run=number,
         )
@@ -75,7 +81,7 @@ def _inner_run(
 
 
 def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """SLERP of the runs' task vectors, and its angles and norm ratios; kept beside the merge so that it is done once."""
+    """SLERP of the runs' task vectors, with its angles and norms, which are kept beside the merge."""
     merged, kept = folder / "merged", folder / "merge.json"
     if not (merged.exists() and kept.exists()):
         shutil.rmtree(merged, ignore_errors=True)

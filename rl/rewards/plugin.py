@@ -12,6 +12,8 @@ from rl.rewards.reward import Columns, first_not_finite, sample
 from rl.rewards.target import resolve_target
 from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
 
+IMPORT_LIMIT = 60.0
+"""Seconds that importing a function's module may take; it happens once, outside of the time limit of a call."""
 SEARCH_LIMIT = 10.0
 """Seconds, at most, that looking for the sample that breaks a function may take on top of its time limit."""
 
@@ -95,19 +97,24 @@ class Plugin:
             raise RunError(
                 f"{self._label}: a column cannot be sent to its process ({error}); leave it out of `columns`."
             ) from error
+        if self._child is None:
+            self._child = self._start()
         try:
-            if self._child is None:
-                self._child = Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=time_limit)
             answer = json.loads(self._child.call(request, time_limit))
         except ChildError as error:
             self.close()
-            late = isinstance(error, ChildTimeoutError)
-            raise _BrokenError(_loss(error, bool(batch), time_limit), late=late) from error
+            raise _lost(error, f"{time_limit:g} s for the function to return") from error
         if "fault" in answer:
             raise _BrokenError(answer["fault"], answer["index"])
         if (index := first_not_finite(answer["scores"])) is not None:
             raise _BrokenError(f"it returned {answer['scores'][index]}", index)
         return answer["scores"]
+
+    def _start(self) -> Child:
+        try:
+            return Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=IMPORT_LIMIT)
+        except ChildError as error:
+            raise _lost(error, f"{IMPORT_LIMIT:g} s for its module to be imported") from error
 
     def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[str, int | None]:
         """Call the function on one sample after another until one fails; what it did then, and which one it is.
@@ -135,10 +142,7 @@ class Plugin:
         return str(broken), None
 
 
-def _loss(error: ChildError, called: bool, time_limit: float) -> str:
+def _lost(error: ChildError, waited: str) -> _BrokenError:
     if isinstance(error, ChildTimeoutError):
-        waited = "the function to return" if called else "its module to be imported"
-        return f"the run waited {time_limit:g} s for {waited}, and stopped it"
-    if isinstance(error, ChildExitedError):
-        return f"its process {error}"
-    return str(error)
+        return _BrokenError(f"the run waited {waited}, and stopped it", late=True)
+    return _BrokenError(f"its process {error}" if isinstance(error, ChildExitedError) else str(error))

@@ -28,7 +28,8 @@ def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stag
     """A stage of three members, twelve steps each, on the pairs of `root`/pairs.jsonl."""
     config: Mapping[str, Any] = {
         "id": "warm", "kind": "warm", "policy": PolicyConfig(model="tiny"), "data": "pairs", "members": 3,
-        "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5, "holdout": 0.25,
+        "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5,
+        "holdout": 0.25,
         "max_length": 64, **fields,
     }  # fmt: skip
     data = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)

@@ -1,4 +1,4 @@
-"""Runs one stage as a process of its own, which can kill itself in the middle: python tests/rl/killable.py FOLDER KIND [STEP]."""
+"""Runs one stage as a process of its own, which can kill itself: python tests/rl/killable.py FOLDER KIND [STEP]."""
 
 import importlib
 import os
@@ -23,7 +23,12 @@ STAGES: dict[str, StageConfig] = {
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
     "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),
     "warp": WarpStage(
-        id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=BondAlgorithm(kind="bond", anchor_rate=0.3, **ROLLOUTS)
+        id="s",
+        kind="warp",
+        policy=TINY,
+        runs=2,
+        iterations=2,
+        inner=BondAlgorithm(kind="bond", anchor_rate=0.3, **ROLLOUTS),
     ),
 }
 
@@ -55,7 +60,9 @@ def main(folder: Path, kind: str, after: int) -> None:
         synthesise={"right": 0.5},
     )
     rewards = {"correct": MathReward(kind="math"), "short": PythonReward(kind="python", target="short.py:short")}
-    (folder / "short.py").write_text("def short(prompts, completions, **columns):\n    return [-len(c) for c in completions]\n")
+    (folder / "short.py").write_text(
+        "def short(prompts, completions, **columns):\n    return [-len(c) for c in completions]\n"
+    )
     stage = Stage("s", folder, seed=3, root=folder, data={"sums": sums}, rewards=rewards, sink=Killer(after))
     config = STAGES[kind]
     module, _, function = config.entry.partition(":")

@@ -73,7 +73,9 @@ def _rollouts() -> Rollouts:
 
 
 def test_weights_of_one_step_are_those_of_algorithm_2() -> None:
-    config = BondAlgorithm(kind="bond", data="d", rewards=["r"], steps=1, batch=2, learning_rate=0.1, beta=0.25, gamma=0.5)
+    config = BondAlgorithm(
+        kind="bond", data="d", rewards=["r"], steps=1, batch=2, learning_rate=0.1, beta=0.25, gamma=0.5
+    )
     sequences, metrics = JBond(config).weigh(_rollouts())
     got = {(s.prompt[1], s.completion[0]): s.weight for s in sequences}
     first, second = -math.log(16) - (-1.0 + 1.5), 0.0 - (-2.0 + 1.0)

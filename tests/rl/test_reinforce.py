@@ -34,7 +34,8 @@ def test_the_gradient_estimate_is_unbiased() -> None:
     """Averaged over many draws, sum(weight * grad log pi) is the gradient of expected reward minus kl * KL."""
     torch.manual_seed(0)
     logits_V = torch.tensor([0.3, -0.2, 0.8], dtype=torch.float64, requires_grad=True)
-    reference_V, reward_V = torch.tensor([0.0, 0.5, -0.5], dtype=torch.float64).log_softmax(0), torch.tensor([1.0, 0.0, 2.0])
+    reference_V = torch.tensor([0.0, 0.5, -0.5], dtype=torch.float64).log_softmax(0)
+    reward_V = torch.tensor([1.0, 0.0, 2.0])
     logprob_V = logits_V.log_softmax(0)
     exact = (logprob_V.exp() * (reward_V - 0.3 * (logprob_V - reference_V))).sum()
     (expected,) = torch.autograd.grad(exact, logits_V, retain_graph=True)

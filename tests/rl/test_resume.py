@@ -38,4 +38,6 @@ def test_the_seed_decides_the_result(tmp_path: Path) -> None:
     """Two whole runs are bit for bit the same, so that the comparison above means something."""
     assert _run(tmp_path / "a", "bond") == 0
     assert _run(tmp_path / "b", "bond") == 0
-    assert (tmp_path / "a/output/model.safetensors").read_bytes() == (tmp_path / "b/output/model.safetensors").read_bytes()
+    assert (tmp_path / "a/output/model.safetensors").read_bytes() == (
+        tmp_path / "b/output/model.safetensors"
+    ).read_bytes()

@@ -146,6 +146,14 @@ def test_killing_a_child_takes_what_it_started_along(entry: str):
     assert gone(grandchild)
 
 
+def test_a_child_that_ends_takes_what_it_started_along(entry: str):
+    child = Child(entry)
+    grandchild = int(child.call(b"grandchild", 30))
+    with pytest.raises(ChildExitedError):
+        child.call(b"exit", 30)
+    assert gone(grandchild)
+
+
 def test_a_busy_child_dies_with_a_parent_that_is_killed(entry: str, tmp_path: Path):
     program = textwrap.dedent(f"""
         import sys, threading

@@ -144,7 +144,7 @@ def test_hostile_answers_end_at_their_limit_and_harm_no_other_from_the_main_thre
             found = verifier.verify([*HOSTILE.values(), *honest], [r"\sqrt{7}" for _ in HOSTILE] + truths)
             for name, hostile in zip(HOSTILE, found, strict=False):
                 assert hostile.status in (Status.TIMEOUT, Status.UNPARSABLE, Status.OUT_OF_MEMORY, Status.WRONG), name
-                assert hostile.seconds < LIMIT + 10, name  # with the start of a fresh worker on a busy machine
+                assert hostile.seconds < LIMIT + 60, name  # with the start of a fresh worker on a busy machine
             assert {after.status for after in found[len(HOSTILE) :]} == {Status.RIGHT}
 
         audit(2)
