@@ -28,8 +28,8 @@ quickstart: setup
 	@$(BIN)/gemsmith run recipes/quickstart.yaml $(RUN)
 
 test: setup
-	@echo "test: pytest, with the slowest tests listed"
-	@$(BIN)/python -m pytest -q --durations=25 --durations-min=1 $(TESTS)
+	@echo "test: pytest in two processes, with the slowest tests listed"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
 	@echo "lint: ruff check, ruff format --check, mypy"

@@ -5,12 +5,14 @@
 #   TORCH_SPEC  what pip installs torch from (default: torch==2.13.0), such as "torch==2.13.0+cpu --find-links FOLDER"
 #   CHECK_DISK  0 skips the check for free space
 #
+# What the environment was last made with stays in force where a variable is not given again.
+#
 # torch comes first, with its own dependencies and without hashes, because its build depends on the machine. Everything
 # else is locked by hash and installed without resolving, so that nothing can pull in another torch.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
-TORCH_SPEC=${TORCH_SPEC:-torch==2.13.0}
+TORCH_SPEC=${TORCH_SPEC:-$(cat "$VENV/torch-spec" 2>/dev/null || echo torch==2.13.0)}
 NEEDED_MB=3000
 LOCKS="requirements/build.lock requirements/cpu.lock requirements/compiled.lock"
 unset PYTHONHOME PYTHONPATH || true
@@ -22,18 +24,22 @@ fail() { printf 'set-up failed: %s\n' "$*" >&2; exit 1; }
 step() { say "$1 ($(($(date +%s) - begun)) s so far)"; }
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+venv_works() { "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+if [ -z "${PYTHON:-}" ] && venv_works; then PYTHON=$VENV/bin/python; fi
 if [ -z "${PYTHON:-}" ]; then
-    for PYTHON in python3 python3.11 python3.12 python3.13; do
-        if new_enough "$PYTHON"; then break; fi
+    for candidate in python3 python3.11 python3.12 python3.13; do
+        if new_enough "$candidate"; then PYTHON=$candidate && break; fi
     done
+    PYTHON=${PYTHON:-python3}
 fi
 version_of() { command -v "$1" >/dev/null && "$1" --version 2>&1 || echo "no program $1"; }
 new_enough "$PYTHON" || fail "found $(version_of "$PYTHON") and gemsmith needs Python 3.11 or newer: \
 install one and name it, as in 'make quickstart PYTHON=/path/to/python3.11'."
 
+origin() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)'; }
 fingerprint() {
     cat pyproject.toml requirements/cpu.in requirements/check_imports.py requirements/setup.sh $LOCKS | cksum
-    echo "$TORCH_SPEC $("$PYTHON" -c 'import sys; print(sys.version, sys.base_prefix)')"
+    echo "$TORCH_SPEC $(origin "$PYTHON")"
     pwd -P
 }
 wanted=$(fingerprint)
@@ -41,15 +47,15 @@ if [ -x "$VENV/bin/gemsmith" ] && [ "$(cat "$VENV/ready" 2>/dev/null)" = "$wante
 
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON has no venv module: install it \
 (Debian and Ubuntu: apt-get install python3-venv), or name another Python, as in 'make quickstart PYTHON=/path/to/python3.11'."
-free_mb=$(df -Pm . | awk 'NR == 2 {print $4}')
-if [ "${CHECK_DISK:-1}" != 0 ] && [ ! -e "$VENV/ready" ] && [ "$free_mb" -lt "$NEEDED_MB" ]; then
-    fail "$free_mb MB are free on the disk of $(pwd) and the environment takes about $NEEDED_MB MB (a CUDA build of torch three \
+mkdir -p "$(dirname "$VENV")"
+free_mb=$(df -Pm "$(dirname "$VENV")" | awk 'NR == 2 {print $4}')
+if [ "${CHECK_DISK:-1}" != 0 ] && [ ! -e "$VENV/bin/python" ] && [ "$free_mb" -lt "$NEEDED_MB" ]; then
+    fail "$free_mb MB are free on the disk of $VENV and the environment takes about $NEEDED_MB MB (a CUDA build of torch three \
 times that): make room, or set VENV to a folder on another disk, or CHECK_DISK=0 to try all the same."
 fi
 
 rm -f "$VENV/ready"
-if ! new_enough "$VENV/bin/python" || [ "$("$VENV/bin/python" -c 'import sys; print(sys.version, sys.base_prefix)')" != \
-    "$("$PYTHON" -c 'import sys; print(sys.version, sys.base_prefix)')" ]; then
+if ! venv_works || [ "$(origin "$VENV/bin/python")" != "$(origin "$PYTHON")" ]; then
     say "making $VENV with $("$PYTHON" --version)"
     "$PYTHON" -m venv --clear "$VENV"
 fi
@@ -60,6 +66,7 @@ step "installing $TORCH_SPEC, with its own dependencies"
 locked requirements/build.lock || fail "pip could not install the build tools: its message is above; is a package index reachable?"
 # shellcheck disable=SC2086  # TORCH_SPEC may carry pip options
 pip install $TORCH_SPEC || fail "pip could not install $TORCH_SPEC: its message is above. TORCH_SPEC names another build."
+printf '%s\n' "$TORCH_SPEC" >"$VENV/torch-spec"
 step "installing the $(grep -c == requirements/cpu.lock) locked packages, by hash"
 locked requirements/cpu.lock || fail "pip could not install requirements/cpu.lock: its message is above."
 if ! locked requirements/compiled.lock >"$VENV/compiled.log" 2>&1; then

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,11 @@ def test_every_dependency_of_the_package_is_locked():
     locked = (ROOT / "requirements" / "cpu.lock").read_text()
     names = [re.split(r"[\[<>=]", line)[0].replace(".", "-") for line in project["dependencies"]]
     assert [name for name in names if name != "torch" and f"\n{name}==" not in locked] == []
+
+
+def test_a_full_disk_is_found_before_anything_is_installed(tmp_path):
+    program(tmp_path / "df", 'printf "Filesystem 1M-blocks Used Available\\ndisk 9000 8900 100\\n"')
+    done = set_up(tmp_path, PYTHON=sys.executable, PATH=f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
+    assert done.returncode == 1
+    assert "100 MB are free" in done.stderr and "3000 MB" in done.stderr
+    assert not (tmp_path / "venv").exists()

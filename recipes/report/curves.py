@@ -29,7 +29,9 @@ TITLES = {
 def curves(run: RunContents) -> Markup | None:
     """A group of panels for each stage that has logged something."""
     groups = [group for stage in run.stages if (group := stage_curves(stage)) is not None]
-    note = "Moving averages, with the logged values pale behind them. A dotted rule stands where runs were merged."
+    note = "Moving averages, with the logged values pale behind them."
+    if any(breaks_of(stage.metrics) for stage in run.stages):
+        note += " A dotted rule stands where the runs of an iteration were merged."
     return section("Training", groups, note=note) if groups else None
 
 
@@ -40,8 +42,9 @@ def stage_curves(stage: StageContents) -> Markup | None:
     panels = [line_chart(TITLES.get(name, name), lines[name], breaks_of(stage.metrics)) for name in shown]
     if not panels:
         return None
+    time = [duration(stage.seconds)] if stage.seconds else []
     names = [line.name for line in max(lines.values(), key=len)]
-    head = element("h3", stage.id, " ", element("small", f"{stage.kind} · {duration(stage.seconds)} · {stage.status}"))
+    head = element("h3", stage.id, " ", element("small", " · ".join([stage.kind, *time, stage.status])))
     return element("div", head, legend(names), element("div", panels, class_="panels"), class_="stage")
 
 

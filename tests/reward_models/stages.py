@@ -29,8 +29,7 @@ def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stag
     config: Mapping[str, Any] = {
         "id": "warm", "kind": "warm", "policy": PolicyConfig(model="tiny"), "data": "pairs", "members": 3,
         "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5,
-        "holdout": 0.25,
-        "max_length": 64, **fields,
+        "holdout": 0.25, "max_length": 64, **fields,
     }  # fmt: skip
     data = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)
     return WarmStage(**config), Stage(id="warm", folder=folder, seed=0, root=root, data={"pairs": data})
