@@ -23,6 +23,7 @@ from sandboxes.verdict import Status, Verdict
 
 DEEPEST = 60
 REMEMBERED = 65_536
+PATIENCE = 6.0
 LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
 """Verdicts that say nothing about the machine: they are remembered, and their worker lives on."""
 _OUTSIDE_SIGNALS = (-9, -15)  # nobody's arithmetic sends these: the system or a person ended the worker
@@ -53,7 +54,8 @@ class MathVerifier:
 
     Args:
         workers: processes at most; None: one a core, at most 4.
-        time_limit: seconds for one comparison; its worker is killed then.
+        time_limit: seconds that one comparison may compute; its worker is killed then. On a machine so busy that it
+            gets no processor, it is killed after PATIENCE times as long.
     """
 
     def __init__(self, workers: int | None = None, time_limit: float = 5.0) -> None:
@@ -137,7 +139,8 @@ class MathVerifier:
             try:
                 if child is None:
                     child = self._start()
-                reply = json.loads(child.call(json.dumps({"answer": answer, "truth": truth}).encode(), self.time_limit))
+                request = json.dumps({"answer": answer, "truth": truth}).encode()
+                reply = json.loads(child.call(request, self.time_limit, PATIENCE))
                 status, reason = Status(reply["status"]), reply["reason"]
             except ChildTimeoutError:
                 status, reason = Status.TIMEOUT, f"comparison stopped after {self.time_limit:g} s"

@@ -62,6 +62,21 @@ def test_either_end_id_stops_and_is_kept(tiny, prompts):
         assert all("turn" not in text and "eos" not in text for text in samples.text)
 
 
+def test_rows_that_end_early_leave_the_others_as_they_were(decided, prompts):
+    """With `<end_of_turn>` made likelier, completions end at many lengths and rows leave the batch as they end."""
+    bias = torch.zeros(512)
+    bias[106] = 5.0
+    decided.model.lm_head.register_forward_hook(lambda module, args, logits: logits + bias)
+    samples = TransformersSampler(decided, SamplingConfig(max_tokens=16)).sample(prompts, 4, seed=2)
+    alone = TransformersSampler(decided, SamplingConfig(max_tokens=16, batch=1)).sample(prompts, 4, seed=2)
+    assert len({len(ids) for ids in samples.ids}) >= 5
+    assert set(samples.finish) == {"stop", "length"}
+    assert samples.ids == alone.ids and samples.finish == alone.finish
+    expected, mask = token_logprobs(decided.model, repeated(prompts, 4), samples.ids)
+    for row, logprobs in enumerate(samples.logprobs):
+        assert logprobs == pytest.approx(expected[row][mask[row]].tolist(), abs=1e-4)
+
+
 def test_a_seed_fixes_the_samples_whatever_the_batch_and_the_global_generator(decided, prompts):
     torch.manual_seed(1)
     state = torch.random.get_rng_state()

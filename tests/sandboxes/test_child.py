@@ -36,6 +36,9 @@ def answer(request):
         return b"quiet"
     if word == b"raise":
         raise KeyError("missing")
+    if word == b"sleep":
+        time.sleep(float(rest))
+        return b"slept"
     if word == b"exit":
         os._exit(3)
     if word == b"segfault":
@@ -97,6 +100,20 @@ def test_a_child_that_holds_the_interpreter_is_killed_at_the_limit(entry: str):
     child.kill()
     assert time.monotonic() - start < 5
     assert gone(child.pid)
+
+
+def test_with_patience_only_the_childs_own_computing_counts_but_wall_time_ends(entry: str):
+    child = Child(entry)
+    start = time.monotonic()
+    with pytest.raises(ChildTimeoutError):
+        child.call(b"sleep 1000", 0.2, patience=4)
+    assert time.monotonic() - start >= 0.8
+    child.kill()
+    child = Child(entry)
+    assert child.call(b"sleep 0.6", 0.2, patience=1000) == b"slept"
+    with pytest.raises(ChildTimeoutError):
+        child.call(b"power", 0.2, patience=1000)
+    child.kill()
 
 
 def test_a_request_that_the_child_never_reads_stops_at_the_limit(entry: str):
