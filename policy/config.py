@@ -61,7 +61,7 @@ class TrainingConfig(StrictModel):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm at which gradients are clipped.")
     max_length: int = Field(1024, ge=8, description="Longest prompt and completion together, in tokens.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
-    save_every: int = Field(50, ge=1, description="Steps between checkpoints; an interrupted stage resumes from the last.")
+    save_every: int = Field(50, ge=1, description="Steps between checkpoints, from which an interrupted stage resumes.")
     log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     lora: LoraConfig | None = Field(None, description="Train low-rank adapters; none: train all weights.")
 
@@ -83,4 +83,4 @@ class EngineConfig(StrictModel):
     """What trains: plain torch in one process by default, DeepSpeed when asked for."""
 
     deepspeed: DeepSpeedConfig | None = Field(None, description="Train under DeepSpeed with these settings.")
-    report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard, ...")
+    report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from contracts.stage import Stage, write_atomically
@@ -92,7 +93,10 @@ def run_training(
     checkpoint = _newest_complete(folder)
     _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
     trainer.add_callback(_StageCallback(stage, shown, part, where))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        unset_hf_deepspeed_config()  # else the next model that is loaded is split across processes (ZeRO-3)
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import RewardConfig, RewardTrainer
 
 from contracts.stage import Stage
@@ -87,7 +86,6 @@ def train_member(
         save_reward_model(model, tokenizer, folder, state)
         remove_checkpoints(checkpoints)
     trainer.accelerator.wait_for_everyone()
-    unset_hf_deepspeed_config()  # under ZeRO 3 whatever is loaded next would be split over the processes
 
 
 def attention_of(config: WarmStage) -> str:

@@ -11,11 +11,11 @@ from transformers import Trainer
 from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.load import load_data
-from policy.engine import remove_checkpoints, run_training, training_arguments
-from policy.load import load_policy, save_policy
+from policy.engine import run_training, training_arguments
+from policy.load import load_policy
 from policy.logprobs import completion_logits
-from policy.lora import merged, with_lora
 from policy.policy import Policy, evaluating
+from policy.training import save_trained, trainable
 from rl.config import DistillStage
 from rl.sampled_logits import Mode, draw_targets, kl_divergence, sampled_cross_entropy
 from rl.sft import demonstration_tokens
@@ -33,7 +33,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     k = sampled_logits(config.sampled_logits, student, teacher)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     rows = demonstration_tokens(data.train, student, config.max_length, config.data, stage)
-    model = with_lora(student.model, config.lora) if config.lora else student.model
+    model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     trainer = DistillTrainer(
         model=model,
@@ -46,9 +46,7 @@ def run(config: DistillStage, stage: Stage) -> None:
         temperature=config.temperature,
     )
     run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
-    trained = merged(trainer.model) if config.lora else trainer.model
-    save_policy(Policy(trained, student.tokenizer), stage.output)
-    remove_checkpoints(folder)
+    save_trained(trainer, student, stage.output, folder)
 
 
 def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:

@@ -10,10 +10,10 @@ from contracts.stage import Stage
 from curation.example import Example
 from curation.load import load_data
 from policy.chat import completion_ids, prompt_ids
-from policy.engine import remove_checkpoints, run_training, training_arguments
-from policy.load import load_policy, save_policy
-from policy.lora import merged, with_lora
+from policy.engine import run_training, training_arguments
+from policy.load import load_policy
 from policy.policy import Policy
+from policy.training import save_trained, trainable
 from rl.config import SftStage
 
 
@@ -25,7 +25,7 @@ def run(config: SftStage, stage: Stage) -> None:
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
-    model = with_lora(policy.model, config.lora) if config.lora else policy.model
+    model = trainable(policy, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(
         config,
@@ -42,9 +42,7 @@ def run(config: SftStage, stage: Stage) -> None:
         processing_class=policy.tokenizer,
     )
     run_training(trainer, stage, folder)
-    trained = merged(trainer.model) if config.lora else trainer.model
-    save_policy(Policy(trained, policy.tokenizer), stage.output)
-    remove_checkpoints(folder)
+    save_trained(trainer, policy, stage.output, folder)
 
 
 def demonstration_tokens(

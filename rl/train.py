@@ -8,11 +8,11 @@ from contracts.stage import Stage
 from curation.example import Example
 from curation.load import load_data, unique_prompts
 from policy.chat import prompt_ids
-from policy.engine import remove_checkpoints, run_training, training_arguments
-from policy.load import load_policy, save_policy
-from policy.lora import merged, with_lora
+from policy.engine import run_training, training_arguments
+from policy.load import load_policy
 from policy.policy import Policy
 from policy.sampler import TransformersSampler
+from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build
 from rl.config import BondStage, ReinforceStage, RolloutConfig
@@ -59,7 +59,8 @@ def train_policy(
         where: marks of this run's metrics.
     """
     algorithm = build(config)
-    model = with_lora(policy.model, config.lora) if config.lora else policy.model
+    seed = stage.seed + 7919 * run_seed
+    model = trainable(policy, config.lora, seed)
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate or algorithm.needs_anchor_logprob else None
@@ -73,7 +74,6 @@ def train_policy(
         batch=config.micro_batch or config.batch,
         unprocessed=(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k) == (1.0, 1.0, 0),
     )
-    seed = stage.seed + 7919 * run_seed
     arguments = training_arguments(
         config, stage, folder, remove_unused_columns=False, dataloader_drop_last=True, seed=seed, data_seed=seed
     )
@@ -88,9 +88,7 @@ def train_policy(
         shown=stage.folder / "rollouts.jsonl",
     )
     run_training(trainer, stage, folder, part=part, **where)
-    trained = merged(trainer.model) if config.lora else trainer.model
-    save_policy(Policy(trained, policy.tokenizer), output)
-    remove_checkpoints(folder)
+    save_trained(trainer, policy, output, folder)
 
 
 def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:

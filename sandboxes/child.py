@@ -6,7 +6,6 @@ with its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its 
 """
 
 import json
-import math
 import os
 import select
 import signal
@@ -195,11 +194,11 @@ class Child:
 
 
 def _computed(pid: int) -> float:
-    """Seconds of processor time that a process has used; infinite where the system does not tell."""
+    """Seconds of processor time that a process has used; the wall clock where the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return math.inf
+        return time.monotonic()
     return (int(fields[11]) + int(fields[12])) * TICK
 
 

@@ -82,12 +82,14 @@ def test_dtype_and_attention_are_those_asked_for(tiny, tmp_path):
     assert load_policy(PolicyConfig(model="tiny", attention="eager")).model.config._attn_implementation == "eager"
 
 
-def test_a_missing_template_and_a_missing_end_id_are_put_right(tiny, tmp_path):
+def test_a_missing_template_end_id_and_padding_side_are_put_right(tiny, tmp_path):
     tiny.tokenizer.chat_template = None
+    tiny.tokenizer.padding_side = "right"
     tiny.model.generation_config.eos_token_id = 1
     save_policy(tiny, tmp_path / "out")
     policy = loaded(tmp_path / "out")
     assert policy.tokenizer.chat_template == CHAT_TEMPLATE
+    assert policy.tokenizer.padding_side == "left"
     assert policy.end_ids == (1, 106)
 
 
