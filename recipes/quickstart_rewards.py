@@ -4,7 +4,7 @@ import re
 
 
 def closeness(
-    prompts: list[str], completions: list[str], answer: list[str], scale: float = 10.0, **columns
+    prompts: list[str], completions: list[str], answer: list[str], scale: float = 10.0, **columns: object
 ) -> list[float]:
     """1 for the true number, falling with the distance from it to 0 at `scale` away, and -0.5 where there is no number.
 
