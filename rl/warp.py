@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from contracts.stage import Stage, write_atomically
-from policy.config import PolicyConfig
 from policy.load import load_policy, save_policy
 from rl.config import WarpStage
 from rl.rewards.compose import Rewards, open_rewards
@@ -62,7 +61,9 @@ def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Pat
     folder = stage.folder / f"iteration-{iteration}" / f"run-{number}"
     final = folder / "final"
     if not final.exists():
-        policy = load_policy(PolicyConfig(model=str(beginning)), {}, stage.root)
+        assert config.policy is not None
+        source = config.policy.model_copy(update={"model": None, "from_": "start"})
+        policy = load_policy(source, {"start": beginning}, stage.root)
         examples = training_prompts(config.inner, policy, stage)
         train_policy(
             policy,

@@ -22,7 +22,9 @@ def gemsmith(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess
 
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(recipe: Path, tmp_path: Path):
-    weights = tmp_path / "models/gemma-3-270m-q4_k_m.gguf"  # only looked for: an empty file stands for what make fetches
+    weights = (
+        tmp_path / "models/gemma-3-270m-q4_k_m.gguf"
+    )  # only looked for: an empty file stands for what make fetches
     weights.parent.mkdir()
     weights.touch()
     done = gemsmith("validate", str(recipe), cwd=tmp_path)
