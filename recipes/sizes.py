@@ -43,7 +43,7 @@ KNOWN = {
     "12b": Shape(3840, 15_360, 16, 8, 256, 48, 262_208),
     "27b": Shape(5376, 21_504, 32, 16, 128, 62, 262_208),
 }
-TINY = {"small": Shape(128, 448, 4, 2, 32, 6, 512), "large": Shape(160, 640, 4, 2, 32, 12, 512)}
+TINY = {"small": Shape(128, 448, 4, 2, 32, 6, 512), "large": Shape(224, 832, 4, 2, 32, 6, 512)}
 
 
 def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
