@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from policy.config import PolicyConfig
 from policy.gguf_file import load_gguf
 from policy.policy import Policy
 from policy.tiny import tiny_policy
+from weights.checkpoint import whole_folder
 
 END_IDS = {"<eos>": 1, "<end_of_turn>": 106}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -71,30 +71,12 @@ def save_policy(policy: Policy, folder: Path) -> None:
     Raises:
         RunError: the disk refused (full, read-only).
     """
-    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     try:
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        part.mkdir(parents=True)
-        policy.model.save_pretrained(part)
-        policy.tokenizer.save_pretrained(part)
-        for path in [*part.iterdir(), part]:
-            _sync(path)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        with whole_folder(folder) as part:
+            policy.model.save_pretrained(part)
+            policy.tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as error:
         raise RunError(f"The policy could not be written to {folder}: {error}.") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _dtype(config: PolicyConfig) -> torch.dtype:

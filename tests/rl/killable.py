@@ -1,4 +1,4 @@
-"""Runs one stage as a process of its own, which can kill itself: python tests/rl/killable.py FOLDER KIND [STEP]."""
+"""Runs one stage as a process of its own, which can kill itself: killable.py FOLDER KIND STEP [ZERO]."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
-from policy.config import PolicyConfig
+from policy.config import DeepSpeedConfig, EngineConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
 from rl.rewards.config import MathReward, PythonReward
 
@@ -49,8 +49,8 @@ class Killer:
         """Nothing."""
 
 
-def main(folder: Path, kind: str, after: int) -> None:
-    """Run the stage `kind` in `folder`; kill the process after so many steps (0: never)."""
+def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
+    """Run the stage `kind` in `folder`; kill the process after so many steps (0: never); under ZeRO stage `zero`."""
     sums = ReasoningGymData(
         source="reasoning_gym",
         task="chain_sum",
@@ -63,11 +63,13 @@ def main(folder: Path, kind: str, after: int) -> None:
     (folder / "short.py").write_text(
         "def short(prompts, completions, **columns):\n    return [-len(c) for c in completions]\n"
     )
-    stage = Stage("s", folder, seed=3, root=folder, data={"sums": sums}, rewards=rewards, sink=Killer(after))
+    engine = EngineConfig(deepspeed=DeepSpeedConfig(zero=int(zero))) if zero else EngineConfig()
+    data = {"sums": sums}
+    stage = Stage("s", folder, 3, root=folder, data=data, rewards=rewards, engine=engine, sink=Killer(after))
     config = STAGES[kind]
     module, _, function = config.entry.partition(":")
     getattr(importlib.import_module(module), function)(config, stage)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
