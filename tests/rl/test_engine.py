@@ -23,11 +23,11 @@ def _losses(folder: Path, kind: str, zero: str) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kind", ["sft", "bond"])
-def test_one_process_under_zero_2_learns_as_plain_torch_does(kind: str, tmp_path: Path) -> None:
-    plain, sharded = _losses(tmp_path / "plain", kind, ""), _losses(tmp_path / "zero", kind, "2")
-    assert len(plain) == 6
-    assert sharded == pytest.approx(plain, rel=1e-3, abs=1e-3)
+def test_one_process_under_zero_2_learns_as_plain_torch_does(tmp_path: Path) -> None:
+    for kind in ("sft", "bond"):
+        plain, sharded = _losses(tmp_path / kind, kind, ""), _losses(tmp_path / f"{kind}-zero", kind, "2")
+        assert len(plain) == 6
+        assert sharded == pytest.approx(plain, rel=1e-3, abs=1e-3)
+        assert (tmp_path / f"{kind}-zero/output/model.safetensors").exists()
     built = {path.stem for path in (tmp_path / "extensions").rglob("*.so")}
     assert built <= {"deepspeed_shm_comm"}  # DeepSpeed's own, where there is a compiler; no optimiser
-    assert (tmp_path / "zero/output/model.safetensors").exists()
