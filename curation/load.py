@@ -113,7 +113,8 @@ def _example(row: Row, config: DataConfig, name: str) -> Example:
             f"it has the columns {', '.join(row.columns)}."
         )
     prompt = fill(config.prompt, row, name=name, field="prompt") or ""
-    return Example(prompt=prompt, task=task, columns={key: row.columns[key] for key in config.columns}, **filled)
+    columns = {key: row.columns[key] for key in config.columns}
+    return Example(prompt=prompt, task=task, columns=columns, where=row.where, **filled)
 
 
 def _fault(example: Example, config: DataConfig) -> str | None:

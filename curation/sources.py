@@ -1,4 +1,4 @@
-"""Where rows come from: reasoning-gym tasks, JSON lines, hub data sets. Each library is imported when it is used."""
+"""Where rows come from: reasoning-gym tasks, JSON lines, hub data sets, functions. Libraries are imported when used."""
 
 import difflib
 import json
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import UserError
-from curation.config import DataConfig, HubData, JsonLinesData, ReasoningGymData
+from contracts.local import find_local
+from contracts.target import resolve_target
+from curation.config import DataConfig, HubData, JsonLinesData, PythonData, ReasoningGymData
+from sandboxes.child import Child, ChildError
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,14 @@ def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator
         return _json_lines(config, name, root)
     if isinstance(config, HubData):
         return _hub(config, name)
+    if isinstance(config, PythonData):
+        return _python(config, name, seed, root)
     raise TypeError(f"no reader for {type(config).__name__}")
 
 
 def resolve_path(path: str, root: Path) -> Path:
     """A path of the recipe: absolute, beside the recipe, or else in the working folder."""
-    beside = root / Path(path).expanduser()
-    return beside if beside.exists() else Path(path).expanduser()
+    return find_local(root, path) or Path(path).expanduser()
 
 
 def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[Row]:
@@ -93,23 +97,32 @@ def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
 
 def _lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                columns = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise UserError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object a line."
-                ) from error
-            except RecursionError as error:
-                raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
-            if not isinstance(columns, dict):
-                raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
-            yield Row(where, columns)
+        yield from json_lines(file, str(path))
+
+
+def json_lines(file: Iterable[bytes], name: str) -> Iterator[Row]:
+    """The rows of an open JSON lines file, one object a line; blank lines are passed over.
+
+    Raises:
+        UserError: a line is something else; names it as `name`:number.
+    """
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            columns = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object a line."
+            ) from error
+        except RecursionError as error:
+            raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
+        if not isinstance(columns, dict):
+            raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
+        yield Row(where, columns)
 
 
 def _hub(config: HubData, name: str) -> Iterator[Row]:
@@ -138,6 +151,38 @@ def _hub_reason(config: HubData, error: Exception) -> str:
         )
     part = f"{config.name}{f', subset {config.subset}' if config.subset else ''}, split {config.split}"
     return f"the hub data set {part} could not be read ({said}); check `name`, `subset`, `split` and your access to it."
+
+
+def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[Row]:
+    """The rows of a function, made in a child process, which is stopped at the time limit."""
+    try:
+        target = resolve_target(config.target, root)
+    except UserError as error:
+        raise UserError(f"data {name}: {error}") from error
+    try:
+        keywords = json.dumps({"seed": seed, **config.options})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data {name}: `options` must be plain YAML values ({error}).") from error
+    try:
+        child = Child(
+            "curation.python_rows:open_rows",
+            [*target.arguments(root), keywords],
+            environment={"PYTHONHASHSEED": "0"},
+        )
+        try:
+            answer = json.loads(child.call(b"", config.time_limit))
+        finally:
+            child.kill()
+    except ChildError as error:
+        raise UserError(
+            f"data {name}: {config.target} made no rows: its process {error}; mend it, or raise `time_limit`."
+        ) from error
+    if "fault" in answer:
+        raise UserError(
+            f"data {name}: {config.target} made no rows: {answer['fault']}; it is called as f(seed=..., **options) and "
+            "must return dicts of plain values."
+        )
+    return (Row(f"{config.target} row {number}", row) for number, row in enumerate(answer["rows"]))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

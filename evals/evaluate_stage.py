@@ -73,10 +73,10 @@ def _pass_reward(config: EvaluateStage, stage: Stage) -> str:
             )
         return config.passes
     for name in config.rewards:
-        if getattr(stage.rewards.get(name), "kind", None) == "math":
+        if getattr(stage.rewards.get(name), "ground_truth", False):
             return name
     raise UserError(
-        f"stage `{config.id}`: none of its rewards ({', '.join(config.rewards)}) is of kind `math`, so it is not clear "
+        f"stage `{config.id}`: none of its rewards ({', '.join(config.rewards)}) says what is true, so it is not clear "
         "what passes: set `passes` to the reward whose value 1 counts as a pass"
     )
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, Gemma3ForCausalLM, PreTrainedTokenizerFast
 
 from contracts.errors import RunError, UserError
+from contracts.local import find_local
 from policy.chat import CHAT_TEMPLATE
 from policy.config import PolicyConfig
 from policy.gguf_file import load_gguf
@@ -44,7 +45,7 @@ def load_policy(
     Args:
         config: what to load.
         inputs: output folder of each earlier stage, for `from`.
-        root: folder against which relative paths resolve.
+        root: the recipe's folder; a relative path is beside it, else in the working folder.
         seed: of the weights of `tiny`.
 
     Raises:
@@ -100,12 +101,13 @@ def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Pat
     name = str(config.model)
     if name == "tiny":
         return name
-    path = root / Path(name).expanduser()
+    path = find_local(root, name) or root / Path(name).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.suffix == ".gguf" or path.is_file() or not _HUB_ID.fullmatch(name):
         found = "a file that is no .gguf file" if path.is_file() else "nothing"
-        raise UserError(f"`model: {name}` is {found} at {path}: {_EXPECTED}.")
+        elsewhere = "" if path.exists() or path.is_absolute() else f" or in the working folder {Path.cwd()}"
+        raise UserError(f"`model: {name}` is {found} at {path}{elsewhere}: {_EXPECTED}.")
     return name
 
 

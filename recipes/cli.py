@@ -38,7 +38,16 @@ OutOption = Annotated[
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")
 ]
+RowsArgument = Annotated[Path, typer.Argument(help="JSON lines, or - for standard input.")]
+VerdictsOption = Annotated[
+    Path | None, typer.Option("--out", help="Write the verdicts to this file; by default to standard output.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Rows verified at once; by default one a core.")
+]
 PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
+verify = typer.Typer(name="verify", help="Grade a file of completions, without a recipe.", no_args_is_help=True)
+app.add_typer(verify)
 
 
 def answering(command: Callable[..., None]) -> Callable[..., None]:
@@ -115,12 +124,56 @@ def run(
 
 @app.command()
 @answering
-def validate(recipe: RecipeArgument, sets: SetOption = None) -> None:
+def validate(
+    recipe: RecipeArgument,
+    sets: SetOption = None,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="Also put every true answer of the data through its verifier.")
+    ] = False,
+) -> None:
     """Check a recipe, its stage graph, its reward functions' source and its files, without running anything."""
     from recipes.pipeline import open_recipe
 
     pipeline = open_recipe(recipe, sets or [])
     print(f"{recipe}: good, {len(pipeline.nodes)} stages: {', '.join(node.id for node in pipeline.nodes)}")
+    if gold:
+        from recipes.gold import check_gold, report_gold
+
+        for line in report_gold(check_gold(pipeline, lambda line: print(line, file=sys.stderr))):
+            print(line)
+
+
+@verify.command("math")
+@answering
+def verify_math(file: RowsArgument, out: VerdictsOption = None, workers: WorkersOption = None) -> None:
+    """Grade rows with `completion` and `answer`."""
+    from recipes import verify as verification
+
+    verification.verify_math(file, out, workers)
+
+
+@verify.command("code")
+@answering
+def verify_code(
+    file: RowsArgument,
+    out: VerdictsOption = None,
+    workers: WorkersOption = None,
+    backend: Annotated[
+        str, typer.Option("--backend", help="auto, bubblewrap, unshare, landlock, http or unsafe.")
+    ] = "auto",
+    url: Annotated[str | None, typer.Option("--url", help="Address of the server, for --backend http.")] = None,
+    cpu: Annotated[float, typer.Option("--cpu", min=0.1, help="Seconds of processor time of one program.")] = 10.0,
+    memory: Annotated[int, typer.Option("--memory", min=32, help="Address space of one program, in MiB.")] = 512,
+    allow_forgeable: Annotated[
+        bool, typer.Option("--allow-forgeable", help="Also grade by `script` tests, which a program can fool.")
+    ] = False,
+) -> None:
+    """Grade rows with `completion` and the fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's plain form."""
+    from recipes import verify as verification
+
+    verification.verify_code(
+        file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable
+    )
 
 
 @app.command()

@@ -27,8 +27,8 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Look at python, the hardware, the libraries and the build tools; `folder` is where runs would be written."""
-    return [_python(), _cores(), _memory(), _disk(folder), *_gpus(), *_libraries(), *_build_tools()]
+    """Look at python, the hardware, the libraries, the build tools and the sandbox; runs would be in `folder`."""
+    return [_python(), _cores(), _memory(), _disk(folder), *_gpus(), *_libraries(), *_build_tools(), _sandbox()]
 
 
 def doctor_table(findings: list[Finding]) -> Table:
@@ -119,3 +119,19 @@ def _build_tools() -> list[Finding]:
         else Finding("ninja", "none", "optional", f"`pip install ninja`; {why}")
     )
     return tools
+
+
+def _sandbox() -> Finding:
+    """What `backend: auto` gets here, found out by running a canary and attacks in it."""
+    from sandboxes.code.selection import AUTOMATIC, probe
+
+    refused = []
+    for name in AUTOMATIC:
+        found = probe(name)
+        if found.works:
+            text = f"{name}: {found.reason}" + "".join(f"; {other.backend}: {other.reason}" for other in refused)
+            return Finding("code sandbox", text, "good", refused[0].way_out if refused else "")
+        refused.append(found)
+    text = "none: " + "; ".join(f"{found.backend}: {found.reason}" for found in refused)
+    ways = " ".join(dict.fromkeys(found.way_out for found in refused if found.way_out))
+    return Finding("code sandbox", text, "optional", f"{ways} Needed only for rewards of kind code.".strip())

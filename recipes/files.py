@@ -1,19 +1,10 @@
-"""Local files that a recipe names: where they are, that they exist, and a fingerprint of what is in them."""
+"""Local files that a recipe names: which names must be files, and a fingerprint of what is in them."""
 
 import hashlib
 from pathlib import Path
 
 CHUNK = 1 << 20
 CONFIGS = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
-
-
-def find_local(root: Path, name: str) -> Path | None:
-    """The file or folder called `name` beside the recipe (`root`), else in the working folder, else None."""
-    path = Path(name).expanduser()
-    for candidate in (root / path, Path.cwd() / path):
-        if candidate.exists():
-            return candidate
-    return None
 
 
 def names_a_file(model: str) -> bool:

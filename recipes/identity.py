@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from curation.config import JsonLinesData
+from contracts.local import find_local
+from curation.config import JsonLinesData, PythonData
 from policy.config import PolicyConfig
-from recipes.files import find_local, fingerprint
+from recipes.files import fingerprint
 from recipes.graph import Node
 from recipes.plugins import find_target
 from rl.rewards.config import PythonReward
@@ -56,7 +57,7 @@ def local_files(value: Any, root: Path) -> list[Path]:
         found.append(find_local(root, value.model))
     elif isinstance(value, JsonLinesData):
         found.append(find_local(root, value.path))
-    elif isinstance(value, PythonReward):
+    elif isinstance(value, PythonReward | PythonData):
         found.append(find_target(value.target, root).file)
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:

@@ -9,14 +9,15 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from contracts.errors import UserError
+from contracts.local import find_local
 from contracts.stage import StageConfig
-from curation.config import JsonLinesData
+from curation.config import JsonLinesData, PythonData
 from policy.config import EngineConfig, PolicyConfig
 from recipes.faults import Faults, Keys, did_you_mean
-from recipes.files import find_local, names_a_file
+from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
-from recipes.plugins import Target, check_signature, find_target
+from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.source import find_recipe, read_recipe, read_source
 from rl.rewards.config import PythonReward
 
@@ -99,6 +100,11 @@ def build_pipeline(
     for section, config in data.items():
         if isinstance(config, JsonLinesData) and not _is_file(find_local(root, config.path)):
             faults.add(("data", section, "path"), f"{_no_file(config.path, root)}, expected a JSON lines file")
+        elif isinstance(config, PythonData):
+            try:
+                check_defined(find_target(config.target, root))
+            except UserError as error:
+                faults.add(("data", section, "target"), str(error))
     for reward, config in rewards.items():
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
@@ -145,7 +151,7 @@ def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], fau
         named, passes = getattr(config, "rewards", []), getattr(config, "passes", None)
         if "passes" not in type(config).model_fields:
             continue
-        if passes is None and not any(getattr(rewards.get(name), "kind", None) == "math" for name in named):
+        if passes is None and not any(getattr(rewards.get(name), "ground_truth", False) for name in named):
             faults.add(
                 ("stages", index), "found no ground-truth reward among its rewards, expected `passes` to name one"
             )

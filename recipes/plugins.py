@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.errors import UserError
+from contracts.local import find_local
 from recipes.faults import did_you_mean, listed
-from recipes.files import find_local
 
 IMPORT_LIMIT = 60.0
 
@@ -79,18 +79,14 @@ def find_target(text: str, root: Path) -> Target:
     return Target(text, module, name, function)
 
 
-def check_signature(target: Target, columns: Collection[str], options: Collection[str]) -> None:
-    """Check, from the source alone, that a function can be called as f(prompts=, completions=, **columns).
+def check_defined(target: Target) -> ast.stmt:
+    """Check, from the source alone, that a target's file binds its name to something that may be a function.
 
-    A name that the file imports or assigns is left to the trial import, as its signature is not there to read.
-
-    Args:
-        target: the function.
-        columns: names of the columns that every call hands over.
-        options: names of the recipe's own keyword arguments.
+    Returns:
+        The statement that binds it.
 
     Raises:
-        UserError: there is no such function, or it does not take what it is given.
+        UserError: the file is no python source, or there is no such function in it.
     """
     try:
         tree = ast.parse(target.file.read_text(encoding="utf-8"), filename=str(target.file))
@@ -105,7 +101,23 @@ def check_signature(target: Target, columns: Collection[str], options: Collectio
             f"found no function {target.function} in {target.file}, "
             f"expected {listed(functions)}{did_you_mean(target.function, functions)}"
         )
-    node = names[target.function]
+    return names[target.function]
+
+
+def check_signature(target: Target, columns: Collection[str], options: Collection[str]) -> None:
+    """Check, from the source alone, that a function can be called as f(prompts=, completions=, **columns).
+
+    A name that the file imports or assigns is left to the trial import, as its signature is not there to read.
+
+    Args:
+        target: the function.
+        columns: names of the columns that every call hands over.
+        options: names of the recipe's own keyword arguments.
+
+    Raises:
+        UserError: there is no such function, or it does not take what it is given.
+    """
+    node = check_defined(target)
     if isinstance(node, ast.ClassDef):
         raise UserError(
             f"{target.file}:{node.lineno}: found a class, expected a function(prompts, completions, **columns)"

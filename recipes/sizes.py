@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.local import find_local
 from policy.config import PolicyConfig
-from recipes.files import find_local
 
 
 @dataclass(frozen=True)

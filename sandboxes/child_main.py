@@ -9,24 +9,35 @@ import sys
 from collections.abc import Callable
 from typing import BinaryIO
 
+Handler = Callable[[bytes], bytes]
 _LENGTH = struct.Struct(">Q")
 _PR_SET_PDEATHSIG = 1
 
 
 def main(entry: str, parent: int, arguments: list[str]) -> None:
     """Call the entry function, greet the parent, then answer until the pipe closes."""
-    _die_with(parent)
+    die_with(parent)
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # whatever the handler prints must not be taken for a reply
-    module, _, function = entry.partition(":")
     try:
-        handler: Callable[[bytes], bytes] = getattr(importlib.import_module(module), function)(arguments)
+        handler = opened(entry, arguments)
     except Exception as error:
         _reply(replies, b"F", _described(error))
         return
     _reply(replies, b"R", b"")
+    serve(requests, replies, handler)
+
+
+def opened(entry: str, arguments: list[str]) -> Handler:
+    """The handler that an entry, "module:function", gives for these arguments."""
+    module, _, function = entry.partition(":")
+    return getattr(importlib.import_module(module), function)(arguments)
+
+
+def serve(requests: BinaryIO, replies: BinaryIO, handler: Handler) -> None:
+    """Answer requests in order until there are no more."""
     while (request := _next(requests)) is not None:
         try:
             kind, body = b"R", handler(request)
@@ -35,7 +46,8 @@ def main(entry: str, parent: int, arguments: list[str]) -> None:
         _reply(replies, kind, body)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """End when the parent ends; at once if it is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,34 +1,43 @@
 """Where the answer stands in a completion: one candidate, found in a strict order, without looking at the truth.
 
-The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." or "#### n", whichever stands
-last; the last $...$; a completion that is nothing but one expression; a last line "= n" or "x = n". Text is searched,
-never evaluated.
+The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." in any of MGSM's eleven languages
+or "#### n", whichever stands last; the last $...$; a completion that is nothing but one expression; a last line "= n" or
+"x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched, never evaluated.
 """
 
 import re
 from dataclasses import dataclass
 
+from sandboxes.characters import composed
+from sandboxes.languages import ANNOUNCED, ANNOUNCED_IN_ASCII
 from sandboxes.numerals import plain_number
 
 LONGEST_TAIL = 100_000
 LONGEST_EXPRESSION = 1000
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_PHRASE = re.compile(
-    r"\b(?:final answer|the answer|answer)\b[*_]*\s{0,9}(?:is\b|:|=)[ \t:*_]{0,9}\n?(?:(?:therefore|thus|then)\b,?)?",
+_SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|[।。！？]|\n")
+_REASON = re.compile(r",?\s+\(?(?:because|since|not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_MATHS = r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]"
+_DOLLARS = re.compile(_MATHS, re.DOTALL)
+_LEADING_DOLLARS = re.compile(rf"\s*(?:{_MATHS})", re.DOTALL)
+_HEADING = re.compile(r"^#{1,6}[ \t]*(?:final[ \t]+)?answer[ \t:]*\n\s*", re.IGNORECASE | re.MULTILINE)
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_BESIDE = r"(?:[\s$*]|\\[()\[\]])*"
+_JOINED = re.compile(
+    rf"{_BESIDE}(?:\\text\{{)?\s*(?:[;/]|,?\s*(?:and|or|und|oder|et|ou|y|o|и|или)\b|,|和|或|または)\s*\}}?{_BESIDE}",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)")
-_HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_DOLLARS = re.compile(r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_LEADING_DOLLARS = re.compile(r"\s*\$\$?([^$]+)\$\$?|\s*\\\((.+?)\\\)")
-_CALCULATOR = re.compile(r"<<[^<>]*>>")
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_GOES_ON = re.compile(r"\s*(?:,|;|/|=|or\b|and\b)\s*(?:[$\\\d+-]|x)")
+_WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{3,}")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf|operatorname)\s*\{([^{}]*)\}")
+_NAMED = re.compile(r"\s*[A-Za-z]\w{0,20}\s*")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\}")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_MATHS = """
+_MATHS_COMMANDS = """
 sin cos tan cot sec csc arcsin arccos arctan log exp sqrt infinity inf and binom frac det max min mod gcd lcm
 """
-_MATHS_WORDS = frozenset(_MATHS.split())
+_MATHS_WORDS = frozenset(_MATHS_COMMANDS.split())
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,11 @@ def find_answer(completion: str) -> Candidate | None:
     A completion that opens <think> and never closes it has not answered. Of a very long completion only the last
     100,000 characters are read.
     """
-    text = completion[-LONGEST_TAIL:]
-    before, closing, after = text.rpartition("</think>")
+    text = composed(completion[-LONGEST_TAIL:])
+    _, closing, after = text.rpartition("</think>")
     if closing:
         text = after
-    elif "<think>" in before or "<think>" in after:
+    if "<think>" in text:
         return None
     for rule, find in (
         ("boxed", last_boxed),
@@ -66,6 +75,7 @@ def find_answer(completion: str) -> Candidate | None:
 
 def stated_answer(truth: str) -> str:
     """The answer that a ground truth states: after "####" (GSM8K), inside \\boxed{}, inside one $...$, or all of it."""
+    truth = composed(truth)
     if hashes := _HASHES.findall(truth):
         return hashes[-1].strip()
     if (boxed := last_boxed(truth)) is not None:
@@ -75,20 +85,31 @@ def stated_answer(truth: str) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last \\boxed{} whose braces balance; the innermost box of nested ones. One pass over the text."""
-    opened: list[tuple[bool, int]] = []
-    last: tuple[int, int] | None = None
+    """Content of the last \\boxed{} whose braces balance, with those that are listed beside it; one pass over the text.
+
+    Of nested boxes, the innermost.
+    """
+    if "boxed" not in text and "fbox" not in text:
+        return None
+    opened: list[tuple[bool, int, int]] = []
+    boxes: list[tuple[int, int, int, int]] = []  # where it begins and ends, with its command and without
     for match in _BRACES.finditer(text):
         token = match.group()
         if token == "{":
-            opened.append((False, match.end()))
+            opened.append((False, 0, 0))
         elif token.startswith(("\\boxed", "\\fbox")):
-            opened.append((True, match.end()))
+            opened.append((True, match.start(), match.end()))
         elif token == "}" and opened:
-            boxed, start = opened.pop()
-            if boxed and (last is None or start > last[0]):
-                last = (start, match.start())
-    return text[last[0] : last[1]] if last else None
+            boxed, begin, start = opened.pop()
+            if boxed and not (boxes and boxes[-1][2] > start):  # not around one that was found already
+                boxes.append((begin, match.end(), start, match.start()))
+    if not boxes:
+        return None
+    chosen = [boxes.pop()]
+    while boxes and _JOINED.fullmatch(text, boxes[-1][1], chosen[-1][0]):
+        chosen.append(boxes.pop())
+    contents = [text[start:end].strip() for _, _, start, end in reversed(chosen)]
+    return contents[0] if len(set(contents)) == 1 else ", ".join(contents)
 
 
 def is_expression(text: str) -> bool:
@@ -100,46 +121,68 @@ def is_expression(text: str) -> bool:
 
 def words(text: str) -> list[str]:
     """The words of a text that are no mathematics, in order; \\text{...} counts as words."""
-    bare = _COMMAND.sub(" ", _TEXT.sub(r" \1 ", text))
+    bare = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", text))) if "\\" in text else text
     return [word for word in _WORD.findall(bare) if word.lower() not in _MATHS_WORDS]
 
 
 def _after_mark(text: str) -> str | None:
-    phrases, hashes = list(_PHRASE.finditer(text)), list(_HASHES.finditer(text))
-    if hashes and (not phrases or hashes[-1].start() > phrases[-1].start()):
+    """What follows the last announcement of an answer, up to the end of its sentence."""
+    mark = None
+    for pattern in (ANNOUNCED_IN_ASCII if text.isascii() else ANNOUNCED, _HEADING):
+        for mark_here in pattern.finditer(text):
+            mark = mark_here if mark is None or mark_here.end() > mark.end() else mark
+    hashes = [found for found in _HASHES.finditer(text) if _is_answer(found[1])]
+    if hashes and (mark is None or hashes[-1].start() > mark.start()):
         return hashes[-1][1]
-    if not phrases:
+    if mark is None:
         return None
-    rest = text[phrases[-1].end() :].partition("\n")[0]
+    rest = text[mark.end() :]
     leading = _LEADING_DOLLARS.match(rest)
-    if leading and is_expression(_group(leading)):
+    if leading and _is_answer(_group(leading)) and not _GOES_ON.match(rest, leading.end()):
         return _group(leading)
+    rest = rest.lstrip(" \t*")
     end = _SENTENCE_END.search(rest)
-    return rest[: end.start()] if end else rest
+    return _REASON.sub("", rest[: end.start()] if end else rest).replace("**", "")
+
+
+def _is_answer(text: str) -> bool:
+    """Whether a text is one expression, one number with its unit, or one word: rather than a heading or a sentence."""
+    if "\\boxed" in text:
+        return False
+    bare = _CALCULATOR.sub("", text)
+    one_word = re.fullmatch(r"\s*[^\W\d_]+\.?\s*", _TEXT.sub(r"\1", bare)) is not None
+    return one_word or is_expression(bare) or plain_number(bare) is not None
 
 
 def _last_dollars(text: str) -> str | None:
-    found = [_group(match) for match in _DOLLARS.finditer(text)]
-    return next((inside for inside in reversed(found) if is_expression(inside)), None)
+    found = list(_DOLLARS.finditer(text))
+    while found and not _is_answer(_group(found[-1])):
+        found.pop()
+    if not found:
+        return None
+    chosen = [found.pop()]
+    while found and _JOINED.fullmatch(text, found[-1].end(), chosen[-1].start()):
+        chosen.append(found.pop())
+    contents = [_group(match).strip() for match in reversed(chosen)]
+    return contents[0] if len(set(contents)) == 1 else ", ".join(contents)
 
 
 def _whole(text: str) -> str | None:
-    whole = text.strip()
-    if "=" in whole or not whole:
-        return None
-    one_word = re.fullmatch(r"[A-Za-z]+\.?", whole)
-    return whole.rstrip(".") if one_word or is_expression(whole) or plain_number(whole) is not None else None
+    whole = text.strip(" \t\r\n*_")
+    return whole.rstrip(".") if whole and "=" not in whole and _is_answer(whole) else None
 
 
 def _last_line(text: str) -> str | None:
+    """A last line that is an equation, whole; of "Total cost = 72 dollars", what it says of it."""
     lines = text.strip().splitlines()
-    if not lines:
+    if not lines or "=" not in lines[-1] or lines[-1].rstrip().endswith("="):
         return None
-    left, equals, right = lines[-1].rpartition("=")
-    named = re.fullmatch(r"\s*(?:[A-Za-z]\w{0,20}\s*)?", left) is not None
-    if not equals or not (named or is_expression(left)):
-        return None
-    return right if is_expression(right) or plain_number(right) is not None else None
+    line = lines[-1].strip().removeprefix("=").strip()
+    left, _, right = line.rpartition("=")
+    number = plain_number(right) is not None
+    if is_expression(line) or plain_number(line) is not None or (number and is_expression(left)):
+        return line
+    return right if _NAMED.fullmatch(left) and (number or is_expression(right)) else None
 
 
 def _group(match: re.Match[str]) -> str:

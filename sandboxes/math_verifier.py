@@ -1,52 +1,32 @@
 """Ground truth in mathematics: is the answer of a completion equal to the true one?
 
-Plain numbers are compared exactly, here; texts by their normalised wording. Everything else goes to math-verify in a
-child process, which is killed at the time limit of its sample and replaced. Works from any thread, and starts no
-process before one is needed.
+Plain numbers, texts and what is made of them are compared exactly, here; everything else by math-verify in a child
+process, which is killed at the time limit of its sample and replaced. Works from any thread and from async code, and
+starts no process before one is needed.
 """
 
-import json
+import asyncio
 import os
-import queue
-import re
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
 
-from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
-from sandboxes.extraction import LONGEST_EXPRESSION, find_answer, stated_answer, words
-from sandboxes.numerals import plain_number, undecorated
-from sandboxes.verdict import Status, Verdict
+from sandboxes.characters import plain
+from sandboxes.comparison import at_once
+from sandboxes.extraction import find_answer, stated_answer
+from sandboxes.math_pool import MathPool, Outcome
+from sandboxes.verdict import OverdueError, Status, Verdict
 
-DEEPEST = 60
+__all__ = ["MathVerifier", "OverdueError"]
+
 REMEMBERED = 65_536
-PATIENCE = 6.0
 LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
-"""Verdicts that say nothing about the machine: they are remembered, and their worker lives on."""
-_OUTSIDE_SIGNALS = (-9, -15)  # nobody's arithmetic sends these: the system or a person ended the worker
-_SPACES = re.compile(r"\\left|\\right|\\displaystyle|\\[,;:! ]|[\s$`~]")
-_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:\\[,;: ]|\s)+(?=\d)")
-_WRAPPED = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf)\{([^{}]*)\}")
-_TEN_TO_THE = re.compile(r"(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*(?:\{[^{}]*\}|\d)")
-_UNDONE = re.compile(
-    r"[+*×·÷!^]|\\(?:times|cdot|div|binom|sqrt|sum|prod|int)(?![a-z])|(?<=[\w)}])\s*-|sqrt|\d\s+\d|(?:/|frac).*(?:/|frac)"
-)
-_DIVISION = re.compile(r"/|\\[dt]?frac")
-_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|(?<=\d)[A-Za-z]")
+"""Verdicts that say nothing about the machine: they are remembered."""
 
 Question = tuple[str, str]  # answer, truth
-
-
-class OverdueError(Exception):
-    """`verify` was not done in the time that it was given. `index` is a completion whose verdict was still missing."""
-
-    def __init__(self, index: int, missing: int) -> None:
-        super().__init__(f"{missing} verdicts missing")
-        self.index = index
-        self.missing = missing
 
 
 class MathVerifier:
@@ -55,20 +35,15 @@ class MathVerifier:
     Args:
         workers: processes at most; None: one a core, at most 4.
         time_limit: seconds that one comparison may compute; its worker is killed then. On a machine so busy that it
-            gets no processor, it is killed after PATIENCE times as long.
+            gets no processor, it is killed after 6 times as long.
     """
 
     def __init__(self, workers: int | None = None, time_limit: float = 5.0) -> None:
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.time_limit = time_limit
-        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="math-verifier")
-        self._slots: queue.LifoQueue[Child | None] = queue.LifoQueue()
-        for _ in range(self.workers):
-            self._slots.put(None)
-        self._children: set[Child] = set()
+        self._pool = MathPool(self.workers, time_limit)
         self._known: OrderedDict[Question, Verdict] = OrderedDict()
         self._lock = threading.Lock()
-        self._closed = False
 
     def __enter__(self) -> "MathVerifier":
         return self
@@ -78,44 +53,71 @@ class MathVerifier:
 
     def close(self) -> None:
         """End every worker, also one that is busy."""
-        with self._lock:
-            self._closed = True
-            children, self._children = self._children, set()
-        for child in children:
-            child.kill()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
-    def verify(self, completions: list[str], answers: list[str], within: float | None = None) -> list[Verdict]:
+    def verify(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        within: float | None = None,
+        finished: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
         """One verdict for each completion, in order.
 
         Args:
             completions: what the policy said.
             answers: the true answers; "... #### 72", "\\boxed{72}" and "$72$" state 72.
-            within: seconds for the whole call; None: no limit but each sample's own.
+            within: seconds for the whole call; None: no limit but each sample's own. Where many comparisons need a
+                worker, each may compute for its share of it, but always for a quarter of a second.
+            finished: False where a completion was cut off before its end: it has not answered. None: all are whole.
 
         Raises:
             OverdueError: the whole call took longer than `within`.
             ValueError: the lists differ in length.
         """
-        verdicts: list[Verdict | None] = []
-        asked: dict[Question, Future[Verdict]] = {}
-        questions: list[Question | None] = []
-        for completion, truth in zip(completions, map(stated_answer, answers), strict=True):
-            verdict, question = _at_once(completion, truth)
-            if question is not None and (verdict := self._remembered(question)) is None and question not in asked:
-                asked[question] = self._threads.submit(self._judge, *question)
-            verdicts.append(verdict)
-            questions.append(question)
-        missing = wait(asked.values(), timeout=within).not_done
-        if missing:
-            for future in missing:
-                future.cancel()
-            late = [i for i, q in enumerate(questions) if q is not None and q in asked and asked[q] in missing]
-            raise OverdueError(late[0], len(late))
-        for i, question in enumerate(questions):
-            if question is not None and verdicts[i] is None:
-                verdicts[i] = asked[question].result()
-        return [verdict for verdict in verdicts if verdict is not None]
+        asked = self._ask(completions, answers, within, finished)
+        return asked.settled(wait(asked.futures.values(), timeout=asked.left()).not_done)
+
+    async def verify_async(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        within: float | None = None,
+        finished: Sequence[bool] | None = None,
+    ) -> list[Verdict]:
+        """The same as `verify`, without blocking the event loop; what waits is dropped when the task is cancelled."""
+        asked = await asyncio.to_thread(self._ask, completions, answers, within, finished)
+        try:
+            waiting = {asyncio.wrap_future(future): future for future in asked.futures.values()}
+            if waiting:
+                _, missing = await asyncio.wait(waiting, timeout=asked.left())
+                return asked.settled({waiting[future] for future in missing})
+            return asked.settled(set())
+        finally:
+            asked.cancel()
+
+    def _ask(
+        self,
+        completions: Sequence[str],
+        answers: Sequence[str],
+        within: float | None,
+        finished: Sequence[bool] | None,
+    ) -> "_Asked":
+        """Give the verdicts that need no mathematics, and the pool the rest."""
+        asked = _Asked(None if within is None else time.monotonic() + within)
+        whole = [True] * len(completions) if finished is None else finished
+        open_questions: list[Question] = []
+        for completion, truth, ended in zip(completions, answers, whole, strict=True):
+            verdict, question = _first_look(completion, stated_answer(truth), ended)
+            if question is not None and (verdict := self._remembered(question)) is None:
+                open_questions.append(question)
+            asked.verdicts.append(verdict)
+            asked.questions.append(question)
+        for question in dict.fromkeys(open_questions):
+            future = self._pool.submit({"answer": question[0], "truth": question[1]}, asked.deadline)
+            future.add_done_callback(lambda done, question=question: self._remember(question, done))
+            asked.futures[question] = future
+        return asked
 
     def _remembered(self, question: Question) -> Verdict | None:
         with self._lock:
@@ -124,140 +126,62 @@ class MathVerifier:
                 self._known.move_to_end(question)
             return verdict
 
-    def _remember(self, question: Question, verdict: Verdict) -> None:
+    def _remember(self, question: Question, done: Future[Outcome]) -> None:
+        if done.cancelled() or done.result().status not in LASTING:
+            return
         with self._lock:
-            self._known[question] = replace(verdict, seconds=0.0)
+            self._known[question] = replace(_verdict(question[0], done.result()), seconds=0.0)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
 
-    def _judge(self, answer: str, truth: str) -> Verdict:
-        """Ask a worker; once more, with a fresh one, when the worker is lost."""
-        start = time.monotonic()
-        status, reason = Status.INFRASTRUCTURE_FAULT, ""
-        for _ in range(2):
-            child = self._slots.get()
-            try:
-                if child is None:
-                    child = self._start()
-                request = json.dumps({"answer": answer, "truth": truth}).encode()
-                reply = json.loads(child.call(request, self.time_limit, PATIENCE))
-                status, reason = Status(reply["status"]), reply["reason"]
-            except ChildTimeoutError:
-                status, reason = Status.TIMEOUT, f"comparison stopped after {self.time_limit:g} s"
-            except ChildError as error:
-                status, reason = _loss(child, error)
-            finally:
-                if child is not None and status not in LASTING:
-                    self._discard(child)
-                    child = None
-                self._slots.put(child)
-            if status not in (Status.CRASHED, Status.INFRASTRUCTURE_FAULT):
-                break
-        verdict = _verdict(status, answer, reason, time.monotonic() - start)
-        if status in LASTING:
-            self._remember((answer, truth), verdict)
-        return verdict
 
-    def _start(self) -> Child:
-        try:
-            child = Child(
-                "sandboxes.math_worker:open_comparison",
-                environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-                quiet=True,
-            )
-        except ChildTimeoutError as error:
-            raise ChildExitedError(f"did not start: {error}", None) from error
-        with self._lock:
-            if not self._closed:
-                self._children.add(child)
-                return child
-        child.kill()
-        raise ChildExitedError("was closed", None)
+@dataclass
+class _Asked:
+    """One call's verdicts so far, and what they wait for."""
 
-    def _discard(self, child: Child) -> None:
-        child.kill()
-        with self._lock:
-            self._children.discard(child)
+    deadline: float | None
+
+    def __post_init__(self) -> None:
+        self.verdicts: list[Verdict | None] = []
+        self.questions: list[Question | None] = []
+        self.futures: dict[Question, Future[Outcome]] = {}
+
+    def left(self) -> float | None:
+        """Seconds until the deadline."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def settled(self, missing: set[Future[Outcome]]) -> list[Verdict]:
+        """Every verdict, unless some are missing."""
+        if missing:
+            self.cancel()
+            late = [i for i, q in enumerate(self.questions) if q is not None and self.futures.get(q) in missing]
+            raise OverdueError(late[0], len(late))
+        return [
+            verdict if verdict is not None else _verdict(question[0], self.futures[question].result())
+            for verdict, question in zip(self.verdicts, self.questions, strict=True)
+            if verdict is not None or question is not None
+        ]
+
+    def cancel(self) -> None:
+        """Drop what no worker has begun."""
+        for future in self.futures.values():
+            future.cancel()
 
 
-def _loss(child: Child | None, error: ChildError) -> tuple[Status, str]:
-    """Whose fault it is that a worker was lost: the sample's, or the machine's."""
-    by_itself = isinstance(error, ChildExitedError) and error.code is not None and error.code not in _OUTSIDE_SIGNALS
-    if child is not None and by_itself:
-        return Status.CRASHED, f"the worker {error}"
-    return Status.INFRASTRUCTURE_FAULT, f"the mathematics worker {error}"
-
-
-def _verdict(status: Status, answer: str | None, reason: str, seconds: float = 0.0) -> Verdict:
-    return Verdict(1.0 if status is Status.RIGHT else 0.0, status, answer, reason, seconds)
-
-
-def _at_once(completion: str, truth: str) -> tuple[Verdict | None, Question | None]:
-    """The verdict, where it needs no parsing; else the question for a worker."""
+def _first_look(completion: str, truth: str, finished: bool) -> tuple[Verdict | None, Question | None]:
+    """The verdict, where it needs no mathematics; else the question for a worker."""
+    if not finished:
+        return Verdict(0.0, Status.UNPARSABLE, None, "cut off before its end", 0.0), None
     candidate = find_answer(completion)
     if candidate is None:
-        return _verdict(Status.UNPARSABLE, None, "no answer found"), None
-    answer = candidate.text
-    if len(answer) > LONGEST_EXPRESSION:
-        return _verdict(Status.UNPARSABLE, answer[:100] + "...", f"longer than {LONGEST_EXPRESSION} characters"), None
-    true_number, number = plain_number(truth), _number(answer)
-    if true_number is not None and _undone(answer, true_number.denominator == 1 and not _DIVISION.search(truth)):
-        return _verdict(Status.WRONG, answer, "arithmetic that was not carried out"), None
-    if true_number is not None and number is not None:
-        equal = number == true_number
-        return _verdict(Status.RIGHT if equal else Status.WRONG, answer, "compared as exact numbers"), None
-    if _wording(answer) == _wording(truth):
-        return _verdict(Status.RIGHT, answer, "the same text"), None
-    if _is_text(truth):
-        return _verdict(Status.WRONG, answer, "compared as text"), None
-    if _is_text(answer):
-        return _verdict(Status.UNPARSABLE, answer, "words, where mathematics was expected"), None
-    if (true_number is None) != (number is None) and _has_variable(answer if number is None else truth):
-        return _verdict(Status.WRONG, answer, "a variable on one side, a number on the other"), None
-    if _depth(answer) > DEEPEST:
-        return _verdict(Status.UNPARSABLE, answer, f"nested deeper than {DEEPEST} brackets"), None
-    return None, (_bare(answer), _bare(truth))
+        return Verdict(0.0, Status.UNPARSABLE, None, "no answer found", 0.0), None
+    found = at_once(candidate.text, truth)
+    if found is None:
+        return None, (plain(candidate.text), plain(truth))
+    answer = candidate.text if len(candidate.text) <= 1000 else candidate.text[:100] + "..."
+    return _verdict(answer, Outcome(*found)), None
 
 
-def _number(answer: str) -> Fraction | None:
-    """The plain number that an answer is, or that its one equation ends in: 15 * 8 = 120."""
-    left, equals, right = answer.rpartition("=")
-    if not equals or "=" in left or words(left):
-        right = answer
-    return plain_number(right)
-
-
-def _undone(answer: str, whole: bool) -> bool:
-    """Whether an answer leaves arithmetic to the reader: 3 + 4 for 7, and 84/2 for a whole number.
-
-    A policy that repeats the question would be right otherwise. Powers of ten are notation.
-    """
-    last = _TEN_TO_THE.sub("", undecorated(answer).rpartition("=")[2].strip().removeprefix("-"))
-    mixed = plain_number(answer) is not None and not whole
-    return not mixed and bool(_UNDONE.search(last) or (whole and _DIVISION.search(last)))
-
-
-def _has_variable(text: str) -> bool:
-    return bool(_VARIABLE.search(re.sub(r"\\[A-Za-z]+", " ", _WRAPPED.sub(" ", text))))
-
-
-def _wording(text: str) -> str:
-    bare = _SPACES.sub("", _BETWEEN_DIGITS.sub("_", _WRAPPED.sub(r"\1", text))).strip("*")
-    bare = bare.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").rstrip(".")
-    return bare.casefold() if words(text) else bare
-
-
-def _is_text(text: str) -> bool:
-    return bool(words(undecorated(text))) or len(text) > LONGEST_EXPRESSION
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"(?<!\\)\$|\\[()\[\]](?!\w)|\*\*|\\?%", " ", text).replace("−", "-").strip().rstrip(".")
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
+def _verdict(answer: str, outcome: Outcome) -> Verdict:
+    score = 1.0 if outcome.status is Status.RIGHT else 0.0
+    return Verdict(score, outcome.status, answer, outcome.reason, outcome.seconds)

@@ -1,4 +1,4 @@
-"""Runs inside a child process: parses and compares two mathematical texts with math-verify. Imports no torch.
+"""Runs inside a child process: compares two mathematical texts, element by element, with math-verify. Imports no torch.
 
 Nothing limits a comparison from inside: math-verify's own time limits are SIGALRM handlers, which busy C code never
 reaches. The parent kills this process instead. Nothing that was parsed leaves it, not even as text.
@@ -6,14 +6,55 @@ reaches. The parent kills this process instead. Nothing that was parsed leaves i
 
 import json
 import logging
+import re
 import resource
+import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
-from math_verify import LatexExtractionConfig, parse, verify
+from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, normalize_latex
+from math_verify import verify
+from math_verify.parser import parse_latex_cached
+from sympy import Basic, Expr, Float, Rational
+
+from sandboxes.characters import plain
+from sandboxes.comparison import known
+from sandboxes.numerals import without_unit
+from sandboxes.structure import equal
 
 MEMORY_LIMIT = 2 << 30
+DIGITS = 30
+"""Digits to which two numbers must agree: enough to tell a number from an approximation of it."""
+_BARE_ROOT = re.compile(r"\\?sqrt\s*(\d+)")
+_BARE_COMMAND = re.compile(r"(?<![A-Za-z\\])(pi|theta|alpha|beta|sin|cos|tan|cot|sec|csc|log|ln)(?![A-Za-z])")
+_NORMALIZATION = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
+)
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.remove",
+    "os.rename",
+    "subprocess.",
+    "socket.connect",
+    "shutil.",
+)
+_WARM_UP = (
+    (r"\frac{1}{2} x", "0.5x"),
+    (r"2\sqrt{3}", r"\sqrt{12}"),
+    ("x^2 - 1", "(x - 1)(x + 1)"),
+    (r"y = 2x + \pi", r"2x + \pi"),
+    (r"x \le 2", r"(-\infty, 2]"),
+)
+
+
+class _UnparsableError(Exception):
+    """An answer is no mathematics; the message says why."""
+
+
+class _NoTruthError(Exception):
+    """A ground truth is no mathematics."""
 
 
 def open_comparison(arguments: list[str]) -> Callable[[bytes], bytes]:
@@ -23,7 +64,9 @@ def open_comparison(arguments: list[str]) -> Callable[[bytes], bytes]:
     limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _equal("\\frac{1}{2}", "0.5")  # the first parse builds tables: that is not to be counted against a sample
+    for truth, answer in _WARM_UP:  # the first parse builds tables: that is not to be counted against a sample
+        _decide(answer, truth)
+    sys.addaudithook(_refuse)
     return compare
 
 
@@ -31,7 +74,7 @@ def compare(request: bytes) -> bytes:
     """Answer {"answer", "truth"} with {"status", "reason"}; the statuses are those of `sandboxes.verdict`."""
     texts = json.loads(request)
     try:
-        status, reason = _equal(texts["truth"], texts["answer"])
+        status, reason = _decide(texts["answer"], texts["truth"])
     except MemoryError:
         status, reason = "out_of_memory", f"the comparison needed more than {MEMORY_LIMIT >> 30} GiB"
     except RecursionError:
@@ -41,29 +84,56 @@ def compare(request: bytes) -> bytes:
     return json.dumps({"status": status, "reason": reason}).encode()
 
 
-def _equal(truth: str, answer: str) -> tuple[str, str]:
-    parsed_truth = _parsed_truth(truth)
-    if not parsed_truth:
+def _decide(answer: str, truth: str) -> tuple[str, str]:
+    try:
+        same = equal(plain(answer), plain(truth), _same)
+    except _UnparsableError as error:
+        return "unparsable", str(error)
+    except _NoTruthError:
         return "wrong", "the ground truth is no mathematics, and the answer is not the same text"
-    parsed_answer = _parsed(answer)
-    if not parsed_answer:
-        return "unparsable", "not understood as mathematics"
-    if verify(parsed_truth, parsed_answer, timeout_seconds=None, raise_on_error=True):
-        return "right", "equal by math-verify"
-    return "wrong", "not equal by math-verify"
+    return ("right", "equal by math-verify") if same else ("wrong", "not equal by math-verify")
+
+
+def _same(answer: str, truth: str) -> bool:
+    found = known(answer, truth)
+    if found is not None:
+        return found
+    try:
+        wanted = _parsed(truth)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        raise _NoTruthError from None
+    try:
+        given = _parsed(answer)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        raise _UnparsableError("not understood as mathematics") from None
+    return (
+        verify([wanted], [given], allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
+        and _near(given, wanted)
+    )
 
 
 @lru_cache(maxsize=1024)
-def _parsed_truth(text: str) -> list[Any]:
-    return _parsed(text)
+def _parsed(text: str) -> object:
+    """What a text means, with decimals as the fractions that they are."""
+    bare = _BARE_COMMAND.sub(r"\\\1", _BARE_ROOT.sub(r"\\sqrt{\1}", without_unit(text)))
+    found = parse_latex_cached(normalize_latex(bare, _NORMALIZATION))
+    decimals = found.atoms(Float) if isinstance(found, Basic) else ()
+    return found.xreplace({decimal: Rational(str(decimal)) for decimal in decimals}) if decimals else found
 
 
-def _parsed(text: str) -> list[Any]:
-    return parse(
-        "\\boxed{" + text + "}",
-        [LatexExtractionConfig(boxed_match_priority=0)],
-        fallback_mode="no_fallback",
-        extraction_mode="first_match",
-        parsing_timeout=None,
-        raise_on_error=True,
-    )
+def _near(given: object, wanted: object) -> bool:
+    """Whether two numbers agree: math-verify takes any two for equal that differ by less than 10^-15."""
+    if not (isinstance(given, Expr) and isinstance(wanted, Expr) and given.is_number and wanted.is_number):
+        return True
+    difference = abs((given - wanted).evalf(DIGITS, maxn=10 * DIGITS))
+    return bool(difference <= Float(10, DIGITS) ** (5 - DIGITS) * abs(wanted.evalf(DIGITS)))
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    """A belt to the braces: sympy evaluates what it takes for numbers, and no number starts a program."""
+    if event.startswith(_FORBIDDEN):
+        raise PermissionError(event)

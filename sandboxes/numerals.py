@@ -1,54 +1,94 @@
 """Plain numbers as people and models write them, read exactly: 72, $1,080.50, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x = 7.
 
-Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all.
+Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all. Digits
+may be of any script. Where a sign has two readings, English's is taken (1,234 is a thousand, 1.234 is not), and the
+other only where there is no doubt: 1.234.567 and 1.234,56 and 18,50 €.
 """
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from sandboxes.characters import plain
+from sandboxes.languages import is_unit
+
 LONGEST = 200
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
-_POWER = r"(?:[eE]([+-]?\d{1,3})|\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*\{?\s*([+-]?\d{1,3})\s*\}?)?"
+_NARROW = "[\u00a0\u2009\u202f]"
+_DIGITS = (
+    r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:'\d{3})+|\d+)(?:\.\d*)?|\.\d+"
+    rf"|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?:,\d+)?|\d{{1,3}}(?:\.\d{{3}})+,(?!\d{{3}}(?!\d))\d+|\d{{1,3}}(?:{_NARROW}\d{{3}})+(?:[.,]\d+)?)"
+)
+_COMMA = re.compile(r"([+-]?)\s*(\d+),(\d{1,2}|\d{4,})")
+_POWER = r"(?:[eE]([+-]?\d{1,3})|\s*(?:\\times|\\cdot|\*|x(?=\s*10\s*\^))\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|([+-]?\d{1,3})))?"
 _NUMBER = re.compile(rf"([+-]?)\s*({_DIGITS}){_POWER}")
-_RATIO = re.compile(rf"([+-]?)\s*(?:\\[dt]?frac\s*)?(?:\{{?({_DIGITS})\}}?\s*/\s*\{{?([+-]?(?:{_DIGITS}))\}}?)")
-_FRAC = re.compile(
-    rf"([+-]?)\s*\\[dt]?frac\s*(?:\{{\s*([+-]?(?:{_DIGITS}))\s*\}}|(\d))\s*(?:\{{\s*({_DIGITS})\s*\}}|(\d))"
+_TEN = re.compile(r"([+-]?)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d{1,3}))")
+_REPEATING = re.compile(r"([+-]?)\s*(\d{0,20})\.(\d{0,20})\\overline\s*(?:\{\s*(\d{1,20})\s*\}|(\d))")
+_SIGNED = rf"\s*([+-]?\s*{_DIGITS})\s*"
+_RATIO = re.compile(rf"([+-]?)\s*(?:\(?{_SIGNED}\)?)/(?:\(?{_SIGNED}\)?)")
+_FRAC = re.compile(rf"([+-]?)\s*\\[dtc]?frac\s*(?:\{{{_SIGNED}\}}|(\d))\s*(?:\{{{_SIGNED}\}}|(\d))")
+_MIXED = re.compile(r"([+-]?)\s*(\d{1,9})(?:\s+(?=\d)|\s*(?=\\))(\d.*|\\[dtc]?frac.*)")
+_NO_SPACE = re.compile(r"\\!\s*|\{,\}(?=\d)|(?<=\d)\\[, ](?=\d{3}(?!\d))")
+_CURRENCY = re.compile(r"\\?\$|[€£¥₹₽฿৳₩₺]|\\(?:euro|pounds|EUR)\b|\b(?:US|USD|EUR|GBP|Rs\.?)(?=\s*\\?[$\d])")
+_LOOSE = re.compile(
+    r"\\(?:left|right|displaystyle|quad|[,;: ])|\\?%|`|\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|\u00a0"
 )
-_MIXED = re.compile(r"([+-]?)\s*(\d{1,9})(?:\s+(?=\d)|\s*(?=\\))(\d.*|\\[dt]?frac.*)")
-_DECORATION = re.compile(r"\\(?:left|right|displaystyle|[,;: ])|\\?[$%]|[€£¥°`]|\^\s*(?:\{\s*\\circ\s*\}|\\circ)")
-_NO_SPACE = re.compile(r"\\!|\{,\}(?=\d)|\\,(?=\d{3}(?!\d))")
-_TEXT_UNIT = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?\s*$")
-_NAME = re.compile(r"^\s*(?:[A-Za-z]\w{0,20}|\\[a-z]+)\s*=\s*(?=[^=])")
-_UNITS = re.compile(
-    r"(?<=[\d.}])(?:\s+[mgshL]|\s*(?:cm|mm|km|kg|mg|ml|mL|lb|oz|ft|in|yd|hr|am|pm|mi)(?:\^\{?[23]\}?)?"
-    r"|\s+([A-Za-z]{3,30}(?:[\s/]+[A-Za-z]{1,30}){0,3}))$"
+_TEXT_UNIT = re.compile(r"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}(\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
+_PLAIN_UNIT = re.compile(
+    r"(?<=[\d}%)i])(?:\s+([mgshL])|\s*(cm|mm|km|kg|mg|ml|mL|lb|lbs|oz|ft|in|yd|hr|hrs|am|pm|a\.m|p\.m|mi|mph|kph|km/h|m/s|m(?=\^))"
+    r"|(?:\s+|(?=[^\x00-\x7f]))((?:[^\W\d_]|[^\x00-\x7f]){2,30}(?:[\s/.]+(?:[^\W\d_]|[^\x00-\x7f]){1,30}){0,4}"
+    r"|[^\x00-\x7f]))(\s*\^\s*\{?\s*[23]\s*\}?)?\s*$"
 )
-_OTHER_WORDS = """
-and not nor but isn are was than more less over plus minus times million billion trillion thousand hundred dozen half
-third quarter squared cubed factorial mod sqrt sin cos tan log exp inf infinity choose phi tau theta alpha beta or to
-of is no if when because since pi e x y z n k i
-"""
-_NOT_UNITS = frozenset(_OTHER_WORDS.split())
+_FONT = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathit|underline)\s*\{([^{}]*)\}|\\(?:bf|rm|it|sf)(?![a-z])")
+_MARKS = re.compile(r"(?<!\\)\$|\\\$|\\[()\[\]](?!\w)|\*\*|\\?%|\\left(?![a-z])|\\right(?![a-z])")
+_DEGREES_LAST = re.compile(r"\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree)\s*$")
+_NAME = re.compile(
+    r"\s*((?!(?i:let|if|suppose|assume|assuming|when|where)\b)(?:[A-Za-z]\w{0,30}(?:\s[A-Za-z]\w{0,30}){0,5}|\\text\s*\{[^{}]{1,40}\}|\\[A-Za-z]+)(?:_\{?\w{1,9}\}?|\([\w, ]{1,20}\))?)\s*(?:=|\\in(?![a-z])|\\approx)\s*(?=[^=\s])"
+)
+_ABOUT = re.compile(
+    r"^(?:(?:exactly|only|just|about|around|approximately|roughly|a\s+total\s+of|equal\s+to|\\approx|~)\s*)+(?=\W*\d)",
+    re.I,
+)
+_NEGATIVE = re.compile(r"^(?:minus|negative)\s+(?=\\?[$\d.])", re.IGNORECASE)
+_ASIDE = re.compile(r"\s*\([^()\d=+*/^\\]{3,60}\)$")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A text without what surrounds a number in it: the `bare` rest, its unit and the name that it was given, if any."""
+
+    bare: str
+    unit: str | None = None
+    name: str | None = None
 
 
 @lru_cache(maxsize=65536)
 def plain_number(text: str) -> Fraction | None:
     """The number that a text is, exactly; None when it is anything else (a sum, a power, other undone arithmetic).
 
-    Thousands commas, currency and per-cent signs, degree signs, units, a leading `x =` and a closing full stop are
+    Thousands separators, currency and per-cent signs, degree signs, units, a leading `x =` and a closing full stop are
     dropped: "50%" is 50. A power of ten may follow (1.5e3, 1.5 \\times 10^{3}) with an exponent below 1000.
     """
     if len(text) > LONGEST:
         return None
-    bare = undecorated(text)
+    found = quantity(text)
+    if found.unit is not None and (match := _COMMA.fullmatch(found.bare)):  # a list has no unit: it is a decimal comma
+        sign, whole, part = match.groups()
+        return _signed(sign, Fraction(f"{whole}.{part}"))
+    bare = found.bare
     if match := _NUMBER.fullmatch(bare):
-        sign, digits, exponent, latex_exponent = match.groups()
-        value = Fraction(_digits(digits)) * Fraction(10) ** int(exponent or latex_exponent or 0)
-        return -value if sign == "-" else value
+        sign, digits, *exponents = match.groups()
+        exponent = int(next((exponent for exponent in exponents if exponent), 0))
+        return _signed(sign, Fraction(_digits(digits)) * Fraction(10) ** exponent)
+    if match := _TEN.fullmatch(bare):
+        return _signed(match[1], Fraction(10) ** int(match[2] or match[3]))
+    if match := _REPEATING.fullmatch(bare):
+        sign, whole, start, long, short = match.groups()
+        period = long or short
+        tail = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(start))
+        return _signed(sign, Fraction(f"{whole or 0}.{start or 0}") + tail)
     if (match := _MIXED.fullmatch(bare)) and (part := ratio(match[3])) is not None and 0 <= part < 1:
-        value = int(match[2]) + part
-        return -value if match[1] == "-" else value
+        return _signed(match[1], int(match[2]) + part)
     return ratio(bare)
 
 
@@ -57,32 +97,66 @@ def ratio(bare: str) -> Fraction | None:
     if match := _RATIO.fullmatch(bare):
         sign, above, below = match.groups()
     elif match := _FRAC.fullmatch(bare):
-        sign, above, below = match.group(1), match.group(2) or match.group(3), match.group(4) or match.group(5)
+        sign, above, below = match[1], match[2] or match[3], match[4] or match[5]
     else:
         return None
     bottom = Fraction(_digits(below))
-    if not bottom:
-        return None
-    value = Fraction(_digits(above)) / bottom
+    return _signed(sign, Fraction(_digits(above)) / bottom) if bottom else None
+
+
+@lru_cache(maxsize=65536)
+def quantity(text: str) -> Quantity:
+    """Take a number's surroundings off: signs of currency and per cent, units, a leading name, a closing full stop."""
+    bare = _tidied(text)
+    name = _NAME.match(bare)
+    if name:
+        bare = bare[name.end() :]
+    bare, unit = _without_text_unit(bare)
+    currency = _CURRENCY.search(bare)
+    bare = _CURRENCY.sub(" ", bare) if currency else bare
+    percent = "%" in bare
+    bare = _LOOSE.sub(" ", bare).strip()
+    bare = _NEGATIVE.sub("-", _ABOUT.sub("", _ASIDE.sub("", bare)))
+    match = _PLAIN_UNIT.search(bare)
+    if match and (match[3] is None or is_unit(match[3])):
+        unit = (match[1] or match[2] or match[3]) + (match[4] or "")
+        bare = bare[: match.start()].strip()
+    if bare.startswith("{") and bare.endswith("}") and bare.count("{") == 1:
+        bare = bare[1:-1].strip()
+    sign = currency.group().lstrip("\\") if currency else "%" if percent else None
+    return Quantity(bare, unit or sign, name[1] if name else None)
+
+
+def without_unit(text: str) -> str:
+    """An expression without the unit after it, and without marks that are no mathematics."""
+    bare, _ = _without_text_unit(_MARKS.sub(" ", _tidied(text)).strip())
+    match = _PLAIN_UNIT.search(bare)
+    if match and match[1] is None and (match[3] is None or is_unit(match[3])):
+        bare = bare[: match.start()]
+    return _DEGREES_LAST.sub("", bare)
+
+
+def _tidied(text: str) -> str:
+    bare = _NO_SPACE.sub(lambda match: "," if "{" in match.group() else "", plain(text)).strip(" \t\r\n*_`")
+    bare = _FONT.sub(r"\1", bare) if "\\" in bare else bare
+    return bare[:-1].strip() if bare.endswith(".") and bare[:-1].strip() else bare
+
+
+def _without_text_unit(bare: str) -> tuple[str, str | None]:
+    unit = None
+    while (match := _TEXT_UNIT.search(bare)) and bare[: match.start()].strip() and is_unit(match[1] or "times"):
+        unit, bare = (match[1] + (match[2] or "")).strip() or unit, bare[: match.start()].strip()
+    return bare, unit
+
+
+def _signed(sign: str, value: Fraction) -> Fraction:
     return -value if sign == "-" else value
 
 
-def undecorated(text: str) -> str:
-    """A text without what surrounds a number: signs of currency and per cent, units, a leading name, a full stop."""
-    bare = _NO_SPACE.sub(lambda match: "," if "{" in match.group() else "", text.replace("−", "-")).strip(" \t\r\n*_")
-    bare = _TEXT_UNIT.sub("", bare)
-    bare = _DECORATION.sub(" ", bare).strip()
-    bare = _NAME.sub("", bare, count=1)
-    if bare.endswith(".") and bare[:-1].strip():
-        bare = bare[:-1].strip()
-    unit = _UNITS.search(bare)
-    if unit and not _NOT_UNITS & set(re.split(r"[\s/]+", (unit[1] or "").lower())):
-        bare = bare[: unit.start()].strip()
-    if bare.startswith("{") and bare.endswith("}") and bare.count("{") == 1:
-        bare = bare[1:-1].strip()
-    return bare
-
-
 def _digits(text: str) -> str:
-    digits = text.replace(",", "")
+    """Digits as Python reads them."""
+    digits = re.sub(r"[\s'\u00a0\u2009\u202f]", "", text)
+    if digits.count(".") > 1 or re.search(r"\.\d+,", digits) or (re.search(_NARROW, text) and "," in digits):
+        digits = digits.replace(".", "").replace(",", ".")
+    digits = digits.replace(",", "")
     return digits + "0" if digits.endswith(".") else digits

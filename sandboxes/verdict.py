@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sandboxes.code.evidence import Evidence
+
 
 class Status(StrEnum):
     """How the verification of one completion ended."""
@@ -26,6 +28,7 @@ class Verdict:
         answer: the answer that was found in the completion, as it stands there; None if there was none.
         reason: one short sentence for people.
         seconds: wall time spent on this completion; 0 when the verdict was remembered.
+        evidence: what was seen of the program, where one was run.
     """
 
     score: float
@@ -33,3 +36,13 @@ class Verdict:
     answer: str | None
     reason: str
     seconds: float
+    evidence: Evidence | None = None
+
+
+class OverdueError(Exception):
+    """A call was not done in the time that it was given. `index` is one whose verdict was still missing."""
+
+    def __init__(self, index: int, missing: int) -> None:
+        super().__init__(f"{missing} verdicts missing")
+        self.index = index
+        self.missing = missing

@@ -1,11 +1,11 @@
 """The mathematics reward: 1 where the completion's answer equals the true one, 0 where it does not."""
 
-from contracts.errors import RunError, UserError
+from contracts.errors import UserError
 from contracts.stage import Stage
 from rl.rewards.config import MathReward
-from rl.rewards.reward import Columns, sample
-from sandboxes.math_verifier import MathVerifier, OverdueError
-from sandboxes.verdict import Status, Verdict
+from rl.rewards.reward import Columns
+from rl.rewards.verdicts import Verdicts
+from sandboxes.math_verifier import MathVerifier
 
 
 class GroundTruth:
@@ -17,30 +17,31 @@ class GroundTruth:
 
     def __init__(self, name: str, config: MathReward, stage: Stage) -> None:
         self.name = name
-        self.faults = 0
         self._config = config
-        self._stage = stage
         self._seen_answer = False
+        self._verdicts = Verdicts(f"reward {name} (math)", "comparisons", config.time_limit, stage)
         self._verifier = MathVerifier(time_limit=min(5.0, config.time_limit))
+
+    @property
+    def faults(self) -> int:
+        """Completions so far that could not be judged through no fault of their own."""
+        return self._verdicts.faults
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
         answers = self._answers(columns, len(prompts))
         asked = [i for i, answer in enumerate(answers) if answer is not None]
-        try:
-            verdicts = self._verifier.verify(
-                [completions[i] for i in asked], [str(answers[i]) for i in asked], within=self._config.time_limit
-            )
-        except OverdueError as error:
-            raise RunError(
-                f"reward {self.name} (math) was not done within its time_limit of {self._config.time_limit:g} s: it "
-                f"waited for {error.missing} of {len(asked)} comparisons, the first of them "
-                f"{sample(asked[error.index], prompts, completions)}; raise the reward's `time_limit`."
-            ) from error
-        self._tell_faults(verdicts)
+        verdicts = self._verdicts.ask(
+            lambda within: self._verifier.verify(
+                [completions[i] for i in asked], [str(answers[i]) for i in asked], within=within
+            ),
+            asked,
+            prompts,
+            completions,
+        )
         scores: list[float | None] = [None] * len(prompts)
         for i, verdict in zip(asked, verdicts, strict=True):
-            scores[i] = None if verdict.status is Status.INFRASTRUCTURE_FAULT else verdict.score
+            scores[i] = None if verdict is None else verdict.score
         return scores
 
     def close(self) -> None:
@@ -61,18 +62,3 @@ class GroundTruth:
                 "of the first batch; map `answer` in the data section."
             )
         return answers
-
-    def _tell_faults(self, verdicts: list[Verdict]) -> None:
-        faults = [verdict for verdict in verdicts if verdict.status is Status.INFRASTRUCTURE_FAULT]
-        if not faults:
-            return
-        self.faults += len(faults)
-        if len(faults) == len(verdicts):
-            raise RunError(
-                f"reward {self.name} (math) could not verify any of {len(faults)} completions, tried twice each: "
-                f"{faults[0].reason}."
-            )
-        self._stage.say(
-            f"reward {self.name}: {len(faults)} of {len(verdicts)} completions could not be verified, tried twice each "
-            f"({faults[0].reason}); they have no reward."
-        )

@@ -7,9 +7,9 @@ from typing import Any
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
+from contracts.target import resolve_target
 from rl.rewards.config import PythonReward
 from rl.rewards.reward import Columns, first_not_finite, sample
-from rl.rewards.target import resolve_target
 from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
 
 IMPORT_LIMIT = 60.0
@@ -48,13 +48,7 @@ class Plugin:
             options = json.dumps(config.options)
         except (TypeError, ValueError) as error:
             raise UserError(f"{self._label}: `options` must be plain YAML values ({error}).") from error
-        self._arguments = [
-            str(found.path or ""),
-            found.module or "",
-            found.function,
-            str(stage.root.resolve()),
-            options,
-        ]
+        self._arguments = [*found.arguments(stage.root), options]
         self._child: Child | None = None
         try:
             self._ask({}, config.time_limit)

@@ -4,21 +4,14 @@ The answer to every request is a JSON object with either `scores` or `fault` (an
 """
 
 import asyncio
-import importlib
-import importlib.util
 import inspect
 import json
-import os
 import pickle
-import sys
-import traceback
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+from contracts.target import imported_function, raised
 from rl.rewards.target import Parameters, signature_fault
-
-_MODULE = "gemsmith_plugin"
 
 
 def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
@@ -28,7 +21,7 @@ def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
     """
     path, module, name, root, options = arguments
     try:
-        function = _function(path, module, name, root)
+        function = imported_function(path, module, name, root)
         caller: Callable[[bytes], bytes] = _Caller(function, json.loads(options))
     except BaseException as error:
         fault = _fault(error)
@@ -72,24 +65,6 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
-def _function(path: str, module: str, name: str, root: str) -> Callable[..., Any]:
-    if module:
-        sys.path[:0] = [root, os.getcwd()]
-        source: ModuleType = importlib.import_module(module)
-    else:
-        sys.path.insert(0, os.path.dirname(path))
-        spec = importlib.util.spec_from_file_location(_MODULE, path)
-        assert spec is not None and spec.loader is not None
-        source = importlib.util.module_from_spec(spec)
-        sys.modules[_MODULE] = source
-        spec.loader.exec_module(source)
-    function = getattr(source, name, None)
-    if not callable(function):
-        found = "has no function" if function is None else f"has a {type(function).__name__}, not a function,"
-        raise AttributeError(f"{path or module} {found} {name}")
-    return function
-
-
 def _parameters(function: Callable[..., Any]) -> Parameters:
     kinds = inspect.Parameter
     parameters = list(inspect.signature(function).parameters.values())
@@ -125,12 +100,4 @@ def _said(fault: str, index: int | None = None) -> bytes:
 
 
 def _fault(error: BaseException) -> bytes:
-    """The exception with the place in the user's code that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<")]
-    if isinstance(error, SyntaxError):
-        place = f" at {error.filename}:{error.lineno}"
-    else:
-        place = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
-    message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:300]
-    return _said(f"it raised {type(error).__name__}: {message}{place}")
+    return _said(raised(error, __file__))

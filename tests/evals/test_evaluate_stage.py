@@ -198,7 +198,7 @@ def test_an_expected_gain_that_is_there_is_said(stage):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"rewards": ["brief"]}, "none of its rewards .* of kind `math`"),
+        ({"rewards": ["brief"]}, "none of its rewards .* says what is true"),
         ({"passes": "sure"}, "`passes` names reward `sure`"),
         ({"expect": [{"better": "moved", "than": "start"}]}, "`expect` names `moved`"),
         ({"sampling": {"max_tokens": 510}}, "exceeds the policy's context of 512"),

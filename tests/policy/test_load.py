@@ -139,6 +139,15 @@ def test_another_kind_of_model_is_refused(tmp_path):
         loaded(tmp_path)
 
 
+def test_a_relative_folder_is_beside_the_recipe_or_else_in_the_working_folder(tiny, tmp_path, monkeypatch):
+    save_policy(tiny, tmp_path / "here/models/mine")
+    (tmp_path / "recipes").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert same_weights(tiny, load_policy(PolicyConfig(model="./models/mine"), root=tmp_path / "recipes"))
+    save_policy(load_policy(PolicyConfig(model="tiny"), seed=1), tmp_path / "recipes/models/mine")
+    assert not same_weights(tiny, load_policy(PolicyConfig(model="./models/mine"), root=tmp_path / "recipes"))
+
+
 @pytest.mark.parametrize("name", ["./nothing", "tinny", "model.gguf", "a/b/c"])
 def test_a_name_of_nothing_is_refused(name, tmp_path):
     with pytest.raises(UserError, match=r"is nothing at .*: expected `tiny`, a hub id"):

@@ -9,7 +9,15 @@ import pytest
 from contracts.stage import Stage
 from policy.config import PolicyConfig
 from rl.rewards.compose import Rewards, open_rewards
-from rl.rewards.config import AnyReward, MathReward, PythonReward, RewardConfig, RewardModelReward
+from rl.rewards.config import (
+    AnyReward,
+    CodeReward,
+    InstructionsReward,
+    MathReward,
+    PythonReward,
+    RewardConfig,
+    RewardModelReward,
+)
 
 KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
 PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]
@@ -19,11 +27,23 @@ COLUMNS: dict[str, list[Any]] = {
     "task": [None, "sums", None, "sums"],
     "system": [None, "Be brief.", None, None],
     "level": [1, 2, 3, 4],
+    "instruction_id_list": [["punctuation:no_comma", "startend:quotation"], None, ["punctuation:no_comma"], []],
+    "kwargs": [[None, {}], None, [{}], []],
+    "tests": [{"stdio": [["", ""]]}, None, {"stdio": [["", ""]]}, {"stdio": [["", ""]]}],
 }
 
 
 def mathematics(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
     return MathReward(kind="math"), {}
+
+
+def code(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    """The program `2` prints nothing, as its test expects."""
+    return CodeReward(kind="code"), {}
+
+
+def instructions(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    return InstructionsReward(kind="instructions"), {}
 
 
 def python(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
@@ -50,6 +70,8 @@ def reward_model(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
 
 MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, Path]]]] = {
     MathReward: mathematics,
+    CodeReward: code,
+    InstructionsReward: instructions,
     PythonReward: python,
     RewardModelReward: reward_model,
 }

@@ -1,0 +1,90 @@
+"""Functions of the user's own that a recipe names: where they are, and how they are imported."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from contracts.errors import UserError
+from contracts.local import find_local
+
+_MODULE = "gemsmith_plugin"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function in a plug-in file (`path`) or in a module (`module`, a dotted name)."""
+
+    function: str
+    path: Path | None = None
+    module: str | None = None
+
+    def arguments(self, root: Path) -> list[str]:
+        """What `imported_function` is told about it, as texts that a child process can be given."""
+        return [str(self.path or ""), self.module or "", self.function, str(root.resolve())]
+
+
+def resolve_target(target: str, root: Path) -> Target:
+    """Find "file.py:function", beside the recipe or else in the working folder; a module is looked for when imported.
+
+    Raises:
+        UserError: neither of these forms, or there is no such file.
+    """
+    place, colon, function = target.rpartition(":")
+    if not colon or not place or not function.isidentifier():
+        raise UserError(f"target {target!r} is neither file.py:function nor package.module:function.")
+    if not place.endswith(".py") and os.sep not in place:
+        return Target(function, module=place)
+    path = find_local(root, place)
+    if path is None or not path.is_file():
+        raise UserError(
+            f"target {target!r}: no file {place} in {root.resolve()} or in the working folder {Path.cwd()}."
+        )
+    return Target(function, path=path.resolve())
+
+
+def imported_function(path: str, module: str, name: str, root: str) -> Callable[..., Any]:
+    """Import a function; meant for a child process, as it changes the search path and runs the user's code.
+
+    Raises:
+        Exception: whatever the import raises; AttributeError where there is no such function.
+    """
+    if module:
+        sys.path[:0] = [root, os.getcwd()]
+        source: ModuleType = importlib.import_module(module)
+    else:
+        sys.path.insert(0, os.path.dirname(path))
+        spec = importlib.util.spec_from_file_location(_MODULE, path)
+        assert spec is not None and spec.loader is not None
+        source = importlib.util.module_from_spec(spec)
+        sys.modules[_MODULE] = source
+        spec.loader.exec_module(source)
+    function = getattr(source, name, None)
+    if not callable(function):
+        found = "has no function" if function is None else f"has a {type(function).__name__}, not a function,"
+        raise AttributeError(f"{path or module} {found} {name}")
+    return function
+
+
+def raised(error: BaseException, caller: str) -> str:
+    """What a user's function did, with the place in their code: "it raised ValueError: no at /home/me/mine.py:3".
+
+    Args:
+        error: what it raised.
+        caller: file whose frames are not the user's; this file's are left out as well.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = (caller, __file__)
+    outside = [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError):
+        place = f" at {error.filename}:{error.lineno}"
+    else:
+        place = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
+    message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:300]
+    return f"it raised {type(error).__name__}: {message}{place}"

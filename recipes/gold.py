@@ -1,0 +1,126 @@
+"""The gold check: is every true answer of a recipe's data right by the rewards that are to judge with it? No model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.errors import RunError, UserError
+from curation.example import Example, unique_prompts
+from curation.load import load_data
+from recipes.pipeline import Pipeline
+from rl.rewards.code import open_verifier
+from rl.rewards.config import CodeReward, MathReward
+from rl.rewards.reward import shortened
+from sandboxes.code.records import NoTestsError, Problem, RecordError, read_record
+from sandboxes.math_verifier import MathVerifier
+from sandboxes.verdict import Status, Verdict
+
+Judged = list[tuple[Example, Verdict]]
+
+
+@dataclass(frozen=True)
+class GoldCheck:
+    """What one reward made of the gold answers of one data section.
+
+    Attributes:
+        data: name of the section.
+        reward: name of the reward.
+        checked: how many gold answers there were.
+        without: how many distinct prompts have none.
+        failures: those that are not right, each with what was wrong.
+    """
+
+    data: str
+    reward: str
+    checked: int
+    without: int
+    failures: list[tuple[Example, str]]
+
+
+def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: None) -> list[GoldCheck]:
+    """Judge the gold answers of every data section by every ground-truth reward that a stage uses on it.
+
+    Raises:
+        UserError: the data cannot be read, or no stage judges anything by a ground truth.
+    """
+    pairs = dict.fromkeys(
+        (section, reward)
+        for node in pipeline.nodes
+        for section in node.data
+        for reward in node.rewards
+        if isinstance(pipeline.rewards[reward], MathReward | CodeReward)
+    )
+    if not pairs:
+        raise UserError("the recipe has no gold answers to check: no stage uses a reward of kind math or code")
+    examples: dict[str, list[Example]] = {}
+    checks = []
+    for section, reward in pairs:
+        if section not in examples:
+            config = pipeline.data[section]
+            split = load_data(config, name=section, seed=pipeline.seed, root=pipeline.root)
+            examples[section] = unique_prompts([*split.train, *split.test])
+        say(f"data {section}: {len(examples[section])} prompts, by reward {reward}")
+        config = pipeline.rewards[reward]
+        judge = _mathematics if isinstance(config, MathReward) else _code
+        judged = judge(config, examples[section])
+        failures = [(example, _fault(verdict)) for example, verdict in judged if verdict.status is not Status.RIGHT]
+        checks.append(GoldCheck(section, reward, len(judged), len(examples[section]) - len(judged), failures))
+    return checks
+
+
+def _mathematics(config: MathReward, examples: Sequence[Example]) -> Judged:
+    answers = [(example, _column(example, config.answer)) for example in examples]
+    given = [(example, str(answer)) for example, answer in answers if answer not in (None, "")]
+    texts = [answer for _, answer in given]
+    with MathVerifier(time_limit=min(5.0, config.time_limit)) as verifier:
+        return list(zip([example for example, _ in given], verifier.verify(texts, texts), strict=True))
+
+
+def _code(config: CodeReward, examples: Sequence[Example]) -> Judged:
+    """A record's own reference solution is its gold answer, else the section's `answer`."""
+    judged: Judged = []
+    asked: list[tuple[Example, Problem, str]] = []
+    for example in examples:
+        row = {**example.columns, "answer": example.answer, "task": example.task, "system": example.system}
+        try:
+            problem = read_record(row, config.format, config.tests)
+        except NoTestsError:
+            continue
+        except RecordError as error:
+            judged.append((example, Verdict(0.0, Status.UNPARSABLE, None, f"its tests cannot be read: {error}", 0.0)))
+            continue
+        gold = problem.gold if problem.gold is not None else example.answer
+        if gold:
+            asked.append((example, problem, gold))
+    with open_verifier(config) as verifier:
+        verdicts = verifier.verify([gold for _, _, gold in asked], [problem for _, problem, _ in asked])
+    return judged + [(example, verdict) for (example, _, _), verdict in zip(asked, verdicts, strict=True)]
+
+
+def _column(example: Example, name: str) -> Any:
+    return example.columns[name] if name in example.columns else getattr(example, name, None)
+
+
+def _fault(verdict: Verdict) -> str:
+    return f"{verdict.status.replace('_', ' ')}: {verdict.reason}"
+
+
+def report_gold(checks: Sequence[GoldCheck]) -> Iterator[str]:
+    """The lines of a report, one for each gold answer that fails and one for each check; raises when one failed.
+
+    Raises:
+        RunError: a gold answer is not right.
+        UserError: there was no gold answer at all.
+    """
+    for check in checks:
+        for example, fault in check.failures:
+            yield f"{example.where}: {fault} (prompt {shortened(example.prompt)})"
+        without = f", {check.without} prompts without one" if check.without else ""
+        yield (
+            f"data {check.data} by reward {check.reward}: {check.checked} gold answers checked, "
+            f"{len(check.failures)} not right{without}"
+        )
+    if not any(check.checked for check in checks):
+        raise UserError("the data has no gold answers: map `answer`, or name the columns with the reference solutions")
+    if failed := sum(len(check.failures) for check in checks):
+        raise RunError(f"{failed} of {sum(check.checked for check in checks)} gold answers are not right; see above")

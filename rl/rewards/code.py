@@ -1,0 +1,106 @@
+"""The code reward: 1 where the completion's program passes the tests of its row, else 0; or the share it passes."""
+
+from collections import OrderedDict
+from typing import Any
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from rl.rewards.config import CodeReward
+from rl.rewards.reward import Columns, sample
+from rl.rewards.verdicts import Verdicts
+from sandboxes.code.jobs import Calls, Limits, Script, Stdio
+from sandboxes.code.records import NoTestsError, Problem, RecordError, read_record
+from sandboxes.code.verifier import CodeVerifier
+from sandboxes.verdict import Verdict
+
+REMEMBERED = 4096
+
+
+class Code:
+    """Verdicts of `sandboxes.code.verifier` as rewards.
+
+    None where a row has no tests, and where the sandbox itself failed twice (an infrastructure fault): that is said and
+    counted in `faults`, never scored 0.
+    """
+
+    def __init__(self, name: str, config: CodeReward, stage: Stage) -> None:
+        self.name = name
+        self._config = config
+        self._problems: OrderedDict[str, Problem | None] = OrderedDict()
+        self._seen_tests = False
+        self._verdicts = Verdicts(f"reward {name} (code)", "programs", config.time_limit, stage)
+        self._verifier = open_verifier(config)
+
+    @property
+    def faults(self) -> int:
+        """Completions so far that could not be judged through no fault of their own."""
+        return self._verdicts.faults
+
+    def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
+        """See `Reward.score`."""
+        found = [self._problem(index, prompts, completions, columns) for index in range(len(prompts))]
+        self._seen_tests = self._seen_tests or any(problem is not None for problem in found)
+        if prompts and not self._seen_tests:
+            raise UserError(
+                f"reward {self.name} (code) found no tests in any row of the first batch, which has the columns "
+                f"{', '.join(sorted(columns))}; name those with the tests in the data's `columns`, and see `format`."
+            )
+        problems = {index: problem for index, problem in enumerate(found) if problem is not None}
+        asked = list(problems)
+        verdicts = self._verdicts.ask(
+            lambda within: self._verifier.verify(
+                [completions[index] for index in asked], list(problems.values()), within=within
+            ),
+            asked,
+            prompts,
+            completions,
+        )
+        scores: list[float | None] = [None] * len(prompts)
+        for index, verdict in zip(asked, verdicts, strict=True):
+            scores[index] = None if verdict is None else self._score(verdict, problems[index])
+        return scores
+
+    def close(self) -> None:
+        """See `Reward.close`."""
+        self._verifier.close()
+
+    def _score(self, verdict: Verdict, problem: Problem) -> float:
+        if not self._config.partial or verdict.evidence is None or not isinstance(problem.tests, Stdio | Calls):
+            return verdict.score
+        return sum(verdict.evidence.cases) / len(problem.tests.cases)
+
+    def _problem(self, index: int, prompts: list[str], completions: list[str], columns: Columns) -> Problem | None:
+        """The problem of a row, None where it has no tests; rows of one problem are read once."""
+        row = {name: values[index] for name, values in columns.items() if values[index] not in (None, "")}
+        key = repr(row)
+        if key not in self._problems:
+            try:
+                self._problems[key] = self._read(row)
+            except RecordError as error:
+                where = sample(index, prompts, completions)
+                raise UserError(f"reward {self.name} (code) cannot read the tests of {where}: {error}.") from error
+            if len(self._problems) > REMEMBERED:
+                self._problems.popitem(last=False)
+        return self._problems[key]
+
+    def _read(self, row: dict[str, Any]) -> Problem | None:
+        try:
+            problem = read_record(row, self._config.format, self._config.tests)
+        except NoTestsError:
+            return None
+        if isinstance(problem.tests, Script) and not self._config.allow_forgeable:
+            raise RecordError(
+                "they are a `script`, whose verdict the program itself can forge; use `calls`, `stdio` or `test`, or "
+                "set `allow_forgeable: true`"
+            )
+        return problem
+
+
+def open_verifier(config: CodeReward) -> CodeVerifier:
+    """The verifier that a code reward asks for.
+
+    Raises:
+        SandboxUnavailableError: this machine has no such sandbox.
+    """
+    limits = Limits(cpu=config.cpu, case_cpu=min(config.case_cpu, config.cpu), memory=config.memory << 20)
+    return CodeVerifier(config.backend, limits=limits, url=config.url)

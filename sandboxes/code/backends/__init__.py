@@ -1,0 +1,1 @@
+"""The ways to build a jail, one a file."""

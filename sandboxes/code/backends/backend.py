@@ -1,0 +1,39 @@
+"""What a way to build a jail must offer, and the errors of jails."""
+
+from typing import Literal, Protocol
+
+from contracts.errors import RunError
+from sandboxes.code.backends.jail import Jail, Keeper
+from sandboxes.code.jobs import Job
+from sandboxes.verdict import Verdict
+
+Role = Literal["candidate", "judge"]
+
+
+class SandboxUnavailableError(RunError):
+    """A sandbox cannot be opened on this machine; the message names the cause and the ways out."""
+
+
+class Backend(Protocol):
+    """A way to build jails. Candidates and judges get jails of their own, with users of their own where possible."""
+
+    name: str
+
+    def start(self, role: Role, keeper: Keeper) -> Jail:
+        """A new jail whose fork server has answered; `keeper` starts its processes.
+
+        Raises:
+            JailError: it did not start; the message says why.
+        """
+
+
+class Remote(Protocol):
+    """A service that judges jobs elsewhere."""
+
+    name: str
+
+    def run(self, job: Job) -> Verdict:
+        """The verdict on a job; never raises for what the job does."""
+
+    def close(self) -> None:
+        """Give back connections."""

@@ -1,0 +1,236 @@
+"""Programs run by a SandboxFusion service; the verdicts are made here, from what it says that they printed.
+
+What holds a program is the service's own sandbox; limits but time and memory are its own too, and time is wall time.
+Weaker than a jail of this machine: all arguments of `Calls` are within the program's reach at once, and it can print
+its answers itself; but expected values are never sent, so it still has to know them. `Check` needs a channel to the
+running program and is refused; `Script` is forgeable here as everywhere.
+"""
+
+import base64
+import binascii
+import time
+from pathlib import Path
+
+from sandboxes.code import codec
+from sandboxes.code.backends.backend import SandboxUnavailableError
+from sandboxes.code.backends.fusion import FusionClient, RemoteRun, ServerFaultError
+from sandboxes.code.codec import CodecError, encode, matches
+from sandboxes.code.evidence import Detail
+from sandboxes.code.jobs import Calls, Check, Job, Limits, Script, Stdio
+from sandboxes.code.judging import NUMBER, ROOM, SHOWN, Outcome, printable, same_output, wrong
+from sandboxes.code.sandbox import unrunnable, verdict_of
+from sandboxes.verdict import Verdict
+
+LARGEST_ANSWERS = 512 << 10
+"""Bytes of all expected values together: services cut what is printed, SandboxFusion at 1 MiB."""
+_CODE = Path(codec.__file__).parent
+_SENT = {"codec": "codec.py", "runner": "jail/runner.py", "printed_calls": "jail/printed_calls.py"}
+_HEALTHY = "print(6 * 7)"
+_SYNTAX = ("SyntaxError", "IndentationError", "TabError")
+_UNLOADED: dict[str, tuple[Detail, str]] = {
+    "C": ("compile_error", "does not compile: "),
+    "M": ("memory", ""),
+    "X": ("fail", "raised "),
+}
+
+
+class Http:
+    """A service at one address; usable from any thread.
+
+    Args:
+        url: its address, see `FusionClient`.
+        grace: seconds that it may keep a request waiting, on top of the program's own limit.
+        pause: seconds before a request that failed is sent again.
+
+    Raises:
+        SandboxUnavailableError: the address cannot be used.
+    """
+
+    name = "http"
+
+    def __init__(self, url: str, grace: float = 30.0, pause: float = 1.0) -> None:
+        try:
+            self._client = FusionClient(url, grace)
+        except ValueError as error:
+            raise SandboxUnavailableError(str(error)) from None
+        self._pause = pause
+
+    def run(self, job: Job) -> Verdict:
+        """The verdict on a job.
+
+        Raises:
+            SandboxUnavailableError: it is a `Check`.
+        """
+        started = time.monotonic()
+        if isinstance(job, Check):
+            raise SandboxUnavailableError(
+                "the http backend cannot run a test beside the program, as jobs of kind Check need; "
+                "use a local backend (bubblewrap, unshare or landlock), or tests that are calls or inputs and outputs"
+            )
+        outcome = unrunnable(job, self.name)
+        if outcome is None:
+            try:
+                outcome = self._judge(job)
+            except ServerFaultError as fault:
+                outcome = self._blame(fault)
+        return verdict_of(job, outcome, self.name, time.monotonic() - started)
+
+    def close(self) -> None:
+        """Nothing is kept open between requests."""
+
+    def _judge(self, job: Calls | Stdio | Script) -> Outcome:
+        try:
+            job.source.encode()
+        except UnicodeEncodeError as error:
+            return Outcome("compile_error", f"does not compile: {error}")
+        if isinstance(job, Calls):
+            return self._calls(job)
+        if isinstance(job, Stdio):
+            return self._stdio(job)
+        outcome = Outcome("pass", "exit code 0")
+        self._script(f"{job.source}\n\n{job.test}\n", "", job.limits.cpu, job.limits, outcome)
+        outcome.cases.append(outcome.detail == "pass")
+        return outcome
+
+    def _stdio(self, job: Stdio) -> Outcome:
+        """Run the program once a case; compare its output here."""
+        total = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+        if not job.cases:
+            return Outcome("invalid_test", "there are no cases")
+        for number, case in enumerate(job.cases):
+            try:
+                case.stdin.encode()
+            except UnicodeEncodeError:
+                return Outcome("invalid_test", f"case {number + 1}: the input is not text that can be sent")
+            one = Outcome("pass", "")
+            run = self._script(job.source, case.stdin, job.limits.case_cpu, job.limits, one)
+            if one.detail == "pass" and not same_output(_bytes(run.stdout), case.expected):
+                one.detail, one.reason = "fail", "another output than expected"
+            total.cases.append(one.detail == "pass")
+            total.exit = one.exit
+            total.stdout, total.stderr = (total.stdout + one.stdout)[:SHOWN], (total.stderr + one.stderr)[:SHOWN]
+            if one.detail != "pass" and total.detail == "pass":
+                total.detail, total.reason = one.detail, f"case {number + 1} of {len(job.cases)}: {one.reason}"
+            if one.detail in ("timeout", "compile_error", "output_limit"):
+                break
+        return total
+
+    def _script(self, program: str, stdin: str, cpu: float, limits: Limits, outcome: Outcome) -> RemoteRun:
+        """One run of a program from beginning to end, and how it ended."""
+        run = self._run(program, stdin, limits.wall_factor * cpu + 1.0, limits, 0)
+        _see(run, limits, outcome)
+        last = run.stderr.rstrip().rpartition("\n")[2]
+        if outcome.detail == "fail" and last.startswith("MemoryError"):
+            outcome.detail, outcome.reason = "memory", "not enough memory"
+        elif outcome.detail == "fail" and last.startswith(_SYNTAX) and not run.stderr.lstrip().startswith("Traceback"):
+            outcome.detail, outcome.reason = "compile_error", "does not compile: " + printable(_bytes(last))
+        return run
+
+    def _calls(self, job: Calls) -> Outcome:
+        """Have the function called once a case and the values printed; compare them here."""
+        outcome = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+        try:
+            wanted = sum(len(encode(case.expected, canonical=True)) for case in job.cases)
+            program = _calling(job)
+        except CodecError as error:
+            return Outcome("invalid_test", f"a case is not plain data: {error}")
+        if not job.cases or wanted > LARGEST_ANSWERS:
+            reason = (
+                "there are no cases" if not job.cases else f"expected values of {wanted} bytes are too large for http"
+            )
+            return Outcome("invalid_test", reason)
+        limits, count = job.limits, len(job.cases)
+        seconds = min(limits.wall, limits.wall_factor * limits.case_cpu * count + 1.0)
+        run = self._run(program, "", seconds, limits, 2 * (count * (ROOM + 64) + 4 * wanted))
+        _see(run, limits, outcome)
+        failure = _compare(job, run.stdout, outcome.cases)
+        if outcome.detail in ("pass", "fail") and failure is not None:
+            outcome.detail, outcome.reason = failure
+        return outcome
+
+    def _run(self, program: str, stdin: str, seconds: float, limits: Limits, answers: int) -> RemoteRun:
+        """One request, sent once more where the service was at fault."""
+        largest = 12 * limits.output + answers + (64 << 10)  # a character of output may be six in JSON
+        try:
+            return self._client.run(program, stdin, seconds=seconds, memory=limits.memory, largest_reply=largest)
+        except ServerFaultError:
+            time.sleep(self._pause)
+        return self._client.run(program, stdin, seconds=seconds, memory=limits.memory, largest_reply=largest)
+
+    def _blame(self, fault: ServerFaultError) -> Outcome:
+        """Whose fault it is that a program had no result twice: its own, where the service still runs others.
+
+        A fault that a program can cause must not be one that it is forgiven.
+        """
+        if fault.reached:
+            try:
+                run = self._client.run(_HEALTHY, "", seconds=2.0, memory=256 << 20, largest_reply=64 << 10)
+            except ServerFaultError:
+                return Outcome("infra_error", str(fault))
+            if run.code == 0 and run.stdout.strip() == "42":
+                return Outcome("crash", f"had no result twice, where another program has one: {fault}")
+        return Outcome("infra_error", str(fault))
+
+
+def _see(run: RemoteRun, limits: Limits, outcome: Outcome) -> None:
+    """Take down how a program ended."""
+    outcome.stdout, outcome.stderr = _bytes(run.stdout)[:SHOWN], _bytes(run.stderr)[:SHOWN]
+    outcome.exit = "" if run.code is None else str(run.code)
+    if run.timed_out:
+        outcome.detail, outcome.reason = "timeout", "stopped at its time limit"
+    elif max(len(_bytes(run.stdout)), len(_bytes(run.stderr))) > limits.output:
+        outcome.detail, outcome.reason = "output_limit", f"more than {limits.output} bytes of output"
+    elif run.code and (run.code < 0 or 128 < run.code <= 192):
+        outcome.detail, outcome.reason = "crash", f"ended with code {run.code}"
+    elif run.code:
+        outcome.detail, outcome.reason = "fail", f"exit code {run.code}"
+
+
+def _calling(job: Calls) -> str:
+    """A script that prints what the function returns for each case."""
+    calls = [encode((list(case.arguments), dict(case.keywords))) for case in job.cases]
+    parts = {name: (_CODE / path).read_text() for name, path in _SENT.items()}
+    return (
+        "import sys, types\n"
+        f"for name, text in {parts!r}.items():\n"
+        "    module = sys.modules[name] = types.ModuleType(name)\n"
+        "    module.__file__ = name\n"
+        "    exec(compile(text, name, 'exec', dont_inherit=True), module.__dict__)\n"
+        f"module.main({job.source.encode()!r}, {job.function!r}, {calls!r})\n"
+    )
+
+
+def _answer(line: str) -> tuple[str, bytes] | None:
+    """Kind and body of a line; None where it is none of ours."""
+    kind, _, body = line.partition(" ")
+    if kind not in ("R", "V", "X", "U", "M", "C"):
+        return None
+    try:
+        return kind, base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+
+
+def _compare(job: Calls, stdout: str, cases: list[bool]) -> tuple[Detail, str] | None:
+    """Hold the printed answers against the cases, and take down which are right; the first failure, if there is one."""
+    failure: tuple[Detail, str] | None = None
+    count = len(job.cases)
+    answers = [_answer(line) for line in stdout.split("\n")[:-1]]
+    if answers and answers[0] is not None and answers[0][0] in _UNLOADED:
+        detail, start = _UNLOADED[answers[0][0]]
+        return detail, start + printable(answers[0][1])
+    for number, answer in enumerate(answers[1:]):
+        if answer is None or number >= count or answer[1][:4] != NUMBER.pack(number):
+            return "protocol", "an answer to another question"
+        case, (kind, body) = job.cases[number], answer
+        cases.append(kind == "V" and matches(case.expected, body[4:], case.tolerance))
+        if not cases[-1] and failure is None:
+            reason = f"case {number + 1} of {count}: " + wrong(kind.encode(), body[4:])
+            failure = ("memory" if kind == "M" else "fail"), reason
+    if len(cases) < count and failure is None:
+        failure = "fail", f"the program ended before its answer to case {len(cases) + 1} of {count}"
+    return failure
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

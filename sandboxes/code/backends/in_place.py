@@ -1,0 +1,28 @@
+"""Jails without namespaces: the fork server among the other processes of this machine."""
+
+import os
+
+from sandboxes.code.backends.backend import Role
+from sandboxes.code.backends.interpreter import Interpreter
+from sandboxes.code.backends.jail import Jail, Keeper
+from sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, jail_settings, worker_archive
+
+
+def start_in_place(
+    role: Role, keeper: Keeper, interpreter: Interpreter, user: int | None, *, seccomp: bool, landlock: bool
+) -> Jail:
+    """A fork server in no namespace, started as `user`; what holds its jobs is seccomp, Landlock, or nothing.
+
+    Raises:
+        JailError: it did not start.
+    """
+    archive = worker_archive()
+
+    def start(control: int, errors: int):  # type: ignore[no-untyped-def]
+        command = [interpreter.binary, *PYTHON, f"/proc/self/fd/{archive}", str(control)]
+        return keeper.start(command, errors, [control, archive], environment=ENVIRONMENT, user=user)
+
+    try:
+        return Jail(start, jail_settings(role, namespaces=False, seccomp=seccomp, landlock=landlock))
+    finally:
+        os.close(archive)

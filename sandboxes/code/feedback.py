@@ -1,0 +1,164 @@
+"""Execution feedback over several turns, in the shape of RLEF (Gehring et al. 2024, arXiv 2410.02089).
+
+A program that fails a public test is told which, and may be written again; what it is scored by at the end are all
+tests, public and private, so that copying the expected outputs of the public ones gains nothing. No policy is known
+here: an episode is asked with one completion after another.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sandboxes.code.jobs import CallCase, Calls, Stdio
+from sandboxes.code.records import Problem
+from sandboxes.verdict import Status, Verdict
+
+PASSED, FAILED, NO_PROGRAM = 1.0, -1.0, -0.2
+"""Rewards of the paper: the last program passes all tests; it does not; an earlier turn has no program."""
+SHOWN_CASES = 5
+LONGEST_LINE = 300
+FORMAT_REMINDER = "Write the whole program again, in one ```python block."
+_MARK = "\x1e"
+_SPOKEN = "_spoken"
+_SPOKEN_SOURCE = """
+
+def {spoken}(*arguments, **keywords):
+    try:
+        value = {function}(*arguments, **keywords)
+        print("\\n\\x1ereturned", ascii(value)[:{longest}])
+        return value
+    except BaseException as error:
+        print("\\n\\x1eraised", ascii(error)[:{longest}])
+        raise
+"""
+_CONTROL_TOKEN = re.compile(r"<(?=[a-z_0-9]+>)")
+_ENDINGS = {
+    Status.TIMEOUT: "took too long",
+    Status.OUT_OF_MEMORY: "ran out of memory",
+    Status.CRASHED: "ended the program",
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What follows a completion.
+
+    Attributes:
+        reward: of this turn; None where the machine, not the completion, was at fault: leave the episode out.
+        feedback: what to say before the next turn; None where the episode has ended.
+        verdict: on the tests that decided.
+    """
+
+    reward: float | None
+    feedback: str | None
+    verdict: Verdict
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further turn."""
+        return self.feedback is None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One problem over several turns.
+
+    Attributes:
+        whole: all tests, which the last program is scored by.
+        public: those that feed back; None: there is one turn only.
+        turns: how many programs may be written (paper: 3).
+    """
+
+    whole: Problem
+    public: Problem | None
+    turns: int = 3
+
+    def turn(self, number: int, completion: str, verify: Callable[[str, Problem], Verdict]) -> Turn:
+        """What follows the completion of one turn, counted from 0.
+
+        The cases exclude one another: the last turn is worth +1 or -1, also when it has no program; an earlier one is
+        worth -0.2 when it has none, and else 0.
+
+        Args:
+            number: of the turn.
+            completion: what the policy said.
+            verify: the verdict on a completion by some tests.
+        """
+        if self.public is not None and number < self.turns - 1:
+            verdict = verify(completion, spoken(self.public))
+            if verdict.status is Status.INFRASTRUCTURE_FAULT:
+                return Turn(None, None, verdict)
+            if verdict.status is not Status.RIGHT:
+                reward = NO_PROGRAM if verdict.status is Status.UNPARSABLE else 0.0
+                return Turn(reward, format_feedback(verdict, self.public), verdict)
+        verdict = verify(completion, self.whole)
+        if verdict.status is Status.INFRASTRUCTURE_FAULT:
+            return Turn(None, None, verdict)
+        return Turn(PASSED if verdict.status is Status.RIGHT else FAILED, None, verdict)
+
+
+def spoken(problem: Problem) -> Problem:
+    """The same tests of a program that also prints what it returns, for feedback: for the verdict it counts nothing."""
+    if not isinstance(problem.tests, Calls):
+        return problem
+    source = _SPOKEN_SOURCE.format(spoken=_SPOKEN, function=problem.tests.function, longest=LONGEST_LINE)
+    return replace(problem, tests=replace(problem.tests, function=_SPOKEN), suffix=problem.suffix + source)
+
+
+def format_feedback(verdict: Verdict, problem: Problem) -> str:
+    """What a program that did not pass is told: which tests failed and how, and what to write next.
+
+    Values are named where the tests were `spoken`. They are the program's own word, cut, and cannot spell the control
+    tokens of a chat.
+    """
+    if verdict.status is Status.UNPARSABLE and verdict.answer is None:
+        return f"There is no program in your answer. {FORMAT_REMINDER}"
+    if verdict.status is Status.UNPARSABLE:
+        return f"Your program is not valid Python: {_plain(verdict.reason, LONGEST_LINE)}\n{FORMAT_REMINDER}"
+    return "\n".join(["Your program does not pass these tests:", *_failed_cases(verdict, problem), FORMAT_REMINDER])
+
+
+def _failed_cases(verdict: Verdict, problem: Problem) -> list[str]:
+    """A line for each public case that failed, the first few; the one that ended the program says how."""
+    if not isinstance(problem.tests, Stdio | Calls):
+        return [f"- {_plain(verdict.reason, LONGEST_LINE)}"]
+    passed = verdict.evidence.cases if verdict.evidence is not None else ()
+    outcomes = _outcomes(verdict)
+    lines = []
+    for index, case in enumerate(problem.tests.cases):
+        if index < len(passed) and passed[index]:
+            continue
+        ended = index >= len(passed) or (index == len(passed) - 1 and verdict.status in _ENDINGS)
+        if isinstance(case, CallCase):
+            call, wanted = _call(problem, problem.tests, index, case), f"expected {case.expected!r}"
+        else:
+            call, wanted = f"for the input {case.stdin!r}", f"expected the output {case.expected!r}"
+        how = _ENDINGS.get(verdict.status) if ended else None
+        if how is None:
+            how = ", ".join([_plain(wanted, LONGEST_LINE), *outcomes[index : index + 1]])
+        lines.append(f"- {_plain(call, LONGEST_LINE)}: {how}")
+        if index >= len(passed) or len(lines) == SHOWN_CASES:
+            break
+    return lines
+
+
+def _call(problem: Problem, tests: Calls, index: int, case: CallCase) -> str:
+    if problem.shown:
+        return problem.shown[index]
+    given = [*map(repr, case.arguments), *(f"{name}={value!r}" for name, value in case.keywords.items())]
+    return f"{problem.functions[0] if problem.functions else tests.function}({', '.join(given)})"
+
+
+def _outcomes(verdict: Verdict) -> list[str]:
+    """What each call came to, by the program's own word: "returned 3", "raised ValueError('no')"."""
+    if verdict.evidence is None:
+        return []
+    lines = verdict.evidence.stdout.decode(errors="replace").split("\n")
+    return [_plain(line[1:], LONGEST_LINE) for line in lines if line.startswith(_MARK)]
+
+
+def _plain(text: str, longest: int) -> str:
+    """A text without control characters and control tokens, cut in its middle when it is long."""
+    kept = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+    kept = _CONTROL_TOKEN.sub("< ", kept)
+    return kept if len(kept) <= longest else f"{kept[: longest // 2]} ... {kept[-longest // 2 :]}"

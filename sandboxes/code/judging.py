@@ -1,0 +1,282 @@
+"""From a job to its outcome: what is asked of the program, and what its answers are held against."""
+
+import struct
+from dataclasses import dataclass, field, replace
+
+from sandboxes.code.backends.jail import End, Jail
+from sandboxes.code.codec import CodecError, encode, matches
+from sandboxes.code.evidence import Detail
+from sandboxes.code.jobs import Calls, Check, Limits, Script, Stdio
+from sandboxes.code.trial import Trial, TrialEnd, Why
+
+NUMBER = struct.Struct(">I")
+SAID = 4096
+ROOM = 64 << 10
+LONGEST_ANSWER = 4 << 20
+SHOWN = 64 << 10
+OUT_OF_MEMORY = "71"  # exit code of a job that had not enough memory to say so, see jail/zygote.py
+
+
+@dataclass
+class Outcome:
+    """What came of a job; see `Evidence`."""
+
+    detail: Detail
+    reason: str
+    cases: list[bool] = field(default_factory=list)
+    cpu: float = 0.0
+    max_rss: int = 0
+    exit: str = ""
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+    def saw(self, trial: Trial, end: End) -> None:
+        """Take down the end of a program."""
+        self.cpu += end.cpu
+        self.max_rss = max(self.max_rss, end.max_rss)
+        self.exit = end.exit
+        self.stdout = (self.stdout + bytes(trial.stdout[:SHOWN]))[:SHOWN]
+        self.stderr = (self.stderr + bytes(trial.stderr[:SHOWN]))[:SHOWN]
+
+
+def printable(text: bytes) -> str:
+    """What a program said, fit for a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:1200].decode("utf-8", "replace")[:300])
+
+
+def judge_calls(job: Calls, jail: Jail, null: int) -> Outcome:
+    """Call the function once a case; compare the values here."""
+    outcome = Outcome("fail", "")
+    trial = Trial(jail, job.limits, b"F", null)
+    try:
+        _load(trial, job.source, job.limits)
+        for number, case in enumerate(job.cases):
+            wanted = encode(case.expected, canonical=True)
+            call = encode((job.function, list(case.arguments), dict(case.keywords)))
+            trial.send(b"A", NUMBER.pack(number) + call)
+            kind, body = trial.receive(4 + ROOM + 4 * len(wanted), job.limits.case_cpu)
+            if len(body) < 4 or NUMBER.unpack_from(body)[0] != number:
+                raise TrialEnd(Why.PROTOCOL, "an answer to another question")
+            right = kind == b"V" and matches(case.expected, body[4:], case.tolerance)
+            outcome.cases.append(right)
+            if not right and not outcome.reason:
+                outcome.reason = f"case {number + 1} of {len(job.cases)}: " + wrong(kind, body[4:])
+                outcome.detail = "memory" if kind == b"M" else "fail"
+        if all(outcome.cases) and outcome.cases:
+            outcome.detail, outcome.reason = "pass", f"{len(job.cases)} of {len(job.cases)} cases"
+        elif not outcome.cases:
+            outcome.detail, outcome.reason = "invalid_test", "there are no cases"
+        _finish(trial, outcome)
+    except TrialEnd as failure:
+        _fail(trial, outcome, failure)
+    except CodecError as error:
+        outcome.detail, outcome.reason = "invalid_test", f"a case is not plain data: {error}"
+        _finish(trial, outcome)
+    except BaseException:
+        trial.close()
+        raise
+    return outcome
+
+
+def judge_stdio(job: Stdio, jail: Jail, null: int) -> Outcome:
+    """Run the program once a case; compare its output here."""
+    outcome = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+    if not job.cases:
+        return Outcome("invalid_test", "there are no cases")
+    for number, case in enumerate(job.cases):
+        limits = replace(job.limits, cpu=min(job.limits.case_cpu, max(0.01, job.limits.cpu - outcome.cpu)))
+        one = _run_script(job.source, case.stdin.encode("utf-8", "surrogateescape"), limits, jail, null, outcome)
+        if one.detail == "pass" and not same_output(one.stdout, case.expected):
+            one = Outcome("fail", "another output than expected")
+        outcome.cases.append(one.detail == "pass")
+        if one.detail != "pass" and outcome.detail == "pass":
+            outcome.detail, outcome.reason = one.detail, f"case {number + 1} of {len(job.cases)}: {one.reason}"
+        if one.detail in ("timeout", "compile_error", "output_limit"):
+            break
+    return outcome
+
+
+def judge_script(job: Script, jail: Jail, null: int) -> Outcome:
+    """Run program and test as one; the exit code is the verdict, and the program can forge it."""
+    outcome = Outcome("pass", "exit code 0")
+    one = _run_script(f"{job.source}\n\n{job.test}\n", b"", job.limits, jail, null, outcome)
+    outcome.detail, outcome.cases = one.detail, [one.detail == "pass"]
+    outcome.reason = one.reason if one.reason else outcome.reason
+    return outcome
+
+
+def judge_check(job: Check, jail: Jail, judge_jail: Jail, null: int) -> Outcome:
+    """Run the test in the judge's jail, the program in the other, and carry calls between them."""
+    outcome = Outcome("fail", "")
+    trial = Trial(jail, job.limits, b"F", null)
+    try:
+        _load(trial, job.source, job.limits)
+    except TrialEnd as failure:
+        _fail(trial, outcome, failure)
+        return outcome
+    except BaseException:
+        trial.close()
+        raise
+    try:
+        judge = Trial(judge_jail, job.limits, b"J", null)
+    except BaseException:
+        trial.finish(kill=True)
+        raise
+    try:
+        _carry(job, trial, judge, outcome)
+        judge.finish(kill=True)
+        _finish(trial, outcome)
+    except TrialEnd as failure:
+        judge.finish(kill=True)
+        _fail(trial, outcome, failure)
+    except BaseException:
+        trial.close()
+        judge.close()
+        raise
+    return outcome
+
+
+def _carry(job: Check, trial: Trial, judge: Trial, outcome: Outcome) -> None:
+    """Carry calls from the judge to the program and answers back, until the judge has decided."""
+    judge.send(b"S", encode((job.test, list(job.names))))
+    calls = 0
+    while True:
+        try:
+            kind, body = judge.receive(LONGEST_ANSWER, job.limits.cpu)
+        except TrialEnd as failure:
+            outcome.cases.append(False)
+            outcome.detail = "timeout" if failure.why is Why.TIMEOUT else "fail"
+            outcome.reason = f"the test {failure}"
+            return
+        if kind == b"P":
+            calls += 1
+            trial.send(b"P", body)
+            answer, reply = trial.receive(LONGEST_ANSWER, job.limits.case_cpu)
+            if reply[:4] != body[:4] or answer not in (b"V", b"X", b"U", b"M"):
+                raise TrialEnd(Why.PROTOCOL, "an answer to another question")
+            if answer == b"M":
+                outcome.detail = "memory"
+            judge.send(answer, reply)
+            continue
+        if kind == b"G":
+            raise TrialEnd(Why.PROTOCOL, "answered what was not understood: " + printable(body))
+        if kind == b"E" and calls:
+            outcome.detail, outcome.reason = "pass", f"the test passed, with {calls} calls"
+        elif kind == b"E":
+            outcome.detail, outcome.reason = "invalid_test", "the test never calls the program"
+        else:
+            outcome.reason = "the test failed: " + printable(body)
+        outcome.cases.append(outcome.detail == "pass")
+        return
+
+
+def _load(trial: Trial, source: str, limits: Limits) -> None:
+    """Hand over the program and wait until it is loaded."""
+    trial.send(b"S", source.encode("utf-8", "surrogatepass"))
+    kind, body = trial.receive(SAID, limits.cpu)
+    if kind == b"R":
+        return
+    raise _Unloaded(kind, body)
+
+
+class _Unloaded(TrialEnd):
+    """The program was not loaded; it says why."""
+
+    def __init__(self, kind: bytes, body: bytes) -> None:
+        super().__init__(Why.PROTOCOL, "the program said something that was not understood")
+        details: dict[bytes, tuple[Detail, str]] = {
+            b"C": ("compile_error", "does not compile: "),
+            b"X": ("fail", "raised "),
+            b"M": ("memory", ""),
+        }
+        self.detail, start = details.get(kind, ("protocol", "said what was not understood: "))
+        self.reason = start + printable(body)
+
+
+def _run_script(source: str, stdin: bytes, limits: Limits, jail: Jail, null: int, total: Outcome) -> Outcome:
+    """One run of a program from beginning to end; what it used is added to the total."""
+    trial = Trial(jail, limits, b"S", null, stdin)
+    one = Outcome("pass", "")
+    try:
+        trial.send(b"S", source.encode("utf-8", "surrogatepass"))
+        end = trial.finish(kill=False)
+    except TrialEnd as failure:
+        _fail(trial, one, failure)
+        total.cpu += one.cpu
+        total.exit, total.max_rss = one.exit, max(one.max_rss, total.max_rss)
+        total.stdout, total.stderr = (total.stdout + one.stdout)[:SHOWN], (total.stderr + one.stderr)[:SHOWN]
+        return one
+    except BaseException:
+        trial.close()
+        raise
+    total.saw(trial, end)
+    one.stdout = bytes(trial.stdout)
+    kind, body = trial.said()
+    if kind == b"C":
+        one.detail, one.reason = "compile_error", "does not compile: " + printable(body)
+    elif kind == b"M":
+        one.detail, one.reason = "memory", printable(body)
+    elif end.why in ("C", "W"):
+        one.detail, one.reason = "timeout", _late(end, limits)
+    elif end.exit.isdigit():
+        if end.exit == OUT_OF_MEMORY:
+            one.detail, one.reason = "memory", "not enough memory"
+        elif end.exit != "0":
+            one.detail, one.reason = "fail", f"exit code {end.exit}"
+    elif end.exit == "SIGKILL" and end.cpu >= limits.cpu:
+        one.detail, one.reason = "timeout", _late(end, limits)
+    else:
+        one.detail, one.reason = "crash", f"ended by {end.exit}"
+    return one
+
+
+def _late(end: End, limits: Limits) -> str:
+    if end.why == "W":
+        return f"more than {limits.wall:g} s of wall time"
+    return f"more than {limits.cpu:g} s of processor time"
+
+
+def _finish(trial: Trial, outcome: Outcome) -> None:
+    """End the program, whose outcome is settled."""
+    outcome.saw(trial, trial.finish(kill=True))
+
+
+def _fail(trial: Trial, outcome: Outcome, failure: TrialEnd) -> None:
+    """End a program that went wrong, and settle what went wrong."""
+    end = trial.finish(kill=True)
+    outcome.saw(trial, end)
+    if failure.why is Why.ENDED and trial.failure is not None and trial.failure.why is Why.OUTPUT:
+        failure = trial.failure
+    if isinstance(failure, _Unloaded):
+        outcome.detail, outcome.reason = failure.detail, failure.reason
+    elif failure.why is not Why.ENDED:
+        outcome.detail, outcome.reason = failure.why.value, str(failure)  # type: ignore[assignment]
+    elif end.why in ("C", "W"):
+        outcome.detail, outcome.reason = "timeout", _late(end, trial.limits)
+    elif end.exit == OUT_OF_MEMORY:
+        outcome.detail, outcome.reason = "memory", "not enough memory"
+    elif end.exit.isdigit() or (end.why, end.exit) == ("K", "SIGKILL"):
+        outcome.detail, outcome.reason = "fail", f"the program ended, or closed its channel (exit code {end.exit})"
+    else:
+        outcome.detail, outcome.reason = "crash", f"the program was ended by {end.exit}"
+
+
+def wrong(kind: bytes, body: bytes) -> str:
+    """What was wrong with an answer that did not match, in words."""
+    if kind == b"V":
+        return "another value than expected"
+    if kind == b"X":
+        return "raised " + printable(body)
+    if kind == b"U":
+        return "the value is not plain data: " + printable(body)
+    return printable(body)
+
+
+def same_output(printed: bytes, expected: str) -> bool:
+    """Whether two outputs are equal line by line, but for spaces at line ends and empty lines at the end."""
+    wanted = expected.encode("utf-8", "surrogateescape")
+    return _lines(printed) == _lines(wanted)
+
+
+def _lines(output: bytes) -> list[bytes]:
+    return [line.rstrip() for line in output.rstrip().split(b"\n")]

@@ -1,0 +1,250 @@
+"""A sandbox: jobs in, verdicts out, over a pool of jails that are replaced when they are lost."""
+
+import asyncio
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Protocol, Self
+
+from sandboxes.code.backends.backend import Backend, Role
+from sandboxes.code.backends.jail import Jail, JailError, Keeper
+from sandboxes.code.evidence import Detail, Evidence
+from sandboxes.code.jobs import Calls, Check, Job, Script, Stdio
+from sandboxes.code.judging import Outcome, judge_calls, judge_check, judge_script, judge_stdio
+from sandboxes.verdict import OverdueError, Status, Verdict
+
+STATUS: dict[Detail, Status] = {
+    "pass": Status.RIGHT,
+    "fail": Status.WRONG,
+    "protocol": Status.WRONG,
+    "invalid_test": Status.WRONG,
+    "compile_error": Status.UNPARSABLE,
+    "timeout": Status.TIMEOUT,
+    "memory": Status.OUT_OF_MEMORY,
+    "crash": Status.CRASHED,
+    "output_limit": Status.CRASHED,
+    "infra_error": Status.INFRASTRUCTURE_FAULT,
+}
+
+
+class Judging(Protocol):
+    """What judges one job: jails here, or a service elsewhere."""
+
+    name: str
+
+    def run(self, job: Job) -> Verdict:
+        """The verdict on a job; never raises for what the job does."""
+
+    def close(self) -> None:
+        """Give back everything."""
+
+
+class Sandbox:
+    """Judges programs. Usable from any thread.
+
+    Args:
+        judging: what judges one job.
+        workers: how many jobs are judged at once by `map`.
+    """
+
+    def __init__(self, judging: Judging, workers: int) -> None:
+        self.backend = judging.name
+        self.workers = workers
+        self._judging = judging
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, job: Job) -> Verdict:
+        """The verdict on one job."""
+        return self._judging.run(job)
+
+    def map(self, jobs: Sequence[Job], within: float | None = None) -> list[Verdict]:
+        """One verdict for each job, in order.
+
+        Args:
+            jobs: what to judge.
+            within: seconds for the whole call; None: no limit but each job's own.
+
+        Raises:
+            OverdueError: the whole call took longer than `within`.
+        """
+        futures = [self._threads.submit(self._judging.run, job) for job in jobs]
+        missing = wait(futures, timeout=within).not_done
+        if missing:
+            for future in missing:
+                future.cancel()
+            late = [index for index, future in enumerate(futures) if future in missing]
+            raise OverdueError(late[0], len(late))
+        return [future.result() for future in futures]
+
+    async def run_async(self, job: Job) -> Verdict:
+        """The verdict on one job, while other coroutines run."""
+        return await asyncio.wrap_future(self._threads.submit(self._judging.run, job))
+
+    def close(self) -> None:
+        """End everything, also jobs that are being judged: they end as infrastructure faults."""
+        self._judging.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+class Pool:
+    """Jails of this machine: for candidates and, as soon as a test asks for one, for judges."""
+
+    def __init__(self, backend: Backend, workers: int) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._keeper = Keeper()
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._slots: dict[Role, queue.LifoQueue[Jail | None]] = {
+            "candidate": queue.LifoQueue(),
+            "judge": queue.LifoQueue(),
+        }
+        for slots in self._slots.values():
+            for _ in range(workers):
+                slots.put(None)
+        self._jails: set[Jail] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def run(self, job: Job) -> Verdict:
+        """The verdict on a job, in a second jail where the first is lost."""
+        started = time.monotonic()
+        outcome = unrunnable(job, self.name)
+        lost: list[_Lost] = []
+        while outcome is None:
+            try:
+                outcome = self._attempt(job)
+            except _Lost as loss:
+                lost.append(loss)
+                if len(lost) == 2:
+                    outcome = _loss(lost)
+        return verdict_of(job, outcome, self.name, time.monotonic() - started)
+
+    def close(self) -> None:
+        """End every jail."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            jails = list(self._jails)
+        for jail in jails:
+            jail.kill()
+        self._keeper.close()
+
+    def _attempt(self, job: Job) -> Outcome:
+        with _Slot(self, "candidate") as candidate:
+            if isinstance(job, Check):
+                with _Slot(self, "judge") as judge:
+                    return judge_check(job, candidate, judge, self._null)
+            if isinstance(job, Calls):
+                return judge_calls(job, candidate, self._null)
+            if isinstance(job, Stdio):
+                return judge_stdio(job, candidate, self._null)
+            return judge_script(job, candidate, self._null)
+
+    def take(self, role: Role) -> Jail:
+        """An idle jail, for the calling thread alone."""
+        jail = self._slots[role].get()
+        if jail is not None and jail.alive:
+            return jail
+        if jail is not None:
+            self._forget(jail)
+        try:
+            jail = self._backend.start(role, self._keeper)
+            with self._lock:
+                if not self._closed:
+                    self._jails.add(jail)
+                    return jail
+            jail.close()
+            raise JailError("the sandbox was closed")
+        except BaseException:
+            self._slots[role].put(None)
+            raise
+
+    def give_back(self, role: Role, jail: Jail, *, lost: bool) -> None:
+        """Put a jail back, or another in its place."""
+        if lost:
+            self._forget(jail)
+        self._slots[role].put(None if lost else jail)
+
+    def _forget(self, jail: Jail) -> None:
+        with self._lock:
+            self._jails.discard(jail)
+        jail.close()
+
+
+def verdict_of(job: Job, outcome: Outcome, backend: str, seconds: float) -> Verdict:
+    """An outcome as a verdict, with its evidence."""
+    evidence = Evidence(
+        outcome.detail,
+        backend,
+        tuple(outcome.cases),
+        outcome.cpu,
+        seconds,
+        outcome.max_rss,
+        outcome.exit,
+        outcome.stdout,
+        outcome.stderr,
+        forgeable=isinstance(job, Script) or backend == "unsafe",
+    )
+    status = STATUS[outcome.detail]
+    return Verdict(float(status is Status.RIGHT), status, job.source, outcome.reason, seconds, evidence)
+
+
+class _Slot:
+    """A jail for the time of one attempt."""
+
+    def __init__(self, pool: Pool, role: Role) -> None:
+        self._pool, self._role = pool, role
+
+    def __enter__(self) -> Jail:
+        try:
+            self._jail = self._pool.take(self._role)
+        except JailError as error:
+            raise _Lost(f"a jail {error}", False) from None
+        return self._jail
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.give_back(self._role, self._jail, lost=error is not None or not self._jail.alive)
+        if isinstance(error, JailError):
+            raise _Lost(f"a jail was lost: {error}", self._jail.had_control) from None
+
+
+class _Lost(Exception):
+    """An attempt came to nothing because of a jail; `by_job`: the program may have had a hand in it."""
+
+    def __init__(self, message: str, by_job: bool) -> None:
+        super().__init__(message)
+        self.by_job = by_job
+
+
+def _loss(lost: list[_Lost]) -> Outcome:
+    if any(loss.by_job for loss in lost):
+        return Outcome("crash", f"{lost[-1]}, as was another one before")
+    return Outcome("infra_error", str(lost[-1]))
+
+
+def unrunnable(job: Job, backend: str) -> Outcome | None:
+    """The outcome of a job that no jail needs to see."""
+    if job.limits.processes and backend == "landlock":
+        return Outcome("invalid_test", "the landlock backend allows no processes")
+    try:
+        size = len(job.source.encode("utf-8", "surrogatepass"))
+    except UnicodeError as error:
+        return Outcome("compile_error", str(error))
+    if size > job.limits.source:
+        return Outcome("compile_error", f"the program has {size} bytes, where {job.limits.source} are allowed")
+    return None

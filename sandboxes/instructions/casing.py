@@ -1,0 +1,35 @@
+"""change_case: capitals and small letters."""
+
+import re
+
+from sandboxes.instructions.fields import RELATION, holds, whole_number
+from sandboxes.instructions.kind import Kind
+from sandboxes.instructions.language import is_written_in
+
+_WORD = re.compile(r"""(?:(?!--|\.\.)[^\s,;:?!()\[\]{}<>"“”‘@#$%&])+""")
+
+
+def english_capital(text: str) -> bool:
+    """English, and each letter is a capital."""
+    return text.isupper() and is_written_in(text, "en")
+
+
+def english_lowercase(text: str) -> bool:
+    """English, and no letter is a capital."""
+    return text.islower() and is_written_in(text, "en")
+
+
+def capital_word_frequency(text: str, capital_frequency: int, capital_relation: str) -> bool:
+    """At least, or less than, `capital_frequency` words all in capitals; a hyphenated word is one, and "A" counts."""
+    return holds(sum(word.isupper() for word in _WORD.findall(text)), capital_relation, capital_frequency)
+
+
+KINDS = (
+    Kind("change_case:english_capital", english_capital),
+    Kind("change_case:english_lowercase", english_lowercase),
+    Kind(
+        "change_case:capital_word_frequency",
+        capital_word_frequency,
+        {"capital_frequency": whole_number(), "capital_relation": RELATION},
+    ),
+)

@@ -1,0 +1,93 @@
+"""What an instruction is told, such as a number or a list of words: each field is checked before a text is judged."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_PHRASE = 200
+"""Characters of a keyword: with the number of keywords it bounds the work on a long text."""
+MOST_WORDS = 50
+
+
+@dataclass(frozen=True)
+class Field:
+    """One keyword argument of an instruction.
+
+    Attributes:
+        expected: what it must be, for people.
+        read: gives the checked value; raises ValueError when the value is something else.
+    """
+
+    expected: str
+    read: Callable[[object], Any]
+
+
+def whole_number(lowest: int = 0) -> Field:
+    """A whole number; 3.0 passes too, since tables turn a column with gaps into floats."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < lowest:
+            raise ValueError
+        return int(value)
+
+    return Field(f"a whole number of at least {lowest}", read)
+
+
+def choice(*options: str) -> Field:
+    """One of a few words, as they are written."""
+
+    def read(value: object) -> str:
+        if value not in options:
+            raise ValueError
+        return str(value)
+
+    return Field(" or ".join(repr(option) for option in options), read)
+
+
+def phrase(longest: int | None = LONGEST_PHRASE) -> Field:
+    """A text that is not blank."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value.strip() or (longest is not None and len(value) > longest):
+            raise ValueError
+        return value
+
+    return Field("a text that is not blank" + (f", of at most {longest} characters" if longest else ""), read)
+
+
+def words() -> Field:
+    """A list of words or phrases."""
+    word = phrase()
+
+    def read(value: object) -> list[str]:
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= MOST_WORDS:
+            raise ValueError
+        return [word.read(item) for item in value]
+
+    return Field(f"a list of 1 to {MOST_WORDS} words, none blank or longer than {LONGEST_PHRASE} characters", read)
+
+
+def character() -> Field:
+    """A single character that is not blank."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or len(value.strip()) != 1:
+            raise ValueError
+        return value.strip()
+
+    return Field("one character", read)
+
+
+RELATION = choice("at least", "less than")
+
+
+def holds(count: int, relation: str, bound: int) -> bool:
+    """Whether a count stands in a `RELATION` to a bound."""
+    return count >= bound if relation == "at least" else count < bound
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """', did you mean x?' for the nearest of the names, or nothing."""
+    near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
+    return f", did you mean {near[0]}?" if near else ""

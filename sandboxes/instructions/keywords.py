@@ -1,0 +1,44 @@
+"""keywords: words that must, or must not, be in the text. Keywords are plain text, never patterns; case is ignored."""
+
+import re
+
+from sandboxes.instructions.fields import RELATION, character, holds, phrase, whole_number, words
+from sandboxes.instructions.kind import Kind
+
+
+def existence(text: str, keywords: list[str]) -> bool:
+    """Each keyword is somewhere in the text, perhaps as a part of a longer word."""
+    lowered = text.lower()
+    return all(keyword.lower() in lowered for keyword in keywords)
+
+
+def frequency(text: str, keyword: str, frequency: int, relation: str) -> bool:
+    """The keyword is there at least, or less than, `frequency` times, also as a part of longer words."""
+    return holds(text.lower().count(keyword.lower()), relation, frequency)
+
+
+def forbidden_words(text: str, forbidden_words: list[str]) -> bool:
+    """None of the words is there as a word of its own."""
+    lowered = text.lower()
+    return not any(_has_word(lowered, word.lower()) for word in forbidden_words)
+
+
+def letter_frequency(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:
+    """The letter (or another character) is there at least, or less than, `let_frequency` times."""
+    return holds(text.lower().count(letter.lower()), let_relation, let_frequency)
+
+
+def _has_word(lowered: str, word: str) -> bool:
+    return word in lowered and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", lowered) is not None
+
+
+KINDS = (
+    Kind("keywords:existence", existence, {"keywords": words()}),
+    Kind("keywords:frequency", frequency, {"keyword": phrase(), "frequency": whole_number(), "relation": RELATION}),
+    Kind("keywords:forbidden_words", forbidden_words, {"forbidden_words": words()}),
+    Kind(
+        "keywords:letter_frequency",
+        letter_frequency,
+        {"letter": character(), "let_frequency": whole_number(), "let_relation": RELATION},
+    ),
+)

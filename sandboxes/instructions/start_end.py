@@ -1,0 +1,21 @@
+"""startend: how the text begins and ends."""
+
+from sandboxes.instructions.fields import phrase
+from sandboxes.instructions.kind import Kind
+
+
+def end_checker(text: str, end_phrase: str) -> bool:
+    """The text ends with the phrase; case, and quotation marks around the text, are ignored."""
+    return text.strip().strip('"').lower().endswith(end_phrase.strip().lower())
+
+
+def quotation(text: str) -> bool:
+    """The whole text stands in double quotation marks."""
+    body = text.strip()
+    return len(body) > 1 and body[0] == body[-1] == '"'
+
+
+KINDS = (
+    Kind("startend:end_checker", end_checker, {"end_phrase": phrase(longest=None)}),
+    Kind("startend:quotation", quotation),
+)

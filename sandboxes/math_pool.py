@@ -1,0 +1,224 @@
+"""Worker processes that compare mathematical texts, each comparison within its own limit.
+
+A comparison that hangs, crashes or eats memory costs its worker, which is killed and replaced by a fresh fork, and
+nothing else: the requests that waited behind it are sent to the new one. Nothing is started before it is needed.
+"""
+
+import json
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from sandboxes.channel import ChannelClosedError, ChildError, ChildHeldError, ChildTimeoutError
+from sandboxes.fork_server import ForkServer, Worker
+from sandboxes.verdict import Status
+
+PATIENCE = 6.0
+AT_ONCE = 8
+"""Requests that a worker is given ahead, so that it never waits for the next one."""
+SHORTEST = 0.25
+"""Seconds that a comparison may always compute, however many share the time of a call."""
+SHARED = 0.8
+"""Part of a call's time that its comparisons share; the rest is for killing, forking, and a busy machine."""
+_HUGE = 1 << 29
+"""Bytes beyond which a worker that the system killed was killed for its memory."""
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # nobody's arithmetic sends these
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a comparison ended."""
+
+    status: Status
+    reason: str
+    seconds: float = 0.0
+
+
+@dataclass
+class _Job:
+    request: bytes
+    deadline: float | None
+    future: Future[Outcome] = field(default_factory=Future)
+    begun: float | None = None
+    lost: int = 0
+
+
+class MathPool:
+    """Comparisons by math-verify in killable processes. Usable from any thread.
+
+    Args:
+        workers: processes at most.
+        time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor, it ends
+            after PATIENCE times as long.
+    """
+
+    def __init__(self, workers: int, time_limit: float) -> None:
+        self.workers, self.time_limit = workers, time_limit
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._server: ForkServer | None = None
+        self._lock, self._starting = threading.Lock(), threading.Lock()
+        self._closed = False
+
+    def submit(self, request: dict[str, str], deadline: float | None = None) -> Future[Outcome]:
+        """Ask for a comparison.
+
+        Args:
+            request: what `sandboxes.math_worker.compare` is to answer.
+            deadline: time.monotonic() of the caller's limit for everything that it asks; None: there is none. Near it,
+                what is left is shared out, so that a few comparisons cannot use up what all need.
+        """
+        job = _Job(json.dumps(request).encode(), deadline)
+        with self._lock:
+            if self._closed:
+                job.future.set_result(Outcome(Status.INFRASTRUCTURE_FAULT, "the verifier was closed"))
+                return job.future
+            self._jobs.put(job)
+            if len(self._threads) < self.workers:
+                name = f"math-verifier-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._serve, name=name, daemon=True))
+                self._threads[-1].start()
+        return job.future
+
+    def close(self) -> None:
+        """End every worker, also those that are busy, and cancel what waits."""
+        with self._lock:
+            self._closed = True
+            threads, self._threads = self._threads, []
+        for job in self._taken(self._jobs.qsize()):
+            job.future.cancel()
+        for _ in threads:
+            self._jobs.put(None)
+        with self._starting:
+            if self._server is not None:
+                self._server.close()
+        for thread in threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        """One thread's work: it has a worker of its own, and gives it what is asked for."""
+        worker: Worker | None = None
+        try:
+            while (first := self._jobs.get()) is not None:
+                ahead = min(AT_ONCE - 1, self._jobs.qsize() // self.workers)
+                jobs = deque(job for job in (first, *self._taken(ahead)) if job.future.set_running_or_notify_cancel())
+                while jobs:
+                    try:
+                        worker = self._judge(jobs, worker)
+                    except (
+                        Exception
+                    ) as error:  # this thread must outlive whatever goes wrong, or its callers would wait
+                        worker = None
+                        _settle(jobs.popleft(), Status.INFRASTRUCTURE_FAULT, f"the verifier failed: {error!r}")
+        finally:
+            if worker is not None:
+                worker.kill()
+
+    def _judge(self, jobs: deque[_Job], worker: Worker | None) -> Worker | None:
+        """Settle jobs, in order, until they are done or have cost the worker; the worker, if it lives on."""
+        fresh = False
+        try:
+            if worker is None or not worker.alive():
+                worker, fresh = self._fork(worker), True
+        except ChildError as error:
+            self._cannot_start(jobs, f"the mathematics worker {error}")
+            return None
+        for job in jobs:
+            worker.send(job.request)
+        while jobs:
+            job = jobs[0]
+            job.begun = job.begun or time.monotonic()
+            limit = self._limit(job, len(jobs))
+            try:
+                reply = json.loads(worker.receive(limit, PATIENCE))
+                status, reason = Status(reply["status"]), reply["reason"]
+            except (ChildError, ValueError, KeyError) as error:
+                status, reason = _loss(worker, error, limit)
+            lost = status not in (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
+            again = lost and not (status is Status.TIMEOUT or (status is Status.OUT_OF_MEMORY and fresh))
+            if again and not job.lost and not self._closed:
+                job.lost += 1
+            else:
+                _settle(jobs.popleft(), status, reason)
+            if lost:
+                worker.kill()
+                return None
+            fresh = False
+        return worker
+
+    def _limit(self, job: _Job, waiting: int) -> float:
+        if job.deadline is None:
+            return self.time_limit
+        left = SHARED * (job.deadline - time.monotonic())
+        return min(self.time_limit, max(SHORTEST, left * self.workers / (self._jobs.qsize() + waiting)))
+
+    def _fork(self, lost: Worker | None) -> Worker:
+        """A fresh worker, of a fresh server where there is none or it fails."""
+        if lost is not None:
+            lost.kill()
+        for attempt in range(2):
+            server = None
+            try:
+                with self._starting:
+                    if self._closed:
+                        raise ChannelClosedError("was closed")
+                    if self._server is None:
+                        entry = "sandboxes.math_worker:open_comparison"
+                        self._server = ForkServer(entry, environment=_ENVIRONMENT, quiet=True)
+                    server = self._server
+                return server.fork()
+            except ChildError:
+                if attempt or self._closed:
+                    raise
+                with self._starting:
+                    self._server = None if self._server is server else self._server
+        raise AssertionError
+
+    def _cannot_start(self, jobs: deque[_Job], reason: str) -> None:
+        """Tell everyone who waits: for each to try again would only make all of them late."""
+        waiting = [
+            *jobs,
+            *(job for job in self._taken(self._jobs.qsize()) if job.future.set_running_or_notify_cancel()),
+        ]
+        jobs.clear()
+        for job in waiting:
+            _settle(job, Status.INFRASTRUCTURE_FAULT, reason)
+
+    def _taken(self, count: int) -> Iterable[_Job]:
+        for _ in range(count):
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is None:
+                self._jobs.put(None)
+                return
+            yield job
+
+
+def _settle(job: _Job, status: Status, reason: str) -> None:
+    """Tell the caller how its comparison ended."""
+    job.future.set_result(Outcome(status, reason, time.monotonic() - job.begun if job.begun else 0.0))
+
+
+def _loss(worker: Worker, error: Exception, limit: float) -> tuple[Status, str]:
+    """Whose fault it is that a worker was lost: the sample's, or the machine's."""
+    if isinstance(error, ChildHeldError):
+        return Status.INFRASTRUCTURE_FAULT, f"the mathematics worker {error}"
+    if isinstance(error, ChildTimeoutError):
+        return Status.TIMEOUT, f"comparison stopped after {limit:.3g} s"
+    if not isinstance(error, ChannelClosedError):
+        return Status.CRASHED, "the worker's answer was no verdict"
+    end = worker.kill()
+    if end.code is None or end.code in _FROM_OUTSIDE:
+        if end.peak > _HUGE:
+            return Status.OUT_OF_MEMORY, f"the system ended the comparison, which had used {end.peak >> 20} MiB"
+        return Status.INFRASTRUCTURE_FAULT, f"the mathematics worker was ended from outside ({end.code})"
+    how = f"exited with code {end.code}" if end.code >= 0 else f"was ended by {signal.Signals(-end.code).name}"
+    return Status.CRASHED, f"the worker {how}"
