@@ -7,6 +7,7 @@ verdict is wrong, a call hangs, or a process, a descriptor or memory is left beh
 import argparse
 import asyncio
 import random
+import signal
 import statistics
 import sys
 import time
@@ -22,6 +23,7 @@ from sandboxes.code.sandbox import Sandbox
 from sandboxes.code.selection import open_sandbox
 from sandboxes.verdict import Status, Verdict
 from tests.sandboxes.code.attacks.attack import ALL_MODES, HONEST, Attack
+from tests.sandboxes.code.attacks.faults import DEEPEST, LIMITS, QUICK, inject
 from tests.sandboxes.code.attacks.host import Host, descendants, open_descriptors, resident_bytes
 from tests.sandboxes.code.attacks.trial import chosen, healthy
 
@@ -150,6 +152,33 @@ def soak(backend: str, count: int, seed: int) -> list[Row]:
     ]
 
 
+def fault_rows(backend: str, rounds: int) -> list[Row]:
+    """Every process of a sandbox killed and stopped at random moments: how long the call took, and the next verdict."""
+    draw, slowest, bad = random.Random(0), 0.0, 0
+    before = descendants()
+    with open_sandbox(backend, workers=1) as sandbox:
+        sandbox.run(QUICK)
+        for depth in range(1, DEEPEST + 1):
+            for number in [signal.SIGKILL, signal.SIGSTOP] * rounds:
+                found = inject(sandbox, depth, number, draw.uniform(0, 0.6))
+                slowest = max(slowest, found.seconds)
+                after = sandbox.run(QUICK)
+                if not found.fair or after.status is not Status.RIGHT:
+                    bad += 1
+                    print(f"wrong: {number.name} at depth {depth}: {found}; afterwards {after.status} ({after.reason})")
+        begun = time.monotonic()
+    closing = time.monotonic() - begun
+    label = f"{backend}, {2 * rounds * DEEPEST} faults"
+    left = len(descendants() - before)
+    limit = LIMITS.wall + 2
+    return [
+        Row(f"{label}: slowest call", slowest, "s", "deadline + 2 s", limit / 2, tolerance=limit / 2),
+        Row(f"{label}: wrong verdicts, then or after", bad, "jobs", "none", 0, tolerance=0),
+        Row(f"{label}: closing", closing, "s", "", 0, tolerance=5),
+        Row(f"{label}: processes left after close", left, "", "none", 0, tolerance=0),
+    ]
+
+
 def main() -> int:
     """Soak, print, and say by the exit code whether all is as it must be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -160,6 +189,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the rows here")
     options = parser.parse_args()
     rows = soak(options.backend, 300 if options.quick else options.jobs, options.seed)
+    rows += fault_rows(options.backend, 2 if options.quick else 8)
     print_rows(rows, "soak of the code sandbox")
     missed = [row.name for row in rows if not row.within]
     print(f"missed: {', '.join(missed)}" if missed else "no hang, no wrong verdict, nothing left behind")

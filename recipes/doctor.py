@@ -123,9 +123,9 @@ def _build_tools() -> list[Finding]:
 
 def _sandbox() -> Finding:
     """What `backend: auto` gets here, found out by running a canary and attacks in it."""
-    from sandboxes.code.selection import AUTOMATIC, probe
+    from sandboxes.code.selection import AUTOMATIC, Probe, probe
 
-    refused = []
+    refused: list[Probe] = []
     for name in AUTOMATIC:
         found = probe(name)
         if found.works:

@@ -62,13 +62,13 @@ def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: Non
         say(f"data {section}: {len(examples[section])} prompts, by reward {reward}")
         config = pipeline.rewards[reward]
         judge = _mathematics if isinstance(config, MathReward) else _code
-        judged = judge(config, examples[section])
+        judged = judge(reward, config, examples[section])
         failures = [(example, _fault(verdict)) for example, verdict in judged if verdict.status is not Status.RIGHT]
         checks.append(GoldCheck(section, reward, len(judged), len(examples[section]) - len(judged), failures))
     return checks
 
 
-def _mathematics(config: MathReward, examples: Sequence[Example]) -> Judged:
+def _mathematics(name: str, config: MathReward, examples: Sequence[Example]) -> Judged:
     answers = [(example, _column(example, config.answer)) for example in examples]
     given = [(example, str(answer)) for example, answer in answers if answer not in (None, "")]
     texts = [answer for _, answer in given]
@@ -76,7 +76,7 @@ def _mathematics(config: MathReward, examples: Sequence[Example]) -> Judged:
         return list(zip([example for example, _ in given], verifier.verify(texts, texts), strict=True))
 
 
-def _code(config: CodeReward, examples: Sequence[Example]) -> Judged:
+def _code(name: str, config: CodeReward, examples: Sequence[Example]) -> Judged:
     """A record's own reference solution is its gold answer, else the section's `answer`."""
     judged: Judged = []
     asked: list[tuple[Example, Problem, str]] = []
@@ -92,7 +92,7 @@ def _code(config: CodeReward, examples: Sequence[Example]) -> Judged:
         gold = problem.gold if problem.gold is not None else example.answer
         if gold:
             asked.append((example, problem, gold))
-    with open_verifier(config) as verifier:
+    with open_verifier(name, config) as verifier:
         verdicts = verifier.verify([gold for _, _, gold in asked], [problem for _, problem, _ in asked])
     return judged + [(example, verdict) for (example, _, _), verdict in zip(asked, verdicts, strict=True)]
 

@@ -1,9 +1,11 @@
 """Grades a file of completions without a recipe: `gemsmith verify math` and `verify code`. Imports no torch."""
 
 import json
+import queue
 import sys
+import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -62,7 +64,11 @@ def verify_code(
         allow_forgeable: also grade by tests whose verdict a program can forge.
     """
     limits = Limits(cpu=cpu, case_cpu=cpu, memory=memory << 20)
-    with CodeVerifier(backend, workers, limits, url) as verifier:
+    try:
+        opened = CodeVerifier(backend, workers, limits, url)
+    except ValueError as error:
+        raise UserError(f"--backend {backend}: {error}.") from error
+    with opened as verifier:
 
         def judge(row: Mapping[str, Any]) -> Judge:
             completion = _text(row, "completion")
@@ -93,28 +99,30 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
         target = stack.enter_context(_target(out, file))
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting: deque[Future[Verdict]] = deque()
+        waiting: queue.Queue[Future[Verdict] | BaseException | None] = queue.Queue(WAITING)
 
-        def write_until(left: int) -> None:
-            while len(waiting) > left or (waiting and waiting[0].done()):
-                verdict = waiting.popleft().result()
-                target.write(json.dumps(_line(verdict)) + "\n")
-                target.flush()
-                tally.count(verdict)
+        def read() -> None:
+            """Rows wait for their turn behind those before them, and so does what is wrong with one."""
+            try:
+                for row in json_lines(source, str(file)):
+                    try:
+                        work = judge(row.columns)
+                    except RecordError as error:
+                        raise UserError(f"{row.where}: {error}.") from error
+                    waiting.put(pool.submit(work))
+                waiting.put(None)
+            except BaseException as error:  # it belongs to the thread that waits
+                waiting.put(error)
 
-        try:
-            for row in json_lines(source, str(file)):
-                try:
-                    work = judge(row.columns)
-                except RecordError as error:
-                    raise UserError(f"{row.where}: {error}.") from error
-                waiting.append(pool.submit(work))
-                write_until(WAITING)
-        except UserError:
-            write_until(0)
-            tally.end()
-            raise
-        write_until(0)
+        threading.Thread(target=read, name="reader", daemon=True).start()
+        while (next_one := waiting.get()) is not None:
+            if isinstance(next_one, BaseException):
+                tally.end()
+                raise next_one
+            verdict = next_one.result()
+            target.write(json.dumps(_line(verdict)) + "\n")
+            target.flush()
+            tally.count(verdict)
         tally.end()
     if faults := tally.statuses[Status.INFRASTRUCTURE_FAULT]:
         raise RunError(

@@ -167,7 +167,7 @@ class _Clock:
 
 
 def _usage(pid: int) -> tuple[str, float | None]:
-    """State of a process (T: stopped) and the seconds that it has computed; ("", None) where the system does not tell."""
+    """State of a process (T: stopped) and the seconds that it has computed; ("", None) where nobody tells."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

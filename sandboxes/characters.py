@@ -1,4 +1,4 @@
-"""Mathematics in whatever script it is written, in the characters of LaTeX: ٣ and ３ are 3, − is -, √ is \\sqrt, ² is ^{2}."""
+"""Mathematics of whatever script in the characters of LaTeX: ٣ and ３ are 3, − is -, √ is \\sqrt, ² is ^{2}."""
 
 import re
 import unicodedata

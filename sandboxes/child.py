@@ -70,7 +70,7 @@ class Child:
         if self._process is None:
             raise ChildExitedError(f"{sys.executable} could not be started: {self._failure}", None)
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._channel = Channel(self._process.stdin.fileno(), self._process.stdout.fileno(), self._process.pid)
+        self._channel: Channel = Channel(self._process.stdin.fileno(), self._process.stdout.fileno(), self._process.pid)
         try:
             self._receive(start_limit, 1.0)
         except BaseException:

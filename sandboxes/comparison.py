@@ -39,10 +39,11 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _RAISED = re.compile(r"\s*\^\s*\{?\s*\d\s*\}?\s*$")
 _STATED = re.compile(r"=\s*(?:[A-Za-z]|\\[a-z]+)\s*$")
 _UNITS = """
-mm millimeter millimetre / cm centimeter centimetre / m meter metre / km kilometer kilometre / in inch inche / ft foot feet
-/ yd yard / mi mile / mg milligram / g gram / kg kilogram / lb pound / oz ounce / ml milliliter millilitre / l liter litre
+mm millimeter millimetre / cm centimeter centimetre / m meter metre / km kilometer kilometre / in inch inche
+/ ft foot feet / yd yard / mi mile / mg milligram / g gram / kg kilogram / lb pound / oz ounce
+/ ml milliliter millilitre / l liter litre
 / s sec second / min minute / h hr hour / day / week / month / year / cent / $ dollar usd / € euro eur / am a.m / pm p.m
-/ mph / km/h kph / m/s / % percent
+/ mph / km/h kph / m/s / % percent / degree deg circ
 """
 _SAME_UNIT = {word: line.split()[0] for line in _UNITS.replace("\n", " ").split(" / ") for word in line.split()}
 

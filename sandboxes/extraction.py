@@ -1,8 +1,9 @@
 """Where the answer stands in a completion: one candidate, found in a strict order, without looking at the truth.
 
-The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." in any of MGSM's eleven languages
-or "#### n", whichever stands last; the last $...$; a completion that is nothing but one expression; a last line "= n" or
-"x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched, never evaluated.
+The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." in any of MGSM's eleven
+languages or "#### n", whichever stands last; the last $...$; a completion that is nothing but one expression; a last
+line "= n" or "x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched, never
+evaluated.
 """
 
 import re
@@ -18,7 +19,7 @@ _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|[।。！？]|\n")
 _REASON = re.compile(r",?\s+\(?(?:because|since|not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_MATHS = r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]"
+_MATHS = r"(?<!\\)\$\$?([^$]+)\$\$?|\\\(((?:[^\\]|\\(?![()]))+)\\\)|\\\[((?:[^\\]|\\(?![\[\]]))+)\\\]"
 _DOLLARS = re.compile(_MATHS, re.DOTALL)
 _LEADING_DOLLARS = re.compile(rf"\s*(?:{_MATHS})", re.DOTALL)
 _HEADING = re.compile(r"^#{1,6}[ \t]*(?:final[ \t]+)?answer[ \t:]*\n\s*", re.IGNORECASE | re.MULTILINE)

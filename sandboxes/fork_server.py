@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from sandboxes.channel import Channel
 from sandboxes.child import Child, ChildError, ChildExitedError
 
-ANSWER_LIMIT = 5.0
-"""Seconds that the server may take to fork or to report: it does nothing else, so that more means that it is lost."""
+ANSWER_LIMIT, PATIENCE = 2.0, 10.0
+"""Seconds that the server may compute to fork or to report: it does nothing else, more means that it is lost."""
 
 
 @dataclass(frozen=True)
 class End:
-    """How a worker ended. `code` is minus the signal that ended it, None if unknown; `peak` its most memory, in bytes."""
+    """How a worker ended: `code`, minus the signal that ended it, None if unknown; `peak`, its most bytes of memory."""
 
     code: int | None
     peak: int
@@ -117,7 +117,7 @@ class ForkServer:
                 if self._closed:
                     raise ChildExitedError("was closed", None)
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
-                pid = int(self._child.call(b"fork", ANSWER_LIMIT))
+                pid = int(self._child.call(b"fork", ANSWER_LIMIT, PATIENCE))
         except (ChildError, OSError) as error:
             ours.close()
             self.close()
@@ -131,7 +131,7 @@ class ForkServer:
                 return End(None, 0)
             try:
                 os.kill(pid, signal.SIGKILL)  # at most a zombie, which keeps the number and how it ended
-                return End(*json.loads(self._child.call(f"end {pid}".encode(), ANSWER_LIMIT)))
+                return End(*json.loads(self._child.call(f"end {pid}".encode(), ANSWER_LIMIT, PATIENCE)))
             except (ChildError, ProcessLookupError):
                 self._close()
                 return End(None, 0)

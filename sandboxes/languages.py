@@ -1,7 +1,7 @@
 """Words around answers in MGSM's eleven languages: how a final answer is announced, and what a unit is not.
 
-The announcements are those of MGSM's worked examples (Shi et al. 2022) and of prompts that ask for a last line "Answer:",
-in each language.
+The announcements are those of MGSM's worked examples (Shi et al. 2022) and of prompts that ask for a last line
+"Answer:", in each language.
 """
 
 import re
@@ -23,7 +23,8 @@ _ZH = r"(?:答案|答)[*_]*(?:SHORT|\s*(?:应该)?(?:是|为|為))"
 _TH = r"คำตอบ(?:สุดท้าย|ที่ถูกต้อง)?[*_]*(?:SHORT|\s*(?:คือ|เป็น|เท่ากับ))"
 _BN = r"উত্তর(?:টি)?[*_]*(?:SHORT|\s*ঃ|\s+(?:হলো|হল|হচ্ছে|হবে)|(?=\s+[$€₹৳]?\s?-?\d))"
 _TE = r"(?:సమాధానం|జవాబు)[*_]*(?:SHORT|\s+అనేది|(?=\s+[$€₹]?\s?-?\d))"
-_FURTHER = r"[ \t:*_,]{0,9}(?:\n[ \t]{0,9}){0,2}(?:(?:therefore|thus|then|hence|simply|also|daher|also|donc|alors|entonces)\b,?)?"
+_SO = r"(?:(?:therefore|thus|then|hence|simply|also|daher|donc|alors|entonces)\b,?)?"
+_FURTHER = rf"[ \t:*_,]{{0,9}}(?:\n[ \t]{{0,9}}){{0,2}}{_SO}"
 
 
 def _pattern(*phrases: str) -> re.Pattern[str]:
@@ -59,7 +60,7 @@ _UNSPACED = re.compile(
 
 
 def is_unit(words: str) -> bool:
-    """Whether words after a number are its unit, rather than more of the number (million, thirds) or another thought."""
+    """Whether words after a number are its unit, rather than more of the number (million) or another thought."""
     *before, last = re.split(r"[\s/.]+", words.strip().rstrip(".").lower())
     if last in _TIMES and not before:
         return True

@@ -56,11 +56,13 @@ class MathPool:
         workers: processes at most.
         time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor, it ends
             after PATIENCE times as long.
+        entry: what answers the requests, as `sandboxes.math_worker` does.
     """
 
-    def __init__(self, workers: int, time_limit: float) -> None:
-        self.workers, self.time_limit = workers, time_limit
+    def __init__(self, workers: int, time_limit: float, entry: str = "sandboxes.math_worker:open_comparison") -> None:
+        self.workers, self.time_limit, self._entry = workers, time_limit, entry
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._open = 0  # comparisons that are asked for and not settled
         self._threads: list[threading.Thread] = []
         self._server: ForkServer | None = None
         self._lock, self._starting = threading.Lock(), threading.Lock()
@@ -79,6 +81,8 @@ class MathPool:
             if self._closed:
                 job.future.set_result(Outcome(Status.INFRASTRUCTURE_FAULT, "the verifier was closed"))
                 return job.future
+            self._open += 1
+            job.future.add_done_callback(self._one_less)
             self._jobs.put(job)
             if len(self._threads) < self.workers:
                 name = f"math-verifier-{len(self._threads)}"
@@ -101,6 +105,10 @@ class MathPool:
         for thread in threads:
             thread.join()
 
+    def _one_less(self, _: Future[Outcome]) -> None:
+        with self._lock:
+            self._open -= 1
+
     def _serve(self) -> None:
         """One thread's work: it has a worker of its own, and gives it what is asked for."""
         worker: Worker | None = None
@@ -111,9 +119,7 @@ class MathPool:
                 while jobs:
                     try:
                         worker = self._judge(jobs, worker)
-                    except (
-                        Exception
-                    ) as error:  # this thread must outlive whatever goes wrong, or its callers would wait
+                    except Exception as error:  # or this thread would end, and its callers wait for ever
                         worker = None
                         _settle(jobs.popleft(), Status.INFRASTRUCTURE_FAULT, f"the verifier failed: {error!r}")
         finally:
@@ -134,9 +140,9 @@ class MathPool:
         while jobs:
             job = jobs[0]
             job.begun = job.begun or time.monotonic()
-            limit = self._limit(job, len(jobs))
+            limit, patience = self._limits(job)
             try:
-                reply = json.loads(worker.receive(limit, PATIENCE))
+                reply = json.loads(worker.receive(limit, patience))
                 status, reason = Status(reply["status"]), reply["reason"]
             except (ChildError, ValueError, KeyError) as error:
                 status, reason = _loss(worker, error, limit)
@@ -152,11 +158,13 @@ class MathPool:
             fresh = False
         return worker
 
-    def _limit(self, job: _Job, waiting: int) -> float:
+    def _limits(self, job: _Job) -> tuple[float, float]:
+        """Seconds that a comparison may compute now, and how many times as long it may take on a busy machine."""
         if job.deadline is None:
-            return self.time_limit
-        left = SHARED * (job.deadline - time.monotonic())
-        return min(self.time_limit, max(SHORTEST, left * self.workers / (self._jobs.qsize() + waiting)))
+            return self.time_limit, PATIENCE
+        share = SHARED * (job.deadline - time.monotonic()) * self.workers / max(1, self._open)
+        limit = min(self.time_limit, max(SHORTEST, share))
+        return limit, min(PATIENCE, max(PATIENCE * SHORTEST, share) / limit)
 
     def _fork(self, lost: Worker | None) -> Worker:
         """A fresh worker, of a fresh server where there is none or it fails."""
@@ -169,8 +177,7 @@ class MathPool:
                     if self._closed:
                         raise ChannelClosedError("was closed")
                     if self._server is None:
-                        entry = "sandboxes.math_worker:open_comparison"
-                        self._server = ForkServer(entry, environment=_ENVIRONMENT, quiet=True)
+                        self._server = ForkServer(self._entry, environment=_ENVIRONMENT, quiet=True)
                     server = self._server
                 return server.fork()
             except ChildError:
@@ -182,13 +189,9 @@ class MathPool:
 
     def _cannot_start(self, jobs: deque[_Job], reason: str) -> None:
         """Tell everyone who waits: for each to try again would only make all of them late."""
-        waiting = [
-            *jobs,
-            *(job for job in self._taken(self._jobs.qsize()) if job.future.set_running_or_notify_cancel()),
-        ]
-        jobs.clear()
-        for job in waiting:
-            _settle(job, Status.INFRASTRUCTURE_FAULT, reason)
+        jobs.extend(job for job in self._taken(self._jobs.qsize()) if job.future.set_running_or_notify_cancel())
+        while jobs:
+            _settle(jobs.popleft(), Status.INFRASTRUCTURE_FAULT, reason)
 
     def _taken(self, count: int) -> Iterable[_Job]:
         for _ in range(count):

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sandboxes.characters import plain
 from sandboxes.comparison import at_once
@@ -115,7 +116,7 @@ class MathVerifier:
             asked.questions.append(question)
         for question in dict.fromkeys(open_questions):
             future = self._pool.submit({"answer": question[0], "truth": question[1]}, asked.deadline)
-            future.add_done_callback(lambda done, question=question: self._remember(question, done))
+            future.add_done_callback(partial(self._remember, question))
             asked.futures[question] = future
         return asked
 
@@ -156,11 +157,10 @@ class _Asked:
             self.cancel()
             late = [i for i, q in enumerate(self.questions) if q is not None and self.futures.get(q) in missing]
             raise OverdueError(late[0], len(late))
-        return [
-            verdict if verdict is not None else _verdict(question[0], self.futures[question].result())
-            for verdict, question in zip(self.verdicts, self.questions, strict=True)
-            if verdict is not None or question is not None
-        ]
+        for index, question in enumerate(self.questions):
+            if question is not None and self.verdicts[index] is None:
+                self.verdicts[index] = _verdict(question[0], self.futures[question].result())
+        return [verdict for verdict in self.verdicts if verdict is not None]
 
     def cancel(self) -> None:
         """Drop what no worker has begun."""

@@ -24,7 +24,7 @@ from sandboxes.structure import equal
 
 MEMORY_LIMIT = 2 << 30
 DIGITS = 30
-"""Digits to which two numbers must agree: enough to tell a number from an approximation of it."""
+"""Digits to which numbers are computed: enough to tell a number from an approximation of it."""
 _BARE_ROOT = re.compile(r"\\?sqrt\s*(\d+)")
 _BARE_COMMAND = re.compile(r"(?<![A-Za-z\\])(pi|theta|alpha|beta|sin|cos|tan|cot|sec|csc|log|ln)(?![A-Za-z])")
 _NORMALIZATION = NormalizationConfig(
@@ -98,22 +98,21 @@ def _same(answer: str, truth: str) -> bool:
     found = known(answer, truth)
     if found is not None:
         return found
+    wanted = _parsed_or(_NoTruthError(), truth)
+    given = _parsed_or(_UnparsableError("not understood as mathematics"), answer)
+    obvious = _obvious(given, wanted)
+    if obvious is not None:
+        return obvious
+    return verify([wanted], [given], allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
+
+
+def _parsed_or(otherwise: Exception, text: str) -> object:
     try:
-        wanted = _parsed(truth)
+        return _parsed(text)
     except (MemoryError, RecursionError):
         raise
     except Exception:
-        raise _NoTruthError from None
-    try:
-        given = _parsed(answer)
-    except (MemoryError, RecursionError):
-        raise
-    except Exception:
-        raise _UnparsableError("not understood as mathematics") from None
-    return (
-        verify([wanted], [given], allow_set_relation_comp=True, timeout_seconds=None, raise_on_error=True)
-        and _near(given, wanted)
-    )
+        raise otherwise from None
 
 
 @lru_cache(maxsize=1024)
@@ -125,12 +124,32 @@ def _parsed(text: str) -> object:
     return found.xreplace({decimal: Rational(str(decimal)) for decimal in decimals}) if decimals else found
 
 
-def _near(given: object, wanted: object) -> bool:
-    """Whether two numbers agree: math-verify takes any two for equal that differ by less than 10^-15."""
-    if not (isinstance(given, Expr) and isinstance(wanted, Expr) and given.is_number and wanted.is_number):
-        return True
-    difference = abs((given - wanted).evalf(DIGITS, maxn=10 * DIGITS))
-    return bool(difference <= Float(10, DIGITS) ** (5 - DIGITS) * abs(wanted.evalf(DIGITS)))
+def _obvious(given: object, wanted: object) -> bool | None:
+    """Whether two expressions are equal, where that is soon seen; None where it is for math-verify to say."""
+    if not (isinstance(given, Expr) and isinstance(wanted, Expr)) or given.free_symbols != wanted.free_symbols:
+        return None
+    try:
+        return _identical(given, wanted) if wanted.free_symbols else _near(given, wanted)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        return None
+
+
+def _near(given: Expr, wanted: Expr) -> bool | None:
+    """False where two numbers differ in their first 25 digits; math-verify takes less than 10^-15 for no difference."""
+    gap = abs((given - wanted).evalf(DIGITS, maxn=10 * DIGITS))
+    return None if bool(gap <= Float(10, DIGITS) ** (5 - DIGITS) * abs(wanted.evalf(DIGITS))) else False
+
+
+def _identical(given: Expr, wanted: Expr) -> bool | None:
+    """False where two expressions differ at a point, True where a polynomial is left of them that is zero."""
+    difference, symbols = given - wanted, sorted(wanted.free_symbols, key=str)
+    point = {symbol: Float(0.6180339887) + Float(0.1414213562) * i for i, symbol in enumerate(symbols)}
+    gap, size = difference.evalf(subs=point), wanted.evalf(subs=point)
+    if gap.is_number and size.is_number and gap.is_finite and bool(abs(gap) > 1e-6 * (1 + abs(size))):
+        return False
+    return True if difference.is_polynomial(*symbols) and difference.expand() == 0 else None
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:

@@ -1,8 +1,8 @@
 """Plain numbers as people and models write them, read exactly: 72, $1,080.50, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x = 7.
 
-Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all. Digits
-may be of any script. Where a sign has two readings, English's is taken (1,234 is a thousand, 1.234 is not), and the
-other only where there is no doubt: 1.234.567 and 1.234,56 and 18,50 €.
+Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all.
+Digits may be of any script. Where a sign has two readings, English's is taken (1,234 is a thousand, 1.234 is not), and
+the other only where there is no doubt: 1.234.567 and 1.234,56 and 18,50 €.
 """
 
 import re
@@ -15,12 +15,18 @@ from sandboxes.languages import is_unit
 
 LONGEST = 200
 _NARROW = "[\u00a0\u2009\u202f]"
-_DIGITS = (
-    r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:'\d{3})+|\d+)(?:\.\d*)?|\.\d+"
-    rf"|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?:,\d+)?|\d{{1,3}}(?:\.\d{{3}})+,(?!\d{{3}}(?!\d))\d+|\d{{1,3}}(?:{_NARROW}\d{{3}})+(?:[.,]\d+)?)"
+_DIGITS = "|".join(
+    (
+        r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:'\d{3})+|\d+)(?:\.\d*)?",  # 1,234.5 1,00,000
+        r"\.\d+",
+        r"\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?",  # 1.234.567,8
+        r"\d{1,3}(?:\.\d{3})+,(?!\d{3}(?!\d))\d+",  # 1.234,56
+        rf"\d{{1,3}}(?:{_NARROW}\d{{3}})+(?:[.,]\d+)?)",  # 1 234,5
+    )
 )
 _COMMA = re.compile(r"([+-]?)\s*(\d+),(\d{1,2}|\d{4,})")
-_POWER = r"(?:[eE]([+-]?\d{1,3})|\s*(?:\\times|\\cdot|\*|x(?=\s*10\s*\^))\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|([+-]?\d{1,3})))?"
+_EXPONENT = r"(?:\{\s*([+-]?\d{1,3})\s*\}|([+-]?\d{1,3}))"
+_POWER = rf"(?:[eE]([+-]?\d{{1,3}})|\s*(?:\\times|\\cdot|\*|x(?=\s*10\s*\^))\s*10\s*\^\s*{_EXPONENT})?"
 _NUMBER = re.compile(rf"([+-]?)\s*({_DIGITS}){_POWER}")
 _TEN = re.compile(r"([+-]?)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d{1,3}))")
 _REPEATING = re.compile(r"([+-]?)\s*(\d{0,20})\.(\d{0,20})\\overline\s*(?:\{\s*(\d{1,20})\s*\}|(\d))")
@@ -30,20 +36,26 @@ _FRAC = re.compile(rf"([+-]?)\s*\\[dtc]?frac\s*(?:\{{{_SIGNED}\}}|(\d))\s*(?:\{{
 _MIXED = re.compile(r"([+-]?)\s*(\d{1,9})(?:\s+(?=\d)|\s*(?=\\))(\d.*|\\[dtc]?frac.*)")
 _NO_SPACE = re.compile(r"\\!\s*|\{,\}(?=\d)|(?<=\d)\\[, ](?=\d{3}(?!\d))")
 _CURRENCY = re.compile(r"\\?\$|[€£¥₹₽฿৳₩₺]|\\(?:euro|pounds|EUR)\b|\b(?:US|USD|EUR|GBP|Rs\.?)(?=\s*\\?[$\d])")
+_SIGN = re.compile(r"%|\\circ(?![a-z])|\\degree(?![a-z])")
 _LOOSE = re.compile(
     r"\\(?:left|right|displaystyle|quad|[,;: ])|\\?%|`|\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree|\u00a0"
 )
 _TEXT_UNIT = re.compile(r"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}(\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
+_SHORT_UNIT = r"cm|mm|km|kg|mg|ml|mL|lbs?|oz|ft|in|yd|hrs?|am|pm|a\.m|p\.m|mi|mph|kph|km/h|m/s|m(?=\^)"
+_LETTER = r"(?:[^\W\d_]|[^\x00-\x7f])"
+_UNIT_WORDS = rf"{_LETTER}{{2,30}}(?:[\s/.]+{_LETTER}{{1,30}}){{0,4}}|[^\x00-\x7f]"
 _PLAIN_UNIT = re.compile(
-    r"(?<=[\d}%)i])(?:\s+([mgshL])|\s*(cm|mm|km|kg|mg|ml|mL|lb|lbs|oz|ft|in|yd|hr|hrs|am|pm|a\.m|p\.m|mi|mph|kph|km/h|m/s|m(?=\^))"
-    r"|(?:\s+|(?=[^\x00-\x7f]))((?:[^\W\d_]|[^\x00-\x7f]){2,30}(?:[\s/.]+(?:[^\W\d_]|[^\x00-\x7f]){1,30}){0,4}"
-    r"|[^\x00-\x7f]))(\s*\^\s*\{?\s*[23]\s*\}?)?\s*$"
+    rf"(?<=[\d}}%)i])(?:\s+([mgshL])|\s*({_SHORT_UNIT})|(?:\s+|(?=[^\x00-\x7f]))({_UNIT_WORDS}))"
+    r"(\s*\^\s*\{?\s*[23]\s*\}?)?\s*$"
 )
 _FONT = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathit|underline)\s*\{([^{}]*)\}|\\(?:bf|rm|it|sf)(?![a-z])")
 _MARKS = re.compile(r"(?<!\\)\$|\\\$|\\[()\[\]](?!\w)|\*\*|\\?%|\\left(?![a-z])|\\right(?![a-z])")
 _DEGREES_LAST = re.compile(r"\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree)\s*$")
+_NO_NAME = r"(?!(?i:let|if|suppose|assume|assuming|when|where)\b)"
+_WORDS = r"[A-Za-z]\w{0,30}(?:\s[A-Za-z]\w{0,30}){0,5}"
 _NAME = re.compile(
-    r"\s*((?!(?i:let|if|suppose|assume|assuming|when|where)\b)(?:[A-Za-z]\w{0,30}(?:\s[A-Za-z]\w{0,30}){0,5}|\\text\s*\{[^{}]{1,40}\}|\\[A-Za-z]+)(?:_\{?\w{1,9}\}?|\([\w, ]{1,20}\))?)\s*(?:=|\\in(?![a-z])|\\approx)\s*(?=[^=\s])"
+    rf"\s*({_NO_NAME}(?:{_WORDS}|\\text\s*\{{[^{{}}]{{1,40}}\}}|\\[A-Za-z]+)(?:_\{{?\w{{1,9}}\}}?|\([\w, ]{{1,20}}\))?)"
+    r"\s*(?:=|\\in(?![a-z])|\\approx)\s*(?=[^=\s])"
 )
 _ABOUT = re.compile(
     r"^(?:(?:exactly|only|just|about|around|approximately|roughly|a\s+total\s+of|equal\s+to|\\approx|~)\s*)+(?=\W*\d)",
@@ -55,7 +67,7 @@ _ASIDE = re.compile(r"\s*\([^()\d=+*/^\\]{3,60}\)$")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A text without what surrounds a number in it: the `bare` rest, its unit and the name that it was given, if any."""
+    """A text without what surrounds a number in it: the `bare` rest, its unit and the name it was given, if any."""
 
     bare: str
     unit: str | None = None
@@ -114,7 +126,7 @@ def quantity(text: str) -> Quantity:
     bare, unit = _without_text_unit(bare)
     currency = _CURRENCY.search(bare)
     bare = _CURRENCY.sub(" ", bare) if currency else bare
-    percent = "%" in bare
+    sign = _SIGN.search(bare)
     bare = _LOOSE.sub(" ", bare).strip()
     bare = _NEGATIVE.sub("-", _ABOUT.sub("", _ASIDE.sub("", bare)))
     match = _PLAIN_UNIT.search(bare)
@@ -123,8 +135,8 @@ def quantity(text: str) -> Quantity:
         bare = bare[: match.start()].strip()
     if bare.startswith("{") and bare.endswith("}") and bare.count("{") == 1:
         bare = bare[1:-1].strip()
-    sign = currency.group().lstrip("\\") if currency else "%" if percent else None
-    return Quantity(bare, unit or sign, name[1] if name else None)
+    around = currency or sign
+    return Quantity(bare, unit or (around.group().lstrip("\\") if around else None), name[1] if name else None)
 
 
 def without_unit(text: str) -> str:

@@ -61,7 +61,7 @@ def equal(answer: str, truth: str, leaf: Leaf) -> bool | None:
 
 @lru_cache(maxsize=4096)
 def structure(text: str) -> Structure:
-    """Take a text apart at its outermost brackets, commas and unions; brackets around one element alone are taken off."""
+    """Take a text apart at its outermost brackets, commas and unions; brackets around one element are taken off."""
     alone = Structure("", (text,))
     if plain_number(text) is not None:
         return alone

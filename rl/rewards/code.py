@@ -19,8 +19,9 @@ REMEMBERED = 4096
 class Code:
     """Verdicts of `sandboxes.code.verifier` as rewards.
 
-    None where a row has no tests, and where the sandbox itself failed twice (an infrastructure fault): that is said and
-    counted in `faults`, never scored 0.
+    A completion that was cut off before its end (`finished` is False, where there is such a column) has no program, and
+    is wrong. None where a row has no tests, and where the sandbox itself failed twice (an infrastructure fault): that
+    is said and counted in `faults`, never scored 0.
     """
 
     def __init__(self, name: str, config: CodeReward, stage: Stage) -> None:
@@ -29,7 +30,7 @@ class Code:
         self._problems: OrderedDict[str, Problem | None] = OrderedDict()
         self._seen_tests = False
         self._verdicts = Verdicts(f"reward {name} (code)", "programs", config.time_limit, stage)
-        self._verifier = open_verifier(config)
+        self._verifier = open_verifier(name, config)
 
     @property
     def faults(self) -> int:
@@ -47,9 +48,13 @@ class Code:
             )
         problems = {index: problem for index, problem in enumerate(found) if problem is not None}
         asked = list(problems)
+        finished = columns.get("finished") or [True] * len(prompts)
         verdicts = self._verdicts.ask(
             lambda within: self._verifier.verify(
-                [completions[index] for index in asked], list(problems.values()), within=within
+                [completions[index] for index in asked],
+                list(problems.values()),
+                within=within,
+                finished=[finished[index] is not False for index in asked],
             ),
             asked,
             prompts,
@@ -96,11 +101,15 @@ class Code:
         return problem
 
 
-def open_verifier(config: CodeReward) -> CodeVerifier:
-    """The verifier that a code reward asks for.
+def open_verifier(name: str, config: CodeReward) -> CodeVerifier:
+    """The verifier that the code reward called `name` asks for.
 
     Raises:
+        UserError: its `url` is no address.
         SandboxUnavailableError: this machine has no such sandbox.
     """
     limits = Limits(cpu=config.cpu, case_cpu=min(config.case_cpu, config.cpu), memory=config.memory << 20)
-    return CodeVerifier(config.backend, limits=limits, url=config.url)
+    try:
+        return CodeVerifier(config.backend, limits=limits, url=config.url)
+    except ValueError as error:
+        raise UserError(f"reward {name} (code): {error}.") from error

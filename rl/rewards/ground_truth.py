@@ -11,8 +11,9 @@ from sandboxes.math_verifier import MathVerifier
 class GroundTruth:
     """Verdicts of `sandboxes.math_verifier` as rewards.
 
-    None where a row has no answer, and where the verifier itself failed twice (an infrastructure fault): that is said
-    and counted in `faults`, never scored 0.
+    0 also where a completion was cut off before its end, which a column `finished` may say. None where a row has no
+    answer, and where the verifier itself failed twice (an infrastructure fault): that is said and counted in `faults`,
+    never scored 0.
     """
 
     def __init__(self, name: str, config: MathReward, stage: Stage) -> None:
@@ -31,9 +32,13 @@ class GroundTruth:
         """See `Reward.score`."""
         answers = self._answers(columns, len(prompts))
         asked = [i for i, answer in enumerate(answers) if answer is not None]
+        finished = columns.get("finished") or [True] * len(prompts)
         verdicts = self._verdicts.ask(
             lambda within: self._verifier.verify(
-                [completions[i] for i in asked], [str(answers[i]) for i in asked], within=within
+                [completions[i] for i in asked],
+                [str(answers[i]) for i in asked],
+                within=within,
+                finished=[finished[i] is not False for i in asked],
             ),
             asked,
             prompts,

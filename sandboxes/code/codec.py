@@ -2,7 +2,8 @@
 
 Standard library only, Python 3.9 and later, and no import of this project: the file is also part of a jail. An integer
 keeps its tag in front of its bytes, so that no decimal conversion is ever needed; lengths are four bytes. In canonical
-form the members of sets and dictionaries stand in the order of their encodings, so that equal data has equal bytes.
+form whole floats are integers, and the members of sets and dictionaries stand in the order of their encodings, so that
+equal data has equal bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def encode(value: object, *, canonical: bool = False, drain: bool = False) -> by
     Args:
         value: None, bool, int, float, complex, str, bytes, bytearray, and lists, tuples, dictionaries and sets of
             these. A value of a subclass is encoded as its base type says.
-        canonical: put the members of dictionaries and sets in one order; decoding then loses a dictionary's order.
+        canonical: one encoding for equal values: decoding it may lose a dictionary's order, and that 1.0 was a float.
         drain: encode generators and other iterators as lists of what they yield.
 
     Raises:
@@ -64,8 +65,9 @@ def _encode(value: Any, put: Callable[[bytes], None], canonical: bool, drain: bo
         put(b"T")
     elif value is False:
         put(b"F")
-    elif isinstance(value, int):
-        body = int.to_bytes(value, (int.bit_length(value) + 8) // 8, "big", signed=True)
+    elif isinstance(value, int) or (canonical and isinstance(value, float) and float.is_integer(value)):
+        value = int.__index__(value) if isinstance(value, int) else int(float.__float__(value))
+        body = value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
         put(b"i" + LENGTH.pack(len(body)) + body)
     elif isinstance(value, str):
         body = str.encode(value, "utf-8", "surrogatepass")
@@ -195,7 +197,7 @@ def _matches(expected: Any, data: bytes, start: int, tolerance: float) -> int:
             kind, length = (b"S" if isinstance(expected, set) else b"Z"), len(expected)
             members = sorted(expected, key=lambda member: encode(member, canonical=True))
         else:
-            kind, length, members = (b"l" if isinstance(expected, list) else b"t"), len(expected), list(expected)
+            kind, length, members = ((b"l" if isinstance(expected, list) else b"t"), len(expected), list(expected))
         if tag != kind or LENGTH.unpack_from(data, start + 1)[0] != length:
             return -1
         start += 5

@@ -120,19 +120,16 @@ def format_feedback(verdict: Verdict, problem: Problem) -> str:
 
 def _failed_cases(verdict: Verdict, problem: Problem) -> list[str]:
     """A line for each public case that failed, the first few; the one that ended the program says how."""
-    if not isinstance(problem.tests, Stdio | Calls):
+    cases = _cases(problem)
+    if not cases:
         return [f"- {_plain(verdict.reason, LONGEST_LINE)}"]
     passed = verdict.evidence.cases if verdict.evidence is not None else ()
     outcomes = _outcomes(verdict)
     lines = []
-    for index, case in enumerate(problem.tests.cases):
+    for index, (call, wanted) in enumerate(cases):
         if index < len(passed) and passed[index]:
             continue
         ended = index >= len(passed) or (index == len(passed) - 1 and verdict.status in _ENDINGS)
-        if isinstance(case, CallCase):
-            call, wanted = _call(problem, problem.tests, index, case), f"expected {case.expected!r}"
-        else:
-            call, wanted = f"for the input {case.stdin!r}", f"expected the output {case.expected!r}"
         how = _ENDINGS.get(verdict.status) if ended else None
         if how is None:
             how = ", ".join([_plain(wanted, LONGEST_LINE), *outcomes[index : index + 1]])
@@ -142,11 +139,20 @@ def _failed_cases(verdict: Verdict, problem: Problem) -> list[str]:
     return lines
 
 
-def _call(problem: Problem, tests: Calls, index: int, case: CallCase) -> str:
-    if problem.shown:
-        return problem.shown[index]
+def _cases(problem: Problem) -> list[tuple[str, str]]:
+    """What each case gives to the program, and what it expects; none where the test is one piece of code."""
+    tests = problem.tests
+    if isinstance(tests, Stdio):
+        return [(f"for the input {case.stdin!r}", f"expected the output {case.expected!r}") for case in tests.cases]
+    if not isinstance(tests, Calls):
+        return []
+    calls = problem.shown or [_call(problem.functions[0], case) for case in tests.cases]
+    return [(call, f"expected {case.expected!r}") for call, case in zip(calls, tests.cases, strict=False)]
+
+
+def _call(function: str, case: CallCase) -> str:
     given = [*map(repr, case.arguments), *(f"{name}={value!r}" for name, value in case.keywords.items())]
-    return f"{problem.functions[0] if problem.functions else tests.function}({', '.join(given)})"
+    return f"{function}({', '.join(given)})"
 
 
 def _outcomes(verdict: Verdict) -> list[str]:

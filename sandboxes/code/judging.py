@@ -1,6 +1,7 @@
 """From a job to its outcome: what is asked of the program, and what its answers are held against."""
 
 import struct
+import time
 from dataclasses import dataclass, field, replace
 
 from sandboxes.code.backends.jail import End, Jail
@@ -10,7 +11,7 @@ from sandboxes.code.jobs import Calls, Check, Limits, Script, Stdio
 from sandboxes.code.trial import Trial, TrialEnd, Why
 
 NUMBER = struct.Struct(">I")
-SAID = 4096
+PATIENCE = 0.05  # seconds in which a program that has answered everything ends by itself
 ROOM = 64 << 10
 LONGEST_ANSWER = 4 << 20
 SHOWN = 64 << 10
@@ -44,17 +45,16 @@ def printable(text: bytes) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text[:1200].decode("utf-8", "replace")[:300])
 
 
-def judge_calls(job: Calls, jail: Jail, null: int) -> Outcome:
+def judge_calls(job: Calls, jail: Jail) -> Outcome:
     """Call the function once a case; compare the values here."""
     outcome = Outcome("fail", "")
-    trial = Trial(jail, job.limits, b"F", null)
+    trial = Trial(jail, job.limits, b"F")
     try:
-        _load(trial, job.source, job.limits)
+        trial.send((b"S", job.source.encode("utf-8", "surrogatepass")), *_calls(job), (b"Q", b""))
         for number, case in enumerate(job.cases):
-            wanted = encode(case.expected, canonical=True)
-            call = encode((job.function, list(case.arguments), dict(case.keywords)))
-            trial.send(b"A", NUMBER.pack(number) + call)
-            kind, body = trial.receive(4 + ROOM + 4 * len(wanted), job.limits.case_cpu)
+            largest = ROOM + 4 * len(encode(case.expected, canonical=True))
+            kind, body = trial.receive(4 + largest, job.limits.case_cpu)
+            _must_be_loaded(kind, body)
             if len(body) < 4 or NUMBER.unpack_from(body)[0] != number:
                 raise TrialEnd(Why.PROTOCOL, "an answer to another question")
             right = kind == b"V" and matches(case.expected, body[4:], case.tolerance)
@@ -63,14 +63,14 @@ def judge_calls(job: Calls, jail: Jail, null: int) -> Outcome:
                 outcome.reason = f"case {number + 1} of {len(job.cases)}: " + wrong(kind, body[4:])
                 outcome.detail = "memory" if kind == b"M" else "fail"
         if all(outcome.cases) and outcome.cases:
-            outcome.detail, outcome.reason = "pass", f"{len(job.cases)} of {len(job.cases)} cases"
+            outcome.detail, outcome.reason = ("pass", f"{len(job.cases)} of {len(job.cases)} cases")
         elif not outcome.cases:
             outcome.detail, outcome.reason = "invalid_test", "there are no cases"
         _finish(trial, outcome)
     except TrialEnd as failure:
         _fail(trial, outcome, failure)
     except CodecError as error:
-        outcome.detail, outcome.reason = "invalid_test", f"a case is not plain data: {error}"
+        outcome.detail, outcome.reason = ("invalid_test", f"a case is not plain data: {error}")
         _finish(trial, outcome)
     except BaseException:
         trial.close()
@@ -78,56 +78,60 @@ def judge_calls(job: Calls, jail: Jail, null: int) -> Outcome:
     return outcome
 
 
-def judge_stdio(job: Stdio, jail: Jail, null: int) -> Outcome:
+def _calls(job: Calls) -> list[tuple[bytes, bytes]]:
+    """The frames of all calls; none holds an expected value."""
+    return [
+        (b"A", NUMBER.pack(number) + encode((job.function, list(case.arguments), dict(case.keywords))))
+        for number, case in enumerate(job.cases)
+    ]
+
+
+def judge_stdio(job: Stdio, jail: Jail) -> Outcome:
     """Run the program once a case; compare its output here."""
     outcome = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
     if not job.cases:
         return Outcome("invalid_test", "there are no cases")
+    deadline = time.monotonic() + job.limits.wall
     for number, case in enumerate(job.cases):
         limits = replace(job.limits, cpu=min(job.limits.case_cpu, max(0.01, job.limits.cpu - outcome.cpu)))
-        one = _run_script(job.source, case.stdin.encode("utf-8", "surrogateescape"), limits, jail, null, outcome)
+        wall = min(limits.wall, deadline - time.monotonic())
+        one = _run_script(job.source, case.stdin.encode(), limits, jail, outcome, wall)
         if one.detail == "pass" and not same_output(one.stdout, case.expected):
             one = Outcome("fail", "another output than expected")
         outcome.cases.append(one.detail == "pass")
         if one.detail != "pass" and outcome.detail == "pass":
-            outcome.detail, outcome.reason = one.detail, f"case {number + 1} of {len(job.cases)}: {one.reason}"
+            outcome.detail, outcome.reason = (one.detail, f"case {number + 1} of {len(job.cases)}: {one.reason}")
         if one.detail in ("timeout", "compile_error", "output_limit"):
             break
     return outcome
 
 
-def judge_script(job: Script, jail: Jail, null: int) -> Outcome:
+def judge_script(job: Script, jail: Jail) -> Outcome:
     """Run program and test as one; the exit code is the verdict, and the program can forge it."""
     outcome = Outcome("pass", "exit code 0")
-    one = _run_script(f"{job.source}\n\n{job.test}\n", b"", job.limits, jail, null, outcome)
+    one = _run_script(f"{job.source}\n\n{job.test}\n", b"", job.limits, jail, outcome)
     outcome.detail, outcome.cases = one.detail, [one.detail == "pass"]
     outcome.reason = one.reason if one.reason else outcome.reason
     return outcome
 
 
-def judge_check(job: Check, jail: Jail, judge_jail: Jail, null: int) -> Outcome:
+def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> Outcome:
     """Run the test in the judge's jail, the program in the other, and carry calls between them."""
     outcome = Outcome("fail", "")
-    trial = Trial(jail, job.limits, b"F", null)
+    trial = Trial(jail, job.limits, b"F")
     try:
-        _load(trial, job.source, job.limits)
-    except TrialEnd as failure:
-        _fail(trial, outcome, failure)
-        return outcome
+        trial.send((b"S", job.source.encode("utf-8", "surrogatepass")))
+        judge = Trial(judge_jail, job.limits, b"J")
     except BaseException:
         trial.close()
         raise
     try:
-        judge = Trial(judge_jail, job.limits, b"J", null)
-    except BaseException:
-        trial.finish(kill=True)
-        raise
-    try:
         _carry(job, trial, judge, outcome)
-        judge.finish(kill=True)
+        judge.finish(0.0)
+        trial.send((b"Q", b""))
         _finish(trial, outcome)
     except TrialEnd as failure:
-        judge.finish(kill=True)
+        judge.finish(0.0)
         _fail(trial, outcome, failure)
     except BaseException:
         trial.close()
@@ -138,11 +142,11 @@ def judge_check(job: Check, jail: Jail, judge_jail: Jail, null: int) -> Outcome:
 
 def _carry(job: Check, trial: Trial, judge: Trial, outcome: Outcome) -> None:
     """Carry calls from the judge to the program and answers back, until the judge has decided."""
-    judge.send(b"S", encode((job.test, list(job.names))))
+    judge.send((b"S", encode((job.test, list(job.names)))))
     calls = 0
     while True:
         try:
-            kind, body = judge.receive(LONGEST_ANSWER, job.limits.cpu)
+            kind, body = judge.receive(LONGEST_ANSWER, float("inf"))
         except TrialEnd as failure:
             outcome.cases.append(False)
             outcome.detail = "timeout" if failure.why is Why.TIMEOUT else "fail"
@@ -150,100 +154,91 @@ def _carry(job: Check, trial: Trial, judge: Trial, outcome: Outcome) -> None:
             return
         if kind == b"P":
             calls += 1
-            trial.send(b"P", body)
+            trial.send((b"P", body))
             answer, reply = trial.receive(LONGEST_ANSWER, job.limits.case_cpu)
+            _must_be_loaded(answer, reply)
+            trial.locate()
             if reply[:4] != body[:4] or answer not in (b"V", b"X", b"U", b"M"):
                 raise TrialEnd(Why.PROTOCOL, "an answer to another question")
             if answer == b"M":
                 outcome.detail = "memory"
-            judge.send(answer, reply)
+            judge.send((answer, reply))
             continue
         if kind == b"G":
             raise TrialEnd(Why.PROTOCOL, "answered what was not understood: " + printable(body))
         if kind == b"E" and calls:
-            outcome.detail, outcome.reason = "pass", f"the test passed, with {calls} calls"
+            outcome.detail, outcome.reason = ("pass", f"the test passed, with {calls} calls")
         elif kind == b"E":
-            outcome.detail, outcome.reason = "invalid_test", "the test never calls the program"
+            outcome.detail, outcome.reason = ("invalid_test", "the test never calls the program")
         else:
             outcome.reason = "the test failed: " + printable(body)
         outcome.cases.append(outcome.detail == "pass")
         return
 
 
-def _load(trial: Trial, source: str, limits: Limits) -> None:
-    """Hand over the program and wait until it is loaded."""
-    trial.send(b"S", source.encode("utf-8", "surrogatepass"))
-    kind, body = trial.receive(SAID, limits.cpu)
-    if kind == b"R":
-        return
-    raise _Unloaded(kind, body)
+def _must_be_loaded(kind: bytes, body: bytes) -> None:
+    """Raise where the program says that it could not be loaded."""
+    if kind in (b"C", b"L", b"O"):
+        raise _Unloaded(kind, body)
 
 
 class _Unloaded(TrialEnd):
     """The program was not loaded; it says why."""
 
     def __init__(self, kind: bytes, body: bytes) -> None:
-        super().__init__(Why.PROTOCOL, "the program said something that was not understood")
+        super().__init__(Why.ENDED, "the program was not loaded")
         details: dict[bytes, tuple[Detail, str]] = {
             b"C": ("compile_error", "does not compile: "),
-            b"X": ("fail", "raised "),
-            b"M": ("memory", ""),
+            b"L": ("fail", "raised "),
+            b"O": ("memory", ""),
         }
-        self.detail, start = details.get(kind, ("protocol", "said what was not understood: "))
+        self.detail, start = details[kind]
         self.reason = start + printable(body)
 
 
-def _run_script(source: str, stdin: bytes, limits: Limits, jail: Jail, null: int, total: Outcome) -> Outcome:
+def _run_script(
+    source: str, stdin: bytes, limits: Limits, jail: Jail, total: Outcome, wall: float | None = None
+) -> Outcome:
     """One run of a program from beginning to end; what it used is added to the total."""
-    trial = Trial(jail, limits, b"S", null, stdin)
+    trial = Trial(jail, limits, b"S", stdin, wall)
     one = Outcome("pass", "")
     try:
-        trial.send(b"S", source.encode("utf-8", "surrogatepass"))
-        end = trial.finish(kill=False)
-    except TrialEnd as failure:
-        _fail(trial, one, failure)
-        total.cpu += one.cpu
-        total.exit, total.max_rss = one.exit, max(one.max_rss, total.max_rss)
-        total.stdout, total.stderr = (total.stdout + one.stdout)[:SHOWN], (total.stderr + one.stderr)[:SHOWN]
-        return one
+        trial.send((b"S", source.encode("utf-8", "surrogatepass")))
+        end = trial.finish(float("inf"))
     except BaseException:
         trial.close()
         raise
     total.saw(trial, end)
     one.stdout = bytes(trial.stdout)
     kind, body = trial.said()
-    if kind == b"C":
+    if trial.failure is not None and trial.failure.why is Why.OUTPUT:
+        one.detail, one.reason = "output_limit", str(trial.failure)
+    elif kind == b"C":
         one.detail, one.reason = "compile_error", "does not compile: " + printable(body)
-    elif kind == b"M":
+    elif kind == b"O":
         one.detail, one.reason = "memory", printable(body)
     elif end.why in ("C", "W"):
-        one.detail, one.reason = "timeout", _late(end, limits)
+        one.detail, one.reason = "timeout", trial.late(end)
     elif end.exit.isdigit():
         if end.exit == OUT_OF_MEMORY:
             one.detail, one.reason = "memory", "not enough memory"
         elif end.exit != "0":
             one.detail, one.reason = "fail", f"exit code {end.exit}"
     elif end.exit == "SIGKILL" and end.cpu >= limits.cpu:
-        one.detail, one.reason = "timeout", _late(end, limits)
+        one.detail, one.reason = "timeout", trial.late(end)
     else:
         one.detail, one.reason = "crash", f"ended by {end.exit}"
     return one
 
 
-def _late(end: End, limits: Limits) -> str:
-    if end.why == "W":
-        return f"more than {limits.wall:g} s of wall time"
-    return f"more than {limits.cpu:g} s of processor time"
-
-
 def _finish(trial: Trial, outcome: Outcome) -> None:
     """End the program, whose outcome is settled."""
-    outcome.saw(trial, trial.finish(kill=True))
+    outcome.saw(trial, trial.finish(PATIENCE if outcome.cases else 0.0))
 
 
 def _fail(trial: Trial, outcome: Outcome, failure: TrialEnd) -> None:
     """End a program that went wrong, and settle what went wrong."""
-    end = trial.finish(kill=True)
+    end = trial.finish(PATIENCE if failure.why is Why.ENDED else 0.0)  # how it ended by itself counts
     outcome.saw(trial, end)
     if failure.why is Why.ENDED and trial.failure is not None and trial.failure.why is Why.OUTPUT:
         failure = trial.failure
@@ -252,11 +247,11 @@ def _fail(trial: Trial, outcome: Outcome, failure: TrialEnd) -> None:
     elif failure.why is not Why.ENDED:
         outcome.detail, outcome.reason = failure.why.value, str(failure)  # type: ignore[assignment]
     elif end.why in ("C", "W"):
-        outcome.detail, outcome.reason = "timeout", _late(end, trial.limits)
+        outcome.detail, outcome.reason = "timeout", trial.late(end)
     elif end.exit == OUT_OF_MEMORY:
         outcome.detail, outcome.reason = "memory", "not enough memory"
     elif end.exit.isdigit() or (end.why, end.exit) == ("K", "SIGKILL"):
-        outcome.detail, outcome.reason = "fail", f"the program ended, or closed its channel (exit code {end.exit})"
+        outcome.detail, outcome.reason = ("fail", f"the program ended, or closed its channel (exit code {end.exit})")
     else:
         outcome.detail, outcome.reason = "crash", f"the program was ended by {end.exit}"
 
@@ -274,7 +269,7 @@ def wrong(kind: bytes, body: bytes) -> str:
 
 def same_output(printed: bytes, expected: str) -> bool:
     """Whether two outputs are equal line by line, but for spaces at line ends and empty lines at the end."""
-    wanted = expected.encode("utf-8", "surrogateescape")
+    wanted = expected.encode("utf-8", "surrogatepass")
     return _lines(printed) == _lines(wanted)
 
 

@@ -62,9 +62,11 @@ class Problem:
 
     def first(self, cases: int) -> "Problem | None":
         """The problem with its first cases only; None where its test is one piece of code."""
-        if not isinstance(self.tests, Stdio | Calls):
-            return None
-        return replace(self, tests=replace(self.tests, cases=self.tests.cases[:cases]))
+        if isinstance(self.tests, Calls):
+            return replace(self, tests=replace(self.tests, cases=self.tests.cases[:cases]))
+        if isinstance(self.tests, Stdio):
+            return replace(self, tests=replace(self.tests, cases=self.tests.cases[:cases]))
+        return None
 
 
 def read_record(row: Mapping[str, Any], format: Format = "auto", tests: str = "tests") -> Problem:
@@ -244,7 +246,7 @@ def _imports(modules: set[str]) -> str:
 def _field(row: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> Any:
     value = row.get(name)
     if not isinstance(value, kinds):
-        words = {str: "text", Mapping: "an object", list: "a list"}
+        words: dict[type, str] = {str: "text", Mapping: "an object", list: "a list"}
         found = "nothing" if value is None else f"{str(value)[:40]!r}"
         raise RecordError(f"`{name}` must be {' or '.join(words[kind] for kind in kinds)}, found {found}")
     return value

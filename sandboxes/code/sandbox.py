@@ -1,12 +1,12 @@
 """A sandbox: jobs in, verdicts out, over a pool of jails that are replaced when they are lost."""
 
 import asyncio
-import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -105,7 +105,6 @@ class Pool:
         self.name = backend.name
         self._backend = backend
         self._keeper = Keeper()
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._slots: dict[Role, queue.LifoQueue[Jail | None]] = {
             "candidate": queue.LifoQueue(),
             "judge": queue.LifoQueue(),
@@ -121,13 +120,15 @@ class Pool:
         """The verdict on a job, in a second jail where the first is lost."""
         started = time.monotonic()
         outcome = unrunnable(job, self.name)
-        lost: list[_Lost] = []
+        lost: list[_LostError] = []
         while outcome is None:
             try:
                 outcome = self._attempt(job)
-            except _Lost as loss:
+            except _LostError as loss:
                 lost.append(loss)
-                if len(lost) == 2:
+                if self._closed:
+                    outcome = Outcome("infra_error", "the sandbox was closed")
+                elif len(lost) == 2:
                     outcome = _loss(lost)
         return verdict_of(job, outcome, self.name, time.monotonic() - started)
 
@@ -143,34 +144,60 @@ class Pool:
         self._keeper.close()
 
     def _attempt(self, job: Job) -> Outcome:
-        with _Slot(self, "candidate") as candidate:
-            if isinstance(job, Check):
-                with _Slot(self, "judge") as judge:
-                    return judge_check(job, candidate, judge, self._null)
-            if isinstance(job, Calls):
-                return judge_calls(job, candidate, self._null)
-            if isinstance(job, Stdio):
-                return judge_stdio(job, candidate, self._null)
-            return judge_script(job, candidate, self._null)
+        jails: list[Jail] = []
+        try:
+            with self._jail("candidate", jails) as candidate:
+                if isinstance(job, Check):
+                    with self._jail("judge", jails) as judge:
+                        return judge_check(job, candidate, judge)
+                if isinstance(job, Calls):
+                    return judge_calls(job, candidate)
+                if isinstance(job, Stdio):
+                    return judge_stdio(job, candidate)
+                return judge_script(job, candidate)
+        except (JailError, OSError) as error:
+            raise _LostError(f"a jail {error}", any(jail.had_control for jail in jails)) from None
+
+    @contextmanager
+    def _jail(self, role: Role, jails: list[Jail]) -> Iterator[Jail]:
+        """A jail for the time of one attempt; where anything goes wrong in it, it is not used again."""
+        jail = self.take(role)
+        jails.append(jail)
+        lost = True
+        try:
+            yield jail
+            lost = not jail.alive
+        finally:
+            self.give_back(role, jail, lost=lost)
 
     def take(self, role: Role) -> Jail:
-        """An idle jail, for the calling thread alone."""
+        """An idle jail, for the calling thread alone.
+
+        Raises:
+            JailError: none could be started.
+        """
         jail = self._slots[role].get()
-        if jail is not None and jail.alive:
+        if jail is not None and jail.alive and not self._closed:
+            jail.forget_job()
             return jail
         if jail is not None:
             self._forget(jail)
         try:
+            jail = self._start(role)
+        except BaseException:
+            self._slots[role].put(None)
+            raise
+        return jail
+
+    def _start(self, role: Role) -> Jail:
+        if not self._closed:
             jail = self._backend.start(role, self._keeper)
             with self._lock:
                 if not self._closed:
                     self._jails.add(jail)
                     return jail
             jail.close()
-            raise JailError("the sandbox was closed")
-        except BaseException:
-            self._slots[role].put(None)
-            raise
+        raise JailError("was not started: the sandbox is closed")
 
     def give_back(self, role: Role, jail: Jail, *, lost: bool) -> None:
         """Put a jail back, or another in its place."""
@@ -202,28 +229,7 @@ def verdict_of(job: Job, outcome: Outcome, backend: str, seconds: float) -> Verd
     return Verdict(float(status is Status.RIGHT), status, job.source, outcome.reason, seconds, evidence)
 
 
-class _Slot:
-    """A jail for the time of one attempt."""
-
-    def __init__(self, pool: Pool, role: Role) -> None:
-        self._pool, self._role = pool, role
-
-    def __enter__(self) -> Jail:
-        try:
-            self._jail = self._pool.take(self._role)
-        except JailError as error:
-            raise _Lost(f"a jail {error}", False) from None
-        return self._jail
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.give_back(self._role, self._jail, lost=error is not None or not self._jail.alive)
-        if isinstance(error, JailError):
-            raise _Lost(f"a jail was lost: {error}", self._jail.had_control) from None
-
-
-class _Lost(Exception):
+class _LostError(Exception):
     """An attempt came to nothing because of a jail; `by_job`: the program may have had a hand in it."""
 
     def __init__(self, message: str, by_job: bool) -> None:
@@ -231,7 +237,8 @@ class _Lost(Exception):
         self.by_job = by_job
 
 
-def _loss(lost: list[_Lost]) -> Outcome:
+def _loss(lost: list[_LostError]) -> Outcome:
+    """What becomes of a job that has lost two jails."""
     if any(loss.by_job for loss in lost):
         return Outcome("crash", f"{lost[-1]}, as was another one before")
     return Outcome("infra_error", str(lost[-1]))
@@ -247,4 +254,10 @@ def unrunnable(job: Job, backend: str) -> Outcome | None:
         return Outcome("compile_error", str(error))
     if size > job.limits.source:
         return Outcome("compile_error", f"the program has {size} bytes, where {job.limits.source} are allowed")
+    if isinstance(job, Stdio):
+        try:
+            for case in job.cases:
+                case.stdin.encode()
+        except UnicodeError:
+            return Outcome("invalid_test", "the input of a case is not text: it holds half a character")
     return None

@@ -150,6 +150,10 @@ def _prove(sandbox: Sandbox) -> None:
 
 
 def _way_out(backend: str, reason: str) -> str:
+    if "No space left" in reason:
+        return "No further user namespace may be made here: raise user.max_user_namespaces, or run it further outside."
+    if "Operation not permitted: " in reason and os.geteuid() == 0:
+        return "Root may not become another user here: start it as an ordinary user."
     if "no Python" in reason:
         return "Install a Python that every user can read, such as the system's /usr/bin/python3."
     if backend == "bubblewrap" and find_bubblewrap() is None:

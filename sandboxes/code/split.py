@@ -145,9 +145,9 @@ def constant(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _arithmetic(node.op, constant(node.left), constant(node.right))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords and len(node.args) < 2:
-        kind = _MADE_FROM_ONE.get(node.func.id)
-        if kind is not None:
-            return _made(kind, *(constant(argument) for argument in node.args))
+        make = _MADE_FROM_ONE.get(node.func.id)
+        if make is not None:
+            return _made(make, *(constant(argument) for argument in node.args))
     raise ValueError(f"no constant: {ast.unparse(node)[:80]}")
 
 
@@ -190,7 +190,7 @@ def _is_close(test: ast.Call, own: Collection[str]) -> _Read | None:
     """
     if ast.unparse(test.func) not in ("math.isclose", "isclose") or len(test.args) != 2:
         return None
-    pair = _call_and_constant(*test.args, own)
+    pair = _call_and_constant(test.args[0], test.args[1], own)
     if pair is None or isinstance(pair[1], bool) or not isinstance(pair[1], int | float):
         return None
     try:

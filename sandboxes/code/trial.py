@@ -14,7 +14,6 @@ from sandboxes.code.jobs import Limits
 LENGTH = struct.Struct(">I")
 GRACE = 1.0
 """Seconds that the fork server gets, beyond a job's deadline, to report its end; then the jail is killed."""
-CREDENTIALS = struct.Struct("=iII")
 
 
 class Why(StrEnum):
@@ -41,33 +40,32 @@ class Trial:
         jail: the jail; it must be idle.
         limits: of the job.
         mode: "S" a script, "F" functions, "J" a judge.
-        null: a descriptor of /dev/null.
-        stdin: what the program reads; None: nothing.
+        stdin: what the program reads.
+        wall: seconds of wall time; None: what the limits say.
 
     Raises:
         JailError: from here and from every method: the jail is gone.
     """
 
-    def __init__(self, jail: Jail, limits: Limits, mode: bytes, null: int, stdin: bytes | None = None) -> None:
+    def __init__(self, jail: Jail, limits: Limits, mode: bytes, stdin: bytes = b"", wall: float | None = None) -> None:
+        self._wall = limits.wall if wall is None else wall
         self._jail, self.limits = jail, limits
-        jail.had_control = False
         self.stdout, self.stderr = bytearray(), bytearray()
         self.end: End | None = None
         self.failure: TrialEnd | None = None
         self._received = bytearray()
-        self._pid = 0
-        self._settled = False
+        self._pid = self._frames = 0
+        self._settled = self._writing = False
         self._started = time.monotonic()
-        self._deadline = self._started + limits.wall
+        self._deadline = self._started + self._wall
         self._poll = select.poll()
         self._texts: dict[int, bytearray] = {}
-        self._input = memoryview(stdin or b"")
+        self._input = memoryview(stdin)
         self._outgoing = memoryview(b"")
         theirs: list[int] = []
         ours, channel = socket.socketpair()
         self._channel = ours
         ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._stdin = -1
         try:
             if self._input:
@@ -80,11 +78,9 @@ class Trial:
                 theirs.append(writing)
                 self._texts[reading] = text
                 self._poll.register(reading, select.POLLIN)
-            out, err = theirs[-2:]
-            jail.submit(limits, mode, [theirs[0] if self._input else null, out, err, channel.fileno()])
+            jail.submit(limits, self._wall, mode, [*theirs, channel.fileno()])
             self._poll.register(ours, select.POLLIN)
             self._poll.register(jail.control, select.POLLIN)
-            self._await_hello()
             if self._input:
                 self._poll.register(self._stdin, select.POLLOUT)
         except BaseException:
@@ -95,23 +91,12 @@ class Trial:
             for fd in theirs:
                 os.close(fd)
 
-    def _await_hello(self) -> None:
-        """Wait until the job stands behind its walls; it has not seen the program yet."""
-        try:
-            kind, body = self.receive(4096, float("inf"))
-        except TrialEnd as failure:
-            raise JailError(f"a job did not start: {failure}") from None
-        if kind != b"H":
-            raise JailError(f"a job did not start: {body.decode(errors='replace')}")
-        self._jail.had_control = True
-
-    def send(self, kind: bytes, body: bytes) -> None:
-        """Write a frame to the program; a part of it may be written while the next frame is awaited."""
-        frame = b"".join([LENGTH.pack(len(body) + 1), kind, body])
-        if self._outgoing:
-            self._outgoing = memoryview(bytes(self._outgoing) + frame)
-        else:
-            self._outgoing = memoryview(frame)
+    def send(self, *frames: tuple[bytes, bytes]) -> None:
+        """Write frames, each a kind and a body, to the program; the rest is written while the next one is awaited."""
+        parts = [bytes(self._outgoing)]
+        for kind, body in frames:
+            parts += [LENGTH.pack(len(body) + 1), kind, body]
+        self._outgoing = memoryview(b"".join(parts))
         self._write()
 
     def receive(self, largest: int, cpu: float) -> tuple[bytes, bytes]:
@@ -119,13 +104,14 @@ class Trial:
 
         Args:
             largest: bytes that the body may have.
-            cpu: seconds of processor time that the program may use until then.
+            cpu: seconds of processor time that the program may use from now on, or from the moment it is loaded.
 
         Raises:
             TrialEnd: there will be none.
         """
-        used = self._clock()
-        check = time.monotonic() + cpu
+        begun = time.monotonic()
+        used = self._clock() if self._pid else None
+        check = begun + cpu
         while True:
             if len(self._received) >= 5:
                 size = LENGTH.unpack_from(self._received)[0]
@@ -134,6 +120,7 @@ class Trial:
                 if len(self._received) >= 4 + size:
                     frame = bytes(self._received[4 : 4 + size])
                     del self._received[: 4 + size]
+                    self._frames += 1
                     return frame[:1], frame[1:]
             if self.failure:
                 raise self.failure
@@ -141,27 +128,45 @@ class Trial:
                 self._fail_by_end()
             now = time.monotonic()
             if now >= check:
-                left = cpu - (self._clock() - used) if self._pid else 0.0
+                self.locate()
+                if used is None:
+                    used = self._used_before(begun)
+                left = cpu - (self._clock() - used)
                 if left <= 0:
                     self._give_up(Why.TIMEOUT, f"more than {cpu:g} s of processor time for one case")
                 check = now + max(left, 0.002)
+                used = None if used == float("inf") else used
             self._step(check)
 
-    def finish(self, kill: bool) -> End:
-        """Wait for the end of the program, or bring it about, and give back its descriptors.
+    def locate(self) -> None:
+        """Find out the program's process id, so that its processor time can be read."""
+        if self._pid == 0 and self.end is None:
+            self._pid = self._jail.job_pid()
 
-        Raises:
-            TrialEnd: it wrote too much, or went on for too long.
-        """
-        if kill and self.end is None:
+    def _used_before(self, begun: float) -> float:
+        """Processor time that the program had used when a case began; infinite while it is still being loaded."""
+        if self._frames:
+            return begun - self._started  # at most that
+        name, _, milliseconds = self._jail.job_name(self._pid).partition(b" ")
+        if name != b"loaded" or not milliseconds.isdigit():
+            return float("inf")
+        return min(int(milliseconds) / 1000, self._clock())  # the program could have named itself
+
+    def finish(self, patience: float) -> End:
+        """Wait for the end of the program, or bring it about after so many seconds; give back its descriptors."""
+        until = time.monotonic() + patience
+        while self.end is None and time.monotonic() < until:
+            self._step(until)
+        if self.end is None:
             self._jail.stop_job()
             self._settled = True
             self._deadline = min(self._deadline, time.monotonic())
         while self.end is None:
             self._step(float("inf"))
         self.close()
-        if self.failure and self.failure.why is not Why.ENDED and not kill:
-            raise self.failure
+        if not self._jail.had_control:
+            said = self.said()[1].decode(errors="replace")
+            raise JailError(f"a job did not start: {said or self.end.exit}")
         return self.end
 
     def said(self) -> tuple[bytes, bytes]:
@@ -172,6 +177,12 @@ class Trial:
             size = LENGTH.unpack_from(frames)[0]
             kind, body, frames = frames[4:5], frames[5 : 4 + size], frames[4 + size :]
         return kind, body
+
+    def late(self, end: End) -> str:
+        """Which limit of time a program has passed."""
+        if end.why == "W":
+            return f"more than {self._wall:.3g} s of wall time"
+        return f"more than {self.limits.cpu:g} s of processor time"
 
     def close(self) -> None:
         """Give back the descriptors."""
@@ -208,23 +219,16 @@ class Trial:
 
     def _read(self) -> None:
         try:
-            if self._pid == 0:
-                data, ancillary, _, _ = self._channel.recvmsg(1 << 16, socket.CMSG_SPACE(CREDENTIALS.size))
-                for level, kind, body in ancillary:
-                    if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                        self._pid = CREDENTIALS.unpack(body)[0]
-                self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-            else:
-                data = self._channel.recv(1 << 18)
+            data = self._channel.recv(1 << 18)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if data:
-            self._received += data
+            if not self._settled:
+                self._received += data
         else:
             self._poll.unregister(self._channel)
-            self._received += b""
             if self.failure is None:
                 self.failure = TrialEnd(Why.ENDED, "closed its channel")
 
@@ -236,10 +240,10 @@ class Trial:
             pass
         except OSError:
             self._outgoing = memoryview(b"")
-        if self._outgoing:
-            self._poll.register(self._channel, select.POLLIN | select.POLLOUT)
-        else:
-            self._poll.register(self._channel, select.POLLIN)
+        wanted = select.POLLIN | select.POLLOUT if self._outgoing else select.POLLIN
+        if self._writing != bool(self._outgoing):
+            self._writing = bool(self._outgoing)
+            self._poll.modify(self._channel, wanted)
 
     def _feed(self) -> None:
         try:
@@ -304,10 +308,8 @@ class Trial:
 
     def _fail_by_end(self) -> None:
         assert self.end is not None
-        if self.end.why == "C":
-            self._give_up(Why.TIMEOUT, f"more than {self.limits.cpu:g} s of processor time")
-        if self.end.why == "W":
-            self._give_up(Why.TIMEOUT, f"more than {self.limits.wall:g} s of wall time")
+        if self.end.why in ("C", "W"):
+            self._give_up(Why.TIMEOUT, self.late(self.end))
         self._give_up(Why.ENDED, f"ended with {self.end.exit}")
 
     def _give_up(self, why: Why, reason: str) -> None:

@@ -8,8 +8,8 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from sandboxes.code.jobs import Limits
@@ -68,7 +68,7 @@ class CodeVerifier:
         completions: Sequence[str],
         problems: Sequence[Problem],
         within: float | None = None,
-        finished: Callable[[int, Verdict], None] | None = None,
+        finished: Sequence[bool] | None = None,
     ) -> list[Verdict]:
         """One verdict for each completion, in order; `answer` is the program that was judged.
 
@@ -76,43 +76,35 @@ class CodeVerifier:
             completions: what the policy said.
             problems: what each of them answers.
             within: seconds for the whole call; None: no limit but each program's own.
-            finished: called in this thread with index and verdict as soon as a verdict is there.
+            finished: False where a completion was cut off before its end: it has no program. None: all are whole.
 
         Raises:
             OverdueError: the whole call took longer than `within`.
             ValueError: the lists differ in length.
         """
-        verdicts: dict[int, Verdict] = {}
+        whole = [True] * len(completions) if finished is None else finished
+        verdicts: list[Verdict | Future[Verdict]] = []
         asked: dict[Question, Future[Verdict]] = {}
-        waiting: dict[Future[Verdict], list[int]] = {}
-
-        def settle(index: int, verdict: Verdict) -> None:
-            verdicts[index] = verdict
-            if finished is not None:
-                finished(index, verdict)
-
-        for index, (completion, problem) in enumerate(zip(completions, problems, strict=True)):
-            program = problem.program(completion)
+        for completion, problem, ended in zip(completions, problems, whole, strict=True):
+            program = problem.program(completion) if ended else None
             if program is None:
-                settle(index, Verdict(0.0, Status.UNPARSABLE, None, "no program found", 0.0))
+                reason = "no program found" if ended else "cut off before its end"
+                verdicts.append(Verdict(0.0, Status.UNPARSABLE, None, reason, 0.0))
                 continue
             question = _question(program, problem)
             if (known := self._remembered(question)) is not None:
-                settle(index, known)
+                verdicts.append(known)
                 continue
             if question not in asked:
                 asked[question] = self._threads.submit(self._judge, program, problem, question)
-            waiting.setdefault(asked[question], []).append(index)
-        try:
-            for future in as_completed(waiting, timeout=within):
-                for index in waiting[future]:
-                    settle(index, future.result())
-        except TimeoutError as error:
-            late = sorted(index for future, indices in waiting.items() for index in indices if index not in verdicts)
-            for future in waiting:
+            verdicts.append(asked[question])
+        missing = wait(asked.values(), timeout=within).not_done
+        if missing:
+            for future in missing:
                 future.cancel()
-            raise OverdueError(late[0], len(late)) from error
-        return [verdicts[index] for index in range(len(completions))]
+            late = [index for index, verdict in enumerate(verdicts) if verdict in missing]
+            raise OverdueError(late[0], len(late))
+        return [verdict.result() if isinstance(verdict, Future) else verdict for verdict in verdicts]
 
     def _judge(self, program: str, problem: Problem, question: Question) -> Verdict:
         verdict = replace(self._sandbox.run(problem.job(program, self.limits)), answer=program)

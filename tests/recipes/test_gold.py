@@ -14,6 +14,7 @@ TESTS = {"function": "f", "calls": [[[1], 2], [[2], 4]]}
 def validate(
     folder: Path, rows: list[dict[str, Any]], data: str, rewards: str, used: str = "it"
 ) -> tuple[int, str, str]:
+    """Exit code, output and errors of the check on a recipe with one data section."""
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = folder / "gold.yaml"
     recipe.write_text(
@@ -35,11 +36,12 @@ def test_right_mathematics_is_good(tmp_path: Path):
 
 
 def test_a_gold_answer_that_its_own_verifier_refuses_is_named(tmp_path: Path):
-    rows = [{"prompt": "one", "answer": "1"}, {"prompt": "two", "answer": "3 + 4"}, {"prompt": "three", "answer": None}]
+    answers = {"one": "1", "two": "<think>72", "three": None}
+    rows = [{"prompt": prompt, "answer": answer} for prompt, answer in answers.items()]
     code, out, errors = validate(tmp_path, rows, 'answer: "{answer}"', "it: {kind: math}")
     assert code == 1
     (line,) = [line for line in out.splitlines() if "rows.jsonl:2" in line]
-    assert "wrong: arithmetic that was not carried out" in line and "'two'" in line
+    assert "unparsable: no answer found" in line and "'two'" in line
     assert "2 gold answers checked, 1 not right, 1 prompts without one" in out
     assert "1 of 2 gold answers are not right" in errors
 

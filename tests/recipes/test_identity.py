@@ -88,6 +88,14 @@ def test_the_source_of_a_reward_function_counts(folder: Path):
     assert changed(before, identities(folder)) == {"rl"}
 
 
+def test_the_source_of_a_data_function_counts(folder: Path):
+    sets = ("data.rows={source: python, target: 'made.py:rows'}",)
+    (folder / "made.py").write_text("def rows(): return [{'prompt': '1'}]\n")
+    before = identities(folder, *sets)
+    (folder / "made.py").write_text("def rows(): return [{'prompt': '2'}]\n")
+    assert changed(before, identities(folder, *sets)) == {"rl", "other"}
+
+
 def test_a_model_folder_counts_by_its_configuration_and_the_state_of_its_weights(folder: Path):
     model = folder / "model"
     model.mkdir()

@@ -195,3 +195,25 @@ def test_set_reads_its_value_as_yaml(recipe: Path):
 )
 def test_a_faulty_override_is_told_as_one(recipe: Path, assignment: str, words: str):
     assert words in message(recipe, sets=(assignment,))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("mad.py:rows", "found no file mad.py in"),
+        ("made.py:row", "found no function row in"),
+        ("made.py", "expected file.py:function or package.module:function"),
+        ("broken.py:rows", "broken.py:1: found a syntax error"),
+    ],
+)
+def test_a_data_function_is_looked_for_in_its_source(recipe: Path, target: str, words: str):
+    (recipe.parent / "made.py").write_text("def rows(): raise RuntimeError('nothing is run')\n")
+    (recipe.parent / "broken.py").write_text("def rows(:\n")
+    section = "{source: reasoning_gym, task: chain_sum, size: 100}"
+    assert opened(recipe, section, '{source: python, target: "made.py:rows"}').data["sums"].target == "made.py:rows"
+    said = message(recipe, section, f'{{source: python, target: "{target}"}}')
+    assert f"{recipe}:4: data.sums.target: " in said and words in said
+
+
+def test_a_code_reward_decides_what_passes(recipe: Path):
+    assert opened(recipe, "{kind: math}", "{kind: code, partial: true}").rewards["correct"].partial is True

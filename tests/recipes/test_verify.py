@@ -16,18 +16,11 @@ MATHS = [
     {"completion": "7", "answer": 8},
     {"completion": "who knows", "answer": "8"},
 ]
+DOUBLED = "def check(g): assert g(2) == 4"
+IDENTITY = "```python\ndef f(x):\n    return x\n```"
 CODE = [
-    {
-        "completion": "    return 2 * x\n",
-        "prompt": "def f(x):\n",
-        "entry_point": "f",
-        "test": "def check(g): assert g(2) == 4",
-    },
-    {
-        "completion": "```python\ndef f(x):\n    return x\n```",
-        "text": "...",
-        "test_list": ["assert f(1) == 1", "assert f(2) == 3"],
-    },
+    {"completion": "    return 2 * x\n", "prompt": "def f(x):\n", "entry_point": "f", "test": DOUBLED},
+    {"completion": IDENTITY, "text": "...", "test_list": ["assert f(1) == 1", "assert f(2) == 3"]},
     {"completion": "print(2 * int(input()))", "input_output": {"inputs": ["2"], "outputs": ["4"]}},
     {"completion": "```python\nprint(", "tests": {"stdio": [["", ""]]}},
 ]
@@ -149,9 +142,8 @@ def test_an_empty_file_is_no_error(tmp_path: Path):
 def test_a_verdict_is_written_before_the_next_row_is_there(tmp_path: Path):
     """Rows that come slowly are answered as they come."""
     command = [sys.executable, "-m", "recipes", "verify", "math", "-"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as run:
         assert run.stdin is not None and run.stdout is not None
         for row in MATHS[:2]:
             run.stdin.write(json.dumps(row) + "\n")

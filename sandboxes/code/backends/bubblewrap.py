@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from sandboxes.code.backends.backend import Role
@@ -43,12 +44,12 @@ class Bubblewrap:
         interpreter = self._interpreter[user]
         fds: list[int] = []
 
-        def start(control: int, errors: int):  # type: ignore[no-untyped-def]
+        def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
             command, executable, environment = self._launch(binary, user, fds)
             command += _walls(interpreter, fds)
-            command += ["--", interpreter.binary, *PYTHON, WORKER, str(control)]
+            command += ["--", interpreter.binary, *PYTHON, WORKER, str(control), str(begun)]
             return keeper.start(
-                command, errors, [control, *fds], executable=executable, environment=environment, user=user
+                command, errors, [control, begun, *fds], executable=executable, environment=environment, user=user
             )
 
         try:
@@ -83,7 +84,7 @@ def _walls(interpreter: Interpreter, fds: list[int]) -> list[str]:
     for name, target in root.links:
         walls += ["--symlink", target, name]
     for folder in root.emptied:
-        walls += ["--size", "4096", "--perms", "0555", "--tmpfs", folder]
+        walls += ["--size", "4096", "--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
     for device in DEVICES:
         walls += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     fds.append(worker_archive())

@@ -1,6 +1,7 @@
 """Jails without namespaces: the fork server among the other processes of this machine."""
 
 import os
+import subprocess
 
 from sandboxes.code.backends.backend import Role
 from sandboxes.code.backends.interpreter import Interpreter
@@ -18,9 +19,9 @@ def start_in_place(
     """
     archive = worker_archive()
 
-    def start(control: int, errors: int):  # type: ignore[no-untyped-def]
-        command = [interpreter.binary, *PYTHON, f"/proc/self/fd/{archive}", str(control)]
-        return keeper.start(command, errors, [control, archive], environment=ENVIRONMENT, user=user)
+    def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
+        command = [interpreter.binary, *PYTHON, f"/proc/self/fd/{archive}", str(control), str(begun)]
+        return keeper.start(command, errors, [control, begun, archive], environment=ENVIRONMENT, user=user)
 
     try:
         return Jail(start, jail_settings(role, namespaces=False, seccomp=seccomp, landlock=landlock))

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from sandboxes.code.jobs import Limits
 
@@ -60,6 +61,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jail-keeper")
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def start(
         self,
@@ -81,42 +83,55 @@ class Keeper:
             environment: its whole environment.
             user: user and group that it becomes first, with no other groups; None: stays this one.
         """
-        return self._thread.submit(
-            subprocess.Popen,
-            command,
-            executable=executable,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=fds,
-            env=dict(environment or {}),
-            cwd="/",
-            start_new_session=True,
-            user=user,
-            group=user,
-            extra_groups=None if user is None else [],
-        ).result()
+
+        def start() -> "subprocess.Popen[bytes]":
+            process = subprocess.Popen(
+                command,
+                executable=executable,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=fds,
+                env=dict(environment or {}),
+                cwd="/",
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
+            )
+            self._started = [one for one in self._started if one.returncode is None] + [process]
+            return process
+
+        try:
+            return self._thread.submit(start).result()
+        except RuntimeError as error:  # the interpreter is being shut down
+            raise JailError(f"could not be started: {error}") from None
 
     def close(self) -> None:
-        """Let the thread end; every process that it started is killed then by the kernel, where it asked for that."""
-        self._thread.shutdown(wait=False)
+        """End what still runs, also what is just being started, and let the thread end."""
+        self._thread.shutdown(wait=True)
+        for process in self._started:
+            process.kill()
 
 
 class Jail:
     """One jail. Used by one thread at a time; `kill` by any.
 
     Args:
-        start: starts the process that holds the jail. The fork server gets the first descriptor as its end of the
-            control socket; the second one is for the standard error of all that is started.
+        start: starts the process that holds the jail. The fork server gets the first two descriptors, its end of the
+            control socket and a counter of jobs begun; the third one is for the standard error of all that is started.
         settings: for the fork server, see jail/zygote.py.
 
     Raises:
         JailError: it did not start, with the reason and what it wrote to its standard error.
     """
 
-    def __init__(self, start: Callable[[int, int], "subprocess.Popen[bytes]"], settings: dict[str, object]) -> None:
+    def __init__(
+        self, start: Callable[[int, int, int], "subprocess.Popen[bytes]"], settings: dict[str, object]
+    ) -> None:
         self.pid = 0
-        self.had_control = False  # whether a program may have run in the job that is, or was last, in this jail
+        self._pidfd = -1
+        self._begun, self._had_control = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), False)
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         complaints, errors = os.pipe()
@@ -124,7 +139,7 @@ class Jail:
         try:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             try:
-                self.process = start(theirs.fileno(), errors)
+                self.process = start(theirs.fileno(), self._begun, errors)
             except OSError as error:
                 raise JailError(f"could not be started: {error}") from error
             finally:
@@ -133,10 +148,11 @@ class Jail:
             try:
                 self._greet(settings, complaints)
             except BaseException:
-                self.kill()
+                self.close()
                 raise
         except BaseException:
             ours.close()
+            self._close_begun()
             raise
         finally:
             os.close(complaints)
@@ -159,6 +175,7 @@ class Jail:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 self.pid = CREDENTIALS.unpack(data)[0]
+                self._pidfd = os.pidfd_open(self.pid)
         self.control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         self.greeting = json.loads(message)
 
@@ -172,16 +189,17 @@ class Jail:
             text = ""
         return text.splitlines()[-1] if text else f"it ended with code {self.process.returncode}"
 
-    def submit(self, limits: Limits, mode: bytes, fds: Sequence[int]) -> None:
-        """Start a job with these four descriptors: standard input, output and error, and the channel.
+    def submit(self, limits: Limits, wall: float, mode: bytes, fds: Sequence[int]) -> None:
+        """Start a job with these descriptors: standard input (or none), output and error, and the channel.
 
         Raises:
             JailError: the jail is gone.
         """
         largest = max(limits.scratch, limits.output)
+        self.forget_job()
         request = REQUEST.pack(
             limits.cpu,
-            limits.wall,
+            wall,
             limits.memory,
             limits.scratch,
             largest,
@@ -201,6 +219,22 @@ class Jail:
             self.control.send(b"K", socket.MSG_DONTWAIT)
         except OSError:
             return
+
+    def job_pid(self) -> int:
+        """Process id of the job; 0 where there is none, or the system does not tell."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            return 0
+        return int(children[0]) if children else 0
+
+    @staticmethod
+    def job_name(pid: int) -> bytes:
+        """What a job says of itself in the name of its process."""
+        try:
+            return Path(f"/proc/{pid}/comm").read_bytes().strip()
+        except OSError:
+            return b""
 
     def end(self) -> End:
         """The end of the job; to be called when the control socket is readable.
@@ -222,8 +256,8 @@ class Jail:
         with self._lock:
             if self.process.returncode is not None:
                 return
-            if self.pid > 0:  # the inner process first: so nobody is left without its parent
-                _kill(self.pid)
+            if self._pidfd >= 0:  # the inner process first: so nobody is left without its parent
+                _kill(self._pidfd)
                 try:
                     self.process.wait(2.0)
                     return
@@ -236,6 +270,32 @@ class Jail:
         """End the jail and give back its descriptors."""
         self.kill()
         self.control.close()
+        with self._lock:
+            self._close_begun()
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+
+    @property
+    def had_control(self) -> bool:
+        """Whether a program may have run in the job that is, or was last, in this jail."""
+        if not self._had_control and self._begun >= 0:
+            try:
+                self._had_control = os.eventfd_read(self._begun) > 0
+            except BlockingIOError:
+                return False
+        return self._had_control
+
+    def forget_job(self) -> None:
+        """Whatever ran here before has nothing to do with what comes."""
+        if self.had_control:
+            self._had_control = False
+
+    def _close_begun(self) -> None:
+        if self._begun >= 0:
+            self._had_control = self.had_control
+            os.close(self._begun)
+            self._begun = -1
 
     @property
     def alive(self) -> bool:
@@ -243,8 +303,8 @@ class Jail:
         return self.process.poll() is None
 
 
-def _kill(pid: int) -> None:
+def _kill(pidfd: int) -> None:
     try:
-        os.kill(pid, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 from sandboxes.code.backends.backend import Role
@@ -30,7 +31,7 @@ class Unshare:
         root = jail_root(interpreter)
         archive = worker_archive()
 
-        def start(control: int, errors: int):  # type: ignore[no-untyped-def]
+        def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
             plan = {
                 "shown": root.shown,
                 "links": root.links,
@@ -38,12 +39,12 @@ class Unshare:
                 "devices": DEVICES,
                 "archive": archive,
                 "worker": WORKER,
-                "control": control,
-                "command": [interpreter.binary, *PYTHON, WORKER, str(control)],
+                "close": [control, begun, archive],
+                "command": [interpreter.binary, *PYTHON, WORKER, str(control), str(begun)],
                 "environment": ENVIRONMENT,
             }
             command = [interpreter.binary, "-I", "-S", "-B", "-c", LAUNCHER.read_text(), json.dumps(plan)]
-            return keeper.start(command, errors, [control, archive], environment=ENVIRONMENT, user=user)
+            return keeper.start(command, errors, [control, begun, archive], environment=ENVIRONMENT, user=user)
 
         try:
             return Jail(start, jail_settings(role, namespaces=True))

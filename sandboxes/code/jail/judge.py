@@ -20,15 +20,16 @@ UNFIT = (StopIteration, StopAsyncIteration)  # in a test they would end a loop o
 class Program:
     """The program in the other jail."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: runner.Channel) -> None:
+        self.channel = channel
         self.calls = 0
 
-    def call(self, name: str, arguments: tuple, keywords: dict) -> Any:
+    def call(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Call one of its functions; arguments that it changed are changed here too."""
         number = runner.NUMBER.pack(self.calls)
         self.calls += 1
         runner.send(b"P", number + codec.encode((name, list(arguments), keywords)))
-        kind, body = runner.receive()
+        kind, body = self.channel.receive()
         if kind == b"V":
             try:
                 value, left, left_keywords = codec.decode(body[4:])
@@ -41,7 +42,7 @@ class Program:
         raise raised(kind, body[4:].decode("utf-8", "replace"))
 
 
-def put_back(arguments: tuple, left: list) -> None:
+def put_back(arguments: tuple[Any, ...], left: list[Any]) -> None:
     """Give lists, sets, dictionaries and byte arrays the contents that the program left in them."""
     if len(arguments) != len(left):
         raise ValueError("another number of arguments")
@@ -82,9 +83,10 @@ def proxy(program: Program, name: str) -> Callable[..., Any]:
 
 def main(mode: bytes) -> None:
     """Run the test and tell the host how it ended: "E" at its end, "N" by an exception, "G" by an unreadable answer."""
-    _, body = runner.receive()
+    channel = runner.Channel()
+    _, body = channel.receive()
     test, names = codec.decode(body)
-    program = Program()
+    program = Program(channel)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     for name in names:

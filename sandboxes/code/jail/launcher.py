@@ -11,10 +11,20 @@ import json
 import os
 import signal
 import sys
+from typing import Any
 
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = (0x00020000, 0x02000000, 0x04000000, 0x08000000)
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 19
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 19,
+)
 MNT_DETACH = 2
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
@@ -65,8 +75,9 @@ def enter_namespaces() -> None:
         sys.exit(f"forbid further user namespaces: {error.strerror}")
 
 
-def build_root(plan: dict) -> None:
+def build_root(plan: dict[str, Any]) -> None:
     """A root that holds what the plan says, and nothing else."""
+    must(libc.sethostname(b"jail", ctypes.c_size_t(4)), "set the host name")
     mount("none", "/", "", MS_REC | MS_SLAVE)
     mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=64,mode=755")
     os.mkdir("/tmp" + OLD)
@@ -121,8 +132,8 @@ def main() -> None:
         os._exit(1)
     pid = os.fork()
     if pid:
-        os.close(plan["control"])
-        os.close(plan["archive"])
+        for fd in plan["close"]:
+            os.close(fd)
         _, status = os.waitpid(pid, 0)
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -28,7 +28,7 @@ def main(source: bytes, function: str, calls: list[bytes]) -> None:
 
     module = types.ModuleType("program")
     module.__builtins__ = builtins  # type: ignore[attr-defined]
-    sys.modules["__main__"] = module
+    sys.modules["__main__"] = sys.modules["program"] = module
     try:
         code = compile(source, runner.FILE, "exec", dont_inherit=True)
     except MemoryError:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import array
 import ctypes
+import fcntl
 import gc
 import json
 import os
-import platform
 import resource
 import select
 import signal
@@ -19,25 +19,28 @@ import socket
 import struct
 import sys
 import time
+import types
+from typing import Any
 
+import codec
 import judge
 import landlock_rules
 import runner
 import seccomp
 
-CONTROL = 3
+CONTROL, BEGUN = 3, 4
 # seconds of processor time and of wall time, bytes of memory, of /tmp and of one file, number of files, processes and
 # threads, mode
 REQUEST = struct.Struct("=ddQQQIIIc")
 ENDED = struct.Struct("=cidQ")  # why, wait status, seconds of processor time, bytes of resident memory
 KILL = b"K"
-HELLO = b"\0\0\0\1H"
+ONE = (1).to_bytes(8, sys.byteorder)
 
-CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWPID, CLONE_NEWNS = 0x08000000, 0x04000000, 0x20000000, 0x00020000
+CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWPID, CLONE_NEWNS = (0x08000000, 0x04000000, 0x20000000, 0x00020000)
 CLONE_PIDFD = 0x00001000
 NAMESPACES = CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWNS
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = (1, 22, 38, 2)
 CLONE_NUMBER = {"x86_64": 56, "aarch64": 220}
 CLOSE_RANGE, PIDFD_OPEN = 436, 434
 CAPSET_NUMBER = {"x86_64": 126, "aarch64": 91}
@@ -49,23 +52,21 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Jail:
     """The fork server. The settings are the host's: what to import, and which walls a job gets."""
 
-    def __init__(self, control: socket.socket, settings: dict) -> None:
+    def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
         self.control = control
         self.namespaces = settings["namespaces"]
         self.seccomp = settings["seccomp"]
         self.landlock = settings["landlock"]
-        self.machine = platform.machine()
+        self.machine = os.uname().machine
         if self.seccomp:
-            self.filters = {
-                processes: seccomp.program(self.machine, processes=processes) for processes in (False, True)
-            }
+            self.filters = [prepared(seccomp.program(self.machine, processes=may)) for may in (False, True)]
         for name in settings["warm"]:
             try:
                 __import__(name)
             except ImportError:
                 continue
         self.stage = judge if settings["role"] == "judge" else runner
-        self.tasks = 0
+        self.cores, self.tasks = os.cpu_count() or 1, 0
         if self.landlock:
             self.tasks = tasks_of_user() + 256
             landlock_rules.restrict_to_interpreter()
@@ -81,7 +82,7 @@ class Jail:
             for level, kind, data in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds.frombytes(data)
-            if len(message) != size or len(fds) != 4:
+            if len(message) != size or len(fds) not in (3, 4):
                 for fd in fds:  # the host's word to kill a job that has already ended
                     os.close(fd)
                 continue
@@ -116,8 +117,7 @@ class Jail:
         clock = (~pid << 3) | 2
         deadline = time.monotonic() + wall
         why = b"E"
-        cores = os.cpu_count() or 1
-        patience = cpu / cores
+        patience = cpu / self.cores
         while True:
             left = deadline - time.monotonic()
             events = poll.poll(max(0.0, min(left, patience)) * 1000 + 1)
@@ -138,14 +138,14 @@ class Jail:
             if used >= cpu:
                 why = b"C"
                 break
-            patience = max(0.005, (cpu - used) / cores)
+            patience = max(0.005, (cpu - used) / self.cores)
         if not self.namespaces:
             kill_group(pid)
         os.kill(pid, signal.SIGKILL)  # harmless where it has ended: it has not been waited for
         _, status, usage = os.wait4(pid, 0)
         return ENDED.pack(why, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
 
-    def become_job(self, request: tuple, fds: array.array) -> None:
+    def become_job(self, request: tuple[Any, ...], fds: array.array[int]) -> None:
         """Give up everything, then run the program. Does not return."""
         try:
             self.enter(request, fds)
@@ -154,26 +154,30 @@ class Jail:
             os.write(3, struct.pack(">I", len(said)) + said)
             os._exit(70)
         try:
-            os.write(3, HELLO)
+            os.write(BEGUN, ONE)  # from here on the host blames the program
+            os.close(BEGUN)
             self.stage.main(request[8])
         except MemoryError:
             os._exit(runner.OUT_OF_MEMORY)
         finally:
             os._exit(70)
 
-    def enter(self, request: tuple, fds: array.array) -> None:
+    def enter(self, request: tuple[Any, ...], fds: array.array[int]) -> None:
         """Put up the walls of one job around this process."""
         cpu, _, memory, scratch, largest, files, processes, threads, _ = request
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if len(fds) == 3:  # no input: a /dev/null of its own
+            fds.insert(0, os.open("/dev/null", os.O_RDONLY))
         for place, fd in enumerate(fds):
-            os.dup2(fd, place) if fd != place else None
-        if libc.syscall(ctypes.c_long(CLOSE_RANGE), ctypes.c_uint(4), ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(0)):
-            os.closerange(4, 4096)
+            os.dup2(fd, place)
+        if libc.syscall(ctypes.c_long(CLOSE_RANGE), ctypes.c_uint(5), ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(0)):
+            os.closerange(5, 4096)
         os.setsid()
         if self.namespaces:
             options = b"mode=1777,size=%d,nr_inodes=%d" % (scratch, files)
             if libc.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options):
                 raise OSError(ctypes.get_errno(), "mount /tmp: " + os.strerror(ctypes.get_errno()))
+        if not self.landlock:
             os.chdir("/tmp")
         seconds = int(cpu) + 1
         for what, value in (
@@ -190,9 +194,16 @@ class Jail:
         if self.namespaces and libc.syscall(ctypes.c_long(CAPSET_NUMBER[self.machine]), CAPABILITY_HEADER, bytes(24)):
             raise OSError(ctypes.get_errno(), "capset: " + os.strerror(ctypes.get_errno()))
         if self.seccomp and self.namespaces:
-            seccomp.install(self.filters[processes > 0])
+            if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, self.filters[processes > 0][0], 0, 0):
+                raise OSError(ctypes.get_errno(), "seccomp: " + os.strerror(ctypes.get_errno()))
         elif self.seccomp:
             seccomp.install(seccomp.program(self.machine, processes=False, host_pid=os.getpid()))
+
+
+def prepared(program: bytes) -> tuple[bytes, Any]:
+    """A struct sock_fprog of a filter, and the memory that it points to."""
+    filters = ctypes.create_string_buffer(program, len(program))
+    return struct.pack("HP", len(program) // 8, ctypes.addressof(filters)), filters
 
 
 def kill_group(pid: int) -> None:
@@ -215,6 +226,17 @@ def tasks_of_user() -> int:
     return count
 
 
+def rehearse() -> None:
+    """Run what jobs run, until the interpreter has specialised its code: else each job did, on pages of its own."""
+    module = types.ModuleType("rehearsal")
+    source = b"from typing import List\n\ndef near(a: List[float], b: float) -> bool:\n    return abs(a[0] - b) < 1\n"
+    for number in range(12):
+        exec(compile(source, runner.FILE, "exec", dont_inherit=True), module.__dict__)
+        call = codec.encode(("near", [[1.0, 2.0], 3], {}))
+        runner.call(module, b"A", runner.NUMBER.pack(number) + call)
+        runner.flush()
+
+
 def limit() -> None:
     """The limits that every job has, whatever it asks for; the fork server does not need more either."""
     for name, value in (
@@ -235,28 +257,28 @@ def limit() -> None:
 
 def main() -> None:
     """Read the settings, warm up, greet the host, serve."""
-    given = int(sys.argv[1])
-    if given != CONTROL:
-        os.dup2(given, CONTROL)
-    os.closerange(CONTROL + 1, 1024)
-    os.set_inheritable(CONTROL, False)
-    control = socket.socket(fileno=CONTROL)
-    settings = json.loads(control.recv(1 << 16))
+    control, begun = [fcntl.fcntl(int(given), fcntl.F_DUPFD, 10) for given in sys.argv[1:3]]
+    os.dup2(control, CONTROL)
+    os.dup2(begun, BEGUN)
+    os.closerange(BEGUN + 1, 1024)
+    host = socket.socket(fileno=CONTROL)
+    settings = json.loads(host.recv(1 << 16))
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit()
-    jail = Jail(control, settings)
+    jail = Jail(host, settings)
     sys.path[:] = [folder for folder in sys.path if os.path.isdir(folder)]  # not the archive that this was read from
     if "random" in sys.modules:
         sys.modules["random"].seed(0)
     os.environ.clear()
     os.environ.update(settings["environment"])
     sys.argv[:] = [""]
+    rehearse()
     gc.collect()
-    gc.freeze()
-    control.send(json.dumps({"python": sys.version_info[:3], "modules": len(sys.modules)}).encode())
+    gc.freeze()  # no collection of a job walks over, and so copies, what was here before it
+    host.send(json.dumps({"python": sys.version_info[:3], "modules": len(sys.modules)}).encode())
     try:
         jail.serve()
     except OSError as error:
-        control.send(b"!" + str(error).encode())
+        host.send(b"!" + str(error).encode())
         os._exit(1)
     os._exit(0)

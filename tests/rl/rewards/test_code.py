@@ -44,6 +44,12 @@ def test_passing_is_one_failing_is_zero_and_a_row_without_tests_is_none(with_cod
     assert rewards.faults == {"solved": 0}
 
 
+def test_a_completion_that_was_cut_off_is_wrong(with_code: Callable[..., Stage]):
+    with open_rewards(["solved"], with_code(partial=True)) as rewards:
+        columns = {"tests": [DOUBLE, DOUBLE], "finished": [False, True]}
+        assert each(rewards, [RIGHT, RIGHT], columns) == [0.0, 1.0]
+
+
 def test_partial_gives_the_share_of_cases(with_code: Callable[..., Stage]):
     ending = "import os\ndef f(x): return 2 * x if x else os._exit(0)"  # the two cases before count
     completions = [RIGHT, SQUARE, ending, "def f(x): return None", ""]

@@ -127,6 +127,15 @@ def test_what_a_program_prints_does_not_disturb_its_answers(http):
     assert http.run(_calls(noisy)).score == 1.0
 
 
+def test_a_program_may_have_classes_that_look_up_their_module(http):
+    source = (
+        "from __future__ import annotations\nimport dataclasses, pickle\n"
+        "@dataclasses.dataclass\nclass Pair:\n    a: int\n    b: int\n"
+        "def add(a, b):\n    pair = pickle.loads(pickle.dumps(Pair(a, b)))\n    return pair.a + pair.b\n"
+    )
+    assert http.run(_calls(source)).score == 1.0
+
+
 HACKS = {
     "equal to everything": "class Equal(int):\n    __eq__ = lambda *_: True\ndef add(a, b):\n    return Equal(-77)",
     "prints a marker": "print('PASS ' * 100)\ndef add(a, b):\n    return None",

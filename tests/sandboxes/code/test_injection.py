@@ -9,32 +9,26 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.soak import soak
-from sandboxes.code.jobs import CallCase, Calls, Limits
 from sandboxes.code.sandbox import Sandbox
 from sandboxes.code.selection import open_sandbox, probe
-from sandboxes.verdict import Status, Verdict
-from tests.sandboxes.code.attacks.attack import HONEST
+from sandboxes.verdict import Status
+from tests.sandboxes.code.attacks.faults import DEEPEST, LIMITS, QUICK, inject
 from tests.sandboxes.code.attacks.host import descendants, process_parents
 
 ROOT = Path(__file__).parents[3]
-LIMITS = Limits(cpu=0.5, case_cpu=0.5, wall_factor=1.0)
-DEADLINE = LIMITS.wall_factor * LIMITS.cpu + 1
-CASES = tuple(CallCase((n,), n * n) for n in range(30))
-SLOW = Calls("import time\n" + HONEST.replace("return", "time.sleep(0.02)\n    return"), "solve", CASES, LIMITS)
-QUICK = Calls(HONEST, "solve", CASES[:3], LIMITS)
-MAY_END = (Status.RIGHT, Status.CRASHED, Status.TIMEOUT, Status.INFRASTRUCTURE_FAULT)
-DEEPEST = 5  # processes from this one down to a job, at most
 
 
-def needs(backend: str) -> None:
-    found = probe(backend)
-    if not found.works:
-        pytest.skip(f"{backend}: {found.reason}")
+def needs(*backends: str) -> None:
+    """Skip where none of these backends works."""
+    found = [probe(backend) for backend in backends]
+    if not any(one.works for one in found):
+        pytest.skip("; ".join(f"{one.backend}: {one.reason}" for one in found))
 
 
 @pytest.fixture(scope="module", params=["bubblewrap", "unshare"])
@@ -48,45 +42,22 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     assert descendants() - before == set()
 
 
-def below(depth: int) -> list[int]:
-    """The processes that stand so far below this one."""
-    parents = process_parents()
-    level = {os.getpid()}
-    for _ in range(depth):
-        level = {process for process, parent in parents.items() if parent in level}
-    return sorted(level)
-
-
-def described(process: int) -> str:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
-    except OSError:
-        return "gone"
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("depth", range(1, DEEPEST + 1))
+def test_a_call_returns_whatever_is_killed_or_stopped(sandbox: Sandbox, number: signal.Signals, depth: int) -> None:
+    moment = random.Random(depth * 10 + number).uniform(0, 0.5)
+    found = inject(sandbox, depth, number, moment)
+    assert found.fair, f"{number!r} after {moment:.2f} s: {found}"
+    again = sandbox.run(QUICK)
+    assert again.status is Status.RIGHT, (again, found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("depth", range(1, DEEPEST + 1))
-@pytest.mark.parametrize("seed", range(2))
-def test_a_call_returns_whatever_is_killed_or_stopped(
-    sandbox: Sandbox, number: signal.Signals, depth: int, seed: int
-) -> None:
-    moment = random.Random(seed * 100 + depth * 10 + number).uniform(0, 0.5)
-    verdicts: list[Verdict] = []
-    thread = threading.Thread(target=lambda: verdicts.append(sandbox.run(SLOW)), daemon=True)
-    begun = time.monotonic()
-    thread.start()
-    time.sleep(moment)  # the moment is what is random here; no outcome depends on it
-    hit = [(process, described(process)) for process in below(depth)]
-    for process, _ in hit:
-        try:
-            os.kill(process, number)
-        except ProcessLookupError:
-            continue
-    thread.join(DEADLINE + 2 - (time.monotonic() - begun))
-    assert verdicts, f"no answer {DEADLINE + 2} s after the start, {number!r} after {moment:.2f} s hit {hit}"
-    assert verdicts[0].status in MAY_END, (verdicts[0], hit)
-    again = sandbox.run(QUICK)
-    assert again.status is Status.RIGHT, (again, hit)
+def test_a_jail_that_is_lost_while_idle_costs_no_verdict(sandbox: Sandbox, number: signal.Signals) -> None:
+    assert sandbox.run(QUICK).status is Status.RIGHT
+    for process in descendants():
+        os.kill(process, number)
+    assert sandbox.run(replace(QUICK, limits=LIMITS)).status is Status.RIGHT
 
 
 def test_closing_returns_when_everything_is_stopped() -> None:
@@ -100,6 +71,62 @@ def test_closing_returns_when_everything_is_stopped() -> None:
     sandbox.close()
     assert time.monotonic() - begun < 5
     assert descendants() - before == set()
+
+
+def test_a_jail_outlives_the_thread_that_asked_for_it() -> None:
+    needs("bubblewrap")
+    with open_sandbox("bubblewrap", workers=1) as sandbox:
+        thread = threading.Thread(target=sandbox.run, args=(QUICK,))
+        thread.start()
+        thread.join()
+        jail = descendants()
+        assert sandbox.run(QUICK).status is Status.RIGHT
+        assert descendants() == jail
+
+
+@pytest.mark.parametrize("backend", ["bubblewrap", "unshare"])
+def test_nothing_outlives_a_trainer_that_is_killed(backend: str) -> None:
+    needs(backend)
+    program = f"""
+import threading, time
+from sandboxes.code.jobs import CallCase, Calls
+from sandboxes.code.selection import open_sandbox
+sandbox = open_sandbox({backend!r}, workers=2)
+job = Calls("while True:\\n    pass\\n", "solve", (CallCase((3,), 9),))
+for _ in range(2):
+    threading.Thread(target=sandbox.run, args=(job,)).start()
+time.sleep(1.0)
+print("running", flush=True)
+time.sleep(60)
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE)
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline() == b"running\n"
+    jails = descendants(trainer.pid)
+    assert len(jails) >= 4
+    trainer.kill()
+    trainer.wait()
+    deadline = time.monotonic() + 10
+    while jails & set(process_parents()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert jails & set(process_parents()) == set()
+
+
+def test_a_fork_of_the_trainer_leaves_its_sandbox_alone() -> None:
+    needs("bubblewrap", "unshare")
+    program = """
+import os, sys
+from sandboxes.code.jobs import CallCase, Calls
+from sandboxes.code.selection import open_sandbox
+job = Calls("def solve(n):\\n    return n * n\\n", "solve", (CallCase((3,), 9),))
+sandbox = open_sandbox("auto", workers=1)
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+print(sandbox.run(job).status)
+sandbox.close()
+"""
+    assert run_apart(program).split() == ["right"]
 
 
 def run_apart(program: str, command: list[str] | None = None, **environment: str) -> str:
@@ -128,7 +155,7 @@ else:
 
 
 def test_without_descriptors_a_job_is_an_infrastructure_fault_and_the_next_one_is_right() -> None:
-    needs("auto")
+    needs("bubblewrap", "unshare")
     program = """
 import os, resource
 from sandboxes.code.jobs import CallCase, Calls
@@ -181,6 +208,6 @@ def test_without_bubblewrap_auto_is_unshare(tmp_path: Path) -> None:
 
 
 def test_a_soak_leaves_nothing_behind() -> None:
-    needs("auto")
+    needs("bubblewrap", "unshare")
     rows = soak("auto", 200, seed=1)
     assert [row.name for row in rows if not row.within] == []

@@ -48,13 +48,14 @@ def test_a_humaneval_record_becomes_calls():
 
 def test_helpers_of_the_prompt_are_the_judges_own(verifier: CodeVerifier):
     """A program that redefines the helper which its test relies on gains nothing."""
-    test = "def check(candidate):\n    for x in (4.0, 9.0):\n        assert half(candidate(x)) == x ** 0.5 / 2\n"
-    row = {**HUMANEVAL, "test": test}
+    row = {
+        "prompt": "def encode(text):\n    return text[::-1]\n\ndef decode(text):\n    'Undo encode.'\n",
+        "entry_point": "decode",
+        "test": "def check(candidate):\n    for w in ('ab', 'cd'):\n        assert candidate(encode(w)) == w\n",
+    }
     assert isinstance(read_record(row).tests, Check)
-    anything = "class Anything(float):\n    def __eq__(self, other): return True\n"
-    cheat = f"```python\n{anything}def half(x): return Anything(0)\ndef root(x): return Anything(0)\n```"
-    found = statuses(verifier, ["    return math.sqrt(x)\n", cheat], [row, row])
-    assert found == [Status.RIGHT, Status.WRONG]
+    cheat = "```python\ndef encode(text): return text\ndef decode(text): return text\n```"
+    assert statuses(verifier, ["    return encode(text)\n", cheat], [row, row]) == [Status.RIGHT, Status.WRONG]
 
 
 def test_an_mbpp_record_becomes_calls_or_a_check():

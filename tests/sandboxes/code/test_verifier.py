@@ -6,7 +6,7 @@ import pytest
 from sandboxes.code.jobs import Limits
 from sandboxes.code.records import Problem, read_record
 from sandboxes.code.verifier import CodeVerifier
-from sandboxes.verdict import OverdueError, Status, Verdict
+from sandboxes.verdict import OverdueError, Status
 
 DOUBLE = read_record({"tests": {"function": "f", "calls": [[[1], 2], [[5], 10], [[0], 0]]}})
 ECHO = read_record({"tests": {"stdio": [["a\n", "a"], ["b\n", "b"]]}})
@@ -48,12 +48,15 @@ def test_the_answer_is_the_program_and_the_evidence_its_cases(verifier: CodeVeri
     assert (none.answer, none.evidence) == (None, None)
 
 
-def test_verdicts_come_in_order_and_are_told_as_they_come(verifier: CodeVerifier):
-    told: dict[int, Verdict] = {}
+def test_verdicts_come_in_order(verifier: CodeVerifier):
     programs = [f"def f(x): return 2 * x + {number % 2} * (x == 5)  # {number}" for number in range(20)]
-    found = verifier.verify(programs, [DOUBLE] * 20, finished=lambda index, verdict: told.update({index: verdict}))
-    assert [verdict.score for verdict in found] == [1.0, 0.0] * 10
-    assert [told[index] for index in range(20)] == found
+    assert [verdict.score for verdict in verifier.verify(programs, [DOUBLE] * 20)] == [1.0, 0.0] * 10
+
+
+def test_a_completion_that_was_cut_off_has_no_program(verifier: CodeVerifier):
+    cut, whole = verifier.verify([RIGHT, RIGHT], [DOUBLE, DOUBLE], finished=[False, True])
+    assert (cut.status, cut.reason) == (Status.UNPARSABLE, "cut off before its end")
+    assert whole.status is Status.RIGHT
 
 
 def test_a_verdict_is_remembered_for_its_tests_and_a_timeout_is_not(verifier: CodeVerifier):

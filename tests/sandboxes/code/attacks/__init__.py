@@ -4,6 +4,7 @@ from tests.sandboxes.code.attacks.attack import Attack
 from tests.sandboxes.code.attacks.escape import NETWORK, SECRETS
 from tests.sandboxes.code.attacks.forging import FORGERS, PEEKS
 from tests.sandboxes.code.attacks.hacking import EXITS, LIARS, PATCHES
+from tests.sandboxes.code.attacks.honest import FAIR
 from tests.sandboxes.code.attacks.kernel import CODE, KERNEL
 from tests.sandboxes.code.attacks.machinery import MACHINERY
 from tests.sandboxes.code.attacks.neighbours import NEIGHBOURHOOD
@@ -16,4 +17,4 @@ from tests.sandboxes.code.attacks.time_and_files import FILES, FLOODS, TIME
 RESOURCES: list[Attack] = [*PROCESSES, *RAM, *TIME, *FILES, *FLOODS]
 ESCAPES: list[Attack] = [*SECRETS, *NETWORK, *KERNEL, *CODE]
 HACKS: list[Attack] = [*EXITS, *LIARS, *PATCHES, *PEEKS, *FORGERS, *SOURCES, *STREAMS]
-ATTACKS: list[Attack] = [*RESOURCES, *ESCAPES, *HACKS, *ODD_VALUES, *MACHINERY, *PROTOCOL, *NEIGHBOURHOOD]
+ATTACKS: list[Attack] = [*RESOURCES, *ESCAPES, *HACKS, *ODD_VALUES, *MACHINERY, *PROTOCOL, *NEIGHBOURHOOD, *FAIR]

@@ -186,7 +186,7 @@ SIGNALS = [
     Attack(
         "151 a limit of one second",
         "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True:\n    pass\n",
-        (TIMEOUT, CRASHED),
+        (TIMEOUT, CRASHED, WRONG),
         limits=limited(cpu=3.0, case_cpu=3.0),
     ),
 ]

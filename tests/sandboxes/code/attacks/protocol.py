@@ -10,6 +10,8 @@ from tests.sandboxes.code.attacks.attack import (
     CRASHED,
     EMPTY,
     HONEST,
+    MEMORY,
+    RIGHT,
     TIMEOUT,
     WAITING,
     WRONG,
@@ -47,7 +49,6 @@ FORGED = [
         "164 wrong answers before any question",
         SPEAK
         + """
-put(frame(b"R"))
 for index in range(4):
     put(frame(b"V", number(index) + b"N"))
 """
@@ -60,7 +61,7 @@ for index in range(4):
         SPEAK
         + """
 def solve(n):
-    for kind in (b"V", b"R", b"H", b"E", b"N", b"C", b"M", b"X", b"U", b"!"):
+    for kind in (b"V", b"H", b"E", b"N", b"C", b"M", b"X", b"U", b"G", b"Q", b"!"):
         put(frame(kind, number(0) + NINE) + frame(kind))
     return None
 """,
@@ -69,7 +70,7 @@ def solve(n):
     ),
     *(
         Attack(f"166 an answer of kind {kind!r}", answering(f"frame({kind!r}, number(0) + NINE)"), DEAD, CALLED)
-        for kind in (b"E", b"N", b"H", b"R", b"P", b"\0")
+        for kind in (b"E", b"N", b"H", b"R", b"P", b"G", b"Q", b"\0")
     ),
     Attack(
         "167 an answer to a later question",
@@ -133,6 +134,32 @@ VALUES = [
     for name, body in MALFORMED.items()
 ]
 
+CLOCKS = [
+    Attack(
+        "189 a name that says how long it took to load",
+        """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        def solve(n):
+            for spent in (1, 999, 999999, -999999):
+                libc.prctl(15, b"loaded %d" % spent, 0, 0, 0)
+            while True:
+                libc.prctl(15, b"loaded 9999999", 0, 0, 0)
+        """,
+        (TIMEOUT,),
+        CALLED,
+        limits=limited(cpu=0.8, case_cpu=0.3),  # a program can move the second, never the first
+        answers={3: 9},
+        test="assert solve(3) == 9\n",
+    ),
+    Attack(
+        "190 claims that it could not be loaded, or that memory ran out",
+        SPEAK + "put(frame(b'O', b'infra_error') + frame(b'L', b'infra_error'))\n" + EMPTY,
+        (*DEAD, MEMORY),
+        CALLED,
+    ),
+]
+
 FOR_THE_JUDGE = [
     Attack(
         "172 a dictionary of 200,000 colliding keys, for the judge",
@@ -142,7 +169,6 @@ pairs = []
 for index in range(200_000):
     body = (index * (2**61 - 1)).to_bytes(12, "big")
     pairs.append(b"i" + number(12) + body + b"N")
-put(frame(b"R"))
 left = b"l" + number(0) + b"d" + number(0)
 put(frame(b"V", number(0) + b"l" + number(3) + b"d" + number(len(pairs)) + b"".join(pairs) + left))
 import time
@@ -211,7 +237,7 @@ def solve(n):
         Attack(
             f"177 shuts its channel, {how}",
             SPEAK + f"socket.socket(fileno=os.dup(3)).shutdown(socket.{how})\n" + HONEST,
-            (WRONG, TIMEOUT, CRASHED),
+            (WRONG, TIMEOUT, CRASHED, RIGHT),  # right, where it has read all questions and answers them
             CALLED,
             limits=WAITING,
         )
@@ -240,10 +266,13 @@ calls = 0
 import ctypes, signal, socket, struct
 libc = ctypes.CDLL(None, use_errno=True)
 channel = socket.socket(fileno=os.dup(3))
-pid, uid, gid = struct.unpack("=iII", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-print("peer", pid, uid, gid, flush=True)
-if pid > 1:
-    tried("its number", os.kill, pid, 0)
+try:
+    pid, uid, gid = struct.unpack("=iII", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    print("peer", pid, uid, gid, flush=True)
+    if pid > 1:
+        tried("its number", os.kill, pid, 0)
+except OSError as error:
+    print("refused peer", error.errno)
 try:
     peer = channel.getsockopt(socket.SOL_SOCKET, 77)
     print("descriptor", peer, flush=True)
@@ -274,4 +303,4 @@ tried("notify", fcntl.fcntl, os.open("/tmp", os.O_RDONLY), fcntl.F_NOTIFY, fcntl
     ),
 ]
 
-PROTOCOL = [*FORGED, *VALUES, *FOR_THE_JUDGE, *SOCKETS]
+PROTOCOL = [*FORGED, *VALUES, *CLOCKS, *FOR_THE_JUDGE, *SOCKETS]
