@@ -120,7 +120,7 @@ def stopping(rounds: int) -> Iterator[Row]:
         verifier.verify([r"\boxed{x+x}"], ["2x"])
         for number in range(rounds):
             begun = time.perf_counter()
-            found = verifier.verify([rf"\boxed{{({10**7 + number})!}}"], [r"\sqrt{7}"])[0]
+            found = verifier.verify([rf"\boxed{{\sum_{{k=1}}^{{{10**8 + number}}} \sin(k)/k}}"], [r"\sqrt{7}"])[0]
             stopped = time.perf_counter()
             assert found.status is Status.TIMEOUT
             verifier.verify([rf"\boxed{{{number}x+x}}"], [rf"{number + 1}x"])

@@ -24,7 +24,7 @@ _TEN_TO_THE = re.compile(
 )
 _UNDONE = re.compile(
     r"^-|[+*!^|]|\\(?:times|cdot|div|binom|sqrt|sum|prod|int|max|min|gcd|lcm|log|ln|sin|cos|tan|[lr]floor|[lr]ceil|[bp]?mod"
-    r"|operatorname|det|lim)(?![a-z])|(?<=[\w)}])\s*-|sqrt|\d\s+\d|(?:/|frac).*(?:/|frac)"
+    r"|operatorname|det|lim|approx|equiv|sim|cong)(?![a-z])|(?<=[\w)}])\s*-|sqrt|\d\s+\d|(?:/|frac).*(?:/|frac)"
 )
 _DIVISION = re.compile(r"/|\\[dtc]?frac")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|(?<=\d)[A-Za-z]")
@@ -37,6 +37,7 @@ _SUBSCRIPT = re.compile(r"_\{(\w+)\}")
 _SYMBOL = re.compile(r"\s*(?:[A-Za-z]|\\[a-z]+)\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _RAISED = re.compile(r"\s*\^\s*\{?\s*\d\s*\}?\s*$")
+_SPOKEN = re.compile(r"(?<![A-Za-z])(?:if|for|or|as|is|at|so|no|in|to)(?![A-Za-z])")
 _STATED = re.compile(r"=\s*(?:[A-Za-z]|\\[a-z]+)\s*$")
 _UNITS = """
 mm millimeter millimetre / cm centimeter centimetre / m meter metre / km kilometer kilometre / in inch inche
@@ -81,8 +82,10 @@ def stated_number(answer: str) -> Fraction | None:
     if _SYMBOL.fullmatch(right):
         return plain_number(left)
     number = plain_number(right)
+    if any(side is not None and side != number for side in map(plain_number, left.split("="))):
+        return None  # x = 5 = 6
     equation = number == 0 and has_variable(left) and not _SYMBOL.fullmatch(left)  # 5x - 7y = 0 does not state a 0
-    return None if words(left) or equation else number
+    return None if _SPOKEN.search(_COMMAND.sub(" ", left)) or words(left) or equation else number
 
 
 def is_text(text: str) -> bool:
@@ -120,6 +123,8 @@ def _leaf(answer: str, truth: str) -> Finding | None:
         answer if true_number is not None else truth
     ):
         return Status.WRONG, "a variable on one side, a number on the other"
+    if true_number is not None and "=" in answer:
+        return Status.WRONG, "an equation that does not state a number"
     if _NOTATION.search(truth) or _NOTATION.search(answer):
         return Status.WRONG, "a base or a ratio, and not the same"
     return None

@@ -2,8 +2,8 @@
 
 The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." in any of MGSM's eleven
 languages or "#### n", whichever stands last; the last $...$; a completion that is nothing but one expression; a last
-line "= n" or "x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched, never
-evaluated.
+line "= n" or "x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched,
+never evaluated.
 """
 
 import re

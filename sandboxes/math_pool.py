@@ -23,7 +23,7 @@ AT_ONCE = 8
 """Requests that a worker is given ahead, so that it never waits for the next one."""
 SHORTEST = 0.25
 """Seconds that a comparison may always compute, however many share the time of a call."""
-SHARED = 0.8
+SHARED = 0.6
 """Part of a call's time that its comparisons share; the rest is for killing, forking, and a busy machine."""
 _HUGE = 1 << 29
 """Bytes beyond which a worker that the system killed was killed for its memory."""
@@ -162,7 +162,7 @@ class MathPool:
         """Seconds that a comparison may compute now, and how many times as long it may take on a busy machine."""
         if job.deadline is None:
             return self.time_limit, PATIENCE
-        share = SHARED * (job.deadline - time.monotonic()) * self.workers / max(1, self._open)
+        share = SHARED * (job.deadline - time.monotonic()) * min(1.0, self.workers / max(1, self._open))
         limit = min(self.time_limit, max(SHORTEST, share))
         return limit, min(PATIENCE, max(PATIENCE * SHORTEST, share) / limit)
 

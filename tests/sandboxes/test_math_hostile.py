@@ -52,6 +52,12 @@ LONG = {
 }
 HOSTILE = ENDLESS | LONG
 
+
+def endless(index: int) -> str:
+    """An answer that takes for ever, another one for each index."""
+    return rf"\boxed{{\sum_{{k=1}}^{{{10**8 + index}}} \sin(k)/k}}"
+
+
 Verify = Callable[[list[str], list[str]], list[Verdict]]
 
 
@@ -123,7 +129,7 @@ def test_many_callers_at_once_are_each_answered(verifier: MathVerifier):
 
     async def everyone() -> list[list[Verdict]]:
         def caller(index: int) -> tuple[list[str], list[str]]:
-            hostile = rf"\boxed{{({10**7 + index})!}}" if index % 6 == 0 else "72"
+            hostile = endless(index) if index % 6 == 0 else "72"
             return [hostile, rf"\boxed{{{number}x+{index}}}"], ["72", f"{index}+{number}x"]
 
         return await asyncio.gather(
@@ -152,7 +158,7 @@ def test_the_event_loop_is_not_blocked(verifier: MathVerifier):
 
 def test_a_cancelled_call_drops_what_waits(verifier: MathVerifier):
     async def cancelled() -> None:
-        texts = [rf"\boxed{{({10**7 + index})!}}" for index in range(200)]
+        texts = [endless(index) for index in range(200)]
         task = asyncio.create_task(verifier.verify_async(texts, [r"\sqrt{7}"] * len(texts)))
         await asyncio.sleep(0.2)
         task.cancel()
@@ -169,7 +175,7 @@ def test_hostile_answers_cannot_use_up_a_calls_time():
     """Or a policy that learnt to hang its verifier would end the run."""
     with MathVerifier(workers=2, time_limit=60.0) as verifier:
         verifier.verify([r"\boxed{x+x}"], ["2x"])
-        hostile = [rf"\boxed{{({10**7 + index})!}}" for index in range(6)]
+        hostile = [endless(index) for index in range(6)]
         found = verifier.verify([*hostile, r"\boxed{x+1}"], [r"\sqrt{7}"] * 6 + ["1+x"], within=12.0)
     assert {verdict.score for verdict in found[:6]} == {0.0}
     assert found[6].status is Status.RIGHT
@@ -200,9 +206,7 @@ def test_nothing_is_left_behind():
     fds, children = process.num_fds(), {child.pid for child in process.children(recursive=True)}
     threads = threading.active_count()
     with MathVerifier(workers=2, time_limit=0.25) as verifier:
-        texts = [
-            rf"\boxed{{({10**7 + index})!}}" if index % 5 == 0 else rf"\boxed{{{index}x+1}}" for index in range(60)
-        ]
+        texts = [endless(index) if index % 5 == 0 else rf"\boxed{{{index}x+1}}" for index in range(60)]
         verifier.verify(texts, [f"1+{index}x" for index in range(60)])
         assert len({child.pid for child in process.children()} - children) == 1
     deadline = time.monotonic() + 10
@@ -218,7 +222,7 @@ def test_nothing_is_left_behind():
 def test_a_verifier_that_is_killed_takes_its_busy_workers_along(tmp_path: Path):
     program = (
         "import threading, time\nfrom sandboxes.math_verifier import MathVerifier\nverifier = MathVerifier(workers=1)\n"
-        r"threading.Thread(target=verifier.verify, args=([r'\boxed{(10^7)!}'], [r'\sqrt{7}'])).start()" + "\n"
+        r"threading.Thread(target=verifier.verify, args=([r'\boxed{9^{9^{9^9}}}'], [r'\sqrt{7}'])).start()" + "\n"
         "while not (verifier._pool._server): time.sleep(0.01)\nprint(verifier._pool._server.pid, flush=True)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

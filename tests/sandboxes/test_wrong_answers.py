@@ -6,6 +6,29 @@ from sandboxes.math_verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 PAIRS = r"""
+4 = 5                              ~~ 5
+\boxed{x = 5 = y = 6}              ~~ 6
+\boxed{6 \text{ if } x = 5}        ~~ 5
+\boxed{5 \approx 6}                ~~ 5
+\boxed{5 \equiv 6}                 ~~ 6
+\boxed{5 \lor 6}                   ~~ 5
+\boxed{5 \\ 6}                     ~~ 5
+\boxed{5 \% 6}                     ~~ 5
+\boxed{{5}{6}}                     ~~ 5
+\boxed{\phantom{5}6}               ~~ 6
+5或6                                ~~ 5
+5หรือ6                             ~~ 5
+5、6                                ~~ 5
+5 oder 6                           ~~ 5
+\boxed{x>0, x<1}                   ~~ (0,1)
+\boxed{\emptyset}                  ~~ 0
+\boxed{2n\pi}                      ~~ n\pi
+\boxed{x_1+x_2}                    ~~ x_1+x_3
+\boxed{\sqrt[3]{2}}                ~~ \sqrt{2}
+\boxed{10:30 \text{ am}}           ~~ 10:30 \text{ pm}
+36^\circ                           ~~ \$36
+50%                                ~~ \$50
+50%                                ~~ 50^\circ
 -5                                 ~~ 5
 5                                  ~~ -5
 10,00                              ~~ 1000

@@ -7,8 +7,6 @@ from contracts.stage import Stage
 from rl.rewards.compose import open_rewards
 from rl.rewards.config import MathReward
 
-HOSTILE = r"\boxed{(10^7)!}"
-
 
 def test_right_is_one_wrong_is_zero_and_a_row_without_an_answer_is_none(stage: Stage):
     answers = ["... #### 72", "72", None, r"\frac{1}{2}", 8]
@@ -17,6 +15,13 @@ def test_right_is_one_wrong_is_zero_and_a_row_without_an_answer_is_none(stage: S
         table = rewards.score(["p"] * 5, completions, {"answer": answers})
     assert table.each["correct"] == [1.0, 0.0, None, 1.0, 1.0]
     assert rewards.faults == {"correct": 0}
+
+
+def test_a_completion_that_was_cut_off_is_wrong(stage: Stage):
+    columns = {"answer": ["72", "72", None], "finished": [True, False, False]}
+    with open_rewards(["correct"], stage) as rewards:
+        table = rewards.score(["p"] * 3, ["The answer is 72."] * 3, columns)
+    assert table.each["correct"] == [1.0, 0.0, None]
 
 
 def test_the_truth_may_stand_in_another_column(stage: Stage):
@@ -34,10 +39,10 @@ def test_data_without_any_ground_truth_is_refused(stage: Stage):
 
 def test_a_late_batch_ends_the_run_and_names_what_it_waited_for(stage: Stage):
     stage.rewards = {"correct": MathReward(kind="math", time_limit=1.0)}
-    hostile = [rf"\boxed{{({10**7 + number})!}}" for number in range(40)]
+    hostile = [rf"\boxed{{\sum_{{k=1}}^{{{10**8 + number}}} \sin(k)/k}}" for number in range(40)]
     with open_rewards(["correct"], stage) as rewards, pytest.raises(RunError) as caught:
         rewards.score([f"prompt {i}" for i in range(40)], hostile, {"answer": [r"\sqrt{7}"] * 40})
-    for word in ("reward correct (math)", "time_limit of 1 s", "sample", "prompt", "!}"):
+    for word in ("reward correct (math)", "time_limit of 1 s", "sample", "prompt", "sin(k)/k}"):
         assert word in str(caught.value)
 
 
