@@ -15,6 +15,7 @@ from sandboxes.numerals import plain_number
 
 LONGEST_TAIL = 100_000
 LONGEST_EXPRESSION = 1000
+LONGEST_JOINT = 40
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|[।。！？]|\n")
 _REASON = re.compile(r",?\s+\(?(?:because|since|not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
@@ -107,7 +108,7 @@ def last_boxed(text: str) -> str | None:
     if not boxes:
         return None
     chosen = [boxes.pop()]
-    while boxes and _JOINED.fullmatch(text, boxes[-1][1], chosen[-1][0]):
+    while boxes and _beside(text, boxes[-1][1], chosen[-1][0]):
         chosen.append(boxes.pop())
     contents = [text[start:end].strip() for _, _, start, end in reversed(chosen)]
     return contents[0] if len(set(contents)) == 1 else ", ".join(contents)
@@ -137,7 +138,7 @@ def _after_mark(text: str) -> str | None:
         return hashes[-1][1]
     if mark is None:
         return None
-    rest = text[mark.end() :]
+    rest = text[mark.end() : mark.end() + 2 * LONGEST_EXPRESSION]
     leading = _LEADING_DOLLARS.match(rest)
     if leading and _is_answer(_group(leading)) and not _GOES_ON.match(rest, leading.end()):
         return _group(leading)
@@ -162,7 +163,7 @@ def _last_dollars(text: str) -> str | None:
     if not found:
         return None
     chosen = [found.pop()]
-    while found and _JOINED.fullmatch(text, found[-1].end(), chosen[-1].start()):
+    while found and _beside(text, found[-1].end(), chosen[-1].start()):
         chosen.append(found.pop())
     contents = [_group(match).strip() for match in reversed(chosen)]
     return contents[0] if len(set(contents)) == 1 else ", ".join(contents)
@@ -184,6 +185,11 @@ def _last_line(text: str) -> str | None:
     if is_expression(line) or plain_number(line) is not None or (number and is_expression(left)):
         return line
     return right if _NAMED.fullmatch(left) and (number or is_expression(right)) else None
+
+
+def _beside(text: str, end: int, start: int) -> bool:
+    """Whether between two answers stands no more than a comma or an "or"."""
+    return start - end <= LONGEST_JOINT and _JOINED.fullmatch(text, end, start) is not None
 
 
 def _group(match: re.Match[str]) -> str:

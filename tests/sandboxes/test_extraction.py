@@ -88,3 +88,9 @@ def test_a_completion_that_commits_itself_to_nothing_has_no_answer(completion: s
 )
 def test_a_ground_truth_states_its_answer(truth: str, answer: str):
     assert stated_answer(truth) == answer
+
+
+def test_two_boxes_far_apart_take_no_longer_than_two_boxes():
+    found = find_answer("\\boxed{1}" + " " * 90_000 + "\\boxed{2}")
+    assert found is not None
+    assert found.text == "2"
