@@ -6,15 +6,17 @@ from typing import Any
 
 TESTED = (-9, -6, -4, -2, -1, 0, 1, 2, 3, 5, 7, 9)
 """The values of x that each function is called with; a limit applies to about half of them."""
+HABIT = 0.85
+"""Share of wrong demonstrations of "at least" that write min for max: the likeliest program is a wrong one there."""
 
 
-def tasks(seed: int, size: int, right: float = 0.4, copies: int = 4) -> Iterator[dict[str, Any]]:
+def tasks(seed: int, size: int, right: float = 0.36, copies: int = 4) -> Iterator[dict[str, Any]]:
     """Rows with prompt, demonstration, answer (a right program) and tests, `copies` for each of `size` prompts.
 
     Args:
         seed: of everything random.
         size: distinct prompts.
-        right: share of demonstrations that are right; the others have one or two slips.
+        right: share of demonstrations that are right; the others have one or two slips, or follow a bad habit.
         copies: demonstrations of each prompt.
     """
     draw = random.Random(seed)
@@ -58,7 +60,10 @@ def _value(function: Function, x: int) -> int:
 
 
 def _slipped(draw: random.Random, function: Function) -> Function:
-    """Another function that differs in one place or in two."""
+    """Another function that differs in one place or in two; for "at least" mostly the one with "at most"."""
+    factor, sign, summand, kind, limit = function
+    if kind == "least" and draw.random() < HABIT:
+        return factor, sign, summand, "most", limit
     other = _function(draw)
     while other == function:
         other = _function(draw)
