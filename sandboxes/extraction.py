@@ -18,7 +18,7 @@ LONGEST_EXPRESSION = 1000
 LONGEST_JOINT = 40
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?](?=\s|$)|[।。！？]|\n")
-_REASON = re.compile(r",?\s+\(?(?:because|since|not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
+_REASON = re.compile(r",?\s{1,9}\(?(?:because|since|not|rather than|instead of)\b.*", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _MATHS = r"(?<!\\)\$\$?([^$]+)\$\$?|\\\(((?:[^\\]|\\(?![()]))+)\\\)|\\\[((?:[^\\]|\\(?![\[\]]))+)\\\]"
 _DOLLARS = re.compile(_MATHS, re.DOTALL)

@@ -42,7 +42,7 @@ _LOOSE = re.compile(
 )
 _TEXT_UNIT = re.compile(r"\\(?:text|mbox|mathrm|textrm|operatorname)\s*\{([^{}]*)\}(\s*\^\s*\{?\s*\d\s*\}?)?\s*$")
 _SHORT_UNIT = r"cm|mm|km|kg|mg|ml|mL|lbs?|oz|ft|in|yd|hrs?|am|pm|a\.m|p\.m|mi|mph|kph|km/h|m/s|m(?=\^)"
-_LETTER = r"(?:[^\W\d_]|[^\x00-\x7f])"
+_LETTER = r"[^\x00-\x40\x5b-\x60\x7b-\x7f\s]"  # of any script, with its vowel signs
 _UNIT_WORDS = rf"{_LETTER}{{2,30}}(?:[\s/.]+{_LETTER}{{1,30}}){{0,4}}|[^\x00-\x7f]"
 _PLAIN_UNIT = re.compile(
     rf"(?<=[\d}}%)i])(?:\s+([mgshL])|\s*({_SHORT_UNIT})|(?:\s+|(?=[^\x00-\x7f]))({_UNIT_WORDS}))"
