@@ -22,6 +22,7 @@ class EvaluateStage(StageConfig):
     """Pass rate, rewards and KL of several policies on the held-out prompts of a data section, with intervals."""
 
     entry: ClassVar[str] = "evals.evaluate_stage:run"
+    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
     produces: ClassVar[OutputKind] = "scores"
 
     kind: Literal["evaluate"]

@@ -203,7 +203,8 @@ def _score(
     initial: Sequence[float | None],
 ) -> list[Answer]:
     """Rewards of completions, one example each."""
-    table = rewards.score([example.prompt for example in examples], samples.text, _columns(examples))
+    columns = _columns(examples) | {"finished": [finish == "stop" for finish in samples.finish]}
+    table = rewards.score([example.prompt for example in examples], samples.text, columns)
     return [
         Answer(
             text=text,

@@ -21,7 +21,7 @@ from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.source import find_recipe, read_recipe, read_source
 from rl.rewards.config import PythonReward
 
-EVERY_CALL = ("answer", "task", "system")
+EVERY_CALL = ("answer", "task", "system", "finished")
 
 
 @dataclass(frozen=True)

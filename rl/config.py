@@ -84,6 +84,7 @@ class BondStage(StageConfig, BondAlgorithm):
     """J-BOND as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
+    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
     produces: ClassVar[OutputKind] = "policy"
 
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
@@ -93,6 +94,7 @@ class ReinforceStage(StageConfig, ReinforceAlgorithm):
     """REINFORCE as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
+    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
     produces: ClassVar[OutputKind] = "policy"
 
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
@@ -109,6 +111,7 @@ class WarpStage(StageConfig):
     """
 
     entry: ClassVar[str] = "rl.warp:run"
+    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["warp"]

@@ -73,11 +73,13 @@ class RolloutCollector:
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
     ) -> tuple[dict[Weights, Draw], RewardTable]:
         """Score the completions of every set of weights in one call."""
-        texts, asked = [], []
+        texts, asked, finished = [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
+            finished += [finish == "stop" for finish in drawn.finish]
             asked += [example for example in examples for _ in range(self.algorithm.draws[weights])]
-        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked))
+        columns = columns_of(asked) | {"finished": finished}
+        table = self.rewards.score([example.prompt for example in asked], texts, columns)
         draws: dict[Weights, Draw] = {}
         start = 0
         for weights, drawn in samples.items():
@@ -134,7 +136,7 @@ class RolloutCollector:
 
 
 def columns_of(examples: Sequence[Example]) -> dict[str, list[Any]]:
-    """Columns that reward functions are given: answer, task, system, and the data section's further ones."""
+    """Columns of the data for reward functions: answer, task, system, and the data section's further ones."""
     names = {name for example in examples for name in example.columns}
     columns: dict[str, list[Any]] = {
         name: [example.columns.get(name) for example in examples] for name in sorted(names)

@@ -21,6 +21,9 @@ def brevity(prompts, completions, **columns):
 
 def certain(prompts, completions, **columns):
     return [1.0 for _ in completions]
+
+def whole(prompts, completions, finished):
+    return [float(end) for end in finished]
 """
 DATA = ReasoningGymData.model_validate(
     {"source": "reasoning_gym", "task": "chain_sum", "size": 60, "holdout": 0.3, "prompt": "{metadata[expression]} ="}
@@ -68,6 +71,7 @@ def stage(tmp_path, policies):
         "correct": MathReward(kind="math"),
         "brief": PythonReward(kind="python", target="mine.py:brevity", weight=0.1),
         "sure": PythonReward(kind="python", target="mine.py:certain"),
+        "whole": PythonReward(kind="python", target="mine.py:whole"),
     }
     return Stage("scores", tmp_path / "stage", 0, tmp_path, policies, {"sums": DATA}, rewards, None, Watcher())
 
@@ -182,6 +186,14 @@ def test_a_kl_of_completions_that_were_not_drawn_from_the_policy_itself_is_said(
 def test_another_reward_can_decide_what_passes(stage):
     run(config(policies=["start"], rewards=["correct", "sure"], passes="sure"), stage)
     assert scores(stage)["policies"][0]["greedy_pass_rate"]["mean"] == 1.0
+
+
+def test_a_reward_knows_which_completions_were_cut_off(stage):
+    sampling = {"max_tokens": 150, "batch": 18}
+    run(config(policies=["start"], rewards=["whole", "correct"], passes="whole", sampling=sampling), stage)
+    found = scores(stage)["policies"][0]
+    assert 0 < found["ended"] < 1
+    assert found["pass_rate"]["mean"] == pytest.approx(found["ended"])
 
 
 def test_an_expected_gain_that_is_missing_fails_after_the_scores_are_written(stage):
