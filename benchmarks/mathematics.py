@@ -20,7 +20,7 @@ from math_verify import parse, verify
 
 from benchmarks.results import Row, print_rows, write_rows
 from sandboxes.child import Child
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status
 
 Pairs = list[tuple[str, str]]  # completion, truth
@@ -33,7 +33,7 @@ ENDINGS = (
     "\nTherefore, the final answer is $\\boxed{{{}}}$.",
 )
 ALONE = "math-verify alone"
-ENTRY = "sandboxes.math_worker:open_comparison"
+ENTRY = "sandboxes.mathematics.worker:open_comparison"
 
 
 def honest(data: Path | None) -> Iterator[tuple[str, str]]:

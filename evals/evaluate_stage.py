@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
 from policy.sampler import Samples, TransformersSampler
 from rl.rewards.compose import Rewards, open_rewards
+from rl.rewards.reward import columns_of
 
 
 def run(config: EvaluateStage, stage: Stage) -> None:
@@ -203,7 +203,7 @@ def _score(
     initial: Sequence[float | None],
 ) -> list[Answer]:
     """Rewards of completions, one example each."""
-    columns = _columns(examples) | {"finished": [finish == "stop" for finish in samples.finish]}
+    columns = columns_of(examples, samples.finish)
     table = rewards.score([example.prompt for example in examples], samples.text, columns)
     return [
         Answer(
@@ -217,12 +217,3 @@ def _score(
         )
         for index, text in enumerate(samples.text)
     ]
-
-
-def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for example in examples for name in example.columns)
-    return {name: [example.columns.get(name) for example in examples] for name in names} | {
-        "answer": [example.answer for example in examples],
-        "task": [example.task for example in examples],
-        "system": [example.system for example in examples],
-    }

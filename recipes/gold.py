@@ -12,7 +12,7 @@ from rl.rewards.code import open_verifier
 from rl.rewards.config import CodeReward, MathReward
 from rl.rewards.reward import shortened
 from sandboxes.code.records import NoTestsError, Problem, RecordError, read_record
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 Judged = list[tuple[Example, Verdict]]

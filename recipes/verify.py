@@ -17,7 +17,7 @@ from curation.sources import json_lines
 from sandboxes.code.jobs import Limits, Script
 from sandboxes.code.records import RecordError, read_record
 from sandboxes.code.verifier import CodeVerifier
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 WAITING = 512

@@ -17,6 +17,7 @@ from policy.sampler import Sampler, Samples
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
 from rl.rewards.compose import Rewards, RewardTable
+from rl.rewards.reward import columns_of
 
 
 class RolloutCollector:
@@ -73,13 +74,12 @@ class RolloutCollector:
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
     ) -> tuple[dict[Weights, Draw], RewardTable]:
         """Score the completions of every set of weights in one call."""
-        texts, asked, finished = [], [], []
+        texts, asked, finish = [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
-            finished += [finish == "stop" for finish in drawn.finish]
+            finish += drawn.finish
             asked += [example for example in examples for _ in range(self.algorithm.draws[weights])]
-        columns = columns_of(asked) | {"finished": finished}
-        table = self.rewards.score([example.prompt for example in asked], texts, columns)
+        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish))
         draws: dict[Weights, Draw] = {}
         start = 0
         for weights, drawn in samples.items():
@@ -133,17 +133,6 @@ class RolloutCollector:
             {"prompt": examples[i].prompt, "completion": samples.text[i * n], "reward": reward_PN[i, 0].item()}
             for i in range(min(3, len(examples)))
         ]
-
-
-def columns_of(examples: Sequence[Example]) -> dict[str, list[Any]]:
-    """Columns of the data for reward functions: answer, task, system, and the data section's further ones."""
-    names = {name for example in examples for name in example.columns}
-    columns: dict[str, list[Any]] = {
-        name: [example.columns.get(name) for example in examples] for name in sorted(names)
-    }
-    for name in ("answer", "task", "system"):
-        columns[name] = [getattr(example, name) for example in examples]
-    return columns
 
 
 @contextmanager

@@ -5,11 +5,11 @@ from contracts.stage import Stage
 from rl.rewards.config import MathReward
 from rl.rewards.reward import Columns
 from rl.rewards.verdicts import Verdicts
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 
 
 class GroundTruth:
-    """Verdicts of `sandboxes.math_verifier` as rewards.
+    """Verdicts of `sandboxes.mathematics.verifier` as rewards.
 
     0 also where a completion was cut off before its end, which a column `finished` may say. None where a row has no
     answer, and where the verifier itself failed twice (an infrastructure fault): that is said and counted in `faults`,

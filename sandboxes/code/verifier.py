@@ -6,8 +6,6 @@ remembered and not run by them again.
 
 import hashlib
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -15,11 +13,8 @@ from dataclasses import replace
 from sandboxes.code.jobs import Limits
 from sandboxes.code.records import Problem
 from sandboxes.code.selection import open_sandbox
+from sandboxes.memory import VerdictMemory
 from sandboxes.verdict import OverdueError, Status, Verdict
-
-REMEMBERED = 65_536
-LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
-"""Verdicts that say nothing about the machine."""
 
 Question = bytes
 
@@ -44,8 +39,7 @@ class CodeVerifier:
         self.workers = workers or os.cpu_count() or 1
         self._sandbox = open_sandbox(backend, workers=self.workers, url=url)
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="code-verifier")
-        self._known: OrderedDict[Question, Verdict] = OrderedDict()
-        self._lock = threading.Lock()
+        self._memory = VerdictMemory[Question]()
 
     def __enter__(self) -> "CodeVerifier":
         return self
@@ -92,7 +86,7 @@ class CodeVerifier:
                 verdicts.append(Verdict(0.0, Status.UNPARSABLE, None, reason, 0.0))
                 continue
             question = _question(program, problem)
-            if (known := self._remembered(question)) is not None:
+            if (known := self._memory.recall(question)) is not None:
                 verdicts.append(known)
                 continue
             if question not in asked:
@@ -108,19 +102,8 @@ class CodeVerifier:
 
     def _judge(self, program: str, problem: Problem, question: Question) -> Verdict:
         verdict = replace(self._sandbox.run(problem.job(program, self.limits)), answer=program)
-        if verdict.status in LASTING:
-            with self._lock:
-                self._known[question] = replace(verdict, seconds=0.0)
-                if len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
+        self._memory.keep(question, verdict)
         return verdict
-
-    def _remembered(self, question: Question) -> Verdict | None:
-        with self._lock:
-            verdict = self._known.get(question)
-            if verdict is not None:
-                self._known.move_to_end(question)
-            return verdict
 
 
 def _question(program: str, problem: Problem) -> Question:

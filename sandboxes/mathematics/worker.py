@@ -17,10 +17,10 @@ from math_verify import verify
 from math_verify.parser import parse_latex_cached
 from sympy import Basic, Expr, Float, Rational
 
-from sandboxes.characters import plain
-from sandboxes.comparison import known
-from sandboxes.numerals import without_unit
-from sandboxes.structure import equal
+from sandboxes.mathematics.characters import plain
+from sandboxes.mathematics.comparison import known
+from sandboxes.mathematics.numerals import without_unit
+from sandboxes.mathematics.structure import equal
 
 MEMORY_LIMIT = 2 << 30
 DIGITS = 30

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandboxes.math_pool import PATIENCE
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.pool import PATIENCE
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 LIMIT = 0.3
@@ -225,11 +225,12 @@ def test_nothing_is_left_behind():
 
 def test_a_verifier_that_is_killed_takes_its_busy_workers_along(tmp_path: Path):
     program = (
-        "import threading, time\nfrom sandboxes.math_verifier import MathVerifier\nverifier = MathVerifier(workers=1)\n"
+        "import threading, time\nfrom sandboxes.mathematics.verifier import MathVerifier\n"
+        "verifier = MathVerifier(workers=1)\n"
         r"threading.Thread(target=verifier.verify, args=([r'\boxed{9^{9^{9^9}}}'], [r'\sqrt{7}'])).start()" + "\n"
         "while not (verifier._pool._server): time.sleep(0.01)\nprint(verifier._pool._server.pid, flush=True)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     server = psutil.Process(int(parent.stdout.readline()))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
 LANGUAGES = {
     "bn": ("উত্তর হল {}।", "০১২৩৪৫৬৭৮৯"),
     "de": ("Die Antwort ist {}.", ""),

@@ -18,6 +18,7 @@ from sandboxes.channel import ChannelClosedError, ChildError, ChildHeldError, Ch
 from sandboxes.fork_server import ForkServer, Worker
 from sandboxes.verdict import Status
 
+WORKER = "sandboxes.mathematics.worker:open_comparison"
 PATIENCE = 6.0
 AT_ONCE = 8
 """Requests that a worker is given ahead, so that it never waits for the next one."""
@@ -56,10 +57,10 @@ class MathPool:
         workers: processes at most.
         time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor, it ends
             after PATIENCE times as long.
-        entry: what answers the requests, as `sandboxes.math_worker` does.
+        entry: what answers the requests, as `sandboxes.mathematics.worker` does.
     """
 
-    def __init__(self, workers: int, time_limit: float, entry: str = "sandboxes.math_worker:open_comparison") -> None:
+    def __init__(self, workers: int, time_limit: float, entry: str = WORKER) -> None:
         self.workers, self.time_limit, self._entry = workers, time_limit, entry
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._open = 0  # comparisons that are asked for and not settled
@@ -72,7 +73,7 @@ class MathPool:
         """Ask for a comparison.
 
         Args:
-            request: what `sandboxes.math_worker.compare` is to answer.
+            request: what `sandboxes.mathematics.worker.compare` is to answer.
             deadline: time.monotonic() of the caller's limit for everything that it asks; None: there is none. Near it,
                 what is left is shared out, so that a few comparisons cannot use up what all need.
         """

@@ -1,17 +1,17 @@
 """Compares an answer with the truth as far as that needs no mathematics: exact numbers, wording, structure, units.
 
-What is left open is for `sandboxes.math_worker`, which compares element by element with math-verify. Everything here
-takes time at most proportional to a short text's square, and evaluates nothing.
+What is left open is for `sandboxes.mathematics.worker`, which compares element by element with math-verify. Everything
+here takes time at most proportional to a short text's square, and evaluates nothing.
 """
 
 import re
 from fractions import Fraction
 from functools import lru_cache
 
-from sandboxes.characters import plain
-from sandboxes.extraction import LONGEST_EXPRESSION, words
-from sandboxes.numerals import plain_number, quantity
-from sandboxes.structure import equal, structure
+from sandboxes.mathematics.characters import plain
+from sandboxes.mathematics.extraction import LONGEST_EXPRESSION, words
+from sandboxes.mathematics.numerals import plain_number, quantity
+from sandboxes.mathematics.structure import equal, structure
 from sandboxes.verdict import Status
 
 DEEPEST = 60

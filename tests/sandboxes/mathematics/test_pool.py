@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandboxes.math_pool import MathPool
+from sandboxes.mathematics.pool import MathPool
 from sandboxes.verdict import Status
 
 HANDLER = """

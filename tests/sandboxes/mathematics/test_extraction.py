@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxes.extraction import find_answer, stated_answer
+from sandboxes.mathematics.extraction import find_answer, stated_answer
 
 
 @pytest.mark.parametrize(

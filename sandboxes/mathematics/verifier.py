@@ -7,25 +7,18 @@ starts no process before one is needed.
 
 import asyncio
 import os
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from sandboxes.characters import plain
-from sandboxes.comparison import at_once
-from sandboxes.extraction import find_answer, stated_answer
-from sandboxes.math_pool import MathPool, Outcome
+from sandboxes.mathematics.characters import plain
+from sandboxes.mathematics.comparison import at_once
+from sandboxes.mathematics.extraction import find_answer, stated_answer
+from sandboxes.mathematics.pool import MathPool, Outcome
+from sandboxes.memory import VerdictMemory
 from sandboxes.verdict import OverdueError, Status, Verdict
-
-__all__ = ["MathVerifier", "OverdueError"]
-
-REMEMBERED = 65_536
-LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
-"""Verdicts that say nothing about the machine: they are remembered."""
 
 Question = tuple[str, str]  # answer, truth
 
@@ -43,8 +36,7 @@ class MathVerifier:
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.time_limit = time_limit
         self._pool = MathPool(self.workers, time_limit)
-        self._known: OrderedDict[Question, Verdict] = OrderedDict()
-        self._lock = threading.Lock()
+        self._memory = VerdictMemory[Question]()
 
     def __enter__(self) -> "MathVerifier":
         return self
@@ -110,7 +102,7 @@ class MathVerifier:
         open_questions: list[Question] = []
         for completion, truth, ended in zip(completions, answers, whole, strict=True):
             verdict, question = _first_look(completion, stated_answer(truth), ended)
-            if question is not None and (verdict := self._remembered(question)) is None:
+            if question is not None and (verdict := self._memory.recall(question)) is None:
                 open_questions.append(question)
             asked.verdicts.append(verdict)
             asked.questions.append(question)
@@ -120,20 +112,9 @@ class MathVerifier:
             asked.futures[question] = future
         return asked
 
-    def _remembered(self, question: Question) -> Verdict | None:
-        with self._lock:
-            verdict = self._known.get(question)
-            if verdict is not None:
-                self._known.move_to_end(question)
-            return verdict
-
     def _remember(self, question: Question, done: Future[Outcome]) -> None:
-        if done.cancelled() or done.result().status not in LASTING:
-            return
-        with self._lock:
-            self._known[question] = replace(_verdict(question[0], done.result()), seconds=0.0)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+        if not done.cancelled():
+            self._memory.keep(question, _verdict(question[0], done.result()))
 
 
 @dataclass

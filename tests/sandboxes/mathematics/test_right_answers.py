@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandboxes.math_verifier import MathVerifier
+from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
 PAIRS = r"""
