@@ -7,6 +7,17 @@ from pydantic import Field, model_validator
 from contracts.strict import StrictModel
 
 
+class RopeConfig(StrictModel):
+    """A longer context: positions of the global layers are divided by the factor, those of the local ones are not."""
+
+    factor: float = Field(
+        ge=1,
+        allow_inf_nan=False,
+        description="By how much in all, with respect to the unscaled model (report: 8 for 4B, 12B, 27B; 1B: 1); the "
+        "context grows with it. A checkpoint that has this factor already stays as it is; a smaller one is refused.",
+    )
+
+
 class PolicyConfig(StrictModel):
     """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two."""
 
@@ -19,6 +30,8 @@ class PolicyConfig(StrictModel):
         "auto", description="auto: float32 on a CPU (bfloat16 is five times slower there), bfloat16 on a GPU."
     )
     attention: Literal["auto", "eager", "sdpa"] = Field("auto", description="Attention implementation; auto is sdpa.")
+
+    rope: RopeConfig | None = Field(None, description="Rescale the context; none: as the checkpoint has it.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PolicyConfig":
@@ -64,6 +77,11 @@ class TrainingConfig(StrictModel):
     save_every: int = Field(50, ge=1, description="Steps between checkpoints, from which an interrupted stage resumes.")
     log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     lora: LoraConfig | None = Field(None, description="Train low-rank adapters; none: train all weights.")
+
+    @property
+    def stated_length(self) -> int | None:
+        """`max_length` where the recipe says it, to be held against the policy's context; the default is but a limit."""
+        return self.max_length if "max_length" in self.model_fields_set else None
 
     @model_validator(mode="after")
     def _micro_batch_divides(self) -> "TrainingConfig":

@@ -9,6 +9,7 @@ from transformers.integrations.gguf import read_gguf_metadata
 
 from contracts.errors import UserError
 from policy.policy import Policy
+from policy.rope import check_window, set_global_factor
 
 
 def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
@@ -21,7 +22,7 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
         metadata, _ = read_gguf_metadata(str(path))
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise UserError(f"{path} is no GGUF file that can be read ({error}): download it again.") from error
-    architecture = metadata["general.architecture"]
+    architecture = metadata.get("general.architecture")
     if architecture != "gemma3":
         raise UserError(f"{path} holds a model of architecture {architecture!r}: expected a GGUF file of Gemma 3.")
     try:
@@ -32,6 +33,9 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
     except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         raise UserError(f"The weights of {path} could not be read ({error}): download the file again.") from error
     _forget_quantisation(model)
+    check_window(model.config, path)
+    if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the context's length, and not this
+        set_global_factor(model, float(metadata["gemma3.rope.scaling.factor"]))
     tokenizer.add_bos_token = True  # as Gemma's own tokenizer does; the file's flag is not read
     return Policy(model, tokenizer)
 

@@ -8,15 +8,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, Gemma3ForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from contracts.errors import RunError, UserError
 from contracts.local import find_local
 from policy.chat import CHAT_TEMPLATE
 from policy.config import PolicyConfig
 from policy.gguf_file import load_gguf
+from policy.multimodal import KEY_MAPPING, forget_multimodal
 from policy.policy import Policy
+from policy.rope import check_window, rescale_context
 from policy.tiny import tiny_policy
 from weights.checkpoint import whole_folder
 
@@ -39,6 +43,7 @@ def load_policy(
     root: Path = Path("."),
     *,
     seed: int = 0,
+    tokens: int | None = None,
 ) -> Policy:
     """A policy in evaluation mode, on this process's GPU if there is one, with both of Gemma's end ids.
 
@@ -47,9 +52,10 @@ def load_policy(
         inputs: output folder of each earlier stage, for `from`.
         root: the recipe's folder; a relative path is beside it, else in the working folder.
         seed: of the weights of `tiny`.
+        tokens: the longest sequence that it will be given (a stage's `max_length`); none: not checked.
 
     Raises:
-        UserError: there is nothing of that name, it cannot be read, or it is not a Gemma 3 text model.
+        UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, or its context is too short.
     """
     dtype, device = _dtype(config), _device()
     attention = "sdpa" if config.attention == "auto" else config.attention
@@ -61,6 +67,9 @@ def load_policy(
         policy = load_gguf(source, dtype, attention)
     else:
         policy = _load_transformers(source, dtype, attention)
+    if config.rope is not None:
+        rescale_context(policy.model, config.rope.factor)
+    _check_context(policy.model.config, tokens, source)
     _complete(policy, source)
     policy.model.to(device=device, dtype=dtype).eval()
     return policy
@@ -112,16 +121,26 @@ def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Pat
 
 
 def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -> Policy:
-    _check_architecture(source)
+    config = _text_config(source)
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # else every tensor of a vision tower is listed as unexpected
     try:
         model, report = Gemma3ForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            source,
+            config=config,
+            key_mapping=KEY_MAPPING,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(
             f"The weights of {source} could not be read ({_first_line(error)}): expected the safetensors files of a "
-            "Gemma 3 text model; download or save them again."
+            "Gemma 3; download or save them again."
         ) from error
+    finally:
+        logging.set_verbosity(shown)
+    forget_multimodal(model)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise UserError(
@@ -138,8 +157,8 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
     return Policy(model, tokenizer)
 
 
-def _check_architecture(source: Path | str) -> None:
-    """Refuse what is not a Gemma 3 text model before its weights are read."""
+def _text_config(source: Path | str) -> Gemma3TextConfig:
+    """The configuration of the text model or text tower; what is no Gemma 3 is refused before its weights are read."""
     if isinstance(source, Path):
         try:
             kind = json.loads((source / "config.json").read_text()).get("model_type")
@@ -147,21 +166,43 @@ def _check_architecture(source: Path | str) -> None:
             raise UserError(
                 f"{source} is no transformers folder ({_first_line(error)}): expected a config.json of Gemma 3."
             ) from error
-    else:
-        try:
-            kind = AutoConfig.from_pretrained(source).model_type
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"`model: {source}` is no local folder, and the hub did not give it ({_first_line(error)}): check the "
-                "name, the network and your access (`hf auth login`), or give a folder or a .gguf file."
-            ) from error
-    if kind == "gemma3":
+        _check_kind(kind, source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        if isinstance(source, Path):
+            raise _bad_config(source, error) from error
         raise UserError(
-            f"{source} is a multimodal Gemma 3, and only text models are trained here: use gemma-3-1b or gemma-3-270m, "
-            "or save its language model as a folder of its own."
-        )
-    if kind != "gemma3_text":
+            f"`model: {source}` is no local folder, and the hub did not give it ({_first_line(error)}): check the "
+            "name, the network and your access (`hf auth login`), or give a folder or a .gguf file."
+        ) from error
+    except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
+        raise _bad_config(source, error) from error
+    _check_kind(config.model_type, source)
+    text: Gemma3TextConfig = config.get_text_config()
+    check_window(text, source)
+    return text
+
+
+def _check_kind(kind: object, source: Path | str) -> None:
+    if kind not in ("gemma3", "gemma3_text"):
         raise UserError(f"{source} is a model of type {kind!r}, and only Gemma 3 is trained here: {_EXPECTED}.")
+
+
+def _bad_config(source: Path | str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+    return UserError(
+        f"The config.json of {source} is not a Gemma 3's ({reason}): put the released one beside the weights."
+    )
+
+
+def _check_context(config: Gemma3TextConfig, tokens: int | None, source: Path | str) -> None:
+    context = config.max_position_embeddings
+    if tokens is not None and tokens > context:
+        raise UserError(
+            f"max_length is {tokens} tokens and the context of {source} is {context}: lower max_length to it, or "
+            "lengthen the context with `policy: {rope: {factor: ...}}`."
+        )
 
 
 def _complete(policy: Policy, source: Path | str) -> None:

@@ -46,6 +46,19 @@ KNOWN = {
 TINY = {"small": Shape(128, 448, 4, 2, 32, 6, 512), "large": Shape(224, 832, 4, 2, 32, 6, 512)}
 
 
+# Of `Shape`, in order, and what transformers' Gemma3TextConfig takes where a text_config is silent, as the 4B's is.
+_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "num_hidden_layers",
+    "vocab_size",
+)
+_TEXT_DEFAULTS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208}
+
+
 def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
     """The shape of a policy that is named by its weights; None where nothing on this disk tells it."""
     if policy.model is None:
@@ -62,15 +75,8 @@ def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
 def _from_config(path: Path) -> Shape | None:
     try:
         config: dict[str, Any] = json.loads(path.read_text())
-        config = config.get("text_config", config)
-        return Shape(
-            config["hidden_size"],
-            config["intermediate_size"],
-            config["num_attention_heads"],
-            config["num_key_value_heads"],
-            config["head_dim"],
-            config["num_hidden_layers"],
-            config["vocab_size"],
-        )
-    except (OSError, ValueError, KeyError, AttributeError):
+        if "text_config" in config:  # multimodal; the released files leave out what is the class's default
+            config = {**_TEXT_DEFAULTS, **config["text_config"]}
+        return Shape(*(config[name] for name in _FIELDS))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None

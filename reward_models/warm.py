@@ -82,7 +82,7 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
         if folder.exists():
             return folder, _split(config, stage, load_tokenizer(folder))
         assert config.policy is not None
-        policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+        policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
         split = _split(config, stage, policy.tokenizer)
         model = from_policy(policy).eval()
         pairs = _probe_pairs(split.train, config, stage.seed)

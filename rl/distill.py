@@ -28,7 +28,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
-    student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     teacher = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
     k = sampled_logits(config.sampled_logits, student, teacher)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)

@@ -22,7 +22,7 @@ def run(config: SftStage, stage: Stage) -> None:
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
-    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
     model = trainable(policy, config.lora, stage.seed)

@@ -26,7 +26,7 @@ def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
-    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
     with open_rewards(config.rewards, stage) as rewards:
         train_policy(policy, config, stage, rewards, examples, stage.folder / "checkpoints", stage.output)

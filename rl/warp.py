@@ -48,7 +48,7 @@ def run(config: WarpStage, stage: Stage) -> None:
 def _start(config: WarpStage, stage: Stage) -> Path:
     """The stage's initial policy as a folder, written out when it is not one already."""
     assert config.policy is not None
-    if config.policy.from_ is not None:
+    if config.policy.from_ is not None and config.policy.rope is None:
         return stage.inputs[config.policy.from_]
     folder = stage.folder / "start"
     if not folder.exists():
@@ -63,7 +63,7 @@ def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Pat
     if not final.exists():
         assert config.policy is not None
         source = config.policy.model_copy(update={"model": None, "from_": "start"})
-        policy = load_policy(source, {"start": beginning}, stage.root)
+        policy = load_policy(source, {"start": beginning}, stage.root, tokens=config.inner.stated_length)
         examples = training_prompts(config.inner, policy, stage)
         train_policy(
             policy,

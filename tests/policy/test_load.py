@@ -108,8 +108,12 @@ def drop_a_layer(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def make_multimodal(folder):
-    (folder / "config.json").write_text('{"model_type": "gemma3"}')
+def set_field(name, value):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, name: value}))
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,10 @@ def make_multimodal(folder):
         (damage_weights, "weights of .* could not be read"),
         (damage_tokenizer, "tokenizer of .* is not Gemma 3's"),
         (drop_a_layer, r"lacks \d+ of the model's tensors \(model.layers.6"),
-        (make_multimodal, "multimodal Gemma 3"),
+        (set_field("model_type", "gemma2"), "of type 'gemma2', and only Gemma 3"),
+        (set_field("sliding_window", 0), "have a window of 0 tokens"),
+        (set_field("sliding_window", None), "have a window of None tokens"),
+        (set_field("hidden_size", "many"), "config.json of .* is not a Gemma 3's"),
         (lambda folder: (folder / "config.json").write_text("{"), "no transformers folder"),
         (lambda folder: (folder / "config.json").unlink(), "no transformers folder"),
         (lambda folder: (folder / "model.safetensors").unlink(), "weights of .* could not be read"),
