@@ -58,6 +58,13 @@ def test_the_text_tower_gives_the_logits_of_the_whole_model(multimodal, layout):
     assert policy.model.lm_head.weight is policy.model.model.embed_tokens.weight
 
 
+def test_it_trains_on_text_without_token_type_ids(multimodal):
+    model = loaded(multimodal).model.train()
+    ids = torch.randint(3, 500, (2, 40), generator=torch.Generator().manual_seed(0))
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert model.model.embed_tokens.weight.grad.abs().sum() > 0
+
+
 def test_it_is_saved_as_a_text_model(multimodal, tmp_path):
     policy = loaded(multimodal)
     save_policy(policy, tmp_path / "text")
