@@ -29,7 +29,11 @@ class PolicyConfig(StrictModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: float32 on a CPU (bfloat16 is five times slower there), bfloat16 on a GPU."
     )
-    attention: Literal["auto", "eager", "sdpa"] = Field("auto", description="Attention implementation; auto is sdpa.")
+    attention: Literal["auto", "fused", "eager", "sdpa"] = Field(
+        "auto",
+        description="Attention implementation. auto and fused: the compiled kernel on a CPU (torch block by block where "
+        "it is missing), FlexAttention on a GPU. sdpa and eager: transformers' own, with a dense mask.",
+    )
 
     rope: RopeConfig | None = Field(None, description="Rescale the context; none: as the checkpoint has it.")
 

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from contracts.errors import RunError, UserError
 from contracts.local import find_local
+from policy.attention.attention import implementation
 from policy.chat import CHAT_TEMPLATE
 from policy.config import PolicyConfig
 from policy.gguf_file import load_gguf
@@ -58,7 +59,7 @@ def load_policy(
         UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, or its context is too short.
     """
     dtype, device = _dtype(config), _device()
-    attention = "sdpa" if config.attention == "auto" else config.attention
+    attention = implementation(config.attention)
     source = _source(config, inputs, root)
     if source == "tiny":
         policy = tiny_policy(config.size, seed)

@@ -225,6 +225,15 @@ def doctor() -> None:
 
 @app.command()
 @answering
+def build() -> None:
+    """Compile the attention kernel for this machine; set-up does it where there is a C++ compiler."""
+    from policy.attention.build import build_kernel
+
+    build_kernel(print)
+
+
+@app.command()
+@answering
 def export(
     place: PlaceArgument,
     stage: Annotated[str | None, typer.Argument(help="The stage to export; none: the last one with a policy.")] = None,

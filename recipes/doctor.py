@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from policy.attention.build import kernel_state
 from recipes.machine import compiler, cores, free_disk, gpus, memory, versions
 from recipes.plan import size
 
@@ -28,7 +29,17 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """Look at python, the hardware, the libraries, the build tools and the sandbox; runs would be in `folder`."""
-    return [_python(), _cores(), _memory(), _disk(folder), *_gpus(), *_libraries(), *_build_tools(), _sandbox()]
+    return [
+        _python(),
+        _cores(),
+        _memory(),
+        _disk(folder),
+        *_gpus(),
+        *_libraries(),
+        *_build_tools(),
+        *_attention(),
+        _sandbox(),
+    ]
 
 
 def doctor_table(findings: list[Finding]) -> Table:
@@ -119,6 +130,30 @@ def _build_tools() -> list[Finding]:
         else Finding("ninja", "none", "optional", f"`pip install ninja`; {why}")
     )
     return tools
+
+
+def _attention() -> list[Finding]:
+    """What `attention: auto` takes in each type of layer."""
+    state = kernel_state()
+    if gpus():
+        path = "FlexAttention, compiled by torch; not run by the authors"
+        return [
+            Finding("local layers", f"{path}; blocks of keys outside of the window are skipped", "good"),
+            Finding("global layers", f"{path}; causal", "good"),
+        ]
+    if state.library is None:
+        beyond = "torch block by block beyond 512 tokens"
+        way_out = "`gemsmith build` compiles the kernel, which takes a half to a quarter of the time"
+        return [
+            Finding("attention kernel", state.problem, "optional", way_out),
+            Finding("local layers", f"torch's dense mask up to 512 tokens, {beyond}: only keys in the window", "good"),
+            Finding("global layers", f"torch's causal path; with padding or packing, {beyond}", "good"),
+        ]
+    return [
+        Finding("attention kernel", f"{state.name}, compiled", "good"),
+        Finding("local layers", "the kernel, only keys in the window; torch for decoding, dropout and images", "good"),
+        Finding("global layers", "the kernel, causal; torch for decoding, dropout and images", "good"),
+    ]
 
 
 def _sandbox() -> Finding:

@@ -43,7 +43,21 @@ fingerprint() {
     pwd -P
 }
 wanted=$(fingerprint)
-if [ -x "$VENV/bin/gemsmith" ] && [ "$(cat "$VENV/ready" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
+
+# The attention kernel; without it (no compiler) attention runs in torch. Tried once for each state of its source.
+kernel() {
+    sources=$(cat policy/attention/kernel/* policy/attention/build.py | cksum)
+    if [ "$(cat "$VENV/kernel" 2>/dev/null)" = "$sources" ]; then return 0; fi
+    PATH="$VENV/bin:$PATH" "$VENV/bin/gemsmith" build 2>"$VENV/kernel.log" || {
+        say "$(tail -n 1 "$VENV/kernel.log")"
+        say "attention runs in plain torch, then; all else works, and \`gemsmith build\` tries again"
+    }
+    printf '%s\n' "$sources" >"$VENV/kernel"
+}
+if [ -x "$VENV/bin/gemsmith" ] && [ "$(cat "$VENV/ready" 2>/dev/null)" = "$wanted" ]; then
+    kernel
+    exit 0
+fi
 
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON has no venv module: install it \
 (Debian and Ubuntu: apt-get install python3-venv), or name another Python, as in 'make quickstart PYTHON=/path/to/python3.11'."
@@ -80,5 +94,6 @@ pip install --no-deps --no-build-isolation -e . || fail "pip could not install g
     fail "a package does not import with this torch (above): try the default TORCH_SPEC, or remove $VENV and start again."
 }
 tail -n 1 "$VENV/imports.log"
+kernel
 printf '%s\n' "$wanted" >"$VENV/ready"
 say "$VENV is ready ($(($(date +%s) - begun)) s)"

@@ -78,7 +78,7 @@ def test_dtype_and_attention_are_those_asked_for(tiny, tmp_path):
     policy = loaded(tmp_path / "out", dtype="bfloat16", attention="eager")
     assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.bfloat16}
     assert policy.model.config._attn_implementation == "eager"
-    assert loaded(tmp_path / "out").model.config._attn_implementation == "sdpa"
+    assert loaded(tmp_path / "out").model.config._attn_implementation == "gemsmith"
     assert load_policy(PolicyConfig(model="tiny", attention="eager")).model.config._attn_implementation == "eager"
 
 

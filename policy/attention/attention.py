@@ -1,0 +1,104 @@
+"""Which attention a layer takes, registered with transformers as the implementation `gemsmith`.
+
+| where                          | path                                                                            |
+|--------------------------------|---------------------------------------------------------------------------------|
+| GPU                            | FlexAttention over key intervals                                                |
+| CPU, kernel compiled           | the kernel                                                                      |
+| CPU, no kernel                 | torch's own up to 512 tokens, beyond them block by block, with one warning      |
+| attention dropout              | as without a kernel                                                             |
+| decoding, images, custom masks | torch's own with a dense mask                                                   |
+"""
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from policy.attention.blockwise import blockwise_attention
+from policy.attention.build import load_kernel
+from policy.attention.fused import fused_attention, refusal
+from policy.attention.intervals import Intervals, intervals_or_mask
+
+NAME = "gemsmith"
+FEW_QUERIES = 8  # below, as in decoding, packing the keys would cost more than a row of a dense mask
+SHORT = 512 * 512  # query-key pairs up to which torch's own attention with a dense mask is as good as any
+
+
+def register() -> str:
+    """Make `gemsmith` known to transformers, once or again; returns the name to load a model with."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, make_mask)
+    return NAME
+
+
+def implementation(asked: str) -> str:
+    """transformers' name of the attention that a recipe asks for: `auto` and `fused` are ours."""
+    return register() if asked in ("auto", "fused") else asked
+
+
+def make_mask(
+    *,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    config: PreTrainedConfig | None = None,
+    device: torch.device | str = "cpu",
+    **rest: Any,
+) -> Intervals | Tensor | None:
+    """transformers' mask interface: intervals where some path makes use of them, else sdpa's dense mask (or none)."""
+    given = {"batch_size": batch_size, "q_length": q_length, "kv_length": kv_length, "device": device, **rest}
+    dropout = getattr(config, "attention_dropout", 0.0)
+    kernel = dropout == 0 and torch.device(device).type == "cpu" and load_kernel() is not None
+    if q_length < FEW_QUERIES or (not kernel and q_length * kv_length <= SHORT):
+        return sdpa_mask(**given)
+    return intervals_or_mask(**given)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Intervals | Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface: [B, H, T, D] queries and [B, G, K, D] keys and values to [B, T, H, D]."""
+    if not isinstance(attention_mask, Intervals):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **rest)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attention_over(query, key, value, attention_mask, scale, dropout).transpose(1, 2), None
+
+
+def attention_over(
+    query: Tensor, key: Tensor, value: Tensor, intervals: Intervals, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """Attention over key intervals, [B, H, T, D], by the best path of the device."""
+    if query.device.type != "cpu" and dropout == 0:
+        from policy.attention.flex import flex_attention_over
+
+        return flex_attention_over(query, key, value, intervals, scale)
+    if dropout > 0:
+        _warn_once(
+            "attention dropout is above 0, and the fused kernel has none: attention runs block by block in torch"
+        )
+        return blockwise_attention(query, key, value, intervals, scale, dropout)
+    kernel = load_kernel()
+    reason = "it is not compiled: `gemsmith build` does that" if kernel is None else refusal(kernel, query, key)
+    if kernel is None or reason is not None:
+        _warn_once(
+            f"the fused attention kernel is not used ({reason}); block by block in torch, it takes 2 to 4 times as long"
+        )
+        return blockwise_attention(query, key, value, intervals, scale)
+    return fused_attention(kernel, query, key, value, intervals, scale)
+
+
+@lru_cache
+def _warn_once(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=2)

@@ -1,0 +1,161 @@
+"""The attention kernel: compiled through DeepSpeed's op builder by set-up, loaded in a run without a compiler.
+
+Nothing here imports torch or DeepSpeed before something is compiled, so that `gemsmith doctor` stays quick.
+"""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from contracts.errors import UserError
+from policy.deepspeed import extension_folder, remove_dead_locks
+
+SOURCES = Path(__file__).parent / "kernel"
+# No -ffast-math: it would lose infinities, and flush small numbers to zero in the whole process.
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+
+
+@dataclass(frozen=True)
+class KernelState:
+    """Whether the kernel is there, and what is to be done where it is not."""
+
+    name: str
+    library: Path | None
+    problem: str = ""
+
+
+def kernel_name() -> str:
+    """Name of the build: it changes with the source, the flags, torch, Python and the processor it is for."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.iterdir()):
+        digest.update(path.read_bytes())
+    for part in (*FLAGS, metadata.version("torch"), sysconfig.get_config_var("EXT_SUFFIX"), _processor()):
+        digest.update(f"{part}\n".encode())
+    return f"gemsmith_attention_{digest.hexdigest()[:12]}"
+
+
+def kernel_state() -> KernelState:
+    """Look for the compiled kernel of this source on this machine; nothing is compiled or loaded."""
+    name = kernel_name()
+    for library in (*extension_folder().glob(f"{name}/{name}.so"), *extension_folder().glob(f"*/{name}/{name}.so")):
+        return KernelState(name, library)
+    return KernelState(name, None, "not compiled")
+
+
+@lru_cache(maxsize=1)
+def load_kernel() -> ModuleType | None:
+    """The compiled kernel, or none where it was not compiled or does not load; torch must be imported already."""
+    state = kernel_state()
+    if state.library is None or "torch" not in sys.modules:
+        return None
+    loader = importlib.machinery.ExtensionFileLoader(state.name, str(state.library))
+    spec = importlib.util.spec_from_loader(state.name, loader)
+    assert spec is not None
+    try:
+        module = importlib.util.module_from_spec(spec)
+        loader.exec_module(module)
+    except ImportError:  # a build that was cut off while it wrote
+        return None
+    return module
+
+
+def build_kernel(say: Callable[[str], None]) -> KernelState:
+    """Compile the kernel unless it is there, and say how long it took.
+
+    Raises:
+        UserError: a compiler, ninja or DeepSpeed is lacking, the cache folder cannot be written, or compiling failed.
+    """
+    state = kernel_state()
+    if state.library is not None:
+        say(f"attention kernel: {state.name} is compiled already")
+        return state
+    _check_tools()
+    folder = extension_folder()
+    _check_writable(folder)
+    for lock in remove_dead_locks(folder):
+        say(f"attention kernel: removed {lock}, left by a build that was killed")
+    begun = time.monotonic()
+    try:
+        _op_builder(state.name).load(verbose=False)
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error).split("\n")[0])
+        raise UserError(f"the attention kernel did not compile ({reason.strip()}): attention runs in torch") from error
+    load_kernel.cache_clear()
+    built = kernel_state()
+    if built.library is None:
+        raise UserError(
+            f"the attention kernel was compiled, but {state.name} is not in {folder}: set TORCH_EXTENSIONS_DIR"
+        )
+    say(f"attention kernel: {state.name} compiled in {time.monotonic() - begun:.0f} s")
+    return built
+
+
+def _op_builder(name: str) -> Any:
+    """DeepSpeed's builder of CPU operators, told about our source and flags."""
+    from deepspeed.ops.op_builder.cpu.builder import CPUOpBuilder
+
+    class AttentionBuilder(CPUOpBuilder):  # type: ignore[misc]
+        BUILD_VAR = "DS_BUILD_GEMSMITH_ATTENTION"
+        NAME = name
+
+        def __init__(self) -> None:
+            super().__init__(name=self.NAME)
+
+        def absolute_name(self) -> str:
+            return self.NAME
+
+        def sources(self) -> list[str]:
+            return [str(SOURCES / "module.cpp")]
+
+        def cxx_args(self) -> list[str]:
+            return list(FLAGS)
+
+    return AttentionBuilder()
+
+
+def _check_tools() -> None:
+    if importlib.util.find_spec("deepspeed") is None:
+        raise UserError(
+            "DeepSpeed builds the attention kernel and is not installed: `pip install 'gemsmith[deepspeed]'`"
+        )
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        raise UserError(f"no C++ compiler `{compiler}` for the attention kernel: `apt-get install g++`, or set CXX")
+    if shutil.which("ninja") is None:
+        raise UserError("no ninja for the attention kernel: `pip install ninja`, and put it on the PATH")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".gemsmith-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"the attention kernel cannot be kept in {folder} ({error.strerror}): set TORCH_EXTENSIONS_DIR to a folder "
+            "that can be written"
+        ) from error
+
+
+def _processor() -> str:
+    """What `-march=native` depends on: the home folder may be shared with another machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()} {flags}"
