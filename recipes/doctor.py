@@ -142,11 +142,13 @@ def _attention() -> list[Finding]:
             Finding("global layers", f"{path}; causal", "good"),
         ]
     if state.library is None:
-        beyond = "torch block by block beyond 512 tokens"
-        way_out = "`gemsmith build` compiles the kernel, which takes a half to a quarter of the time"
+        beyond = "torch block by block beyond 1,024 tokens"
+        way_out = "`gemsmith build` compiles the kernel, which takes a half to a fifth of the time"
         return [
             Finding("attention kernel", state.problem, "optional", way_out),
-            Finding("local layers", f"torch's dense mask up to 512 tokens, {beyond}: only keys in the window", "good"),
+            Finding(
+                "local layers", f"torch's dense mask up to 1,024 tokens, {beyond}: only keys in the window", "good"
+            ),
             Finding("global layers", f"torch's causal path; with padding or packing, {beyond}", "good"),
         ]
     return [

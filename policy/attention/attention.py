@@ -4,7 +4,7 @@
 |--------------------------------|---------------------------------------------------------------------------------|
 | GPU                            | FlexAttention over key intervals                                                |
 | CPU, kernel compiled           | the kernel                                                                      |
-| CPU, no kernel                 | torch's own up to 512 tokens, beyond them block by block, with one warning      |
+| CPU, no kernel                 | torch's own up to 1024 tokens, beyond them block by block, with one warning     |
 | attention dropout              | as without a kernel                                                             |
 | decoding, images, custom masks | torch's own with a dense mask                                                   |
 """
@@ -26,7 +26,7 @@ from policy.attention.intervals import Intervals, intervals_or_mask
 
 NAME = "gemsmith"
 FEW_QUERIES = 8  # below, as in decoding, packing the keys would cost more than a row of a dense mask
-SHORT = 512 * 512  # query-key pairs up to which torch's own attention with a dense mask is as good as any
+SHORT = 1024 * 1024  # query-key pairs up to which torch's own attention with a dense mask is as good as any
 
 
 def register() -> str:
@@ -93,7 +93,7 @@ def attention_over(
     reason = "it is not compiled: `gemsmith build` does that" if kernel is None else refusal(kernel, query, key)
     if kernel is None or reason is not None:
         _warn_once(
-            f"the fused attention kernel is not used ({reason}); block by block in torch, it takes 2 to 4 times as long"
+            f"the fused attention kernel is not used ({reason}); block by block in torch, it takes 2 to 5 times as long"
         )
         return blockwise_attention(query, key, value, intervals, scale)
     return fused_attention(kernel, query, key, value, intervals, scale)
