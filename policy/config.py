@@ -93,16 +93,45 @@ class TrainingConfig(StrictModel):
             raise ValueError(f"micro_batch {self.micro_batch} does not divide batch {self.batch}")
         return self
 
+    def undealt(self, processes: int) -> str | None:
+        """Why so many processes cannot share a batch evenly, as a sentence; None where they can."""
+        if self.batch % processes:
+            return f"{processes} processes do not divide batch {self.batch}: change the one or the other."
+        share = self.batch // processes
+        if self.micro_batch is not None and share % self.micro_batch:
+            return (
+                f"micro_batch {self.micro_batch} does not divide the {share} examples that each of {processes} "
+                f"processes gets of batch {self.batch}: lower micro_batch."
+            )
+        return None
+
 
 class DeepSpeedConfig(StrictModel):
     """Training under DeepSpeed."""
 
-    zero: Literal[0, 1, 2, 3] = Field(2, description="ZeRO stage: what is sharded over processes.")
-    offload_optimizer: bool = Field(False, description="Keep the optimiser's state in CPU memory.")
+    zero: Literal[0, 1, 2, 3, "auto"] = Field(
+        "auto",
+        description="ZeRO stage, what is sharded over processes: 0 nothing, 1 the optimiser's state, 2 gradients too, "
+        "3 weights too. auto: the lowest from 1 that leaves half of a process's memory to activations.",
+    )
+    offload_optimizer: bool = Field(False, description="Keep the optimiser's state in CPU memory, and step there.")
+
+    @model_validator(mode="after")
+    def _something_to_offload(self) -> "DeepSpeedConfig":
+        if self.offload_optimizer and self.zero == 0:
+            raise ValueError(
+                "offload_optimizer needs ZeRO: set `zero` to 1, 2, 3 or auto, or offload_optimizer to false"
+            )
+        return self
 
 
 class EngineConfig(StrictModel):
     """What trains: plain torch in one process by default, DeepSpeed when asked for."""
 
     deepspeed: DeepSpeedConfig | None = Field(None, description="Train under DeepSpeed with these settings.")
+    sequence_parallel: int = Field(
+        1,
+        ge=1,
+        description="Processes that share each sequence, a slice each (DeepSpeed-Ulysses); stages of kind sft only.",
+    )
     report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")

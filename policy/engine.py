@@ -1,19 +1,23 @@
 """The training engine: transformers' `Trainer`, with checkpoints that survive a kill, and progress for a stage."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from contracts.errors import UserError
 from contracts.stage import Stage, write_atomically
 from policy.config import EngineConfig, TrainingConfig
+from policy.data_order import DataOrder
+from policy.processes import count, rank, wait_for_all
+from policy.sequence_parallel import data_processes, sequences_shared
 
 COMPLETE = "complete"
 SHOWN = ("loss", "reward", "kl_to_initial", "entropy", "length", "accuracy", "mean_token_accuracy")
@@ -24,6 +28,8 @@ def training_arguments(
     stage: Stage,
     folder: Path,
     args_class: type[TrainingArguments] = TrainingArguments,
+    model: nn.Module | None = None,
+    sliceable: bool = False,
     **overrides: Any,
 ) -> TrainingArguments:
     """Arguments of a transformers or TRL trainer for one stage.
@@ -33,17 +39,24 @@ def training_arguments(
         stage: whose seed and engine to use.
         folder: where checkpoints go.
         args_class: `TrainingArguments` or a subclass of it, such as TRL's `SFTConfig`.
+        model: what will be trained, by whose size `zero: auto` chooses.
+        sliceable: whether the loss is a sum over labels, so that processes can share sequences.
         overrides: fields of `args_class` that the caller wants otherwise.
+
+    Raises:
+        UserError: the batch cannot be dealt out to the processes.
     """
     engine = stage.engine or EngineConfig()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = config.micro_batch or max(1, config.batch // processes)
+    processes = data_processes(engine, stage.id, sliceable=sliceable)
+    if fault := config.undealt(processes):
+        raise UserError(fault)
+    micro = config.micro_batch or config.batch // processes
     gpu = torch.cuda.is_available()
     fields: dict[str, Any] = {
         "output_dir": str(folder),
         "max_steps": config.steps,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": max(1, config.batch // (micro * processes)),
+        "gradient_accumulation_steps": config.batch // (micro * processes),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
         "warmup_steps": config.warmup,
@@ -65,7 +78,9 @@ def training_arguments(
         "logging_nan_inf_filter": False,
     }
     if engine.deepspeed is not None:
-        fields["deepspeed"] = _deepspeed(engine, stage)
+        fields["deepspeed"] = _deepspeed(engine, stage, model)
+        if config.gradient_checkpointing and config.lora and fields["deepspeed"]["zero_optimization"]["stage"] == 3:
+            fields["gradient_checkpointing_kwargs"] = {"use_reentrant": True}  # the other kind miscounts frozen weights
     return args_class(**{**fields, **overrides})
 
 
@@ -90,11 +105,26 @@ def run_training(
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
             trainer.remove_callback(callback)
-    checkpoint = _newest_complete(folder)
-    _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
+    wait_for_all()
+    if rank() == 0:
+        _remove_half_written(folder)
+    wait_for_all()
+    checkpoint = _newest(folder)
+    if checkpoint:
+        _check_processes(checkpoint, trainer)
+    if rank() == 0:
+        _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
     trainer.add_callback(_StageCallback(stage, shown, part, where))
+    shared = (stage.engine or EngineConfig()).sequence_parallel
+    order = DataOrder(
+        len(trainer.train_dataset), _batch(trainer.args) // shared, trainer.args.max_steps, trainer.args.data_seed
+    )
+    trainer._get_train_sampler = lambda *_: order
+    if trainer.args.gradient_checkpointing and hasattr(trainer.model, "peft_config"):
+        trainer.model.enable_input_require_grads()  # else nothing reaches the adapters of the first checkpointed layer
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with sequences_shared(trainer, shared):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         unset_hf_deepspeed_config()  # else the next model that is loaded is split across processes (ZeRO-3)
 
@@ -104,28 +134,53 @@ def remove_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _deepspeed(engine: EngineConfig, stage: Stage) -> dict[str, Any]:
-    from policy.deepspeed import deepspeed_json, extension_folder, prepare_environment, remove_dead_locks
+def _deepspeed(engine: EngineConfig, stage: Stage, model: nn.Module | None) -> dict[str, Any]:
+    from policy.deepspeed import chosen_stage, deepspeed_json, extension_folder, prepare_environment, remove_dead_locks
 
     assert engine.deepspeed is not None
-    for lock in remove_dead_locks(extension_folder()):
-        stage.say(f"removed {lock}, left by a build that was killed")
+    if rank() == 0:
+        for lock in remove_dead_locks(extension_folder()):
+            stage.say(f"removed {lock}, left by a build that was killed")
     prepare_environment()
-    return deepspeed_json(engine.deepspeed)
+    zero = chosen_stage(engine.deepspeed, model, count())
+    where = ", optimiser in the host's memory" if engine.deepspeed.offload_optimizer else ""
+    stage.say(f"DeepSpeed: ZeRO stage {zero}, {count()} process{'es' if count() > 1 else ''}{where}")
+    return deepspeed_json(engine.deepspeed, zero)
+
+
+def _batch(args: TrainingArguments) -> int:
+    """Examples of one optimiser step, over all processes."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def _newest_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
-    found = sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True)
-    for checkpoint in found:
-        if (checkpoint / COMPLETE).exists():
-            return checkpoint
-        shutil.rmtree(checkpoint)
-    return None
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint, where only whole ones are left."""
+    return max(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, default=None)
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Remove checkpoints that were not written to their end."""
+    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+
+
+def _check_processes(checkpoint: Path, trainer: Trainer) -> None:
+    """A DeepSpeed checkpoint holds the part of each process, and can only be read by as many.
+
+    Raises:
+        UserError: there are more or fewer now.
+    """
+    written = (checkpoint / COMPLETE).read_text().strip()
+    if trainer.is_deepspeed_enabled and written and int(written) != trainer.args.world_size:
+        raise UserError(
+            f"{checkpoint} was written by {written} processes under DeepSpeed, and cannot be continued by "
+            f"{trainer.args.world_size}: run with --processes {written}, or start the stage again with --fresh."
+        )
 
 
 def _forget_rows_after(path: Path, step: int, where: dict[str, Any]) -> None:
@@ -170,6 +225,7 @@ class _StageCallback(TrainerCallback):
             self.stage.progress(done, parts * state.max_steps, "step", **self.latest)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        wait_for_all()  # the others have written their parts
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            write_atomically(checkpoint / COMPLETE, "")
+            write_atomically(checkpoint / COMPLETE, f"{args.world_size}\n")

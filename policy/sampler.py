@@ -39,9 +39,18 @@ class Sampler(Protocol):
     """Whatever draws completions."""
 
     def sample(
-        self, prompts: list[list[int]], n: int, seed: int, weights: Weights = "policy", greedy: bool = False
+        self,
+        prompts: list[list[int]],
+        n: int,
+        seed: int,
+        weights: Weights = "policy",
+        greedy: bool = False,
+        before: int = 0,
     ) -> Samples:
-        """Draw n completions of each prompt (token ids); the same seed draws the same ones."""
+        """Draw n completions of each prompt (token ids); the same seed draws the same ones.
+
+        `before` counts completions under the same seed that stand before these, and that another process draws.
+        """
         ...
 
 
@@ -55,7 +64,13 @@ class TransformersSampler:
         self.anchor = anchor
 
     def sample(
-        self, prompts: list[list[int]], n: int, seed: int, weights: Weights = "policy", greedy: bool = False
+        self,
+        prompts: list[list[int]],
+        n: int,
+        seed: int,
+        weights: Weights = "policy",
+        greedy: bool = False,
+        before: int = 0,
     ) -> Samples:
         """Draw n completions of each prompt; greedy takes the likeliest token each time.
 
@@ -68,7 +83,7 @@ class TransformersSampler:
         """
         self._check_lengths(prompts)
         generator = torch.Generator().manual_seed(seed)
-        uniform_ST = torch.rand(len(prompts) * n, self.config.max_tokens, generator=generator)
+        uniform_ST = torch.rand(before + len(prompts) * n, self.config.max_tokens, generator=generator)[before:]
         order = [p * n + i for p in sorted(range(len(prompts)), key=lambda p: len(prompts[p])) for i in range(n)]
         ids: list[list[int]] = [[] for _ in order]
         logprobs: list[list[float]] = [[] for _ in order]

@@ -10,6 +10,8 @@ from policy.engine import remove_checkpoints
 from policy.load import save_policy
 from policy.lora import merged, with_lora
 from policy.policy import Policy
+from policy.processes import wait_for_all
+from policy.sharding import is_sharded, whole_copy
 
 
 def trainable(policy: Policy, lora: LoraConfig | None, seed: int) -> torch.nn.Module:
@@ -18,9 +20,17 @@ def trainable(policy: Policy, lora: LoraConfig | None, seed: int) -> torch.nn.Mo
     return with_lora(policy.model, lora) if lora else policy.model
 
 
+def trained(trainer: Trainer) -> torch.nn.Module | None:
+    """The trained model, whole and without adapters, in the first process; None in the others. All must call it."""
+    if is_sharded(trainer.model):
+        return whole_copy(trainer.model)
+    return merged(trainer.model) if trainer.is_world_process_zero() else None
+
+
 def save_trained(trainer: Trainer, policy: Policy, output: Path, checkpoints: Path) -> None:
     """Write the trained policy, adapters merged, from the first process, and remove its checkpoints."""
-    if trainer.is_world_process_zero():
-        save_policy(Policy(merged(trainer.model), policy.tokenizer), output)
+    model = trained(trainer)
+    if model is not None:
+        save_policy(Policy(model, policy.tokenizer), output)
         remove_checkpoints(checkpoints)
-    trainer.accelerator.wait_for_everyone()
+    wait_for_all()

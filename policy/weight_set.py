@@ -3,48 +3,80 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+
+from policy.processes import rank
+from policy.sharding import shard_of, unsharded
 
 
 class WeightSet:
     """Float32 copy of the trainable parameters of a model, which can be swapped in for the live ones.
 
     Under LoRA only the adapters are copied. The copy is float32 whatever the model's dtype, because bfloat16 loses an
-    EMA of rate 0.01: the step is below the spacing of its numbers.
+    EMA of rate 0.01: the step is below the spacing of its numbers. Under ZeRO-3 each process keeps its part, cut as the
+    model is cut, from the first use after the model was.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Copy the trainable parameters of `model` as they are now."""
-        self._live = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        """Copy the trainable parameters of `model` as they are now, while they are whole."""
+        self._live: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._copy = {name: parameter.detach().float().clone() for name, parameter in self._live.items()}
+        self.sharded = False
+
+    def shard(self) -> None:
+        """Keep only this process's part, where the model has been cut since; otherwise nothing."""
+        if self.sharded or not any(hasattr(parameter, "ds_tensor") for parameter in self._live.values()):
+            return
+        self._copy = {name: shard_of(self._copy[name], parameter) for name, parameter in self._live.items()}
+        self.sharded = True
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
         """copy <- (1 - rate) copy + rate live (BOND Algorithm 2 step 5 with eta, WARP section 3.1 with mu)."""
+        self.shard()
         for name, parameter in self._live.items():
-            self._copy[name].lerp_(parameter.detach().float(), rate)
+            live = parameter.ds_tensor if self.sharded else parameter
+            self._copy[name].lerp_(live.detach().float().to(self._copy[name].device), rate)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model computes with this set inside the context, and with its live weights again afterwards."""
+        """The model computes with this set inside the context, and with its live weights again afterwards.
+
+        Under ZeRO-3 the live weights must be gathered (`policy.sharding.whole`), in every process.
+        """
+        self.shard()
         live = {name: parameter.data for name, parameter in self._live.items()}
         try:
             for name, parameter in self._live.items():
-                parameter.data = self._copy[name].to(parameter.dtype)
+                parameter.data = self._whole(name).to(parameter.device, parameter.dtype)
             yield
         finally:
             for name, parameter in self._live.items():
                 parameter.data = live[name]
 
     def save(self, path: Path) -> None:
-        """Write the set to a safetensors file."""
-        save_file(self._copy, path)
+        """Write the set to a safetensors file; every process calls it, and under ZeRO-3 each writes its part beside."""
+        self.shard()
+        if self.sharded or rank() == 0:
+            save_file(self._copy, self._path(path))
 
     def load(self, path: Path) -> None:
         """Read the set back from the file that `save` wrote."""
-        stored = load_file(path)
+        self.shard()
+        stored = load_file(self._path(path))
         for name, tensor in self._copy.items():
             tensor.copy_(stored[name])
+
+    def _whole(self, name: str) -> Tensor:
+        if not self.sharded:
+            return self._copy[name]
+        if self._live[name].numel() != self._live[name].ds_numel:
+            raise RuntimeError("a second set of weights can only be swapped in while the live ones are gathered")
+        return unsharded(self._copy[name], self._live[name])
+
+    def _path(self, path: Path) -> Path:
+        return path.with_stem(f"{path.stem}-{rank()}") if self.sharded else path

@@ -12,6 +12,7 @@ class WarmStage(StageConfig, TrainingConfig):
     """Weight-averaged reward models: a probed head, M diverse Bradley-Terry members, their mean (Rame et al. 2024)."""
 
     entry: ClassVar[str] = "reward_models.warm:run"
+    version: ClassVar[int] = 2  # the order of the pairs does not depend on the number of processes
     produces: ClassVar[OutputKind] = "reward_model"
 
     kind: Literal["warm"]

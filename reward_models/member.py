@@ -11,7 +11,8 @@ from trl import RewardConfig, RewardTrainer
 from contracts.stage import Stage
 from policy.config import LoraConfig
 from policy.engine import remove_checkpoints, run_training, training_arguments
-from policy.lora import merged
+from policy.processes import wait_for_all
+from policy.training import trained
 from reward_models.config import WarmStage
 from reward_models.model import load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair
@@ -57,11 +58,13 @@ def train_member(
         folder: where the finished member goes; checkpoints are kept beside it until then.
     """
     checkpoints = folder.with_name(f"{folder.name}.checkpoints")
+    model = load_reward_model(probed, attention_of(config), plan.dropout)
     arguments = training_arguments(
         config,
         stage,
         checkpoints,
         args_class=RewardConfig,
+        model=model,
         learning_rate=plan.learning_rate,
         seed=plan.seed,
         data_seed=plan.seed,
@@ -71,26 +74,23 @@ def train_member(
     tokenizer = load_tokenizer(probed)
     rows = [{"chosen_ids": list(pair.chosen_ids), "rejected_ids": list(pair.rejected_ids)} for pair in pairs]
     trainer = RewardTrainer(
-        model=load_reward_model(probed, attention_of(config), plan.dropout),
+        model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=peft_config(config.lora) if config.lora else None,
     )
     run_training(trainer, stage, checkpoints, shown=SHOWN, member=plan.member)
-    if config.lora:
-        model, state = merged(trainer.model), None
-    else:
-        model, state = trainer.model, trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.is_world_process_zero():
-        save_reward_model(model, tokenizer, folder, state)
+    result = trained(trainer)
+    if result is not None:
+        save_reward_model(result, tokenizer, folder)
         remove_checkpoints(checkpoints)
-    trainer.accelerator.wait_for_everyone()
+    wait_for_all()
 
 
 def attention_of(config: WarmStage) -> str:
     """Attention implementation that the stage's policy asks for."""
-    return "sdpa" if config.policy is None or config.policy.attention == "auto" else config.policy.attention
+    return "auto" if config.policy is None else config.policy.attention
 
 
 def peft_config(lora: LoraConfig) -> PeftLoraConfig:

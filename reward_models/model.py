@@ -3,7 +3,6 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,6 +10,7 @@ from torch import nn
 from transformers import AutoTokenizer, Gemma3TextForSequenceClassification, PreTrainedTokenizerFast
 
 from contracts.errors import RunError, UserError
+from policy.attention.attention import implementation
 from policy.policy import Policy
 from weights.checkpoint import whole_folder
 
@@ -29,13 +29,13 @@ def from_policy(policy: Policy) -> Gemma3TextForSequenceClassification:
 
 
 def load_reward_model(
-    folder: Path, attention: str = "sdpa", dropout: float = 0.0
+    folder: Path, attention: str = "auto", dropout: float = 0.0
 ) -> Gemma3TextForSequenceClassification:
     """Read a reward model that `save_reward_model` or transformers wrote, in the dtype it was stored in.
 
     Args:
         folder: transformers folder of a Gemma 3 sequence classifier with one label.
-        attention: attention implementation.
+        attention: attention implementation, as in a recipe's `policy`.
         dropout: attention dropout while the model is in training mode.
 
     Raises:
@@ -54,7 +54,7 @@ def load_reward_model(
             f"{folder} holds {config.get('architectures')}, expected {name}: name the output of a `warm` stage."
         )
     model = Gemma3TextForSequenceClassification.from_pretrained(
-        folder, attn_implementation=attention, attention_dropout=dropout
+        folder, attn_implementation=implementation(attention), attention_dropout=dropout
     )
     if model.config.num_labels != 1:
         raise UserError(f"{folder} gives {model.config.num_labels} numbers a text: a reward model gives one.")
@@ -70,7 +70,6 @@ def save_reward_model(
     model: Gemma3TextForSequenceClassification,
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
-    state: dict[str, Any] | None = None,
 ) -> None:
     """Write the model, without dropout, and its tokenizer to a folder that appears whole or not at all.
 
@@ -78,7 +77,6 @@ def save_reward_model(
         model: what to write.
         tokenizer: kept beside it.
         folder: where.
-        state: the weights, where they are not whole in the model itself (ZeRO).
 
     Raises:
         RunError: the disk refused (full, read-only).
@@ -86,7 +84,7 @@ def save_reward_model(
     model.config.attention_dropout = 0.0
     try:
         with whole_folder(folder) as part:
-            model.save_pretrained(part, state_dict=state)
+            model.save_pretrained(part)
             tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as error:
         raise RunError(f"the reward model could not be written to {folder}: {error}.") from error

@@ -12,6 +12,7 @@ class SftStage(StageConfig, TrainingConfig):
     """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
 
     entry: ClassVar[str] = "rl.sft:run"
+    version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["sft"]
@@ -23,6 +24,7 @@ class DistillStage(StageConfig, TrainingConfig):
     """Distillation from a teacher through K sampled logits a token (Gemma 3 report, section 2.2)."""
 
     entry: ClassVar[str] = "rl.distill:run"
+    version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["distill"]
@@ -84,7 +86,7 @@ class BondStage(StageConfig, BondAlgorithm):
     """J-BOND as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
-    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
+    version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
@@ -94,7 +96,7 @@ class ReinforceStage(StageConfig, ReinforceAlgorithm):
     """REINFORCE as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
-    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
+    version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
@@ -111,7 +113,7 @@ class WarpStage(StageConfig):
     """
 
     entry: ClassVar[str] = "rl.warp:run"
-    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
+    version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["warp"]

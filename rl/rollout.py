@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,23 @@ from curation.example import Example
 from policy.chat import prompt_ids
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
+from policy.processes import from_all, rank
 from policy.sampler import Sampler, Samples
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
 from rl.rewards.compose import Rewards, RewardTable
 from rl.rewards.reward import columns_of
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process drew for its share of the prompts; text, finish and each reward are of the policy's own."""
+
+    draws: dict[Weights, Draw]
+    text: list[str]
+    finish: list[str]
+    each: dict[str, list[float | None]]
+    seconds: dict[str, float]
 
 
 class RolloutCollector:
@@ -44,21 +56,34 @@ class RolloutCollector:
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
 
-    def collect(self, examples: Sequence[Example], seed: int) -> tuple[Rollouts, dict[str, float]]:
-        """Roll out one batch of prompts.
+    def collect(self, examples: Sequence[Example], seed: int, processes: int = 1) -> tuple[Rollouts, dict[str, float]]:
+        """Roll out one batch of prompts, each process its share of them.
 
         Args:
-            examples: P prompts.
+            examples: P prompts, the same in every process.
             seed: of the sampler; a step's completions depend on it and on the weights alone.
+            processes: that call this together.
 
         Returns:
-            The rollouts, and metrics of the policy's own completions.
+            The rollouts of all prompts, and metrics of the policy's own completions, the same in every process.
         """
         prompts = [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
+        start, end = (len(examples) * i // processes for i in (rank(), rank() + 1)) if processes > 1 else (0, None)
+        part = self._part(examples[start:end], prompts[start:end], seed, start)
+        part = _merged(from_all(part)) if processes > 1 else part
+        own = part.draws["policy"]
+        self._show(examples, part.text, own.reward_PN)
+        metrics = _metrics(own, part) | {f"{name}_seconds": s for name, s in part.seconds.items()}
+        return Rollouts(prompts, own, part.draws.get("anchor")), metrics
+
+    def _part(self, examples: Sequence[Example], prompts: list[list[int]], seed: int, before: int) -> _Part:
+        """Draw, reward and measure some of the prompts; `before` of the step's stand before them."""
         seconds = dict.fromkeys(("sampling", "reward", "logprob"), 0.0)
         with _timed(seconds, "sampling"):
             samples = {
-                weights: self.sampler.sample(prompts, n, seed=2 * seed + (weights == "anchor"), weights=weights)
+                weights: self.sampler.sample(
+                    prompts, n, seed=2 * seed + (weights == "anchor"), weights=weights, before=before * n
+                )
                 for weights, n in self.algorithm.draws.items()
             }
         with _timed(seconds, "reward"):
@@ -66,9 +91,7 @@ class RolloutCollector:
         with _timed(seconds, "logprob"):
             draws["policy"] = self._with_logprobs(prompts, draws["policy"], samples["policy"])
         own = samples["policy"]
-        self._show(examples, own, draws["policy"].reward_PN)
-        metrics = self._metrics(draws["policy"], own, table) | {f"{name}_seconds": s for name, s in seconds.items()}
-        return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
+        return _Part(draws, own.text, list(own.finish), table.each, seconds)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
@@ -110,29 +133,51 @@ class RolloutCollector:
                 anchor_PN = under_live_weights()
         return replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
 
-    def _metrics(self, draw: Draw, samples: Samples, table: RewardTable) -> dict[str, float]:
-        assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
-        length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
-        metrics = {
-            "reward": draw.reward_PN.mean().item(),
-            "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),
-            "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
-            "length": length_S.mean().item(),
-            "ended": sum(finish == "stop" for finish in samples.finish) / len(samples.finish),
-        }
-        for name, values in table.each.items():
-            known = [value for value in values if value is not None]
-            if known:
-                metrics[f"reward/{name}"] = sum(known) / len(known)
-        return metrics
-
-    def _show(self, examples: Sequence[Example], samples: Samples, reward_PN: Tensor) -> None:
+    def _show(self, examples: Sequence[Example], text: list[str], reward_PN: Tensor) -> None:
         """Keep the first few completions of the step for people to read."""
         n = reward_PN.shape[1]
         self.shown = [
-            {"prompt": examples[i].prompt, "completion": samples.text[i * n], "reward": reward_PN[i, 0].item()}
+            {"prompt": examples[i].prompt, "completion": text[i * n], "reward": reward_PN[i, 0].item()}
             for i in range(min(3, len(examples)))
         ]
+
+
+def _metrics(draw: Draw, part: _Part) -> dict[str, float]:
+    assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
+    length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
+    metrics = {
+        "reward": draw.reward_PN.mean().item(),
+        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),
+        "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
+        "length": length_S.mean().item(),
+        "ended": sum(finish == "stop" for finish in part.finish) / len(part.finish),
+    }
+    for name, values in part.each.items():
+        known = [value for value in values if value is not None]
+        if known:
+            metrics[f"reward/{name}"] = sum(known) / len(known)
+    return metrics
+
+
+def _merged(parts: Sequence[_Part]) -> _Part:
+    """The parts of all processes as one; seconds are those of the slowest."""
+    first = parts[0]
+    return _Part(
+        draws={weights: _joined([part.draws[weights] for part in parts]) for weights in first.draws},
+        text=[text for part in parts for text in part.text],
+        finish=[finish for part in parts for finish in part.finish],
+        each={name: [value for part in parts for value in part.each[name]] for name in first.each},
+        seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
+    )
+
+
+def _joined(draws: Sequence[Draw]) -> Draw:
+    def along_prompts(field: str) -> Any:
+        tensors = [getattr(draw, field) for draw in draws]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    fields = ("reward_PN", "logprob_PN", "anchor_logprob_PN", "initial_logprob_PN")
+    return Draw([ids for draw in draws for ids in draw.ids], **{field: along_prompts(field) for field in fields})
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def train_policy(
         unprocessed=(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k) == (1.0, 1.0, 0),
     )
     arguments = training_arguments(
-        config, stage, folder, remove_unused_columns=False, dataloader_drop_last=True, seed=seed, data_seed=seed
+        config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
     trainer = RolloutTrainer(

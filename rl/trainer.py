@@ -13,8 +13,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from curation.example import Example
 from policy.logprobs import token_logprobs
+from policy.processes import from_all
+from policy.sharding import whole
 from policy.weight_set import WeightSet
-from rl.algorithm import Weighted
+from rl.algorithm import Rollouts, Weighted
 from rl.rollout import RolloutCollector
 
 ANCHOR = "anchor.safetensors"
@@ -31,24 +33,30 @@ class RolloutTrainer(Trainer):
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
-        if collector.anchor is not None:
-            self.add_callback(_AnchorCallback(collector.anchor, collector.algorithm.anchor_rate))
+        self.add_callback(_WeightSetsCallback(collector.initial, collector.anchor, collector.algorithm.anchor_rate))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        """The micro-batches of one optimiser step: roll out all its prompts, weigh the completions, deal them out."""
+        """The micro-batches of one optimiser step: roll out all its prompts, weigh the completions, deal them out.
+
+        Prompts, completions and weights are those of the whole step, over all processes, whatever their number.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        examples = [self.examples[i] for batch in batches for i in batch["index"].tolist()]
-        seed = (self.seed * 1_000_003 + self.state.global_step) * self.args.world_size + self.args.process_index
-        rollouts, metrics = self.collector.collect(examples, seed)
+        processes, parts = self.args.world_size, len(batches)
+        indices = from_all([batch["index"].tolist() for batch in batches])
+        examples = [self.examples[i] for batch in range(parts) for each in indices for i in each[batch]]
+        with whole(self.model_wrapped):
+            rollouts, metrics = self.collector.collect(
+                examples, self.seed * 1_000_003 + self.state.global_step, processes
+            )
         sequences, more = self.collector.algorithm.weigh(rollouts)
         for name, value in (metrics | more).items():
             self._rollout_metrics[name].append(value)
         if self.state.global_step % self.args.save_steps == 0 and self.is_world_process_zero():
             self._write_shown()
-        parts = len(batches)
-        return [{"sequences": sequences[part::parts], "parts": parts} for part in range(parts)], None
+        hands = deal(sequences, rollouts, parts * processes)[self.args.process_index * parts :][:parts]
+        return [{"sequences": hand, "parts": parts * processes} for hand in hands], None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -69,10 +77,11 @@ class RolloutTrainer(Trainer):
         self._rollout_metrics.clear()
         super().log({**logs, **means}, *args, **kwargs)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.collector.anchor is not None:
-            self.collector.anchor.load(Path(resume_from_checkpoint) / ANCHOR)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the anchor too; here, because with DeepSpeed and without it the model has been loaded by now."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.collector.anchor is not None:
+            self.collector.anchor.load(Path(checkpoint) / ANCHOR)
 
     def _write_shown(self) -> None:
         with self.shown.open("a") as file:
@@ -80,17 +89,34 @@ class RolloutTrainer(Trainer):
                 file.write(json.dumps({"step": self.state.global_step, **row}) + "\n")
 
 
-class _AnchorCallback(TrainerCallback):
-    """Moves the anchor after every optimiser step and keeps it in every checkpoint."""
+def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[list[Weighted]]:
+    """The sequences of a step dealt out evenly; a hand that would be empty gets a completion of weight 0.
 
-    def __init__(self, anchor: WeightSet, rate: float) -> None:
-        self.anchor, self.rate = anchor, rate
+    No hand may be empty: under ZeRO-3 and DDP every process must run the model as often as the others.
+    """
+    blank = Weighted(rollouts.prompts[0], rollouts.policy.ids[0], 0.0)
+    return [list(sequences[hand::hands]) or [blank] for hand in range(hands)]
+
+
+class _WeightSetsCallback(TrainerCallback):
+    """Cuts the sets as the engine cut the model, moves the anchor after every step, and keeps it in checkpoints."""
+
+    def __init__(self, initial: WeightSet, anchor: WeightSet | None, rate: float) -> None:
+        self.initial, self.anchor, self.rate = initial, anchor, rate
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.initial.shard()
+        if self.anchor is not None:
+            self.anchor.shard()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.anchor.update(self.rate)
+        if self.anchor is not None:
+            self.anchor.update(self.rate)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
+        if self.anchor is not None:
             self.anchor.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / ANCHOR)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from contracts.stage import Stage, write_atomically
 from policy.load import load_policy, save_policy
+from policy.processes import meet, rank, wait_for_all
 from rl.config import WarpStage
 from rl.rewards.compose import Rewards, open_rewards
 from rl.train import train_policy, training_prompts
@@ -24,6 +25,7 @@ def run(config: WarpStage, stage: Stage) -> None:
     """Train, merge, repeat; save the chosen point of the final LITI line to `stage.output`."""
     if (stage.output / REPORT).exists():  # all was done just before a kill
         return
+    meet()
     start = _start(config, stage)
     beginning = merged = start
     merges: list[dict[str, Any]] = []
@@ -38,6 +40,8 @@ def run(config: WarpStage, stage: Stage) -> None:
                     folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out)
                 )
     _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
+    if rank():
+        return
     write_atomically(stage.output / REPORT, json.dumps({"merges": merges}, indent=1))
     for iteration in range(
         config.iterations - 1
@@ -47,13 +51,15 @@ def run(config: WarpStage, stage: Stage) -> None:
 
 def _start(config: WarpStage, stage: Stage) -> Path:
     """The stage's initial policy as a folder, written out when it is not one already."""
-    assert config.policy is not None
-    if config.policy.from_ is not None and config.policy.rope is None:
-        return stage.inputs[config.policy.from_]
-    folder = stage.folder / "start"
-    if not folder.exists():
-        save_policy(load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed), folder)
-    return folder
+    source = config.policy
+    assert source is not None
+    if source.from_ is not None and source.rope is None:
+        return stage.inputs[source.from_]
+
+    def write(folder: Path) -> None:
+        save_policy(load_policy(source, stage.inputs, stage.root, seed=stage.seed), folder)
+
+    return _once(stage.folder / "start", write)
 
 
 def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int) -> Path:
@@ -84,15 +90,17 @@ def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Pat
 def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """SLERP of the runs' task vectors, with its angles and norms, which are kept beside the merge."""
     merged, kept = folder / "merged", folder / "merge.json"
-    if not (merged.exists() and kept.exists()):
+    if rank() == 0 and not (merged.exists() and kept.exists()):
         shutil.rmtree(merged, ignore_errors=True)
         groups = slerp(beginning, finals, merged, config.group)
         write_atomically(kept, json.dumps([asdict(group) for group in groups]))
+    wait_for_all()
     return merged, json.loads(kept.read_text())
 
 
 def _once(out: Path, write: Any) -> Path:
-    """Write a folder unless it is there; folders appear whole."""
-    if not out.exists():
+    """Write a folder, in the first process, unless it is there; folders appear whole."""
+    if rank() == 0 and not out.exists():
         write(out)
+    wait_for_all()
     return out

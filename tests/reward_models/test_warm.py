@@ -56,7 +56,7 @@ def rows(folder: Path) -> list[dict]:
 def test_training_lowers_the_loss_and_beats_chance(finished: Path):
     for member in range(3):
         losses = [row["loss"] for row in rows(finished) if row.get("member") == member and "loss" in row]
-        assert len(losses) == STEPS and losses[-1] < losses[0]
+        assert len(losses) == STEPS and sum(losses[STEPS // 2 :]) < sum(losses[: STEPS // 2])
     found = summary(finished)
     for model in (*found["members"], found["average"], found["ensemble"]):
         assert model["accuracy"]["low"] > 0.5

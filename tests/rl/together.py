@@ -1,0 +1,105 @@
+"""Trains cases in turn, as one of several processes or alone: together.py FOLDER CASE...; a launcher may start it.
+
+A case is KIND:ENGINE[:lora], such as bond:3:lora or sft:plain; 3offload is ZeRO-3 with the optimiser offloaded.
+"""
+
+import importlib
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import Stage, StageConfig
+from curation.config import JsonLinesData, ReasoningGymData
+from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
+from policy.processes import meet, rank, wait_for_all
+from reward_models.config import WarmStage
+from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
+from rl.rewards.config import PythonReward
+
+TINY = PolicyConfig(model="tiny")
+TRAINING: dict[str, Any] = {"steps": 3, "batch": 4, "learning_rate": 2e-4, "save_every": 100, "max_length": 128}
+ROLLOUTS: dict[str, Any] = {**TRAINING, "data": "sums", "rewards": ["even"], "sampling": {"max_tokens": 6}}
+REWARD = """
+def even(prompts, completions, **columns):
+    return [sum(map(ord, c)) % 7 / 7 for c in completions]
+"""
+
+
+def stage_config(kind: str, lora: bool) -> StageConfig:
+    """A small stage of the kind, on `tiny`."""
+    more: dict[str, Any] = {"lora": LoraConfig(rank=4, alpha=8)} if lora else {}
+    if kind == "sft":
+        return SftStage(id="s", kind="sft", policy=TINY, data="sums", **TRAINING, **more)
+    if kind == "distill":
+        teacher = PolicyConfig(model="tiny", size="large")
+        fields = {**TRAINING, "data": "sums", "sampled_logits": 16, "mode": "topk", **more}
+        return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
+    if kind == "warm":
+        fields = {**TRAINING, "members": 2, "dropouts": [0.0], "probe_steps": 3, **more}
+        return WarmStage(id="s", kind="warm", policy=TINY, data="pairs", **fields)
+    if kind == "bond":
+        return BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS, **more)
+    if kind == "reinforce":
+        return ReinforceStage(id="s", kind="reinforce", policy=TINY, kl_to="anchor", **ROLLOUTS, **more)
+    inner = BondAlgorithm(kind="bond", anchor_rate=0.3, **{**ROLLOUTS, "steps": 2}, **more)
+    return WarpStage(id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=inner)
+
+
+def engine_of(name: str) -> EngineConfig:
+    """`plain`, or the number of a ZeRO stage, with `offload` behind it or not."""
+    if name == "plain":
+        return EngineConfig()
+    zero, offload = name.removesuffix("offload"), name.endswith("offload")
+    return EngineConfig.model_validate({"deepspeed": DeepSpeedConfig(zero=int(zero), offload_optimizer=offload)})
+
+
+def prepare(folder: Path) -> None:
+    """Write the files that the cases read."""
+    folder.mkdir(parents=True)
+    (folder / "even.py").write_text(REWARD)
+    draw = random.Random(0)
+    pairs = [sorted(draw.sample(range(10, 100), 2)) for _ in range(40)]
+    rows = [{"prompt": f"Number {i}", "chosen": str(b), "rejected": str(a)} for i, (a, b) in enumerate(pairs)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def train(folder: Path, case: str) -> None:
+    """Run one case in a folder of its name."""
+    kind, engine, *more = case.split(":")
+    sums = ReasoningGymData(
+        source="reasoning_gym",
+        task="chain_sum",
+        size=61,
+        options={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+        prompt="{metadata[expression]} =",
+        synthesise={"right": 0.5},
+    )
+    pairs = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)
+    stage = Stage(
+        "s",
+        folder / case.replace(":", "-"),
+        3,
+        root=folder,
+        data={"sums": sums, "pairs": pairs},
+        rewards={"even": PythonReward(kind="python", target="even.py:even")},
+        engine=engine_of(engine),
+    )
+    config = stage_config(kind, "lora" in more)
+    module, _, function = config.entry.partition(":")
+    getattr(importlib.import_module(module), function)(config, stage)
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    """Run the cases; their losses are in each one's metrics.jsonl, their weights in its output."""
+    if rank() == 0 and not folder.exists():
+        prepare(folder)
+    meet()
+    wait_for_all()
+    for case in cases:
+        train(folder, case)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
