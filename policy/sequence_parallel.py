@@ -220,8 +220,7 @@ class _Layer:
 
 
 def _length(given: dict[str, Any]) -> int:
-    tokens = given.get("input_ids") if given.get("inputs_embeds") is None else given["inputs_embeds"]
-    return tokens.shape[1]
+    return (given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]).shape[1]
 
 
 def _slice_of_inputs(text: Gemma3TextModel, given: dict[str, Any], part: Part) -> dict[str, Any]:

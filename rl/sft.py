@@ -33,6 +33,7 @@ def run(config: SftStage, stage: Stage) -> None:
         folder,
         args_class=SFTConfig,
         max_length=None,
+        sliceable=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = SFTTrainer(
