@@ -12,13 +12,15 @@ from contracts.errors import UserError
 from contracts.local import find_local
 from contracts.stage import StageConfig
 from curation.config import JsonLinesData, PythonData
-from policy.config import EngineConfig, PolicyConfig
+from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.plugins import Target, check_defined, check_signature, find_target
+from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
+from rl.config import SftStage
 from rl.rewards.config import PythonReward
 
 EVERY_CALL = ("answer", "task", "system", "finished")
@@ -109,6 +111,8 @@ def build_pipeline(
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
+    _check_lengths(stages, policy, root, faults)
+    _check_sharing(stages, engine, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
     return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)
@@ -157,6 +161,31 @@ def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], fau
             )
         elif passes is not None and passes not in named:
             faults.add(("stages", index, "passes"), f'found "{passes}", expected one of the stage\'s own rewards')
+
+
+def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, root: Path, faults: Faults) -> None:
+    """No training on sequences beyond the context of its policy, where that is known before anything runs."""
+    for index, config in enumerate(stages):
+        start = getattr(config, "policy", None) or policy
+        context = context_of(start, root) if isinstance(start, PolicyConfig) else None
+        for name, training in (("", config), ("inner", getattr(config, "inner", None))):
+            stated = training.stated_length if isinstance(training, TrainingConfig) else None
+            if context is not None and stated is not None and stated > context:
+                keys = ("stages", index, *([name] if name else []), "max_length")
+                longer = "or lengthen it with `policy: {rope: {factor: ...}}`"
+                faults.add(keys, f"found {stated}, expected at most the policy's context of {context} tokens, {longer}")
+
+
+def _check_sharing(stages: Sequence[StageConfig], engine: EngineConfig, faults: Faults) -> None:
+    """Sequences are shared among processes by stages that can."""
+    for config in stages:
+        trains = isinstance(config, TrainingConfig) or isinstance(getattr(config, "inner", None), TrainingConfig)
+        if engine.sequence_parallel > 1 and trains and not isinstance(config, SftStage):
+            faults.add(
+                ("engine", "sequence_parallel"),
+                f'found {engine.sequence_parallel}, expected 1, as stage "{config.id}" is not of kind sft, which alone '
+                "can share sequences",
+            )
 
 
 def _is_file(path: Path | None) -> bool:

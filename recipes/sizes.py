@@ -56,7 +56,13 @@ _FIELDS = (
     "num_hidden_layers",
     "vocab_size",
 )
-_TEXT_DEFAULTS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262_208}
+_TEXT_DEFAULTS = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "vocab_size": 262_208,
+    "max_position_embeddings": 131_072,
+}
 
 
 def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
@@ -72,11 +78,33 @@ def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
     return next((shape for size, shape in KNOWN.items() if size in words), None)
 
 
+def context_of(policy: PolicyConfig, root: Path) -> int | None:
+    """Tokens that a policy named by its weights can look back on, rescaled as it asks; None where nothing tells it."""
+    if policy.model is None:
+        return None
+    local = find_local(root, policy.model)
+    context, before = 512, 1.0  # of `tiny`
+    if policy.model != "tiny":
+        if local is None or not (local / "config.json").is_file():
+            return None
+        try:
+            config = _text_config(local / "config.json")
+            rope = config.get("rope_parameters", {}).get("full_attention") or config.get("rope_scaling") or {}
+            context, before = int(config["max_position_embeddings"]), float(rope.get("factor", 1))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+    return round(context * policy.rope.factor / before) if policy.rope else context
+
+
+def _text_config(path: Path) -> dict[str, Any]:
+    """A config.json's part on text; a multimodal one leaves out what is the class's default."""
+    config: dict[str, Any] = json.loads(path.read_text())
+    return {**_TEXT_DEFAULTS, **config["text_config"]} if "text_config" in config else config
+
+
 def _from_config(path: Path) -> Shape | None:
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        if "text_config" in config:  # multimodal; the released files leave out what is the class's default
-            config = {**_TEXT_DEFAULTS, **config["text_config"]}
+        config = _text_config(path)
         return Shape(*(config[name] for name in _FIELDS))
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
