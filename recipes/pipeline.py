@@ -171,7 +171,7 @@ def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, r
         for name, training in (("", config), ("inner", getattr(config, "inner", None))):
             stated = training.stated_length if isinstance(training, TrainingConfig) else None
             if context is not None and stated is not None and stated > context:
-                keys = ("stages", index, *([name] if name else []), "max_length")
+                keys: Keys = ("stages", index, "max_length") if not name else ("stages", index, name, "max_length")
                 longer = "or lengthen it with `policy: {rope: {factor: ...}}`"
                 faults.add(keys, f"found {stated}, expected at most the policy's context of {context} tokens, {longer}")
 
