@@ -16,6 +16,7 @@ from rich.console import Console
 from contracts.errors import RunError, UserError
 from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
+from recipes.last_words import Failed, leave_words
 
 USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
 
@@ -45,6 +46,10 @@ VerdictsOption = Annotated[
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Rows verified at once; by default one a core.")
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Train in so many processes: one a GPU, or sharing the cores."),
+]
 PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
 verify = typer.Typer(name="verify", help="Grade a file of completions, without a recipe.", no_args_is_help=True)
 app.add_typer(verify)
@@ -59,6 +64,8 @@ def answering(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except UserError as error:
             _end(str(error), USER_FAULT)
+        except Failed as error:
+            _end(str(error), error.code)
         except RunError as error:
             _end(str(error), OTHER_FAULT)
         except KeyboardInterrupt as error:
@@ -76,8 +83,9 @@ def answering(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _end(message: str, code: int) -> None:
-    for line in message.splitlines():
-        print(f"gemsmith: {line}", file=sys.stderr)
+    if not leave_words(message, code):
+        for line in message.splitlines():
+            print(f"gemsmith: {line}", file=sys.stderr)
     raise typer.Exit(code)
 
 
@@ -108,18 +116,31 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the stages have done before.")] = False,
     sets: SetOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Let trainers print to the terminal.")] = False,
+    processes: ProcessesOption = None,
 ) -> None:
     """Run a recipe, or what is left of it; stages that are finished are skipped, interrupted ones continue."""
+    from recipes.launch import check_count, check_shares, die_with_launcher, launch_run
     from recipes.pipeline import open_recipe
-    from recipes.runner import run_pipeline
+    from recipes.ranks import count, rank
+    from recipes.runner import chosen_nodes, run_pipeline
 
+    die_with_launcher()
+    if processes is not None:
+        check_count(processes)
     pipeline = open_recipe(recipe, sets or [])
     folder = out or _default_out(pipeline.name)
+    check_shares(pipeline, chosen_nodes(pipeline, _split(only)), processes or count())
     try:
+        if processes is not None and processes > 1:
+            options = ["--verbose"] if verbose else []
+            options += [f"--only={name}" for name in _split(only)] + [f"--set={text}" for text in sets or []]
+            launch_run(pipeline, folder, [recipe, *options], processes, _split(only), fresh=fresh)
+            return
         report = run_pipeline(pipeline, folder, only=_split(only), fresh=fresh, verbose=verbose)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
-    print(f"run: {folder}" + (f"\nreport: {report}" if report else ""))
+    if rank() == 0:
+        print(f"run: {folder}" + (f"\nreport: {report}" if report else ""))
 
 
 @app.command()

@@ -5,7 +5,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.errors import UserError
+from contracts.errors import RunError, UserError
+from recipes.console import captured
+from recipes.failure import as_run_error
 from recipes.graph import Node
 from recipes.pipeline import Pipeline
 from recipes.record import read_stage
@@ -19,16 +21,21 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def count() -> int:
+    """How many processes the launcher started; 1 where there is no launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def follow(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
     """Train along in every training stage, and wait until the first process has finished each stage.
 
-    Evaluation and export are the first process's alone. When that one fails, the launcher ends the others.
+    What this process prints goes to `console-RANK.log` beside the first one's. Evaluation and export are the first
+    process's alone. When that one fails, the launcher ends the others.
 
     Raises:
-        UserError: `fresh` was asked for, which would remove folders under the other processes' feet.
+        UserError: `fresh` was asked for, which would remove folders under the other processes' feet; or a stage's own.
+        RunError: a stage failed in this process.
     """
-    from recipes.runner import make_stage, work
-
     if fresh:
         raise UserError("--fresh: found several processes, expected one; remove the run's folder instead")
     for node in nodes:
@@ -36,6 +43,19 @@ def follow(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) ->
         if read_stage(folder).status == "finished":
             continue
         if node.config.produces in TOGETHER:
-            work(node, make_stage(pipeline, node, run))
+            _work(pipeline, node, run)
         while read_stage(folder).status != "finished":
             time.sleep(POLL)
+
+
+def _work(pipeline: Pipeline, node: Node, run: Path) -> None:
+    from recipes.runner import make_stage, work
+
+    stage = make_stage(pipeline, node, run)
+    try:
+        with captured(stage.folder / f"console-{rank()}.log"):
+            work(node, stage)
+    except (UserError, RunError) as error:
+        raise type(error)(f"stage {node.id}, process {rank() + 1}: {error}") from error
+    except Exception as error:
+        raise as_run_error(error, stage.folder, f"stage {node.id}, process {rank() + 1}") from error

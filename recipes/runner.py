@@ -67,6 +67,16 @@ def run_pipeline(
             raise as_run_error(error, run, "run") from error
 
 
+def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
+    """The stages to run, in their order.
+
+    Raises:
+        UserError: one of `only` is no stage.
+    """
+    ids = _chosen(pipeline, only)
+    return [node for node in pipeline.nodes if node.id in ids]
+
+
 def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
     """What a stage's function is given."""
     by_id = {other.id: other for other in pipeline.nodes}
