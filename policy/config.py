@@ -31,7 +31,7 @@ class PolicyConfig(StrictModel):
     )
     attention: Literal["auto", "fused", "eager", "sdpa"] = Field(
         "auto",
-        description="Attention implementation. auto and fused: the compiled kernel on a CPU (torch block by block where "
+        description="Attention implementation. auto and fused: the compiled kernel on a CPU (torch by blocks where "
         "it is missing), FlexAttention on a GPU. sdpa and eager: transformers' own, with a dense mask.",
     )
 
@@ -84,7 +84,7 @@ class TrainingConfig(StrictModel):
 
     @property
     def stated_length(self) -> int | None:
-        """`max_length` where the recipe says it, to be held against the policy's context; the default is but a limit."""
+        """`max_length` where the recipe says it, to be held against the policy's context; the default is a limit."""
         return self.max_length if "max_length" in self.model_fields_set else None
 
     @model_validator(mode="after")
