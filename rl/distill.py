@@ -37,7 +37,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     folder = stage.folder / "checkpoints"
     trainer = DistillTrainer(
         model=model,
-        args=training_arguments(config, stage, folder, remove_unused_columns=False),
+        args=training_arguments(config, stage, folder, model=model, remove_unused_columns=False),
         train_dataset=rows,
         processing_class=student.tokenizer,
         teacher=teacher.model,

@@ -32,6 +32,7 @@ def run(config: SftStage, stage: Stage) -> None:
         stage,
         folder,
         args_class=SFTConfig,
+        model=model,
         max_length=None,
         sliceable=True,
         dataset_kwargs={"skip_prepare_dataset": True},
