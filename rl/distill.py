@@ -12,12 +12,13 @@ from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.load import load_data
 from policy.engine import run_training, training_arguments
+from policy.head import Targets
 from policy.load import load_policy
-from policy.logprobs import completion_logits
+from policy.logprobs import completion_hidden, weighted_logprobs
 from policy.policy import Policy, evaluating
 from policy.training import save_trained, trainable
 from rl.config import DistillStage
-from rl.sampled_logits import Mode, draw_targets, kl_divergence, sampled_cross_entropy
+from rl.sampled_logits import Mode, TeacherTargets
 from rl.sft import demonstration_tokens
 
 GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
@@ -92,13 +93,12 @@ class DistillTrainer(Trainer):
         """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
         prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]
         with torch.no_grad(), evaluating(self.teacher):
-            logits_MV, _ = completion_logits(self.teacher, prompts, completions)
-            teacher_MV = (logits_MV.float() / self.temperature).log_softmax(dim=-1)
-            ids_MK, weights_MK = draw_targets(teacher_MV, self.k, self.mode)
-        student_MV = completion_logits(model, prompts, completions)[0].float()
-        self._sums["kl_from_teacher"].append(kl_divergence(teacher_MV, student_MV.detach()).mean().item())
-        total = sampled_cross_entropy(student_MV, ids_MK, weights_MK).sum()
-        return total / num_items_in_batch * self.accelerator.num_processes
+            teacher = TeacherTargets(
+                *completion_hidden(self.teacher, prompts, completions), self.k, self.mode, self.temperature
+            )
+        total, scores = weighted_logprobs(model, prompts, completions, torch.ones(len(inputs)), Targets(teacher.choose))
+        self._sums["kl_from_teacher"].append(teacher.divergence(scores).mean().item())
+        return -total / num_items_in_batch * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean divergence from the teacher over the whole vocabulary since the last line."""

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from policy.head import Scores, chunk_logits
+
 Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
 
 
@@ -35,25 +37,31 @@ def draw_targets(
     return ids_TK, teacher_logprobs_TV.gather(-1, ids_TK).softmax(dim=-1)
 
 
-def sampled_cross_entropy(student_logits_TV: Tensor, ids_TK: Tensor, weights_TK: Tensor) -> Tensor:
-    """Cross-entropy of the student to the sampled targets: -sum_k weight_k log p_student(id_k).
+class TeacherTargets:
+    """A teacher's sampled targets, drawn while the student's head passes over the tokens (policy/head.py).
 
-    The student's softmax runs over the whole vocabulary: one over the K entries alone would leave the others free.
-
-    Args:
-        student_logits_TV: logits of the student, [T, V].
-        ids_TK: drawn entries, [T, K].
-        weights_TK: their weights, [T, K].
-
-    Returns:
-        [T], in nats.
+    The teacher's distribution exists for one chunk of tokens at a time, next to the student's logits of the chunk. So
+    the divergence over the whole vocabulary comes without another product.
     """
-    chosen_TK = student_logits_TV.gather(-1, ids_TK)
-    normaliser_T1 = student_logits_TV.logsumexp(dim=-1, keepdim=True)
-    return -(weights_TK * (chosen_TK - normaliser_T1)).sum(dim=-1)
 
+    def __init__(self, hidden_MD: Tensor, weight_VD: Tensor, k: int, mode: Mode, temperature: float = 1.0) -> None:
+        """Targets of the M tokens that `hidden_MD` predicts under the teacher's head, by `draw_targets`."""
+        self.hidden_MD, self.weight_VD, self.temperature = hidden_MD, weight_VD, temperature
+        self.k, self.mode = k, mode
+        # -H(teacher) - sum_v p_teacher(v) student's logit of v
+        self._gap_M = torch.zeros(len(hidden_MD), dtype=torch.float32, device=hidden_MD.device)
 
-def kl_divergence(teacher_logprobs_TV: Tensor, student_logits_TV: Tensor) -> Tensor:
-    """KL(teacher || student) over the whole vocabulary, [T], in nats."""
-    student_logprobs_TV = student_logits_TV.log_softmax(dim=-1)
-    return (teacher_logprobs_TV.exp() * (teacher_logprobs_TV - student_logprobs_TV)).sum(dim=-1)
+    def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and weights, [C, K], of a chunk's rows."""
+        with torch.no_grad():
+            teacher_CV = chunk_logits(self.hidden_MD[chunk], self.weight_VD).div_(self.temperature)
+            teacher_CV -= teacher_CV.logsumexp(dim=-1, keepdim=True)
+            targets = draw_targets(teacher_CV, self.k, self.mode)
+            probability_CV = teacher_CV.exp()
+            teacher_CV -= student_CV
+            self._gap_M[chunk] = torch.linalg.vecdot(probability_CV, teacher_CV)
+        return targets
+
+    def divergence(self, student: Scores) -> Tensor:
+        """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed."""
+        return self._gap_M + student.normaliser

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from contracts.errors import UserError
 from contracts.stage import Stage
@@ -15,6 +15,7 @@ from policy.load import load_policy
 from policy.policy import Policy
 from policy.training import save_trained, trainable
 from rl.config import SftStage
+from rl.sft_trainer import SftTrainer
 
 
 def run(config: SftStage, stage: Stage) -> None:
@@ -33,11 +34,11 @@ def run(config: SftStage, stage: Stage) -> None:
         folder,
         args_class=SFTConfig,
         model=model,
-        max_length=None,
         sliceable=True,
+        max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = SFTTrainer(
+    trainer = SftTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list([_labelled(row) for row in rows]),

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from curation.example import Example
-from policy.logprobs import token_logprobs
+from policy.logprobs import weighted_logprobs
 from policy.processes import from_all
 from policy.sharding import whole
 from policy.weight_set import WeightSet
@@ -65,11 +65,13 @@ class RolloutTrainer(Trainer):
         sequences: list[Weighted] = inputs["sequences"]
         if not sequences:  # every weight was zero: nothing to learn, but a graph for the engine to walk
             return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
-        logprobs_ST, mask_ST = token_logprobs(
-            model, [sequence.prompt for sequence in sequences], [sequence.completion for sequence in sequences]
+        total, _ = weighted_logprobs(
+            model,
+            [sequence.prompt for sequence in sequences],
+            [sequence.completion for sequence in sequences],
+            torch.tensor([sequence.weight for sequence in sequences]),
         )
-        weight_S = torch.tensor([sequence.weight for sequence in sequences], device=logprobs_ST.device)
-        return -(weight_S * (logprobs_ST * mask_ST).sum(dim=1)).sum() * inputs["parts"]
+        return -total * inputs["parts"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the means of the rollouts' metrics since the last line."""

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from contracts.errors import UserError
 from policy.config import LoraConfig
-from policy.logprobs import sequence_logprobs, token_logprobs
+from policy.logprobs import sequence_logprobs, token_logprobs, weighted_logprobs
 from policy.lora import with_lora
 
 COMPLETIONS = [[400, 106], [401, 402, 403, 404, 405, 106], [500], [364, 1], [365] * 20]
@@ -37,13 +38,43 @@ def test_gradients_equal_those_of_the_plain_computation(tiny, prompts):
         torch.testing.assert_close(fast[name], parameter.grad, atol=2e-3, rtol=1e-3, msg=name)
 
 
-def test_logits_are_held_at_completion_positions_only(tiny, prompts):
+def test_the_head_gives_one_number_for_each_completion_token_and_is_itself_again_afterwards(tiny, prompts):
     shapes = []
     hook = tiny.model.lm_head.register_forward_hook(lambda module, args, output: shapes.append(tuple(output.shape)))
     token_logprobs(tiny.model, prompts, COMPLETIONS)
     hook.remove()
-    assert shapes == [(2 + 6 + 1 + 2 + 20, 512)]
+    assert shapes == [(2 + 6 + 1 + 2 + 20,)]
     assert tiny.model(input_ids=torch.tensor([prompts[0]])).logits.shape == (1, len(prompts[0]), 512)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)])
+def test_the_weighted_sum_and_its_gradients_are_those_of_full_logits(tiny, prompts, lora):
+    """The tied embedding gets gradients from both of its ends."""
+    model = with_lora(tiny.model, lora) if lora else tiny.model
+    if lora:
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.02)
+    weight = torch.tensor([0.1, -0.05, 0.0, 0.2, -0.02])
+    total, scores = weighted_logprobs(model, prompts, COMPLETIONS, weight)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = torch.autograd.grad(total, trained)
+    each = [plain(model, p, c).sum() for p, c in zip(prompts, COMPLETIONS, strict=True)]
+    expected = (weight * torch.stack(each)).sum()
+    torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
+    assert scores.logprobs.sum() == pytest.approx(sum(each).item(), rel=1e-5)
+    for one, other in zip(found, torch.autograd.grad(expected, trained), strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm() + 1e-7
+
+
+def test_heads_that_do_more_than_multiply_are_refused(tiny, prompts):
+    tiny.model.config.final_logit_softcapping = 30.0
+    with pytest.raises(UserError, match="final_logit_softcapping = 30"):
+        token_logprobs(tiny.model, prompts, COMPLETIONS)
+    tiny.model.config.final_logit_softcapping = None
+    adapted = with_lora(tiny.model, LoraConfig(rank=4, targets=["lm_head"]))
+    with pytest.raises(UserError, match="leave lm_head out"):
+        token_logprobs(adapted, prompts, COMPLETIONS)
 
 
 def test_sequence_logprobs_are_sums_in_the_order_given_whatever_the_batch(decided, prompts):

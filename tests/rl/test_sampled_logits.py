@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from rl.sampled_logits import draw_targets, kl_divergence, sampled_cross_entropy
+from policy import head
+from policy.head import Targets, weighted_sum
+from rl.sampled_logits import TeacherTargets, draw_targets
 
 
 def _zipf(size: int, exponent: float) -> torch.Tensor:
@@ -20,14 +22,25 @@ def test_without_replacement_no_entry_is_drawn_twice() -> None:
     assert all(len(set(row)) == 30 for row in ids_TK.tolist())
 
 
-def test_all_entries_drawn_is_full_cross_entropy() -> None:
+def sampled_cross_entropy(student_TV: torch.Tensor, ids_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
+    """Of logits that are there: those of an identity matrix for a head."""
+    total, _ = weighted_sum(
+        student_TV, torch.eye(student_TV.shape[1]), Targets.given(ids_TK, weights_TK), torch.ones(len(student_TV))
+    )
+    return -total
+
+
+def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_the_whole_vocabulary(monkeypatch):
     torch.manual_seed(0)
-    teacher_TV, student_TV = torch.randn(5, 20).log_softmax(-1), torch.randn(5, 20)
-    loss_T = sampled_cross_entropy(student_TV, *draw_targets(teacher_TV, 20, "gumbel_renorm"))
-    full_T = -(teacher_TV.exp() * student_TV.log_softmax(-1)).sum(-1)
-    assert torch.allclose(loss_T, full_T, atol=1e-5)
+    monkeypatch.setattr(head, "CHUNK", 2 * 20)  # five tokens in three chunks
+    teacher_TD, student_TD, weight_VD = torch.randn(5, 8), torch.randn(5, 8), torch.randn(20, 8)
+    teacher = TeacherTargets(teacher_TD, weight_VD, 20, "gumbel_renorm", temperature=0.7)
+    total, scores = weighted_sum(student_TD.requires_grad_(), weight_VD, Targets(teacher.choose), torch.ones(5))
+    teacher_TV = (teacher_TD @ weight_VD.t() / 0.7).log_softmax(-1)
+    full_T = -(teacher_TV.exp() * (student_TD @ weight_VD.t()).log_softmax(-1)).sum(-1)
+    assert -total.item() == pytest.approx(full_T.sum().item(), rel=1e-5)
     entropy_T = -(teacher_TV.exp() * teacher_TV).sum(-1)
-    assert torch.allclose(kl_divergence(teacher_TV, student_TV), full_T - entropy_T, atol=1e-5)
+    assert torch.allclose(teacher.divergence(scores), full_T - entropy_T, atol=1e-5)
 
 
 @pytest.mark.parametrize(("mode", "low", "high"), [("multinomial_counts", 0.97, 1.03), ("gumbel_renorm", 1.10, 1.16)])
@@ -48,6 +61,6 @@ def test_the_expected_gradient_by_counts_is_that_of_full_cross_entropy() -> None
     full = -(teacher_V.exp() * logits_V.log_softmax(-1)).sum()
     (expected,) = torch.autograd.grad(full, logits_V)
     ids_TK, weights_TK = draw_targets(teacher_V.repeat(20_000, 1), 4, "multinomial_counts")
-    loss = sampled_cross_entropy(logits_V.repeat(20_000, 1), ids_TK, weights_TK).mean()
+    loss = sampled_cross_entropy(logits_V.repeat(20_000, 1), ids_TK, weights_TK) / 20_000
     (got,) = torch.autograd.grad(loss, logits_V)
     assert torch.allclose(got, expected, atol=0.01)
