@@ -1,5 +1,8 @@
 """Trains cases in turn, as one of several processes or alone: together.py FOLDER CASE...; a launcher may start it.
 
+The one process alone records its completions beside the folder; several draw theirs too, and then learn from the
+recorded ones, because one token that rounding tips over would hide everything else.
+
 A case is KIND:ENGINE[:lora], such as bond:3:lora or sft:plain; 3offload is ZeRO-3 with the optimiser offloaded.
 """
 
@@ -7,17 +10,20 @@ import importlib
 import json
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from contracts.stage import Stage, StageConfig
 from curation.config import JsonLinesData, ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
-from policy.processes import meet, rank, wait_for_all
+from policy.processes import count, meet, rank, wait_for_all
+from policy.sampler import Samples, TransformersSampler
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
 from rl.rewards.config import PythonReward
 
+SAMPLE = TransformersSampler.sample
 TINY = PolicyConfig(model="tiny")
 TRAINING: dict[str, Any] = {"steps": 3, "batch": 4, "learning_rate": 2e-4, "save_every": 100, "max_length": 128}
 ROLLOUTS: dict[str, Any] = {**TRAINING, "data": "sums", "rewards": ["even"], "sampling": {"max_tokens": 6}}
@@ -45,6 +51,24 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         return ReinforceStage(id="s", kind="reinforce", policy=TINY, kl_to="anchor", **ROLLOUTS, **more)
     inner = BondAlgorithm(kind="bond", anchor_rate=0.3, **{**ROLLOUTS, "steps": 2}, **more)
     return WarpStage(id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=inner)
+
+
+def recorded(sample: Any, folder: Path) -> Any:
+    """The sampler's method, which records what one process draws, and gives several processes what was recorded."""
+
+    def replayed(self: Any, prompts: list[list[int]], n: int, seed: int, weights: str, before: int) -> Samples:
+        drawn = sample(self, prompts, n, seed, weights=weights, before=before)
+        file = folder / f"{seed}-{weights}.json"
+        if count() == 1:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(asdict(drawn)))
+            return drawn
+        kept = {key: rows[before : before + len(drawn.ids)] for key, rows in json.loads(file.read_text()).items()}
+        same = sum(mine == its for mine, its in zip(drawn.ids, kept["ids"], strict=True))
+        assert 2 * same >= len(drawn.ids), f"only {same} of {len(drawn.ids)} completions are those of one process"
+        return Samples(**kept)
+
+    return replayed
 
 
 def engine_of(name: str) -> EngineConfig:
@@ -86,6 +110,7 @@ def train(folder: Path, case: str) -> None:
         rewards={"even": PythonReward(kind="python", target="even.py:even")},
         engine=engine_of(engine),
     )
+    TransformersSampler.sample = recorded(SAMPLE, folder.parent / "drawn" / "-".join([kind, *more]))  # type: ignore
     config = stage_config(kind, "lora" in more)
     module, _, function = config.entry.partition(":")
     getattr(importlib.import_module(module), function)(config, stage)
