@@ -48,7 +48,7 @@ wanted=$(fingerprint)
 kernel() {
     sources=$(cat policy/attention/kernel/* policy/attention/build.py | cksum)
     if [ "$(cat "$VENV/kernel" 2>/dev/null)" = "$sources" ]; then return 0; fi
-    PATH="$VENV/bin:$PATH" "$VENV/bin/gemsmith" build 2>"$VENV/kernel.log" || {
+    "$VENV/bin/gemsmith" build 2>"$VENV/kernel.log" || {
         say "$(tail -n 1 "$VENV/kernel.log")"
         say "attention runs in plain torch, then; all else works, and \`gemsmith build\` tries again"
     }

@@ -82,6 +82,7 @@ def build_kernel(say: Callable[[str], None]) -> KernelState:
     if state.library is not None:
         say(f"attention kernel: {state.name} is compiled already")
         return state
+    _put_own_programs_on_the_path()
     _check_tools()
     folder = extension_folder()
     _check_writable(folder)
@@ -124,6 +125,14 @@ def _op_builder(name: str) -> Any:
             return list(FLAGS)
 
     return AttentionBuilder()
+
+
+def _put_own_programs_on_the_path() -> None:
+    """ninja is a program of the environment, which need not be activated; torch looks for it on the PATH."""
+    own = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    if own not in paths:
+        os.environ["PATH"] = os.pathsep.join([own, *paths])
 
 
 def _check_tools() -> None:

@@ -21,10 +21,9 @@ def cache(tmp_path, monkeypatch):
 
 def build_elsewhere(folder, **environment):
     """Build in a process of its own, since a process loads a kernel once."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     return subprocess.run(
         [sys.executable, "-m", "recipes", "build"],
-        env={**os.environ, "PATH": path, "TORCH_EXTENSIONS_DIR": str(folder), **environment},
+        env={**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment},
         capture_output=True,
         text=True,
         timeout=300,
