@@ -147,7 +147,7 @@ def test_a_server_that_is_lost_is_replaced(ask: Ask, pool: MathPool, by: signal.
 
 
 def test_one_that_crashes_costs_none_of_those_that_wait_behind_it(pool: MathPool, tmp_path: Path):
-    pool.time_limit = 1.0
+    pool.time_limit = 3.0  # memory is eaten within it on a busy machine too
     words = ["fine", "exit", "fine", "segfault", "fine", "spin", "fine", "eaten", "fine"]
     futures = [pool.submit({"word": word, "log": str(tmp_path / f"{i} {word}")}) for i, word in enumerate(words)]
     found = [future.result(timeout=60).status for future in futures]
