@@ -14,6 +14,11 @@ def peak_of(work: Callable[[], object]) -> int:
     return max(_status("VmHWM") - before, 0)
 
 
+def whole_peak() -> int:
+    """Bytes that this process held at most since the peak was last forgotten."""
+    return _status("VmHWM")
+
+
 def in_own_process(module: str, *arguments: str, timeout: float = 900) -> int:
     """The number that `python -m module arguments` prints last."""
     done = subprocess.run(

@@ -24,7 +24,7 @@ class DistillStage(StageConfig, TrainingConfig):
     """Distillation from a teacher through K sampled logits a token (Gemma 3 report, section 2.2)."""
 
     entry: ClassVar[str] = "rl.distill:run"
-    version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
+    version: ClassVar[int] = 3  # the order of examples and the draws do not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["distill"]

@@ -1,6 +1,6 @@
 """IT-teacher distillation: the student learns K sampled logits a token of the teacher, on demonstrations."""
 
-from collections import defaultdict
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +39,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     trainer = DistillTrainer(
         model=model,
         args=training_arguments(config, stage, folder, model=model, remove_unused_columns=False),
-        train_dataset=rows,
+        train_dataset=[{**row, "number": number} for number, row in enumerate(rows)],
         processing_class=student.tokenizer,
         teacher=teacher.model,
         k=k,
@@ -75,7 +75,7 @@ class DistillTrainer(Trainer):
         self.teacher = teacher.to(self.args.device).requires_grad_(False)
         self.k, self.mode, self.temperature = k, mode, temperature
         self.loss_is_scaled_for_ga = True
-        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._divergence = torch.zeros(2, dtype=torch.float64)  # summed over tokens since the last line; tokens
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
         """Completion tokens of the whole optimiser step, over all processes."""
@@ -86,7 +86,7 @@ class DistillTrainer(Trainer):
     def compute_loss(
         self,
         model: Any,
-        inputs: Sequence[dict[str, list[int]]],
+        inputs: Sequence[dict[str, Any]],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
@@ -94,14 +94,25 @@ class DistillTrainer(Trainer):
         prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]
         with torch.no_grad(), evaluating(self.teacher):
             teacher = TeacherTargets(
-                *completion_hidden(self.teacher, prompts, completions), self.k, self.mode, self.temperature
+                *completion_hidden(self.teacher, prompts, completions),
+                self.k,
+                self.mode,
+                self.temperature,
+                [seed for row in inputs for seed in self._seeds(row)],
             )
         total, scores = weighted_logprobs(model, prompts, completions, torch.ones(len(inputs)), Targets(teacher.choose))
-        self._sums["kl_from_teacher"].append(teacher.divergence(scores).mean().item())
+        divergence_M = teacher.divergence(scores)
+        own = torch.stack([divergence_M.sum(), divergence_M.new_tensor(len(divergence_M))])
+        self._divergence += self.accelerator.gather(own[None]).sum(dim=0).cpu()
         return -total / num_items_in_batch * self.accelerator.num_processes
+
+    def _seeds(self, row: dict[str, Any]) -> list[int]:
+        """Of the draws for a row's completion tokens in this step, whichever process and micro-batch has it."""
+        source = random.Random(f"{self.args.seed}, step {self.state.global_step}, row {row['number']}")
+        return [source.getrandbits(63) for _ in row["completion"]]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean divergence from the teacher over the whole vocabulary since the last line."""
-        means = {name: sum(values) / len(values) for name, values in self._sums.items()}
-        self._sums.clear()
-        super().log({**logs, **means}, *args, **kwargs)
+        total, tokens = self._divergence.tolist()
+        self._divergence.zero_()
+        super().log({**logs, "kl_from_teacher": total / tokens} if tokens else logs, *args, **kwargs)

@@ -43,6 +43,7 @@ def run(config: SftStage, stage: Stage) -> None:
         args=arguments,
         train_dataset=Dataset.from_list([_labelled(row) for row in rows]),
         processing_class=policy.tokenizer,
+        sequence_parallel=stage.engine.sequence_parallel if stage.engine else 1,
     )
     run_training(trainer, stage, folder)
     save_trained(trainer, policy, stage.output, folder)

@@ -19,6 +19,11 @@ class SftTrainer(SFTTrainer):
     without; here it is 2 and 3.
     """
 
+    def __init__(self, *args: Any, sequence_parallel: int = 1, **fields: Any) -> None:
+        """TRL's arguments; `sequence_parallel` processes are given the same sequences and count their tokens once."""
+        super().__init__(*args, **fields)
+        self._sequence_parallel = sequence_parallel
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
@@ -46,5 +51,5 @@ class SftTrainer(SFTTrainer):
         self._metrics[mode]["entropy"].append(entropy_sum / max(labels, 1))
         self._metrics[mode]["mean_token_accuracy"].append(right / max(labels, 1))
         if mode == "train":
-            self._total_train_tokens += int(tokens)
+            self._total_train_tokens += int(tokens) // self._sequence_parallel
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]

@@ -48,7 +48,7 @@ def compare(alone: Path, together: Path, case: str) -> None:
     one, two = alone / plain(case).replace(":", "-"), together / case.replace(":", "-")
     rows = [[json.loads(line) for line in (d / "metrics.jsonl").read_text().splitlines()] for d in (one, two)]
     assert len(rows[0]) == len(rows[1]) >= 3
-    for name in ("loss", "reward", "jbond_reward", "length", "held_out_accuracy"):
+    for name in ("loss", "reward", "jbond_reward", "length", "held_out_accuracy", "kl_from_teacher"):
         expected, found = ([row.get(name) for row in each] for each in rows)
         assert found == [x if x is None else pytest.approx(x, rel=1e-5, abs=1e-5) for x in expected], name
     weights = [load_file(d / "output/model.safetensors") for d in (one, two)]

@@ -22,6 +22,15 @@ def test_without_replacement_no_entry_is_drawn_twice() -> None:
     assert all(len(set(row)) == 30 for row in ids_TK.tolist())
 
 
+@pytest.mark.parametrize("mode", ["gumbel_renorm", "multinomial_counts"])
+def test_a_seeded_token_draws_the_same_whatever_is_beside_it(mode: str) -> None:
+    teacher_TV = torch.randn(6, 50).log_softmax(-1)
+    together, _ = draw_targets(teacher_TV, 12, mode, seeds=[5, 6, 7, 8, 5, 9])
+    alone, _ = draw_targets(teacher_TV[[3, 1]], 12, mode, seeds=[8, 6])
+    assert together[[3, 1]].tolist() == alone.tolist()
+    assert draw_targets(teacher_TV[[1, 1]], 12, mode, seeds=[6, 7])[0].unique(dim=0).shape[0] == 2
+
+
 def sampled_cross_entropy(student_TV: torch.Tensor, ids_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
     """Of logits that are there: those of an identity matrix for a head."""
     total, _ = weighted_sum(

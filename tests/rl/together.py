@@ -40,7 +40,7 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         return SftStage(id="s", kind="sft", policy=TINY, data="sums", **TRAINING, **more)
     if kind == "distill":
         teacher = PolicyConfig(model="tiny", size="large")
-        fields = {**TRAINING, "data": "sums", "sampled_logits": 16, "mode": "topk", **more}
+        fields = {**TRAINING, "data": "sums", "sampled_logits": 16, **more}
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
     if kind == "warm":
         fields = {**TRAINING, "members": 2, "dropouts": [0.0], "probe_steps": 3, **more}

@@ -1,0 +1,80 @@
+"""Contenders that take turns, each in a process of its own, so that neither the machine's load nor memory is unfair."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+
+from benchmarks.memory import peak_of, whole_peak
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One run of a contender's work.
+
+    Attributes:
+        seconds: that it took.
+        added: bytes that the process grew by at most, beyond what it held before.
+        whole: bytes that the process held at its peak since it started.
+    """
+
+    seconds: float
+    added: float
+    whole: float
+
+
+def take_turns(work: Callable[[], object]) -> None:
+    """The contender's side: run `work` for every line of standard input and print a `Turn`."""
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        added = peak_of(work)
+        turn = Turn(time.perf_counter() - begun, added, whole_peak())
+        print(json.dumps(asdict(turn)), flush=True)
+
+
+def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str, Turn]:
+    """Medians of `rounds` turns of each contender, which is `python -m module --contend <its value>`.
+
+    The first turn of each is not counted where there are several rounds.
+
+    Raises:
+        RuntimeError: a contender ended, as where memory is too small for it.
+    """
+    workers = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", module, "--contend", asked], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name, asked in contenders.items()
+    }
+    found: dict[str, list[Turn]] = {name: [] for name in workers}
+    try:
+        for number in range(rounds + (rounds > 1)):
+            for name, worker in workers.items():
+                turn = _turn(name, worker)
+                if number or rounds == 1:
+                    found[name].append(turn)
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.communicate()
+    return {name: _median(turns) for name, turns in found.items()}
+
+
+def _turn(name: str, worker: "subprocess.Popen[str]") -> Turn:
+    assert worker.stdin is not None and worker.stdout is not None
+    try:
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    except BrokenPipeError:
+        pass
+    line = worker.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the contender {name} ended with {worker.wait()}: is there enough memory?")
+    return Turn(**json.loads(line))
+
+
+def _median(turns: list[Turn]) -> Turn:
+    return Turn(*(statistics.median(getattr(turn, field.name) for turn in turns) for field in fields(Turn)))
