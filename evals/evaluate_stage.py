@@ -21,7 +21,8 @@ from policy.config import PolicyConfig
 from policy.load import load_policy
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
-from policy.sampler import Samples, TransformersSampler
+from policy.samplers.contract import Samples
+from policy.samplers.transformers_sampler import TransformersSampler
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.reward import columns_of
 

@@ -13,7 +13,7 @@ from policy.chat import prompt_ids
 from policy.config import SamplingConfig
 from policy.logprobs import token_logprobs
 from policy.policy import Policy
-from policy.sampler import TransformersSampler
+from policy.samplers.transformers_sampler import TransformersSampler
 
 PROMPTS = ("12 + 7 =", "What is the capital of France?", "Write one sentence about the sea.", "Hello!")
 SAMPLES = 2  # completions for each prompt

@@ -63,6 +63,37 @@ class SamplingConfig(StrictModel):
     batch: int = Field(256, ge=1, description="Completions generated at once on one device.")
 
 
+class SamplerConfig(StrictModel):
+    """What draws completions."""
+
+    backend: Literal["transformers", "vllm", "server"] = Field(
+        "transformers",
+        description="transformers samples with the model that trains, in its process; vllm with an engine beside it; "
+        "server with an OpenAI-style server, where the policy is not trained.",
+    )
+    url: str | None = Field(None, description="Of a running server, such as http://127.0.0.1:8000/v1.")
+    gpu_memory: float = Field(0.35, gt=0, lt=1, description="vllm on a GPU: share of its memory for the engine.")
+    cache_gib: float = Field(2.0, gt=0, description="vllm on a CPU: GiB of the cache of keys and values.")
+    sleep: bool = Field(False, description="vllm on a GPU: give the memory back while training.")
+    timeout: float = Field(600, gt=0, description="Seconds that a call of the sampler may take before it is given up.")
+    mismatch_warning: float = Field(
+        0.02, gt=0, description="Mean gap of log-probabilities to the trainer's, in nats a token, that is warned about."
+    )
+    mismatch_limit: float = Field(0.2, gt=0, description="The gap that stops the run.")
+
+    @model_validator(mode="after")
+    def _fitting_fields(self) -> "SamplerConfig":
+        if self.backend == "server" and self.url is None:
+            raise ValueError("backend server needs `url`, such as http://127.0.0.1:8000/v1")
+        if self.backend != "server" and self.url is not None:
+            raise ValueError(f"`url` is for backend server, and backend is {self.backend}: remove one of the two")
+        if self.sleep and self.backend != "vllm":
+            raise ValueError(f"`sleep` is for backend vllm, and backend is {self.backend}")
+        if self.mismatch_warning > self.mismatch_limit:
+            raise ValueError("mismatch_warning is above mismatch_limit: lower it")
+        return self
+
+
 class TrainingConfig(StrictModel):
     """What every trained stage needs to know about optimisation."""
 

@@ -63,7 +63,7 @@ def training_arguments(
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "logging_steps": config.log_every,
         "save_strategy": "steps",
         "save_steps": config.save_every,

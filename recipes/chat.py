@@ -35,7 +35,7 @@ def chat(
         from policy.chat import prompt_ids
         from policy.config import PolicyConfig, SamplingConfig
         from policy.load import load_policy
-        from policy.sampler import TransformersSampler
+        from policy.samplers.transformers_sampler import TransformersSampler
 
         policy = load_policy(PolicyConfig(model=str(folder.resolve())))
     sampler = TransformersSampler(policy, SamplingConfig(temperature=temperature, max_tokens=max_tokens))

@@ -14,7 +14,7 @@ from policy.chat import prompt_ids
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
 from policy.processes import from_all, rank
-from policy.sampler import Sampler, Samples
+from policy.samplers.contract import Sampler, Samples
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
 from rl.rewards.compose import Rewards, RewardTable

@@ -11,7 +11,7 @@ from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
 from policy.load import load_policy
 from policy.policy import Policy
-from policy.sampler import TransformersSampler
+from policy.samplers.transformers_sampler import TransformersSampler
 from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build

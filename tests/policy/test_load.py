@@ -12,7 +12,7 @@ from policy.config import LoraConfig, PolicyConfig, SamplingConfig
 from policy.load import load_policy, resolve_policy, save_policy
 from policy.logprobs import sequence_logprobs
 from policy.lora import merged, with_lora
-from policy.sampler import TransformersSampler
+from policy.samplers.transformers_sampler import TransformersSampler
 
 MESSAGES = [{"role": "user", "content": "What is 1 + 1?"}]
 

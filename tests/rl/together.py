@@ -18,7 +18,8 @@ from contracts.stage import Stage, StageConfig
 from curation.config import JsonLinesData, ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from policy.processes import count, meet, rank, wait_for_all
-from policy.sampler import Samples, TransformersSampler
+from policy.samplers.contract import Samples
+from policy.samplers.transformers_sampler import TransformersSampler
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
 from rl.rewards.config import PythonReward

@@ -5,7 +5,7 @@ from contracts.errors import UserError
 from policy.config import SamplingConfig
 from policy.distribution import draw, processed_logprobs
 from policy.logprobs import token_logprobs
-from policy.sampler import TransformersSampler
+from policy.samplers.transformers_sampler import TransformersSampler
 from policy.weight_set import WeightSet
 
 

@@ -1,0 +1,1 @@
+"""Whatever draws completions: one contract, and the samplers behind it."""

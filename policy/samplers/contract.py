@@ -1,0 +1,41 @@
+"""What every sampler takes and gives."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Weights = Literal["policy", "anchor"]
+Finish = Literal["stop", "length"]
+
+
+@dataclass
+class Samples:
+    """Completions, prompt by prompt: entry `p * n + i` is the i-th of prompt p.
+
+    `ids` include the token that ended the completion when `finish` is "stop". `logprobs` are of the drawn tokens, in
+    nats, under the distribution they were drawn from (after temperature, top-k and top-p). `text` is without control
+    tokens.
+    """
+
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+    text: list[str]
+    finish: list[Finish]
+
+
+class Sampler(Protocol):
+    """Whatever draws completions."""
+
+    def sample(
+        self,
+        prompts: list[list[int]],
+        n: int,
+        seed: int,
+        weights: Weights = "policy",
+        greedy: bool = False,
+        before: int = 0,
+    ) -> Samples:
+        """Draw n completions of each prompt (token ids); the same seed draws the same ones.
+
+        `before` counts completions under the same seed that stand before these, and that another process draws.
+        """
+        ...
