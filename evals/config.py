@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.stage import OutputKind, StageConfig
 from contracts.strict import StrictModel
-from policy.config import SamplingConfig
+from policy.config import SamplerConfig, SamplingConfig
 
 
 class Expectation(StrictModel):
@@ -36,5 +36,6 @@ class EvaluateStage(StageConfig):
         None, description="Reward whose value 1 counts as a pass; none: the first ground-truth reward in `rewards`."
     )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="What draws them.")
     expect: list[Expectation] = Field(default_factory=list, description="Gains without which the stage fails.")
     shown: int = Field(8, ge=0, description="Prompts whose completions are kept for the report.")

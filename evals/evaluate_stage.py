@@ -21,8 +21,9 @@ from policy.config import PolicyConfig
 from policy.load import load_policy
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
-from policy.samplers.contract import Samples
-from policy.samplers.transformers_sampler import TransformersSampler
+from policy.samplers.contract import Sampler, Samples
+from policy.samplers.gap import check, check_completions, scored
+from policy.samplers.open import open_sampler
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.reward import columns_of
 
@@ -126,9 +127,11 @@ class _Evaluation:
             return rows
         policy = self._load(name)
         rows = []
-        for examples, seed in self._batches():
-            rows += self._answer(name, policy, examples, seed)
-            self._advance(name, rows)
+        with open_sampler(policy, self.config.sampling, self.config.sampler, self.stage.say) as sampler:
+            sampler.sync()
+            for examples, seed in self._batches():
+                rows += self._answer(name, policy, sampler, examples, seed)
+                self._advance(name, rows)
         save_rows(rows, path)
         del policy
         gc.collect()
@@ -154,15 +157,15 @@ class _Evaluation:
             seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])
             yield list(self.examples[start : start + size]), seed
 
-    def _answer(self, name: str, policy: Policy, examples: list[Example], seed: int) -> list[Row]:
+    def _answer(self, name: str, policy: Policy, sampler: Sampler, examples: list[Example], seed: int) -> list[Row]:
         """Sample, score and measure one batch of prompts."""
         prompts = [prompt_ids(policy.tokenizer, example.messages) for example in examples]
         self._check_fits(policy, prompts)
-        sampler, samples = TransformersSampler(policy, self.config.sampling), self.config.samples
+        samples = self.config.samples
         sampled = sampler.sample(prompts, samples, seed)
         greedy = sampler.sample(prompts, 1, seed, greedy=True)
         repeated = [prompt for prompt in prompts for _ in range(samples)]
-        logprobs = sequence_logprobs(policy.model, repeated, sampled.ids, batch=self.config.sampling.batch).tolist()
+        logprobs = self._logprobs(policy, sampler, repeated, sampled)
         initial = logprobs
         if name != self.initial:
             model = self._load(self.initial).model
@@ -175,6 +178,18 @@ class _Evaluation:
             Row(example.prompt, example.answer, greedy_answers[index], answers[index * samples : (index + 1) * samples])
             for index, example in enumerate(examples)
         ]
+
+    def _logprobs(self, policy: Policy, sampler: Sampler, prompts: list[list[int]], sampled: Samples) -> list[float]:
+        """Of whole completions; a sampler with weights of its own must agree with them."""
+        check_completions(sampled, policy, self.config.sampling)
+        batch = self.config.sampling.batch
+        if sampler.same_weights:
+            return sequence_logprobs(policy.model, prompts, sampled.ids, batch=batch).tolist()
+        found = scored(policy, prompts, sampled, self.config.sampling, batch)
+        warning = check(found.gap, self.config.sampler)
+        if warning:
+            self.stage.say(warning)
+        return found.raw_S.tolist()
 
     def _check_fits(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
         context, longest = policy.model.config.max_position_embeddings, max(map(len, prompts))

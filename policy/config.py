@@ -71,7 +71,9 @@ class SamplerConfig(StrictModel):
         description="transformers samples with the model that trains, in its process; vllm with an engine beside it; "
         "server with an OpenAI-style server, where the policy is not trained.",
     )
-    url: str | None = Field(None, description="Of a running server, such as http://127.0.0.1:8000/v1.")
+    url: str | None = Field(
+        None, description="Of a running server, such as http://127.0.0.1:8000/v1; none: the stage starts `vllm serve`."
+    )
     gpu_memory: float = Field(0.35, gt=0, lt=1, description="vllm on a GPU: share of its memory for the engine.")
     cache_gib: float = Field(2.0, gt=0, description="vllm on a CPU: GiB of the cache of keys and values.")
     sleep: bool = Field(False, description="vllm on a GPU: give the memory back while training.")
@@ -83,8 +85,6 @@ class SamplerConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fitting_fields(self) -> "SamplerConfig":
-        if self.backend == "server" and self.url is None:
-            raise ValueError("backend server needs `url`, such as http://127.0.0.1:8000/v1")
         if self.backend != "server" and self.url is not None:
             raise ValueError(f"`url` is for backend server, and backend is {self.backend}: remove one of the two")
         if self.sleep and self.backend != "vllm":

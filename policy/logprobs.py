@@ -32,7 +32,7 @@ def token_logprobs(
     Returns:
         Float32 log-probabilities in nats, [S, T], zero after a completion's end, and a mask that is true up to there.
     """
-    ids_SL, attended_SL, predicts_SL, mask_ST = _right_padded(prompts, completions, _device(model))
+    ids_SL, attended_SL, predicts_SL, mask_ST = right_padded(prompts, completions, _device(model))
     targets = Targets.given(_flat(completions, mask_ST.device))
     with instead_of_logits(model, predicts_SL, lambda hidden, head: logprobs(hidden, head, targets, temperature)):
         logprobs_M = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
@@ -58,7 +58,7 @@ def weighted_logprobs(
         The scalar, and the scores of the M tokens, without gradients.
     """
     device = _device(model)
-    ids_SL, attended_SL, predicts_SL, _ = _right_padded(prompts, completions, device)
+    ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, device)
     targets = targets or Targets.given(_flat(completions, device))
     counts_S = torch.tensor([len(completion) for completion in completions], device=device)
     weight_M = weight_S.to(device).repeat_interleave(counts_S)
@@ -83,7 +83,7 @@ def weighted_forward(
 
 def completion_hidden(model: nn.Module, prompts: Tokens, completions: Tokens) -> tuple[Tensor, Tensor]:
     """Hidden states that predict the M completion tokens, [M, D], and the vocabulary head's weight, [V, D]."""
-    ids_SL, attended_SL, predicts_SL, _ = _right_padded(prompts, completions, _device(model))
+    ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, _device(model))
     with instead_of_logits(model, predicts_SL, lambda hidden, head: hidden):
         hidden_MD = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
     return hidden_MD, vocabulary_head(model).weight
@@ -125,7 +125,7 @@ def sequence_logprobs(
     return torch.cat(sums)[back.to(sums[0].device)]
 
 
-def _right_padded(prompts: Tokens, completions: Tokens, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def right_padded(prompts: Tokens, completions: Tokens, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Inputs without each sequence's last token, what is attended, where completion tokens are predicted; the mask."""
     lengths = [len(prompt) + len(completion) - 1 for prompt, completion in zip(prompts, completions, strict=True)]
     width = max([*lengths, 1])

@@ -17,7 +17,10 @@ from recipes.plugins import find_target
 from rl.rewards.config import PythonReward
 
 # Settings that change how a stage runs and is watched, and not what comes out of it.
-WITHOUT_EFFECT = frozenset({"save_every", "log_every", "report_to", "time_limit"})
+WITHOUT_EFFECT = frozenset(
+    {"save_every", "log_every", "report_to", "time_limit"}
+    | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
+)
 
 
 def identities(

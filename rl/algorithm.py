@@ -3,14 +3,13 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from policy.samplers.contract import Weights
 from rl.config import RolloutConfig
-
-Weights = Literal["policy", "anchor"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,9 @@ class Draw:
 
     `ids` is prompt-major, P * N entries. Log-probabilities are of whole completions at temperature 1, in nats.
     `logprob_PN` is under the live policy, `anchor_logprob_PN` and `initial_logprob_PN` under the EMA anchor and the
-    initial policy; the last two are None where the algorithm did not ask for them.
+    initial policy; the last two are None where the algorithm did not ask for them. `importance_PN` is the probability
+    of each completion under what it should have been drawn from over that under what the sampler drew it from; None
+    where the sampler has the trainer's own weights.
     """
 
     ids: list[list[int]]
@@ -27,6 +28,7 @@ class Draw:
     logprob_PN: Tensor | None = None
     anchor_logprob_PN: Tensor | None = None
     initial_logprob_PN: Tensor | None = None
+    importance_PN: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ def weighted(prompts: list[list[int]], ids: list[list[int]], weight_PN: Tensor) 
         for i, (completion, weight) in enumerate(zip(ids, flat, strict=True))
         if weight != 0.0
     ]
+
+
+def corrected(weight_PN: Tensor, draw: Draw, cap: float | None) -> Tensor:
+    """Weights times the importance of each completion, truncated at `cap`; unchanged without a cap or a mismatch."""
+    if cap is None or draw.importance_PN is None:
+        return weight_PN
+    return weight_PN * draw.importance_PN.clamp(max=cap)
 
 
 def tie_rate(reward_PN: Tensor) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rl.algorithm import Rollouts, Weighted, Weights, leave_one_out, tie_rate, weighted
+from rl.algorithm import Rollouts, Weighted, Weights, corrected, leave_one_out, tie_rate, weighted
 from rl.config import BondAlgorithm
 
 
@@ -47,6 +47,7 @@ class JBond:
     def __init__(self, config: BondAlgorithm) -> None:
         """Take the weights of the three terms from the recipe."""
         self.beta, self.gamma, self.anchor_rate = config.beta, config.gamma, config.anchor_rate
+        self.importance_cap = config.importance_cap
         self.draws: Mapping[Weights, int] = {"policy": 1, "anchor": 2}
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
@@ -62,7 +63,8 @@ class JBond:
         best_P = anchor.reward_PN.argmax(dim=1)
         best_ids = [anchor.ids[2 * i + int(best)] for i, best in enumerate(best_P)]
         forward_P = torch.full_like(own_P, (1.0 - self.beta) / prompts)
-        sequences = weighted(rollouts.prompts, policy.ids, own_P[:, None])
+        own_P1 = corrected(own_P[:, None], policy, self.importance_cap)
+        sequences = weighted(rollouts.prompts, policy.ids, own_P1)
         sequences += weighted(rollouts.prompts, best_ids, forward_P[:, None])
         metrics = {
             "jbond_reward": jbond_reward_P.mean().item(),

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, SamplingConfig, TrainingConfig
+from policy.config import PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
 
 
 class SftStage(StageConfig, TrainingConfig):
@@ -55,6 +55,20 @@ class RolloutConfig(TrainingConfig):
     data: str = Field(description="Name of a data section with prompts.")
     rewards: list[str] = Field(min_length=1, description="Names of the recipe's rewards; their weighted sum is learnt.")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
+    sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="What draws them.")
+    importance_cap: float | None = Field(
+        None,
+        gt=0,
+        description="Weigh completions by trainer's over sampler's probability, at most this (usual: 2); none: do not.",
+    )
+
+    @model_validator(mode="after")
+    def _follows_the_training(self) -> "RolloutConfig":
+        if self.sampler.backend == "server":
+            raise ValueError(
+                "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
+            )
+        return self
 
 
 class BondAlgorithm(RolloutConfig):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rl.algorithm import Rollouts, Weighted, Weights, leave_one_out, tie_rate, weighted
+from rl.algorithm import Rollouts, Weighted, Weights, corrected, leave_one_out, tie_rate, weighted
 from rl.config import ReinforceAlgorithm
 
 
@@ -19,6 +19,7 @@ class Reinforce:
     def __init__(self, config: ReinforceAlgorithm) -> None:
         """Take samples, KL weight and reference from the recipe."""
         self.kl, self.to_anchor = config.kl, config.kl_to == "anchor"
+        self.importance_cap = config.importance_cap
         self.draws: Mapping[Weights, int] = {"policy": config.samples}
         self.anchor_rate = config.anchor_rate if self.to_anchor else 0.0
         self.needs_anchor_logprob = self.to_anchor
@@ -34,4 +35,5 @@ class Reinforce:
         metrics = {"tie_rate": tie_rate(policy.reward_PN)}
         if self.to_anchor:
             metrics["kl_to_anchor"] = (policy.logprob_PN - reference_PN).mean().item()
+        weight_PN = corrected(weight_PN, policy, self.importance_cap)
         return weighted(rollouts.prompts, policy.ids, weight_PN), metrics

@@ -1,7 +1,9 @@
 """Draw completions from the policy and its anchor, reward them, and find their log-probabilities."""
 
+import functools
+import operator
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +13,12 @@ from torch import Tensor
 
 from curation.example import Example
 from policy.chat import prompt_ids
+from policy.config import SamplerConfig, SamplingConfig
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
 from policy.processes import from_all, rank
 from policy.samplers.contract import Sampler, Samples
+from policy.samplers.gap import Gap, Scored, check, check_completions, handful, scored, suspects_of
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
 from rl.rewards.compose import Rewards, RewardTable
@@ -23,13 +27,17 @@ from rl.rewards.reward import columns_of
 
 @dataclass(frozen=True)
 class _Part:
-    """What one process drew for its share of the prompts; text, finish and each reward are of the policy's own."""
+    """What one process drew for its share of the prompts; text, finish and each reward are of the policy's own.
+
+    `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ.
+    """
 
     draws: dict[Weights, Draw]
     text: list[str]
     finish: list[str]
     each: dict[str, list[float | None]]
     seconds: dict[str, float]
+    gaps: dict[Weights, Gap]
 
 
 class RolloutCollector:
@@ -44,14 +52,16 @@ class RolloutCollector:
         initial: WeightSet,
         anchor: WeightSet | None,
         batch: int,
-        unprocessed: bool = False,
+        sampling: SamplingConfig,
+        limits: SamplerConfig | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         """Keep the parts.
 
-        `batch` is the number of completions whose log-probabilities are computed at once. `unprocessed`: the sampler
-        draws from the policy's own distribution (temperature 1, nothing cut off), so that its log-probabilities serve.
+        `batch` is the number of completions whose log-probabilities are computed at once, `sampling` how the sampler
+        draws, `limits` how far its log-probabilities may be from the trainer's, and `say` is told when they are far.
         """
-        self.unprocessed = unprocessed
+        self.sampling, self.limits, self.say = sampling, limits or SamplerConfig(), say
         self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
@@ -71,14 +81,18 @@ class RolloutCollector:
         start, end = (len(examples) * i // processes for i in (rank(), rank() + 1)) if processes > 1 else (0, None)
         part = self._part(examples[start:end], prompts[start:end], seed, start)
         part = _merged(from_all(part)) if processes > 1 else part
+        self._check_gaps(part.gaps)
         own = part.draws["policy"]
         self._show(examples, part.text, own.reward_PN)
         metrics = _metrics(own, part) | {f"{name}_seconds": s for name, s in part.seconds.items()}
+        metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
         return Rollouts(prompts, own, part.draws.get("anchor")), metrics
 
     def _part(self, examples: Sequence[Example], prompts: list[list[int]], seed: int, before: int) -> _Part:
         """Draw, reward and measure some of the prompts; `before` of the step's stand before them."""
-        seconds = dict.fromkeys(("sampling", "reward", "logprob"), 0.0)
+        seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
+        with _timed(seconds, "sync"):
+            self.sampler.sync()
         with _timed(seconds, "sampling"):
             samples = {
                 weights: self.sampler.sample(
@@ -86,12 +100,14 @@ class RolloutCollector:
                 )
                 for weights, n in self.algorithm.draws.items()
             }
+        for drawn in samples.values():
+            check_completions(drawn, self.policy, self.sampling)
         with _timed(seconds, "reward"):
             draws, table = self._reward(examples, samples)
         with _timed(seconds, "logprob"):
-            draws["policy"] = self._with_logprobs(prompts, draws["policy"], samples["policy"])
+            draws["policy"], gaps = self._with_logprobs(prompts, draws["policy"], samples)
         own = samples["policy"]
-        return _Part(draws, own.text, list(own.finish), table.each, seconds)
+        return _Part(draws, own.text, list(own.finish), table.each, seconds, gaps)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
@@ -113,15 +129,25 @@ class RolloutCollector:
         own = len(samples["policy"].ids)  # drawn first
         return draws, RewardTable(table.total[:own], {name: values[:own] for name, values in table.each.items()})
 
-    def _with_logprobs(self, prompts: list[list[int]], draw: Draw, drawn: Samples) -> Draw:
-        samples = draw.reward_PN.shape[1]
-        repeated = [prompt for prompt in prompts for _ in range(samples)]
+    def _with_logprobs(
+        self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]
+    ) -> tuple[Draw, dict[Weights, Gap]]:
+        """The policy's draw with its log-probabilities, and how far the sampler's are from them."""
+        n = draw.reward_PN.shape[1]
+        repeated = [prompt for prompt in prompts for _ in range(n)]
 
         def under_live_weights() -> Tensor:
-            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, samples).cpu()
+            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu()
 
-        if self.unprocessed:
-            live_PN = torch.tensor([sum(logprobs) for logprobs in drawn.logprobs]).view(-1, samples)
+        importance_PN, gaps = None, {}
+        plain = (self.sampling.temperature, self.sampling.top_p, self.sampling.top_k) == (1.0, 1.0, 0)
+        if not self.sampler.same_weights:
+            own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
+            live_PN = own.raw_S.view(-1, n)
+            importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
+            gaps = self._gaps(prompts, repeated, own, samples)
+        elif plain:
+            live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
         else:
             live_PN = under_live_weights()
         with self.initial.applied():
@@ -131,7 +157,31 @@ class RolloutCollector:
             assert self.anchor is not None
             with self.anchor.applied():
                 anchor_PN = under_live_weights()
-        return replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
+        done = replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
+        return replace(done, importance_PN=importance_PN), gaps
+
+    def _gaps(
+        self, prompts: list[list[int]], repeated: list[list[int]], own: Scored, samples: dict[Weights, Samples]
+    ) -> dict[Weights, Gap]:
+        """Of every completion of the policy, and of a handful of the anchor's; what is far off stops the run here."""
+        gaps: dict[Weights, Gap] = {"policy": own.gap}
+        if own.gap.mean > self.limits.mismatch_limit:
+            sets = {"the initial policy": self.initial, "the anchor": self.anchor}
+            check(own.gap, self.limits, suspects_of(self.policy, repeated, samples["policy"], self.sampling, sets))
+        if "anchor" in samples:
+            assert self.anchor is not None
+            n = self.algorithm.draws["anchor"]
+            few, drawn = handful(samples["anchor"], [prompt for prompt in prompts for _ in range(n)])
+            with self.anchor.applied():
+                gaps["anchor"] = scored(self.policy, few, drawn, self.sampling).gap
+        return gaps
+
+    def _check_gaps(self, gaps: dict[Weights, Gap]) -> None:
+        """Warn of gaps over all processes; one above the limit stops the run."""
+        for weights, gap in gaps.items():
+            warning = check(gap, self.limits, weights=weights)
+            if warning and rank() == 0:
+                self.say(warning)
 
     def _show(self, examples: Sequence[Example], text: list[str], reward_PN: Tensor) -> None:
         """Keep the first few completions of the step for people to read."""
@@ -168,6 +218,7 @@ def _merged(parts: Sequence[_Part]) -> _Part:
         finish=[finish for part in parts for finish in part.finish],
         each={name: [value for part in parts for value in part.each[name]] for name in first.each},
         seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
+        gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
     )
 
 
@@ -176,7 +227,7 @@ def _joined(draws: Sequence[Draw]) -> Draw:
         tensors = [getattr(draw, field) for draw in draws]
         return None if tensors[0] is None else torch.cat(tensors)
 
-    fields = ("reward_PN", "logprob_PN", "anchor_logprob_PN", "initial_logprob_PN")
+    fields = ("reward_PN", "logprob_PN", "anchor_logprob_PN", "initial_logprob_PN", "importance_PN")
     return Draw([ids for draw in draws for ids in draw.ids], **{field: along_prompts(field) for field in fields})
 
 

@@ -11,7 +11,7 @@ from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
 from policy.load import load_policy
 from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
+from policy.samplers.open import open_sampler
 from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build
@@ -64,30 +64,33 @@ def train_policy(
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate or algorithm.needs_anchor_logprob else None
-    collector = RolloutCollector(
-        live,
-        TransformersSampler(live, config.sampling, anchor),
-        rewards,
-        algorithm,
-        initial,
-        anchor,
-        batch=config.micro_batch or config.batch,
-        unprocessed=(config.sampling.temperature, config.sampling.top_p, config.sampling.top_k) == (1.0, 1.0, 0),
-    )
     arguments = training_arguments(
         config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
-    trainer = RolloutTrainer(
-        model=model,
-        args=arguments,
-        processing_class=policy.tokenizer,
-        collector=collector,
-        examples=examples,
-        seed=seed,
-        shown=stage.folder / "rollouts.jsonl",
-    )
-    run_training(trainer, stage, folder, part=part, **where)
+    with open_sampler(live, config.sampling, config.sampler, stage.say, anchor) as sampler:
+        collector = RolloutCollector(
+            live,
+            sampler,
+            rewards,
+            algorithm,
+            initial,
+            anchor,
+            batch=config.micro_batch or config.batch,
+            sampling=config.sampling,
+            limits=config.sampler,
+            say=stage.say,
+        )
+        trainer = RolloutTrainer(
+            model=model,
+            args=arguments,
+            processing_class=policy.tokenizer,
+            collector=collector,
+            examples=examples,
+            seed=seed,
+            shown=stage.folder / "rollouts.jsonl",
+        )
+        run_training(trainer, stage, folder, part=part, **where)
     save_trained(trainer, policy, output, folder)
 
 

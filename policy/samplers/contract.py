@@ -23,7 +23,22 @@ class Samples:
 
 
 class Sampler(Protocol):
-    """Whatever draws completions."""
+    """Whatever draws completions.
+
+    Attributes:
+        same_weights: it computes with the trainer's own tensors and forward pass, so that its log-probabilities are
+            the trainer's, to rounding.
+    """
+
+    same_weights: bool
+
+    def sync(self) -> None:
+        """Take over the trainer's weights, and the anchor's where there is one, as they are now."""
+        ...
+
+    def close(self) -> None:
+        """Leave nothing running; a second call does nothing."""
+        ...
 
     def sample(
         self,

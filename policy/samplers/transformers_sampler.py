@@ -19,11 +19,19 @@ from policy.weight_set import WeightSet
 class TransformersSampler:
     """Samples with the model that is being trained, in its process: nothing to start and nothing to keep in step."""
 
+    same_weights = True
+
     def __init__(self, policy: Policy, config: SamplingConfig, anchor: WeightSet | None = None) -> None:
         """`anchor` is what `weights="anchor"` samples from."""
         self.policy = policy
         self.config = config
         self.anchor = anchor
+
+    def sync(self) -> None:
+        """Nothing: the weights are the trainer's."""
+
+    def close(self) -> None:
+        """Nothing: there is no engine."""
 
     def sample(
         self,

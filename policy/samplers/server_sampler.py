@@ -1,0 +1,155 @@
+"""Completions from a server that speaks OpenAI's completions over token ids, as `vllm serve` does; it only samples."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import requests
+
+from contracts.errors import UserError
+from policy.chat import completion_text
+from policy.config import SamplerConfig, SamplingConfig
+from policy.policy import Policy
+from policy.samplers.contract import Samples, Weights
+
+AT_ONCE = 64  # requests in flight
+TOLD_EVERY = 30.0  # seconds between words about a wait
+
+
+class ServerSampler:
+    """Asks for one completion a request, each with a seed of its own, so that the server may batch them as it likes."""
+
+    same_weights = False
+
+    def __init__(
+        self, policy: Policy, sampling: SamplingConfig, config: SamplerConfig, url: str, say: Callable[[str], None]
+    ) -> None:
+        """Sample from what the server at `url` serves; `policy` lends its tokenizer and its end ids.
+
+        Raises:
+            UserError: no server answers, or it serves nothing.
+        """
+        self.policy, self.sampling, self.config, self.say = policy, sampling, config, say
+        self.url = url.rstrip("/")
+        self._client = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE)
+        self._client.mount("http://", adapter)
+        self._client.mount("https://", adapter)
+        self.model = self._served()
+
+    def sync(self) -> None:
+        """Nothing: a server keeps the weights that it was started with."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def sample(
+        self,
+        prompts: list[list[int]],
+        n: int,
+        seed: int,
+        weights: Weights = "policy",
+        greedy: bool = False,
+        before: int = 0,
+    ) -> Samples:
+        """Draw n completions of each prompt; the same seed draws the same ones as far as the server keeps to seeds.
+
+        Raises:
+            UserError: the anchor is asked for, the server refuses, gives no token ids, or does not answer in time.
+        """
+        if weights == "anchor":
+            raise UserError("A server has one set of weights: take sampler.backend transformers or vllm for an anchor.")
+        bodies = [
+            self._body(prompt, _seed(seed, before + number * n + i), greedy)
+            for number, prompt in enumerate(prompts)
+            for i in range(n)
+        ]
+        choices = self._ask(bodies)
+        ids = [choice["token_ids"] for choice in choices]
+        text = [completion_text(self.policy.tokenizer, row) for row in ids]
+        logprobs = [choice["logprobs"]["token_logprobs"] for choice in choices]
+        return Samples(ids, logprobs, text, [choice["finish_reason"] for choice in choices])
+
+    def _body(self, prompt: list[int], seed: int, greedy: bool) -> dict[str, Any]:
+        sampling = self.sampling
+        return {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": sampling.max_tokens,
+            "temperature": 0.0 if greedy else sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or -1,
+            "seed": seed,
+            "logprobs": 0,
+            "stop_token_ids": list(self.policy.end_ids),
+            "return_token_ids": True,
+            "skip_special_tokens": False,
+        }
+
+    def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The choices that the server gives, in the order of the requests."""
+        begun = told = time.monotonic()
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            asked = [pool.submit(self._post, body) for body in bodies]
+            pending: set[Future[dict[str, Any]]] = set(asked)
+            while pending:
+                done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
+                for one in done:
+                    one.result()  # the first failure ends the waiting
+                now = time.monotonic()
+                state = f"{len(bodies) - len(pending)} of {len(bodies)} completions after {now - begun:.0f} s"
+                if now - begun > self.config.timeout:
+                    raise UserError(
+                        f"The sampler's server {self.url} gave {state}: sampler.timeout is {self.config.timeout:g}."
+                    )
+                if now - told > TOLD_EVERY:
+                    self.say(f"waiting for the sampler's server {self.url}: {state}")
+                    told = now
+            return [one.result() for one in asked]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._request("POST", "/completions", json=body)
+        choice: dict[str, Any] = answer["choices"][0]
+        if choice.get("token_ids") is None or choice.get("logprobs") is None:
+            raise UserError(
+                f"The sampler's server {self.url} returns no token ids with their log-probabilities: `vllm serve` does."
+            )
+        return choice
+
+    def _served(self) -> str:
+        """Name of the first model that the server has."""
+        models = self._request("GET", "/models").get("data") or []
+        if not models:
+            raise UserError(f"The sampler's server {self.url} serves no model.")
+        return str(models[0]["id"])
+
+    def _request(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        try:
+            response = self._client.request(method, self.url + path, timeout=self.config.timeout, **more)
+            if not response.ok:
+                raise UserError(
+                    f"The sampler's server {self.url} refused with status {response.status_code}: "
+                    f"{response.text.strip()[:300]}"
+                )
+            content: dict[str, Any] = response.json()
+        except requests.Timeout as error:
+            raise UserError(
+                f"The sampler's server {self.url} did not answer within {self.config.timeout:g} s (sampler.timeout)."
+            ) from error
+        except requests.RequestException as error:
+            raise UserError(
+                f"No sampler's server answers at {self.url} ({type(error).__name__}): is it running, and does the "
+                "address end as /v1 does?"
+            ) from error
+        return content
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed of 31 bits for one completion."""
+    return int.from_bytes(hashlib.sha256(f"{seed}, {number}".encode()).digest()[:4], "big") >> 1
