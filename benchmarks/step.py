@@ -99,7 +99,8 @@ def measure(size: str, names: dict[str, str], rival: str, rounds: int) -> list[R
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="256 tokens, one round: a minute or two")
+    parser.add_argument("--quick", action="store_true", help="256 tokens: a minute or two")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each contender; one round takes ten minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -107,7 +108,7 @@ def main() -> None:
         contend(options.contend)
         return
     sizes = QUICK if options.quick else SIZES
-    rows = [row for size, names, rival in sizes for row in measure(size, names, rival, 1 if options.quick else 2)]
+    rows = [row for size, names, rival in sizes for row in measure(size, names, rival, options.rounds)]
     print_rows(rows, "a training step at the shape of the 270M: lower is better")
     if options.json:
         write_rows(rows, options.json)
