@@ -1,36 +1,120 @@
 """Tokens a second of our sampler against transformers' own `generate`, in turn, on the same prompts.
 
-`make bench`, or `python -m benchmarks.sampling [--quick] [--json PATH] [--model MODEL]`. Two baselines: `generate`
-alone, and `generate` with the log-probabilities of the drawn tokens, which our sampler always returns.
+`make bench`, or `python -m benchmarks.sampling [--quick] [--json PATH] [--model MODEL] [--rounds N]`. Two baselines:
+`generate` alone, and `generate` with the log-probabilities of the drawn tokens, which our sampler always returns.
+A token counts up to and with a completion's end. Without its file, a .gguf MODEL is random weights at the 270M's shape.
+In the ragged sizes prompts differ in length up to 16 times, and a hook on the head lets completions end at any token
+with the same chance, for all contenders alike; elsewhere they end where the model ends them.
 """
 
 import argparse
+import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from benchmarks.results import Row, print_rows, write_rows
+from benchmarks.step import model_of
+from policy.attention.attention import implementation
 from policy.chat import prompt_ids
 from policy.config import PolicyConfig, SamplingConfig
 from policy.load import load_policy
 from policy.policy import Policy
 from policy.samplers.transformers_sampler import TransformersSampler
+from policy.tokenizer import tiny_tokenizer
 
-WARM_UP, OURS = 1, "gemsmith"
+OURS = "gemsmith"
+Call = Callable[[int], int]
 
 
-def with_ours(policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Callable[[int], int]:
+@dataclass(frozen=True)
+class Size:
+    """How much is drawn: so many prompts, samples of each, tokens of each sample; `ragged` as the module says."""
+
+    prompts: int
+    samples: int
+    tokens: int
+    ragged: bool = False
+
+    def name(self, label: str, prompts: Sequence[list[int]]) -> str:
+        """For the table."""
+        lengths = [len(prompt) for prompt in prompts]
+        of = f"{'ragged, ' if self.ragged else ''}{self.prompts} prompts of {min(lengths)} to {max(lengths)} tokens"
+        return f"{label}: {of} x {self.samples} samples of {'1 to ' if self.ragged else ''}{self.tokens} tokens"
+
+
+QUICK = [Size(32, 3, 16)]
+SMALL = [Size(32, 3, 16), Size(128, 3, 16), Size(32, 8, 64), Size(32, 4, 64), Size(32, 4, 64, ragged=True)]
+LARGE = [Size(32, 4, 64), Size(32, 4, 64, ragged=True)]
+
+
+class Logprobs(LogitsProcessor):
+    """Log-probabilities of what `generate` draws, as frugal as can be: `output_logits` would keep 8 GB of a 270M's."""
+
+    def __init__(self) -> None:
+        self.found: list[Tensor] = []
+        self._latest_BV: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Take those of the token drawn last, and keep the distribution of the next."""
+        self.take(input_ids)
+        self._latest_BV = scores.log_softmax(dim=-1)
+        return scores
+
+    def take(self, ids_BL: Tensor) -> None:
+        """Of the last token."""
+        if self._latest_BV is not None:
+            self.found.append(self._latest_BV.gather(-1, ids_BL[:, -1:]))
+
+
+def policy_of(model: str) -> Policy:
+    """The policy of that name, or random weights at the 270M's shape where a .gguf file is not there."""
+    if not model.endswith(".gguf") or Path(model).is_file():
+        return load_policy(PolicyConfig(model=model))
+    random = model_of(implementation("auto"), lora=False).eval()
+    random.generation_config.eos_token_id = [1, 106]
+    return Policy(random, tiny_tokenizer())
+
+
+def prompts_of(policy: Policy, size: Size) -> list[list[int]]:
+    """Sums to do, of two numbers, or ragged of 1 to 64; ragged prompts stand in no order."""
+    terms = [64 ** (13 * i % size.prompts / (size.prompts - 1)) if size.ragged else 2 for i in range(size.prompts)]
+    sums = [" + ".join(str((7 * i + 11 * k) % 50) for k in range(round(count))) for i, count in enumerate(terms)]
+    polite = ["" if size.ragged else " please" * (i % 4) for i in range(size.prompts)]
+    questions = [f"{sum_} ={please}" for sum_, please in zip(sums, polite, strict=True)]
+    return [prompt_ids(policy.tokenizer, [{"role": "user", "content": question}]) for question in questions]
+
+
+@contextmanager
+def ending_anywhere(policy: Policy, prompts: Sequence[list[int]], tokens: float) -> Iterator[None]:
+    """Completions end after so many tokens on average: the end's logit is held where its chance is about 1 / tokens."""
+    with torch.inference_mode():
+        last_PV = torch.stack([policy.model(torch.tensor([prompt])).logits[0, -1] for prompt in prompts[:4]])
+        level = float(last_PV.float().logsumexp(dim=-1).mean()) - math.log(tokens - 1)
+
+    def hold(module: Any, args: Any, logits: Tensor) -> None:
+        logits[..., policy.end_ids[1]] = level
+
+    hook = policy.model.lm_head.register_forward_hook(hold)
+    yield
+    hook.remove()
+
+
+def with_ours(policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Call:
     """A call of our sampler that returns the number of tokens drawn."""
     sampler = TransformersSampler(policy, SamplingConfig(max_tokens=max_tokens, batch=len(prompts) * n))
     return lambda seed: sum(len(ids) for ids in sampler.sample(list(prompts), n, seed).ids)
 
 
-def with_generate(
-    policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int, logprobs: bool
-) -> Callable[[int], int]:
+def with_generate(policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int, logprobs: bool) -> Call:
     """The same with `generate`: left-padded prompts, n returned sequences each."""
     width = max(len(prompt) for prompt in prompts)
     ids_PL = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=policy.device)
@@ -41,8 +125,9 @@ def with_generate(
 
     def call(seed: int) -> int:
         torch.manual_seed(seed)
+        recorder = Logprobs()
         with torch.inference_mode():
-            out = policy.model.generate(
+            sequences = policy.model.generate(
                 input_ids=ids_PL,
                 attention_mask=mask_PL,
                 do_sample=True,
@@ -53,43 +138,42 @@ def with_generate(
                 max_new_tokens=max_tokens,
                 eos_token_id=list(policy.end_ids),
                 pad_token_id=0,
-                return_dict_in_generate=True,
-                output_logits=logprobs,
+                logits_processor=LogitsProcessorList([recorder] if logprobs else []),
             )
-            drawn_ST = out.sequences[:, width:]
-            if logprobs:
-                logits_STV = torch.stack(out.logits, dim=1).float()
-                logits_STV.log_softmax(dim=-1).gather(-1, drawn_ST.unsqueeze(-1))
+            recorder.take(sequences)
+            drawn_ST = sequences[:, width:]
             ended_ST = torch.isin(drawn_ST, ends).cumsum(dim=1)
         return int(((ended_ST - torch.isin(drawn_ST, ends).long()) == 0).sum())  # tokens up to and with the first end
 
     return call
 
 
-def rates(contenders: dict[str, Callable[[int], int]], rounds: int) -> dict[str, list[float]]:
+def rates(contenders: dict[str, Call], rounds: int, warm_up: int) -> dict[str, list[float]]:
     """Tokens a second of each contender in each round; in a round they follow each other, so that load hits all."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(-WARM_UP, rounds):
+    for number in range(-warm_up, rounds):
         for name, call in contenders.items():
             begun = time.perf_counter()
-            tokens = call(number + WARM_UP)
+            tokens = call(number + warm_up)
             if number >= 0:
                 found[name].append(tokens / (time.perf_counter() - begun))
     return found
 
 
-def measure(policy: Policy, size: tuple[int, int, int], rounds: int, label: str) -> list[Row]:
-    """Our rate against both baselines, for `size` prompts, samples of each, and tokens of each sample."""
-    count, n, max_tokens = size
-    questions = [f"{7 * i % 50} + {11 * i % 50} =" + " please" * (i % 4) for i in range(count)]
-    prompts = [prompt_ids(policy.tokenizer, [{"role": "user", "content": question}]) for question in questions]
-    contenders = {OURS: with_ours(policy, prompts, n, max_tokens)}
-    contenders["generate"] = with_generate(policy, prompts, n, max_tokens, logprobs=False)
-    contenders["generate with log-probabilities"] = with_generate(policy, prompts, n, max_tokens, logprobs=True)
-    found = rates(contenders, rounds)
+def measure(policy: Policy, size: Size, rounds: int, label: str, warm_up: int = 1) -> list[Row]:
+    """Our rate against both baselines."""
+    prompts = prompts_of(policy, size)
+    asked = (policy, prompts, size.samples, size.tokens)
+    contenders = {OURS: with_ours(*asked), "generate": with_generate(*asked, logprobs=False)}
+    contenders["generate with log-probabilities"] = with_generate(*asked, logprobs=True)
+    if size.ragged:
+        with ending_anywhere(policy, prompts, size.tokens / 3):
+            found = rates(contenders, rounds, warm_up)
+    else:
+        found = rates(contenders, rounds, warm_up)
     median = {name: statistics.median(values) for name, values in found.items()}
     spread = (max(found[OURS]) - min(found[OURS])) / 2
-    name = f"{label}: {count} prompts x {n} samples of {max_tokens} tokens"
+    name = size.name(label, prompts)
     return [Row(name, median[OURS], "tokens/s", other, median[other], spread) for other in contenders if other != OURS]
 
 
@@ -98,10 +182,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one size, three rounds: seconds")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--model", default="tiny", help="tiny, a folder, a hub id, or a .gguf file")
+    parser.add_argument("--rounds", type=int, help="none: 7 of `tiny`, 1 of a larger model, which takes minutes")
     options = parser.parse_args()
-    policy = load_policy(PolicyConfig(model=options.model))
-    sizes = [(32, 3, 16)] if options.quick else [(32, 3, 16), (128, 3, 16), (32, 8, 64)]
-    rows = [row for size in sizes for row in measure(policy, size, 3 if options.quick else 7, options.model)]
+    policy = policy_of(options.model)
+    tiny = options.model == "tiny"
+    rounds = options.rounds or (3 if options.quick else 7 if tiny else 1)
+    sizes = QUICK if options.quick else SMALL if tiny else LARGE
+    if not tiny:  # libraries and threads; a whole warm-up would double the minutes
+        measure(policy, Size(4, 2, 2), 1, options.model, warm_up=0)
+    label = Path(options.model).stem
+    rows = [row for size in sizes for row in measure(policy, size, rounds, label, warm_up=1 if tiny else 0)]
     print_rows(rows, "sampling: ours against transformers' generate (median of rounds, ± half the range)")
     if options.json:
         write_rows(rows, options.json)

@@ -6,7 +6,8 @@
 | CPU, kernel compiled           | the kernel                                                                      |
 | CPU, no kernel                 | torch's own up to 1024 tokens, beyond them block by block, with one warning     |
 | attention dropout              | as without a kernel                                                             |
-| decoding, images, custom masks | torch's own with a dense mask                                                   |
+| decoding                       | torch's own, heads that share keys as queries of one head                       |
+| images, custom masks           | torch's own with a dense mask                                                   |
 """
 
 import warnings
@@ -71,9 +72,19 @@ def attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: [B, H, T, D] queries and [B, G, K, D] keys and values to [B, T, H, D]."""
     if not isinstance(attention_mask, Intervals):
+        if query.shape[2] == 1 and dropout == 0 and (attention_mask is None or attention_mask.shape[1] == 1):
+            return _decode(query, key, value, attention_mask, scaling), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **rest)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attention_over(query, key, value, attention_mask, scale, dropout).transpose(1, 2), None
+
+
+def _decode(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention of one query a row, [B, 1, H, D]; transformers would copy the keys for every head that shares them."""
+    batch, heads, _, width = query.shape
+    query = query.reshape(batch, key.shape[1], -1, width)
+    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(batch, 1, heads, width)
 
 
 def attention_over(

@@ -1,7 +1,10 @@
 """What every sampler takes and gives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from contracts.errors import UserError
 
 Weights = Literal["policy", "anchor"]
 Finish = Literal["stop", "length"]
@@ -54,3 +57,17 @@ class Sampler(Protocol):
         `before` counts completions under the same seed that stand before these, and that another process draws.
         """
         ...
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], max_tokens: int, context: int) -> None:
+    """What every sampler refuses: completions that would not end within the model's context of so many tokens.
+
+    Raises:
+        UserError: the longest prompt and `max_tokens` do not fit together.
+    """
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if longest + max_tokens > context:
+        raise UserError(
+            f"A prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's context of {context} tokens: "
+            "lower max_tokens or leave long prompts out."
+        )
