@@ -1,18 +1,17 @@
 """Completions drawn from a policy by transformers: batched, left-padded, a prompt's cache shared by its samples."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from contracts.errors import UserError
 from policy.chat import completion_text
 from policy.config import SamplingConfig
 from policy.distribution import draw, processed_logprobs
 from policy.policy import Policy, evaluating
 from policy.samplers.contract import Finish, Samples, Weights
+from policy.samplers.length_limit import check_lengths
 from policy.weight_set import WeightSet
 
 
@@ -43,7 +42,7 @@ class TransformersSampler:
             UserError: a prompt and `max_tokens` do not fit the model's context together.
             ValueError: the anchor is asked for and there is none.
         """
-        self._check_lengths(prompts)
+        check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
         generator = torch.Generator().manual_seed(seed)
         uniform_ST = torch.rand(before + len(prompts) * n, self.config.max_tokens, generator=generator)[before:]
         order = [p * n + i for p in sorted(range(len(prompts)), key=lambda p: len(prompts[p])) for i in range(n)]
@@ -58,15 +57,6 @@ class TransformersSampler:
         text = [completion_text(self.policy.tokenizer, row) for row in ids]
         finish: list[Finish] = ["stop" if row[-1] in self.policy.end_ids else "length" for row in ids]
         return Samples(ids, logprobs, text, finish)
-
-    def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
-        context = self.policy.model.config.max_position_embeddings
-        longest = max((len(prompt) for prompt in prompts), default=0)
-        if longest + self.config.max_tokens > context:
-            raise UserError(
-                f"A prompt of {longest} tokens and max_tokens {self.config.max_tokens} exceed the model's context of "
-                f"{context} tokens: lower max_tokens or leave long prompts out."
-            )
 
     def _weights(self, weights: Weights) -> AbstractContextManager[None]:
         if weights == "policy":
