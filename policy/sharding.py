@@ -53,13 +53,18 @@ def unsharded(shard: Tensor, parameter: Any) -> Tensor:
     return flat[: parameter.ds_numel].view(parameter.ds_shape)
 
 
+def plain_module(model: Any) -> Any:
+    """The model inside peft's wrapper, its adapters still in it; any other model as it is."""
+    return getattr(getattr(model, "base_model", None), "model", model) if hasattr(model, "peft_config") else model
+
+
 def whole_copy(model: Any) -> Any:
     """A plain copy of a sharded model on the CPU, adapters added into its weights; None except in the first process.
 
     Weights are gathered module by module, so that no device has to hold all of them.
     """
-    plain = getattr(getattr(model, "base_model", None), "model", model) if hasattr(model, "peft_config") else model
-    state = _whole_state(plain, keep=rank() == 0)
+    plain = plain_module(model)
+    state = whole_state(plain, keep=rank() == 0)
     if not state:
         return None
     with torch.device("meta"):
@@ -71,11 +76,19 @@ def whole_copy(model: Any) -> Any:
     return copy.eval()
 
 
-def _whole_state(model: nn.Module, keep: bool) -> dict[str, Tensor]:
-    """Names and whole weights of the model without its adapters; shared weights once, under their first name."""
+def whole_state(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """Weights by their names in the plain model, whole and on the CPU, with adapters added in; shared ones once.
+
+    Under ZeRO-3 every process must call it, inside `whole` or outside. The weights are copies.
+
+    Args:
+        model: plain, with adapters in it, or wrapped by peft.
+        keep: False where this process only helps to gather; it gets nothing.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
+    model = plain_module(model)
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
     inside: tuple[str, ...] = ()
@@ -101,8 +114,10 @@ def _whole_state(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     return state
 
 
-def _gathered(parameters: Iterable[nn.Parameter]) -> Any:
+def _gathered(parameters: Iterable[Any]) -> Any:
+    cut = [p for p in parameters if hasattr(p, "ds_tensor") and p.numel() != p.ds_numel]
+    if not cut:
+        return nullcontext()
     import deepspeed
 
-    listed = list(parameters)
-    return deepspeed.zero.GatheredParameters(listed) if listed else nullcontext()
+    return deepspeed.zero.GatheredParameters(cut)

