@@ -6,6 +6,9 @@ export VENV PYTHON TORCH_SPEC CHECK_DISK
 BIN := $(VENV)/bin
 GGUF := models/gemma-3-270m-q4_k_m.gguf
 
+# Tests and benchmarks use vLLM where it can be installed; WITH_VLLM=0 leaves it out.
+test test-all bench: export WITH_VLLM ?= 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-all lint fidelity bench lock clean
 

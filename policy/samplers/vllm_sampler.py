@@ -32,8 +32,8 @@ class VllmSampler:
     """Samples with vLLM: several times as fast as the trainer's own model where completions are many and long.
 
     It draws from the weights as they were at the last `sync` (or the start), whatever has become of the model since.
-    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the end
-    of the process that started it, however that comes.
+    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the
+    end of the process that started it, however that comes.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class VllmSampler:
     ) -> Samples:
         """Draw n completions of each prompt; greedy takes the likeliest token each time.
 
-        Each completion has a seed of its own, from `seed` and its place; what else is drawn changes it by rounding only.
+        Each completion has a seed of its own, from `seed` and its place; others drawn with it change rounding only.
         Log-probabilities of greedy completions are under the unprocessed distribution: vLLM has no other for them.
 
         Raises:
