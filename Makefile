@@ -1,5 +1,5 @@
 # `make quickstart` and `make test` are all that a fresh machine needs; each target sets up .venv when it is missing or stale.
-# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)
+# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1
 
 VENV ?= .venv
 export VENV PYTHON TORCH_SPEC CHECK_DISK

@@ -57,7 +57,7 @@ class EngineProcess:
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
-        self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
+        self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self.folder)
         self._gone: str | None = None
 
     @property
@@ -171,8 +171,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
     connection.close()
+    if os.getpid() != owner:
+        return  # a fork of the trainer ends, and the trainer goes on
     _kill(process)
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)
