@@ -1,10 +1,13 @@
 # `make quickstart` and `make test` are all that a fresh machine needs; each target sets up .venv when it is missing or stale.
-# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)
+# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1
 
 VENV ?= .venv
 export VENV PYTHON TORCH_SPEC CHECK_DISK
 BIN := $(VENV)/bin
 GGUF := models/gemma-3-270m-q4_k_m.gguf
+
+# Tests and benchmarks use vLLM where it can be installed; WITH_VLLM=0 leaves it out.
+test test-all bench: export WITH_VLLM ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-all lint fidelity bench lock clean

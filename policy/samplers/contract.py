@@ -59,15 +59,27 @@ class Sampler(Protocol):
         ...
 
 
-def check_lengths(prompts: Sequence[Sequence[int]], max_tokens: int, context: int) -> None:
-    """What every sampler refuses: completions that would not end within the model's context of so many tokens.
+def check_lengths(
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    context: int,
+    whose: str = "the model's context",
+    remedy: str = "lower max_tokens or leave long prompts out",
+) -> None:
+    """Refuse prompts that leave no room for `max_tokens` tokens.
+
+    Args:
+        prompts: token ids.
+        max_tokens: longest completion.
+        context: tokens that a prompt and its completion may have together.
+        whose: what has that limit, for the error.
+        remedy: what to do about it, for the error.
 
     Raises:
-        UserError: the longest prompt and `max_tokens` do not fit together.
+        UserError: the longest prompt is too long.
     """
     longest = max((len(prompt) for prompt in prompts), default=0)
     if longest + max_tokens > context:
         raise UserError(
-            f"A prompt of {longest} tokens and max_tokens {max_tokens} exceed the model's context of {context} tokens: "
-            "lower max_tokens or leave long prompts out."
+            f"A prompt of {longest} tokens and max_tokens {max_tokens} exceed {whose} of {context} tokens: {remedy}."
         )

