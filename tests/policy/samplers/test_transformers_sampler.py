@@ -1,9 +1,12 @@
 import pytest
 import torch
 
-from policy.config import SamplingConfig
-from policy.distribution import draw, processed_logprobs
+from policy.config import PolicyConfig, SamplingConfig
+from policy.distribution import choose, draw, processed_logprobs
+from policy.load import load_policy
 from policy.logprobs import token_logprobs
+from policy.policy import Policy
+from policy.samplers.tiled_head import tiled_head
 from policy.samplers.transformers_sampler import TransformersSampler
 from policy.weight_set import WeightSet
 from tests.policy.samplers.contract import SamplerContract, repeated
@@ -83,3 +86,54 @@ def test_draw_takes_the_entry_whose_share_of_the_unit_interval_holds_the_number(
     logprobs = torch.tensor([0.0, 0.5, 0.0, 0.25, 0.25, 0.0]).log().expand(6, 6)
     numbers = torch.tensor([0.0, 0.49, 0.51, 0.74, 0.76, 1 - 2**-24])
     assert draw(logprobs, numbers).tolist() == [1, 1, 3, 3, 4, 4]
+
+
+def test_drawing_by_tiles_is_drawing_from_the_whole_row() -> None:
+    """5,000 entries are three tiles, the last not full; masses from one entry to all of them."""
+    generator = torch.Generator().manual_seed(0)
+    logits_BV = torch.randn(400, 5000, generator=generator) * torch.linspace(0.1, 12, 400).unsqueeze(-1)
+    logits_BV[0, 4999] = 60.0  # all of the mass in the last entry
+    logits_BV[1, :4000] = -torch.inf
+    uniform_B = torch.rand(400, generator=generator)
+    uniform_B[2:4] = torch.tensor([0.0, 1 - 2**-24])
+    for temperature in (1.0, 0.7):
+        logprobs_BV = processed_logprobs(logits_BV, temperature)
+        token_B, logprob_B = choose(logits_BV, uniform_B, temperature)
+        assert (token_B == draw(logprobs_BV, uniform_B)).float().mean() > 0.98  # neighbours where rounding decides
+        assert torch.allclose(logprob_B, logprobs_BV.gather(-1, token_B.unsqueeze(-1)).squeeze(-1), atol=2e-5)
+        assert token_B[0] == 4999 and token_B[1] >= 4000
+        below_B = torch.where(torch.arange(5000) < token_B.unsqueeze(-1), logprobs_BV.double().exp(), 0.0).sum(-1)
+        upto_B = below_B + logprob_B.double().exp()
+        assert (below_B <= uniform_B + 1e-5).all() and (upto_B >= uniform_B - 1e-5).all()
+        greedy_B, best_B = choose(logits_BV, None, temperature)
+        assert torch.equal(greedy_B, logits_BV.argmax(-1)) and torch.allclose(best_B, logprobs_BV.amax(-1), atol=2e-5)
+
+
+def test_the_head_in_tiles_is_the_head() -> None:
+    head = torch.nn.Linear(64, 20_000, bias=False)
+    model = torch.nn.Module()
+    model.get_output_embeddings = lambda: head  # type: ignore[method-assign, assignment]
+    hidden = torch.randn(3, 1, 64)
+    with torch.no_grad():
+        expected = head(hidden)
+        with tiled_head(model):
+            found = head(hidden).clone()
+            fewer = head(hidden[:2])
+            assert fewer.data_ptr() != expected.data_ptr()
+            assert torch.allclose(fewer, expected[:2], atol=1e-6)
+    assert torch.allclose(found, expected, atol=1e-6) and "forward" not in head.__dict__
+
+
+@pytest.mark.parametrize("attention", ["gemsmith", "sdpa"])
+def test_every_attention_draws_the_same(decided: Policy, prompts: list[list[int]], attention: str) -> None:
+    config = SamplingConfig(max_tokens=20)
+    expected = TransformersSampler(decided, config).sample(prompts, 3, seed=4)
+    policy = load_policy(PolicyConfig(model="tiny", attention="auto" if attention == "gemsmith" else attention))
+    policy.model.load_state_dict(decided.model.state_dict())
+    found = TransformersSampler(policy, config).sample(prompts, 3, seed=4)
+    assert found.ids == expected.ids
+    assert largest_difference(found.logprobs, expected.logprobs) < 1e-4
+
+
+def largest_difference(one: list[list[float]], other: list[list[float]]) -> float:
+    return max(abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))

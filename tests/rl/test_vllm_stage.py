@@ -1,0 +1,62 @@
+"""Stages that sample with vLLM: what they learn from is the trainer's, and a hand-over that fails stops the run."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from curation.config import ReasoningGymData
+from evals.config import EvaluateStage
+from evals.evaluate_stage import run as evaluate
+from policy.config import PolicyConfig
+from rl.config import BondStage
+from rl.rewards.config import MathReward, PythonReward
+from rl.train import run as train
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+SUMS = ReasoningGymData.model_validate(
+    {"source": "reasoning_gym", "task": "chain_sum", "size": 60, "prompt": "{metadata[expression]} =", "holdout": 0.2}
+)
+REWARD = "def even(prompts, completions, **columns):\n    return [sum(map(ord, c)) % 7 / 7 for c in completions]\n"
+
+
+def bond(**more: Any) -> BondStage:
+    fields = {"id": "aligned", "kind": "bond", "policy": PolicyConfig(model="tiny"), "data": "sums"}
+    fields |= {"rewards": ["even"], "steps": 3, "batch": 8, "anchor_rate": 0.3, "importance_cap": 2.0, "log_every": 1}
+    fields |= {"sampling": {"max_tokens": 6, "temperature": 1.2, "top_k": 200}}
+    return BondStage.model_validate(fields | {"sampler": {"backend": "vllm", "cache_gib": 0.5}} | more)
+
+
+def stage_in(folder: Path, name: str, **inputs: Path) -> Stage:
+    (folder / "even.py").write_text(REWARD)
+    rewards = {"even": PythonReward(kind="python", target="even.py:even"), "right": MathReward(kind="math")}
+    return Stage(name, folder / name, 0, root=folder, data={"sums": SUMS}, rewards=rewards, inputs=inputs)
+
+
+def test_bond_learns_with_lora_and_its_policy_is_evaluated(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "aligned")
+    train(bond(learning_rate=3e-3, lora={"rank": 4, "alpha": 8}), stage)
+    rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 and rows[-1]["kl_to_initial"] != rows[0]["kl_to_initial"]
+    for row in rows:
+        assert row["sampler_gap/policy"] < 1e-3 and row["sampler_gap/anchor"] < 1e-3
+        assert row["sync_seconds"] > 0
+    fields = {"id": "scores", "kind": "evaluate", "policies": ["aligned"], "data": "sums", "rewards": ["right"]}
+    fields |= {"samples": 2, "sampling": {"max_tokens": 6}, "sampler": {"backend": "vllm", "cache_gib": 0.5}}
+    scores = stage_in(tmp_path, "scores", aligned=stage.output)
+    evaluate(EvaluateStage.model_validate(fields), scores)
+    assert (scores.output / "scores.json").exists()
+
+
+def test_weights_that_are_not_handed_over_stop_the_run_and_are_called_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from policy.samplers.vllm_sampler import VllmSampler
+
+    monkeypatch.setattr(VllmSampler, "sync", lambda self: None)
+    with pytest.raises(UserError, match=r"stale weights.*those of the initial policy"):
+        train(bond(learning_rate=0.1, steps=4), stage_in(tmp_path, "aligned"))
