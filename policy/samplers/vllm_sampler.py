@@ -28,7 +28,7 @@ CPU_BLOCK = 32  # tokens; vLLM shares whole blocks of a prompt, and takes 128 by
 
 
 class VllmSampler:
-    """Samples with vLLM: several times as fast as the trainer's own model where completions are many and long.
+    """Samples with vLLM, which batches continuously: for real sizes; a tiny model is faster in the trainer's process.
 
     It draws from the weights as they were at the last `sync` (or the start), whatever has become of the model since.
     Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the
