@@ -54,6 +54,8 @@ fidelity: setup
 bench: setup
 	@echo "bench: our sampler against transformers' generate, in turn"
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
+	@echo "bench: a step of REINFORCE against TRL's RLOOTrainer, in turn"
+	@$(BIN)/python -m benchmarks.rollout $(subst .json,-rollout.json,$(BENCH))
 	@echo "bench: attention against torch's scaled_dot_product_attention"
 	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))
 	@echo "bench: the vocabulary head against TRL's chunked functions and plain logits"

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 
 from benchmarks.memory import peak_of, whole_peak
 
+MARK = "turn: "  # before what is said to `contest`, as libraries print too
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -32,13 +34,13 @@ def take_turns(work: Callable[[], object]) -> None:
 
     Between turns it gives back what its allocator keeps, so that the others have the machine's memory.
     """
-    print("ready", flush=True)
+    print(MARK, flush=True)
     for _ in sys.stdin:
         begun = time.perf_counter()
         added = peak_of(work)
         turn = Turn(time.perf_counter() - begun, added, whole_peak())
         ctypes.CDLL(None).malloc_trim(0)
-        print(json.dumps(asdict(turn)), flush=True)
+        print(MARK + json.dumps(asdict(turn)), flush=True)
 
 
 def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str, Turn]:
@@ -73,10 +75,10 @@ def _turn(name: str, worker: "subprocess.Popen[str]") -> Turn:
 
 def _line(name: str, worker: "subprocess.Popen[str]") -> str:
     assert worker.stdout is not None
-    line = worker.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the contender {name} ended with {worker.wait()}: is there enough memory?")
-    return line
+    for line in worker.stdout:
+        if line.startswith(MARK):
+            return line.removeprefix(MARK)
+    raise RuntimeError(f"the contender {name} ended with {worker.wait()}: is there enough memory?")
 
 
 def _median(turns: list[Turn]) -> Turn:
