@@ -202,13 +202,15 @@ def verify_code(
 def plan(recipe: RecipeArgument, out: OutOption = None, sets: SetOption = None) -> None:
     """Show what a run would do: which stages are finished, and the size, memory and time of each."""
     from recipes.pipeline import open_recipe
-    from recipes.plan import forecast, plan_table, summary
+    from recipes.plan import exempt, forecast, plan_table, summary
 
     pipeline = open_recipe(recipe, sets or [])
     lines = forecast(pipeline, out or _default_out(pipeline.name))
     console = _console()
     console.print(plan_table(lines))
     console.print(summary(lines), highlight=False)
+    if exception := exempt(pipeline):
+        console.print(exception, highlight=False)
 
 
 @app.command()

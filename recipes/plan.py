@@ -107,6 +107,21 @@ def summary(lines: list[Forecast]) -> str:
     )
 
 
+def exempt(pipeline: Pipeline) -> str | None:
+    """Which stages may not come out bit for bit the same when they are continued, or run again; none: all do."""
+    drawn: dict[str, list[str]] = {}
+    for node in pipeline.nodes:
+        sampler = getattr(getattr(node.config, "inner", node.config), "sampler", None)
+        if sampler is not None and sampler.backend != "transformers":
+            drawn.setdefault(sampler.backend, []).append(node.id)
+    if not drawn:
+        return None
+    stages = "; ".join(f"{', '.join(ids)} (sampler: {backend})" for backend, ids in drawn.items())
+    return (
+        f"The same seed gives the same bits and a continued run those of a whole one, except for rounding in {stages}."
+    )
+
+
 def count(number: int | None) -> str:
     """`1.4M`, `270M`, `1.00B`."""
     if number is None:

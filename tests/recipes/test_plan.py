@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from counting_stage import pipeline_of
 
+from contracts.errors import UserError
 from policy.config import PolicyConfig
-from recipes.plan import count, forecast, size, summary
+from recipes.pipeline import open_recipe
+from recipes.plan import count, exempt, forecast, size, summary
 from recipes.runner import run_pipeline
 from recipes.sizes import KNOWN, TINY, shape_of
 
@@ -69,3 +71,26 @@ def test_the_time_of_a_changed_stage_comes_from_its_earlier_run(tmp_path: Path):
 def test_numbers_are_written_short():
     assert [count(n) for n in (None, 12, 1_396_224, 999_885_952)] == ["?", "12", "1.4M", "1e+03M"]
     assert [size(n) for n in (31e6, 3.4e9)] == ["31 MB", "3.4 GB"]
+
+
+def test_the_plan_says_which_stages_are_not_the_same_to_the_bit(tmp_path: Path):
+    recipe = """
+name: small
+policy: {model: tiny}
+data: {sums: {source: reasoning_gym, task: chain_sum, size: 40}}
+rewards: {correct: {kind: math}}
+stages:
+  - {id: plain, kind: bond, data: sums, rewards: [correct], steps: 1, batch: 2, learning_rate: 1.0e-4}
+  - id: merged
+    kind: warp
+    inner:
+      {kind: bond, data: sums, rewards: [correct], steps: 1, batch: 2, learning_rate: 1.0e-4, sampler: {backend: vllm}}
+"""
+    (tmp_path / "small.yaml").write_text(recipe)
+    said = exempt(open_recipe(str(tmp_path / "small.yaml")))
+    assert said is not None and "rounding in merged (sampler: vllm)" in said and "plain" not in said
+    (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "transformers"))
+    assert exempt(open_recipe(str(tmp_path / "small.yaml"))) is None
+    (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "server"))
+    with pytest.raises(UserError, match="whose weights do not follow the training"):
+        open_recipe(str(tmp_path / "small.yaml"))
