@@ -72,6 +72,7 @@ def _plain(loss: str, ids_M: Tensor, teacher_MD: Tensor, teacher_VD: Tensor) -> 
 
 
 def contend(asked: str) -> None:
+    """`asked` is the contender (ours, TRL, plain), the loss, frozen or trained, and the tokens."""
     contender, loss, kind, tokens = asked.split()
     torch.manual_seed(0)
     weight_VD = torch.randn(VOCABULARY, WIDTH).mul_(WIDTH**-0.5).requires_grad_(kind == "trained")

@@ -62,6 +62,11 @@ class SamplingConfig(StrictModel):
     max_tokens: int = Field(256, ge=1, description="Completion length limit, in tokens.")
     batch: int = Field(256, ge=1, description="Completions generated at once on one device.")
 
+    @property
+    def plain(self) -> bool:
+        """Whether completions come from the policy's own distribution, unprocessed."""
+        return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
+
 
 class SamplerConfig(StrictModel):
     """What draws completions."""

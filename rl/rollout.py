@@ -140,13 +140,12 @@ class RolloutCollector:
             return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu()
 
         importance_PN, gaps = None, {}
-        plain = (self.sampling.temperature, self.sampling.top_p, self.sampling.top_k) == (1.0, 1.0, 0)
         if not self.sampler.same_weights:
             own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
             live_PN = own.raw_S.view(-1, n)
             importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
             gaps = self._gaps(prompts, repeated, own, samples)
-        elif plain:
+        elif self.sampling.plain:
             live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
         else:
             live_PN = under_live_weights()

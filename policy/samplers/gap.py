@@ -196,11 +196,10 @@ def _token_logprobs(
         processed_M[rows] = logprobs_CV.gather(-1, ids_C1).squeeze(-1)
         return ids_C1, torch.ones_like(ids_C1, dtype=torch.float32)
 
-    plain = (sampling.temperature, sampling.top_k, sampling.top_p) == (1.0, 0, 1.0)
-    targets = Targets.given(ids_M) if plain else Targets(look)
+    targets = Targets.given(ids_M) if sampling.plain else Targets(look)
     with instead_of_logits(model, predicts_SL, lambda hidden, head: score(hidden, head, targets).logprobs):
         raw_M = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
-    return raw_M, raw_M if plain else processed_M
+    return raw_M, raw_M if sampling.plain else processed_M
 
 
 def _summed(values_M: Tensor, lengths: Sequence[int]) -> Tensor:

@@ -53,7 +53,7 @@ def open_sampler(
 @contextmanager
 def _served(policy: Policy, config: SamplerConfig, say: Callable[[str], None]) -> Iterator[str]:
     """Address of a server of this policy, written out for it."""
-    from policy.samplers.serve import serving
+    from policy.samplers.vllm_server import serving
 
     with tempfile.TemporaryDirectory(prefix="gemsmith-served-") as folder:
         save_policy(policy, Path(folder) / "policy")

@@ -1,4 +1,4 @@
-"""`vllm serve` on a port of this machine, started for a while and ended with it."""
+"""`vllm serve` on a port of this machine, started for a while and ended with it. Not run yet: see docs/sampling.md."""
 
 import os
 import signal
