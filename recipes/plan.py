@@ -110,15 +110,21 @@ def summary(lines: list[Forecast]) -> str:
 def exempt(pipeline: Pipeline) -> str | None:
     """Which stages may not come out bit for bit the same when they are continued, or run again; none: all do."""
     drawn: dict[str, list[str]] = {}
+    overlapped = []
     for node in pipeline.nodes:
-        sampler = getattr(getattr(node.config, "inner", node.config), "sampler", None)
+        config = getattr(node.config, "inner", node.config)
+        sampler = getattr(config, "sampler", None)
+        if getattr(config, "overlap", False):
+            overlapped.append(node.id)
         if sampler is not None and sampler.backend != "transformers":
             drawn.setdefault(sampler.backend, []).append(node.id)
     if not drawn:
         return None
     stages = "; ".join(f"{', '.join(ids)} (sampler: {backend})" for backend, ids in drawn.items())
+    again = f"; where {', '.join(overlapped)} continues, one step is drawn from newer weights" if overlapped else ""
     return (
-        f"The same seed gives the same bits and a continued run those of a whole one, except for rounding in {stages}."
+        f"The same seed gives the same bits and a continued run those of a whole one, except for rounding in {stages}"
+        f"{again}."
     )
 
 

@@ -88,11 +88,16 @@ def weighted(prompts: list[list[int]], ids: list[list[int]], weight_PN: Tensor) 
     ]
 
 
-def corrected(weight_PN: Tensor, draw: Draw, cap: float | None) -> Tensor:
-    """Weights times the importance of each completion, truncated at `cap`; unchanged without a cap or a mismatch."""
+def corrected(weight_PN: Tensor, draw: Draw, cap: float | None) -> tuple[Tensor, dict[str, float]]:
+    """Weights times the importance of each completion, truncated at `cap`; unchanged without a cap or a mismatch.
+
+    The metrics are the mean importance, before it is truncated, and the share of completions where it was.
+    """
     if cap is None or draw.importance_PN is None:
-        return weight_PN
-    return weight_PN * draw.importance_PN.clamp(max=cap)
+        return weight_PN, {}
+    truncated_PN = draw.importance_PN > cap
+    metrics = {"importance": draw.importance_PN.mean().item(), "truncated": truncated_PN.float().mean().item()}
+    return weight_PN * draw.importance_PN.clamp(max=cap), metrics
 
 
 def tie_rate(reward_PN: Tensor) -> float:

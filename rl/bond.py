@@ -63,7 +63,7 @@ class JBond:
         best_P = anchor.reward_PN.argmax(dim=1)
         best_ids = [anchor.ids[2 * i + int(best)] for i, best in enumerate(best_P)]
         forward_P = torch.full_like(own_P, (1.0 - self.beta) / prompts)
-        own_P1 = corrected(own_P[:, None], policy, self.importance_cap)
+        own_P1, correction = corrected(own_P[:, None], policy, self.importance_cap)
         sequences = weighted(rollouts.prompts, policy.ids, own_P1)
         sequences += weighted(rollouts.prompts, best_ids, forward_P[:, None])
         metrics = {
@@ -73,4 +73,4 @@ class JBond:
             "anchor_reward": anchor.reward_PN.mean().item(),
             "tie_rate": tie_rate(torch.cat([policy.reward_PN, anchor.reward_PN], dim=1)),
         }
-        return sequences, metrics
+        return sequences, metrics | correction

@@ -61,6 +61,11 @@ class RolloutConfig(TrainingConfig):
         gt=0,
         description="Weigh completions by trainer's over sampler's probability, at most this (usual: 2); none: do not.",
     )
+    overlap: bool = Field(
+        False,
+        description="Draw the next step's completions while this step is rewarded and learnt from (vllm); they come "
+        "from weights one step old, which importance_cap corrects for.",
+    )
 
     @model_validator(mode="after")
     def _follows_the_training(self) -> "RolloutConfig":
@@ -68,6 +73,16 @@ class RolloutConfig(TrainingConfig):
             raise ValueError(
                 "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_overlap(self) -> "RolloutConfig":
+        if self.overlap and self.sampler.backend != "vllm":
+            raise ValueError("overlap needs a sampler beside the trainer: set sampler.backend to vllm")
+        if self.overlap and self.sampler.sleep:
+            raise ValueError("overlap draws while training, when sampler.sleep has given the memory back: remove one")
+        if self.overlap and self.importance_cap is None:
+            raise ValueError("overlap learns from completions of weights one step old: set importance_cap (usual: 2)")
         return self
 
 

@@ -35,5 +35,5 @@ class Reinforce:
         metrics = {"tie_rate": tie_rate(policy.reward_PN)}
         if self.to_anchor:
             metrics["kl_to_anchor"] = (policy.logprob_PN - reference_PN).mean().item()
-        weight_PN = corrected(weight_PN, policy, self.importance_cap)
-        return weighted(rollouts.prompts, policy.ids, weight_PN), metrics
+        weight_PN, correction = corrected(weight_PN, policy, self.importance_cap)
+        return weighted(rollouts.prompts, policy.ids, weight_PN), metrics | correction

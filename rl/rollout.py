@@ -4,7 +4,7 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ from policy.config import SamplerConfig, SamplingConfig
 from policy.logprobs import sequence_logprobs
 from policy.policy import Policy
 from policy.processes import from_all, rank
-from policy.samplers.contract import Sampler, Samples
-from policy.samplers.gap import Gap, Scored, check, check_completions, handful, scored, suspects_of
+from policy.samplers.contract import Sampler, Samples, Scorer
+from policy.samplers.gap import PLAIN, Gap, Scored, check, check_completions, handful, probe, scored, suspects_of
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
+from rl.drawing import Drawing
 from rl.rewards.compose import Rewards, RewardTable
 from rl.rewards.reward import columns_of
 
@@ -29,7 +30,8 @@ from rl.rewards.reward import columns_of
 class _Part:
     """What one process drew for its share of the prompts; text, finish and each reward are of the policy's own.
 
-    `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ.
+    `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
+    the weights that completions were drawn from ahead of time and the live ones.
     """
 
     draws: dict[Weights, Draw]
@@ -38,6 +40,7 @@ class _Part:
     each: dict[str, list[float | None]]
     seconds: dict[str, float]
     gaps: dict[Weights, Gap]
+    drift: Gap | None
 
 
 class RolloutCollector:
@@ -63,51 +66,75 @@ class RolloutCollector:
         """
         self.sampling, self.limits, self.say = sampling, limits or SamplerConfig(), say
         self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
+        self.drawing = Drawing(sampler, algorithm.draws)
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
 
-    def collect(self, examples: Sequence[Example], seed: int, processes: int = 1) -> tuple[Rollouts, dict[str, float]]:
+    def collect(
+        self, examples: Sequence[Example], seed: int, processes: int = 1, ahead: Sequence[Example] = ()
+    ) -> tuple[Rollouts, dict[str, float]]:
         """Roll out one batch of prompts, each process its share of them.
 
         Args:
             examples: P prompts, the same in every process.
             seed: of the sampler; a step's completions depend on it and on the weights alone.
             processes: that call this together.
+            ahead: the prompts of the next call, whose seed will be `seed` + 1: their completions are drawn from now on,
+                from the present weights.
 
         Returns:
             The rollouts of all prompts, and metrics of the policy's own completions, the same in every process.
         """
-        prompts = [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
-        start, end = (len(examples) * i // processes for i in (rank(), rank() + 1)) if processes > 1 else (0, None)
-        part = self._part(examples[start:end], prompts[start:end], seed, start)
+        prompts = self._prompts(examples)
+        mine, next_ = _share(len(examples), processes), _share(len(ahead), processes)
+        part = self._part(
+            examples[mine], prompts[mine], seed, mine.start, (self._prompts(ahead[next_]), seed + 1, next_.start)
+        )
         part = _merged(from_all(part)) if processes > 1 else part
         self._check_gaps(part.gaps)
         own = part.draws["policy"]
         self._show(examples, part.text, own.reward_PN)
         metrics = _metrics(own, part) | {f"{name}_seconds": s for name, s in part.seconds.items()}
         metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
+        if part.drift is not None:
+            metrics["drift"] = part.drift.mean
         return Rollouts(prompts, own, part.draws.get("anchor")), metrics
 
-    def _part(self, examples: Sequence[Example], prompts: list[list[int]], seed: int, before: int) -> _Part:
-        """Draw, reward and measure some of the prompts; `before` of the step's stand before them."""
+    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+        return [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
+
+    def _part(
+        self,
+        examples: Sequence[Example],
+        prompts: list[list[int]],
+        seed: int,
+        before: int,
+        ahead: tuple[list[list[int]], int, int],
+    ) -> _Part:
+        """Draw, reward and measure some of the prompts; `before` of the step's stand before them, `ahead` as these."""
         seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
-        with _timed(seconds, "sync"):
-            self.sampler.sync()
         with _timed(seconds, "sampling"):
-            samples = {
-                weights: self.sampler.sample(
-                    prompts, n, seed=2 * seed + (weights == "anchor"), weights=weights, before=before * n
-                )
-                for weights, n in self.algorithm.draws.items()
-            }
+            from_ahead = self.drawing.take()
+        if from_ahead is None or ahead[0]:
+            with _timed(seconds, "sync"):
+                self.sampler.sync()
+        with _timed(seconds, "sampling"):
+            samples = from_ahead or self.drawing.now(prompts, seed, before)
+        gaps = {}
+        if ahead[0]:
+            with _timed(seconds, "sync"):
+                gaps = self._probe(prompts, samples)
+            self.drawing.start(*ahead)
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
         with _timed(seconds, "reward"):
             draws, table = self._reward(examples, samples)
         with _timed(seconds, "logprob"):
-            draws["policy"], gaps = self._with_logprobs(prompts, draws["policy"], samples)
-        own = samples["policy"]
-        return _Part(draws, own.text, list(own.finish), table.each, seconds, gaps)
+            draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
+            if scores is not None and from_ahead is None:
+                gaps = self._gaps(prompts, scores, samples)
+        own, drift = samples["policy"], scores.gap if scores and from_ahead else None
+        return _Part(draws, own.text, list(own.finish), table.each, seconds, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
@@ -131,20 +158,19 @@ class RolloutCollector:
 
     def _with_logprobs(
         self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]
-    ) -> tuple[Draw, dict[Weights, Gap]]:
-        """The policy's draw with its log-probabilities, and how far the sampler's are from them."""
+    ) -> tuple[Draw, Scored | None]:
+        """The policy's draw with its log-probabilities, and the trainer's view of it where the sampler's can differ."""
         n = draw.reward_PN.shape[1]
         repeated = [prompt for prompt in prompts for _ in range(n)]
 
         def under_live_weights() -> Tensor:
             return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu()
 
-        importance_PN, gaps = None, {}
+        importance_PN, own = None, None
         if not self.sampler.same_weights:
             own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
             live_PN = own.raw_S.view(-1, n)
             importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
-            gaps = self._gaps(prompts, repeated, own, samples)
         elif self.sampling.plain:
             live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
         else:
@@ -157,23 +183,41 @@ class RolloutCollector:
             with self.anchor.applied():
                 anchor_PN = under_live_weights()
         done = replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
-        return replace(done, importance_PN=importance_PN), gaps
+        return replace(done, importance_PN=importance_PN), own
 
-    def _gaps(
-        self, prompts: list[list[int]], repeated: list[list[int]], own: Scored, samples: dict[Weights, Samples]
-    ) -> dict[Weights, Gap]:
+    def _gaps(self, prompts: list[list[int]], own: Scored, samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
         """Of every completion of the policy, and of a handful of the anchor's; what is far off stops the run here."""
         gaps: dict[Weights, Gap] = {"policy": own.gap}
-        if own.gap.mean > self.limits.mismatch_limit:
-            sets = {"the initial policy": self.initial, "the anchor": self.anchor}
-            check(own.gap, self.limits, suspects_of(self.policy, repeated, samples["policy"], self.sampling, sets))
+        self._check_policy(own.gap, self._repeated(prompts, "policy"), samples["policy"], self.sampling)
         if "anchor" in samples:
             assert self.anchor is not None
-            n = self.algorithm.draws["anchor"]
-            few, drawn = handful(samples["anchor"], [prompt for prompt in prompts for _ in range(n)])
+            few, drawn = handful(samples["anchor"], self._repeated(prompts, "anchor"))
             with self.anchor.applied():
                 gaps["anchor"] = scored(self.policy, few, drawn, self.sampling).gap
         return gaps
+
+    def _probe(self, prompts: list[list[int]], samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
+        """The same just after a hand-over, of a handful of each that were drawn before it."""
+        assert isinstance(self.sampler, Scorer)
+        gaps: dict[Weights, Gap] = {}
+        for weights, drawn in samples.items():
+            applied = self.anchor.applied() if weights == "anchor" and self.anchor is not None else nullcontext()
+            repeated = self._repeated(prompts, weights)
+            with applied:
+                gaps[weights], said = probe(self.policy, self.sampler, repeated, drawn, weights)
+            if weights == "policy":
+                self._check_policy(gaps[weights], repeated, said, PLAIN)
+        return gaps
+
+    def _check_policy(self, gap: Gap, repeated: list[list[int]], samples: Samples, sampling: SamplingConfig) -> None:
+        """What is far off stops the run here, with other weights that the sampler may have instead."""
+        if gap.mean > self.limits.mismatch_limit:
+            sets = {"the initial policy": self.initial, "the anchor": self.anchor}
+            check(gap, self.limits, suspects_of(self.policy, repeated, samples, sampling, sets))
+
+    def _repeated(self, prompts: list[list[int]], weights: Weights) -> list[list[int]]:
+        """The prompt of each completion."""
+        return [prompt for prompt in prompts for _ in range(self.algorithm.draws[weights])]
 
     def _check_gaps(self, gaps: dict[Weights, Gap]) -> None:
         """Warn of gaps over all processes; one above the limit stops the run."""
@@ -218,7 +262,15 @@ def _merged(parts: Sequence[_Part]) -> _Part:
         each={name: [value for part in parts for value in part.each[name]] for name in first.each},
         seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
         gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
+        drift=functools.reduce(operator.add, [part.drift for part in parts]) if first.drift else None,
     )
+
+
+def _share(examples: int, processes: int) -> slice:
+    """Those of this process."""
+    if processes == 1:
+        return slice(0, examples)
+    return slice(examples * rank() // processes, examples * (rank() + 1) // processes)
 
 
 def _joined(draws: Sequence[Draw]) -> Draw:

@@ -89,6 +89,7 @@ def train_policy(
             examples=examples,
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
+            overlap=config.overlap,
         )
         run_training(trainer, stage, folder, part=part, **where)
     save_trained(trainer, policy, output, folder)

@@ -26,11 +26,23 @@ class RolloutTrainer(Trainer):
     """Rolls out the prompts of one optimiser step together, then learns from the sequences in micro-batches."""
 
     def __init__(
-        self, *, collector: RolloutCollector, examples: Sequence[Example], seed: int, shown: Path, **rest: Any
+        self,
+        *,
+        collector: RolloutCollector,
+        examples: Sequence[Example],
+        seed: int,
+        shown: Path,
+        overlap: bool = False,
+        **rest: Any,
     ):
-        """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them."""
+        """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them.
+
+        With `overlap` the next step's completions are drawn while this step is rewarded and learnt from.
+        """
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
+        self.overlap = overlap
+        self._ahead: tuple[list[Any], list[Example]] | None = None
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
         self.add_callback(_WeightSetsCallback(collector.initial, collector.anchor, collector.algorithm.anchor_rate))
@@ -42,13 +54,13 @@ class RolloutTrainer(Trainer):
 
         Prompts, completions and weights are those of the whole step, over all processes, whatever their number.
         """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
+        self._ahead = self._next(epoch_iterator, num_batches, device) if self.overlap else None
+        ahead = self._ahead[1] if self._ahead else []
         processes, parts = self.args.world_size, len(batches)
-        indices = from_all([batch["index"].tolist() for batch in batches])
-        examples = [self.examples[i] for batch in range(parts) for each in indices for i in each[batch]]
         with whole(self.model_wrapped):
             rollouts, metrics = self.collector.collect(
-                examples, self.seed * 1_000_003 + self.state.global_step, processes
+                examples, self.seed * 1_000_003 + self.state.global_step, processes, ahead
             )
         sequences, more = self.collector.algorithm.weigh(rollouts)
         for name, value in (metrics | more).items():
@@ -57,6 +69,17 @@ class RolloutTrainer(Trainer):
             self._write_shown()
         hands = deal(sequences, rollouts, parts * processes)[self.args.process_index * parts :][:parts]
         return [{"sequences": hand, "parts": parts * processes} for hand in hands], None
+
+    def _next(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], list[Example]]:
+        """This process's micro-batches of one step, and the step's examples over all processes; behind the last: none.
+
+        The data is one pass, step after step (`policy.data_order`), so that no epoch ends between a step and the next.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        indices = from_all([batch["index"].tolist() for batch in batches])
+        return batches, [self.examples[i] for batch in range(len(batches)) for each in indices for i in each[batch]]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from contracts.errors import UserError
 
@@ -56,6 +56,17 @@ class Sampler(Protocol):
 
         `before` counts completions under the same seed that stand before these, and that another process draws.
         """
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A sampler that can also say how likely its weights find completions that it is given."""
+
+    def score(
+        self, prompts: list[list[int]], completions: list[list[int]], weights: Weights = "policy"
+    ) -> list[list[float]]:
+        """Log-probability of each completion token under the unprocessed distribution, in nats."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Whether a sampler has the trainer's weights: its log-probabilities against those of the trainer's forward pass."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,11 @@ from policy.distribution import processed_logprobs
 from policy.head import Targets, score
 from policy.logprobs import instead_of_logits, right_padded
 from policy.policy import Policy, evaluating
-from policy.samplers.contract import Samples, Weights
+from policy.samplers.contract import Samples, Scorer, Weights
 from policy.weight_set import WeightSet
 
 PROBED = 4  # completions of a handful
+PLAIN = SamplingConfig()
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,26 @@ def scored(
         difference_M.max().item(),
     )
     return Scored(_summed(raw_M, lengths), _summed(processed_M, lengths), _summed(drawn_M, lengths), gap)
+
+
+def probe(
+    policy: Policy, sampler: Scorer, prompts: Sequence[list[int]], samples: Samples, weights: Weights = "policy"
+) -> tuple[Gap, Samples]:
+    """Ask the sampler how likely it finds a handful of completions, whoever drew them, and compare with live weights.
+
+    Args:
+        policy: the trainer's, with the weights that the sampler should have.
+        sampler: to be asked.
+        prompts: of each completion.
+        samples: the completions.
+        weights: which of the sampler's.
+
+    Returns:
+        The gap, and the completions with the sampler's log-probabilities, for `suspects_of` with `PLAIN`.
+    """
+    few, drawn = handful(samples, prompts)
+    said = replace(drawn, logprobs=sampler.score(few, drawn.ids, weights))
+    return scored(policy, few, said, PLAIN).gap, said
 
 
 def check(

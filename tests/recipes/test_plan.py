@@ -89,6 +89,19 @@ stages:
     (tmp_path / "small.yaml").write_text(recipe)
     said = exempt(open_recipe(str(tmp_path / "small.yaml")))
     assert said is not None and "rounding in merged (sampler: vllm)" in said and "plain" not in said
+    overlapping = recipe.replace("backend: vllm}", "backend: vllm}, overlap: true, importance_cap: 2")
+    (tmp_path / "small.yaml").write_text(overlapping)
+    assert "where merged continues, one step is drawn from newer weights" in str(
+        exempt(open_recipe(str(tmp_path / "small.yaml")))
+    )
+    for wrong, said in [
+        (overlapping.replace("vllm", "transformers"), "overlap needs a sampler beside the trainer"),
+        (overlapping.replace(", importance_cap: 2", ""), "set importance_cap"),
+        (overlapping.replace("vllm}", "vllm, sleep: true}"), "sampler.sleep has given the memory back"),
+    ]:
+        (tmp_path / "small.yaml").write_text(wrong)
+        with pytest.raises(UserError, match=said):
+            open_recipe(str(tmp_path / "small.yaml"))
     (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "transformers"))
     assert exempt(open_recipe(str(tmp_path / "small.yaml"))) is None
     (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "server"))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rl.algorithm import Draw, Rollouts
+from rl.algorithm import Draw, Rollouts, corrected
 from rl.config import ReinforceAlgorithm
 from rl.reinforce import Reinforce, penalised_reward
 
@@ -53,3 +53,22 @@ def test_the_gradient_estimate_is_unbiased() -> None:
         weight_V[sequence.completion[0]] += sequence.weight
     (got,) = torch.autograd.grad((weight_V * logprob_V).sum(), logits_V)
     assert torch.allclose(got, expected, atol=0.01)
+
+
+def test_completions_of_other_weights_are_corrected_and_the_correction_is_truncated() -> None:
+    """By enumeration: drawn from q and corrected, the expected gradient is that of draws from p; a cap bounds it."""
+    torch.manual_seed(1)
+    logits_V = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    logprob_V, drawn_V = logits_V.log_softmax(0), torch.randn(5, dtype=torch.float64).log_softmax(0)
+    reward_V = torch.rand(5, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((logprob_V.exp() * reward_V).sum(), logits_V, retain_graph=True)
+    importance_V1 = (logprob_V - drawn_V).detach().exp()[:, None]
+    draw = Draw([[i] for i in range(5)], reward_V[:, None], importance_PN=importance_V1)
+    weight_V1, metrics = corrected(reward_V[:, None], draw, cap=1e9)
+    (got,) = torch.autograd.grad((drawn_V.exp() * weight_V1[:, 0] * logprob_V).sum(), logits_V)
+    assert torch.allclose(got, expected, atol=1e-12) and metrics["truncated"] == 0
+    cap = importance_V1.median().item()
+    weight_V1, metrics = corrected(reward_V[:, None], draw, cap)
+    assert torch.equal(weight_V1, reward_V[:, None] * importance_V1.clamp(max=cap))
+    assert metrics["truncated"] == pytest.approx(0.4) and metrics["importance"] == importance_V1.mean().item()
+    assert torch.equal(corrected(reward_V[:, None], draw, None)[0], reward_V[:, None])

@@ -40,7 +40,7 @@ def stage_in(folder: Path, name: str, **inputs: Path) -> Stage:
 def test_bond_learns_with_lora_and_its_policy_is_evaluated(tmp_path: Path) -> None:
     stage = stage_in(tmp_path, "aligned")
     train(bond(learning_rate=3e-3, lora={"rank": 4, "alpha": 8}), stage)
-    rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(stage)
     assert len(rows) == 3 and rows[-1]["kl_to_initial"] != rows[0]["kl_to_initial"]
     for row in rows:
         assert row["sampler_gap/policy"] < 1e-3 and row["sampler_gap/anchor"] < 1e-3
@@ -52,11 +52,35 @@ def test_bond_learns_with_lora_and_its_policy_is_evaluated(tmp_path: Path) -> No
     assert (scores.output / "scores.json").exists()
 
 
+def rows_of(stage: Stage) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_next_step_is_drawn_from_the_present_weights_while_this_one_is_learnt(tmp_path: Path) -> None:
+    """Without learning both ways draw the same; with it, completions are one step old, which `drift` shows."""
+    shown = {}
+    for name, overlap in [("one_by_one", False), ("overlapped", True)]:
+        stage = stage_in(tmp_path, name)
+        train(bond(learning_rate=0, overlap=overlap, save_every=1), stage)
+        shown[name] = [json.loads(line)["completion"] for line in (stage.folder / "rollouts.jsonl").open()]
+        assert all(("drift" in row) == (overlap and step > 0) for step, row in enumerate(rows_of(stage)))
+    assert shown["overlapped"] == shown["one_by_one"] and len(set(shown["overlapped"])) > 3
+    stage = stage_in(tmp_path, "learning")
+    train(bond(learning_rate=3e-3, steps=4, overlap=True), stage)
+    first, *later = rows_of(stage)
+    assert first["sampler_gap/policy"] < 1e-3 and first["importance"] == pytest.approx(1, abs=0.02)
+    for row in later:
+        assert row["drift"] > 0.01 and row["importance"] != 1
+    for row in later[:-1]:  # nothing is handed over for a step behind the last
+        assert row["sampler_gap/policy"] < 1e-3 and row["sampler_gap/anchor"] < 1e-3
+
+
+@pytest.mark.parametrize("overlap", [False, True])
 def test_weights_that_are_not_handed_over_stop_the_run_and_are_called_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overlap: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from policy.samplers.vllm_sampler import VllmSampler
 
     monkeypatch.setattr(VllmSampler, "sync", lambda self: None)
     with pytest.raises(UserError, match=r"stale weights.*those of the initial policy"):
-        train(bond(learning_rate=0.1, steps=4), stage_in(tmp_path, "aligned"))
+        train(bond(learning_rate=0.1, steps=4, overlap=overlap), stage_in(tmp_path, "aligned"))
