@@ -61,7 +61,7 @@ class Engine:
 
         self._folder = folder
         self._sleep = start.sleep
-        self._llm = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
+        self._llm: Any = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
         self.load(start.weights)
         self._rest()
 
