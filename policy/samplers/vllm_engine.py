@@ -45,6 +45,14 @@ class Draw:
     settings: dict[str, Any]
 
 
+@dataclass
+class Score:
+    """Answered by the log-probability at temperature 1 of each completion's tokens, a list for each completion."""
+
+    prompts: list[list[int]]
+    completions: list[list[int]]
+
+
 class Engine:
     """vLLM with weights that change."""
 
@@ -53,14 +61,14 @@ class Engine:
 
         self._folder = folder
         self._sleep = start.sleep
-        self._llm = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
+        self._llm: Any = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
         self.load(start.weights)
         self._rest()
 
     @property
     def context(self) -> int:
-        """Tokens that a prompt and its completion may have together."""
-        return int(self._llm.llm_engine.model_config.max_model_len)
+        """Tokens that a prompt and its completion may have together: `score` makes vLLM draw one behind them."""
+        return int(self._llm.llm_engine.model_config.max_model_len) - 1
 
     def load(self, weights: str) -> None:
         """Take weights from a file, and forget what was computed with others.
@@ -93,17 +101,31 @@ class Engine:
         ]
         return ids, logprobs
 
-    def answer(self, request: Load | Draw) -> Any:
+    def score(self, request: Score) -> list[list[float]]:
+        """Raw log-probabilities of the tokens after each prompt; for these vLLM computes whole sequences anew."""
+        from vllm import SamplingParams
+
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": p + c} for p, c in zip(request.prompts, request.completions, strict=True)],
+            SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
+            use_tqdm=False,
+        )
+        return [
+            [entry[token].logprob for token, entry in zip(ids, output.prompt_logprobs[len(prompt) :], strict=True)]
+            for prompt, ids, output in zip(request.prompts, request.completions, outputs, strict=True)
+        ]
+
+    def answer(self, request: Load | Draw | Score) -> Any:
         """What a request asks for; on a GPU the engine's memory is given back in between, if that is wanted."""
         if self._sleep:
             self._llm.wake_up()
-        drawn = None
+        reply: Any = None
         if isinstance(request, Load):
             self.load(request.weights)
         else:
-            drawn = self.draw(request)
+            reply = self.draw(request) if isinstance(request, Draw) else self.score(request)
         self._rest()
-        return drawn
+        return reply
 
     def _rest(self) -> None:
         if self._sleep:

@@ -104,8 +104,6 @@ class VllmSampler:
         """
         check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
         check_lengths(prompts, self.config.max_tokens, self._context, "the engine's cache", self._more_cache)
-        if weights == "anchor" and self.anchor is None:
-            raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
         if not prompts or n == 0:
             return Samples([], [], [], [])
         self._load(weights)
@@ -126,6 +124,33 @@ class VllmSampler:
         text = [completion_text(self.policy.tokenizer, row) for row in ids]
         finish: list[Finish] = ["stop" if row[-1] in self.policy.end_ids else "length" for row in ids]
         return Samples(ids, logprobs, text, finish)
+
+    def score(
+        self, prompts: list[list[int]], completions: list[list[int]], weights: Weights = "policy"
+    ) -> list[list[float]]:
+        """Log-probability of each completion token at temperature 1, in nats, whatever `config` says.
+
+        Args:
+            prompts: one for each completion.
+            completions: token ids.
+            weights: whose, as they were at the last `sync`.
+
+        Raises:
+            UserError: a sequence is longer than the engine has room for, or the time limit passed.
+            RunError: the engine failed or died.
+            ValueError: the anchor is asked for and there is none.
+        """
+        if not completions:
+            return []
+        longest = max(len(prompt) + len(ids) for prompt, ids in zip(prompts, completions, strict=True))
+        if longest > self._context:
+            raise UserError(
+                f"A sequence of {longest} tokens exceeds the engine's cache of {self._context}: {self._more_cache}."
+            )
+        self._load(weights)
+        request = vllm_engine.Score(prompts, completions)
+        scores: list[list[float]] = self._process.ask(request, self._limit, f"score {len(completions)} completions")
+        return scores
 
     def sync(self) -> None:
         """Hand over the policy's weights as they are now, and the anchor's.
@@ -155,6 +180,7 @@ class VllmSampler:
         model = plain_module(self.policy.model)
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]
+        config.max_position_embeddings += 1  # for the token that is drawn behind a sequence when it is scored
         config.save_pretrained(self._process.folder)
         if on_gpu:
             memory: dict[str, Any] = {"gpu_memory_utilization": sampler.gpu_memory}
@@ -186,6 +212,8 @@ class VllmSampler:
         path.with_suffix(".part").replace(path)  # the engine may still have the old one mapped
 
     def _load(self, weights: Weights) -> None:
+        if weights == "anchor" and self.anchor is None:
+            raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
         if self._loaded != weights:
             self._loaded = None
             self._process.ask(vllm_engine.Load(_file(weights)), self._limit, f"take the {weights}'s weights")

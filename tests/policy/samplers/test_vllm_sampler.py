@@ -5,12 +5,14 @@ import os
 import signal
 import threading
 import time
+from itertools import chain
 
 import pytest
 import torch
 
 from contracts.errors import RunError, UserError
 from policy.config import LoraConfig, SamplerConfig, SamplingConfig
+from policy.logprobs import token_logprobs
 from policy.lora import with_lora
 from policy.policy import Policy
 from policy.samplers.transformers_sampler import TransformersSampler
@@ -37,6 +39,12 @@ def sampler(engine, decided):
     engine.policy.model.load_state_dict(decided.model.state_dict())
     engine.anchor = WeightSet(engine.policy.model)
     return changed(engine)
+
+
+def trainers_scores(policy, prompts, completions):
+    with torch.no_grad():
+        expected, mask = token_logprobs(policy.model, prompts, completions)
+    return expected[mask].tolist()
 
 
 @with_vllm
@@ -104,6 +112,41 @@ def test_adapters_reach_the_engine_whether_the_policy_is_wrapped_or_not(sampler,
             assert largest_gap(sampler.policy, prompts, of_anchor) < 1e-3
     finally:
         adapted.unload().requires_grad_(True)
+
+
+@with_vllm
+@pytest.mark.parametrize("weights", ["policy", "anchor"])
+def test_scores_are_the_trainers_at_temperature_1_under_the_set_that_is_asked_for(sampler, prompts, weights):
+    """Both sets score the same completions, twice; one fills the context, one is empty, one prompt lies in the cache.
+
+    With the other set's weights, or prefixes that were computed with them, a score would be off by over 0.1 nats.
+    """
+    sampler.config = SamplingConfig(max_tokens=4, temperature=0.5, top_k=5)
+    generator = torch.Generator().manual_seed(1)
+    prompts = [*prompts, [2, *range(363, 362 + 100)]]
+    completions = [torch.randint(363, 512, (n,), generator=generator).tolist() for n in (507, 1, 0, 40, 7, 9)]
+    with torch.no_grad():
+        sampler.policy.model.model.layers[0].self_attn.v_proj.weight.neg_()
+    changed(sampler).sample(prompts[1:], 1, seed=0)
+    expected = {"policy": trainers_scores(sampler.policy, prompts, completions)}
+    with sampler.anchor.applied():
+        expected["anchor"] = trainers_scores(sampler.policy, prompts, completions)
+    assert max(abs(a - b) for a, b in zip(expected["policy"], expected["anchor"], strict=True)) > 0.1
+    other = "anchor" if weights == "policy" else "policy"
+    for asked in (weights, other, weights):
+        scores = sampler.score(prompts, completions, asked)
+        assert [len(row) for row in scores] == [507, 1, 0, 40, 7, 9]
+        assert list(chain(*scores)) == pytest.approx(expected[asked], abs=1e-3)
+
+
+@with_vllm
+def test_what_cannot_be_scored_is_refused(sampler, monkeypatch):
+    assert sampler.score([], []) == []
+    with pytest.raises(UserError, match=r"513 tokens exceeds the engine's cache of 512: raise sampler\.cache_gib"):
+        sampler.score([[2] * 500], [[400] * 13])
+    monkeypatch.setattr(sampler, "anchor", None)
+    with pytest.raises(ValueError, match="without an anchor"):
+        sampler.score([[2]], [[400]], "anchor")
 
 
 @with_vllm
