@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 from benchmarks.memory import peak_of, whole_peak
 
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}
 LONG = 20  # seconds of a turn that is told when it ends
 ENDING = 60  # seconds that a contender has to end what it started
 MARK = "turn: "  # before what is said to `contest`, as libraries print too
@@ -56,7 +58,9 @@ def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str
     try:
         for name, asked in contenders.items():
             command = [sys.executable, "-m", module, "--contend", asked]
-            workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            workers[name] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET}
+            )
             _line(name, workers[name])
         for _ in range(rounds):
             for name, worker in workers.items():
