@@ -18,7 +18,7 @@ help:
 	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     check the mathematics against the papers' numbers, and soak the code sandbox"
-	@echo "make bench        measure the sampler, attention, the vocabulary head, a training step and the sandbox against rivals"
+	@echo "make bench        measure samplers, steps of RL, attention, the vocabulary head, a training step and the sandbox against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -52,9 +52,11 @@ fidelity: setup
 	@$(BIN)/python -m benchmarks.soak $(subst .json,-soak.json,$(BENCH))
 
 bench: setup
-	@echo "bench: our sampler against transformers' generate, in turn"
+	@echo "bench: our samplers against transformers' generate, in turn"
 	@$(BIN)/python -m benchmarks.sampling $(BENCH)
-	@echo "bench: a step of REINFORCE against TRL's RLOOTrainer, in turn"
+	@echo "bench: weights handed over to vLLM against starting it anew"
+	@$(BIN)/python -m benchmarks.hand_over $(subst .json,-hand-over.json,$(BENCH))
+	@echo "bench: steps of J-BOND and REINFORCE against one of TRL's RLOOTrainer, in turn"
 	@$(BIN)/python -m benchmarks.rollout $(subst .json,-rollout.json,$(BENCH))
 	@echo "bench: attention against torch's scaled_dot_product_attention"
 	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))

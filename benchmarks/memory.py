@@ -5,17 +5,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 
 def peak_of(work: Callable[[], object]) -> int:
-    """Bytes that this process grew by at most while `work` ran; run something like it before, to load libraries."""
+    """Bytes that this process and its children grew by at most while `work` ran.
+
+    Each is taken at its own peak, and pages that they share count in each. Run something like `work` before, to load
+    libraries.
+    """
     before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    for process in _family():
+        Path(f"/proc/{process}/clear_refs").write_text("5")  # forget the peak so far
     work()
     return max(_status("VmHWM") - before, 0)
 
 
 def whole_peak() -> int:
-    """Bytes that this process held at most since the peak was last forgotten."""
+    """Bytes that this process and its children held at most since the peak was last forgotten."""
     return _status("VmHWM")
 
 
@@ -29,6 +36,13 @@ def in_own_process(module: str, *arguments: str, timeout: float = 900) -> int:
     return int(done.stdout.split()[-1])
 
 
+def _family() -> list[int]:
+    process = psutil.Process()
+    return [process.pid, *(child.pid for child in process.children(recursive=True))]
+
+
 def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
+    """Bytes, over this process and its children."""
+    texts = [Path(f"/proc/{process}/status").read_text() for process in _family()]
+    lines = [line for text in texts for line in text.splitlines() if line.startswith(f"{field}:")]
+    return sum(1024 * int(line.split()[1]) for line in lines)

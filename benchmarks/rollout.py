@@ -1,24 +1,54 @@
-"""A step of REINFORCE on `tiny`: ours beside TRL's RLOOTrainer on the same prompts, lengths and reward function.
+"""Steps of J-BOND and REINFORCE beside one of TRL's RLOOTrainer on the same prompts, lengths and reward function.
 
-`python -m benchmarks.rollout [--quick] [--json PATH]`: 128 prompts x 3 completions of at most 6 tokens, KL to the
-initial policy, float32, every step logged. Both trainers run as their users run them, a process each, and take turns of
-a step: the reward function, which each calls once a step, is where a turn ends and the next one waits.
+`python -m benchmarks.rollout [--quick] [--json PATH] [--model MODEL] [--sampler vllm] [--rounds N]`: of `tiny` all
+weights, of a larger MODEL adapters of rank 16 on every linear layer, in float32, every step logged. All draw three
+completions of a prompt: J-BOND one of the policy and two of the anchor. The others take the KL to the initial policy.
+Trainers run as their users run them, a process each, and take turns of a step: the reward function, which each calls
+once a step, is where a turn ends and the next one waits. `--sampler` is of ours; an engine's memory is added to its
+trainer's.
 """
 
 import argparse
-import os
+import json
 import tempfile
 import threading
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Row, print_rows, write_rows
+from benchmarks.sampling import policy_of
 from benchmarks.turns import Turn, contest, take_turns
+from policy.load import save_policy
 
-PROMPTS, SAMPLES, TOKENS, STEPS = 128, 3, 6, 100_000
+STEPS = 100_000
 LEARNING_RATE, KL = 1e-4, 0.05
-OURS, RIVAL = "ours", "TRL's RLOOTrainer"
+RIVAL = "TRL's RLOOTrainer"
+CONTENDERS = {"J-BOND": "bond", "REINFORCE": "reinforce", RIVAL: "trl"}
+LORA = {"rank": 16, "alpha": 32, "targets": "all-linear"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What each step does: so many prompts, in parts of `micro`; samples of a prompt, tokens of a sample.
+
+    `folder` has the policy that each of them starts from.
+    """
+
+    model: str
+    folder: str
+    sampler: str
+    prompts: int
+    micro: int
+    tokens: int
+    lora: bool
+    samples: int = 3
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        of = f"{Path(self.model).stem}, {'LoRA' if self.lora else 'all weights'}, {self.sampler}"
+        return f"{of}: {self.prompts} prompts x {self.samples} samples of {self.tokens} tokens"
 
 
 class Gate:
@@ -26,6 +56,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._go, self._arrived = threading.Semaphore(0), threading.Semaphore(0)
+        self._ended = False
 
     def arrive(self) -> None:
         """Until the trainer waits for the first time."""
@@ -36,15 +67,22 @@ class Gate:
         self._go.release()
         self._arrived.acquire()
 
+    def end(self) -> None:
+        """Let the trainer end, and whatever it started with it."""
+        self._ended = True
+        self._go.release()
+
     def wait(self) -> None:
         """The trainer's side."""
         self._arrived.release()
         self._go.acquire()
+        if self._ended:
+            raise SystemExit
 
 
-def questions() -> list[str]:
+def questions(count: int) -> list[str]:
     """Sums to do."""
-    return [f"{7 * i % 50} + {11 * i % 50} =" for i in range(PROMPTS)]
+    return [f"{7 * i % 50} + {11 * i % 50} =" for i in range(count)]
 
 
 def rewarded(texts: list[str]) -> list[float]:
@@ -52,13 +90,13 @@ def rewarded(texts: list[str]) -> list[float]:
     return [sum(letter.isdigit() for letter in text) / max(len(text), 1) for text in texts]
 
 
-def train_ours(gate: Gate, folder: Path) -> None:
-    """The `reinforce` stage's own training."""
+def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
+    """A stage's own training; `kind` is the stage's."""
     from contracts.stage import Stage
     from curation.example import Example
     from policy.config import PolicyConfig
     from policy.load import load_policy
-    from rl.config import ReinforceStage
+    from rl.config import BondStage, ReinforceStage
     from rl.rewards.compose import Rewards
     from rl.train import train_policy
 
@@ -70,41 +108,44 @@ def train_ours(gate: Gate, folder: Path) -> None:
         def close(self) -> None:
             """Nothing to close."""
 
-    config = ReinforceStage.model_validate(
-        {
-            **{"id": "s", "kind": "reinforce", "data": "sums", "rewards": ["digits"], "samples": SAMPLES, "kl": KL},
-            **{"steps": STEPS, "batch": PROMPTS, "learning_rate": LEARNING_RATE, "save_every": STEPS},
-            "sampling": {"max_tokens": TOKENS, "batch": PROMPTS * SAMPLES},
-        }
+    stated = {
+        **{"id": "s", "kind": kind, "data": "sums", "rewards": ["digits"], "lora": LORA if task.lora else None},
+        **{"steps": STEPS, "batch": task.prompts, "micro_batch": task.micro, "save_every": STEPS},
+        "learning_rate": LEARNING_RATE,
+        "sampling": {"max_tokens": task.tokens, "batch": task.prompts * task.samples},
+        "sampler": {"backend": task.sampler},
+    }
+    config = (
+        BondStage.model_validate(stated)
+        if kind == "bond"
+        else ReinforceStage.model_validate({**stated, "samples": task.samples, "kl": KL})
     )
-    policy = load_policy(PolicyConfig(model="tiny"))
-    examples = [Example(prompt=question) for question in questions()]
+    policy = load_policy(PolicyConfig(model=task.folder))
+    examples = [Example(prompt=question) for question in questions(task.prompts)]
     stage = Stage("s", folder / "stage", 0, root=folder)
     rewards = Rewards({"digits": Digits()}, {"digits": 1.0})
     train_policy(policy, config, stage, rewards, examples, folder / "checkpoints", folder / "output")
 
 
-def train_rival(gate: Gate, folder: Path) -> None:
-    """RLOOTrainer on the same weights; it takes its reference from a folder."""
+def train_rival(task: Task, gate: Gate, folder: Path) -> None:
+    """RLOOTrainer on the same weights."""
     from datasets import Dataset
+    from peft import LoraConfig, TaskType
     from transformers import AutoTokenizer
     from trl import RLOOConfig, RLOOTrainer
-
-    from policy.config import PolicyConfig
-    from policy.load import load_policy, save_policy
 
     def digits(completions: list[Any], **_: Any) -> list[float]:
         gate.wait()
         return rewarded([completion[0]["content"] for completion in completions])
 
-    save_policy(load_policy(PolicyConfig(model="tiny", attention="sdpa")), folder / "tiny")
-    prompts = [{"prompt": [{"role": "user", "content": question}]} for question in questions()]
+    prompts = [{"prompt": [{"role": "user", "content": question}]} for question in questions(task.prompts)]
     arguments = RLOOConfig(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(folder),
         max_steps=STEPS,
-        per_device_train_batch_size=PROMPTS * SAMPLES,
-        num_generations=SAMPLES,
-        max_completion_length=TOKENS,
+        per_device_train_batch_size=task.micro * task.samples,
+        gradient_accumulation_steps=task.prompts // task.micro,
+        num_generations=task.samples,
+        max_completion_length=task.tokens,
         learning_rate=LEARNING_RATE,
         beta=KL,
         bf16=False,
@@ -118,12 +159,19 @@ def train_rival(gate: Gate, folder: Path) -> None:
         dataloader_pin_memory=False,
         model_init_kwargs={"dtype": "float32"},
     )
+    adapters = LoraConfig(
+        r=LORA["rank"],
+        lora_alpha=LORA["alpha"],
+        target_modules=LORA["targets"],
+        task_type=TaskType.CAUSAL_LM,
+    )
     trainer = RLOOTrainer(
-        model=str(folder / "tiny"),
+        model=task.folder,
         reward_funcs=digits,
         args=arguments,
         train_dataset=Dataset.from_list(prompts),
-        processing_class=AutoTokenizer.from_pretrained(folder / "tiny"),
+        processing_class=AutoTokenizer.from_pretrained(task.folder),
+        peft_config=adapters if task.lora else None,
     )
     for callback in list(trainer.callback_handler.callbacks):
         if "Print" in type(callback).__name__ or "Progress" in type(callback).__name__:
@@ -132,43 +180,59 @@ def train_rival(gate: Gate, folder: Path) -> None:
 
 
 def contend(asked: str) -> None:
-    """Turns of a step each, of a trainer that never ends by itself."""
-    train: Callable[[Gate, Path], None] = train_ours if asked == "ours" else train_rival
-    gate = Gate()
+    """Turns of a step each, of a trainer that never ends by itself; `asked` is a contender and its `Task` as JSON."""
+    kind, stated = asked.split(maxsplit=1)
+    task, gate = Task(**json.loads(stated)), Gate()
+
+    def turns() -> None:
+        gate.arrive()
+        gate.step()  # libraries, and the optimiser's state
+        take_turns(gate.step)
+        gate.end()
+
+    threading.Thread(target=turns, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-
-        def turns() -> None:
-            gate.arrive()
-            gate.step()  # libraries, and the optimiser's state
-            take_turns(gate.step)
-            os._exit(0)
-
-        threading.Thread(target=turns, daemon=True).start()
-        train(gate, Path(folder))
+        if kind == "trl":
+            train_rival(task, gate, Path(folder))
+        else:
+            train_ours(kind, task, gate, Path(folder))
 
 
-def rows_of(turns: dict[str, Turn]) -> list[Row]:
+def rows_of(turns: dict[str, Turn], task: Task) -> list[Row]:
     """Time, and memory at its peak."""
-    ours, rival = turns[OURS], turns[RIVAL]
-    name = f"tiny, {PROMPTS} prompts x {SAMPLES} samples of {TOKENS} tokens: "
-    return [
-        Row(f"{name}a step", ours.seconds, "s", RIVAL, rival.seconds),
-        Row(f"{name}peak memory", ours.whole / 2**20, "MiB", RIVAL, rival.whole / 2**20),
-    ]
+    rival = turns[RIVAL]
+    rows = []
+    for name, ours in turns.items():
+        if name != RIVAL:
+            rows += [
+                Row(f"{name}, {task.name}: a step", ours.seconds, "s", RIVAL, rival.seconds),
+                Row(f"{name}, {task.name}: peak memory", ours.whole / 2**20, "MiB", RIVAL, rival.whole / 2**20),
+            ]
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="two steps of each: half a minute")
+    parser.add_argument("--quick", action="store_true", help="two steps of each: a minute with `tiny`")
     parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--model", default="tiny", help="tiny, a folder, a hub id, or a .gguf file")
+    parser.add_argument("--sampler", default="transformers", choices=["transformers", "vllm"], help="ours")
+    parser.add_argument("--rounds", type=int, help="steps of each; none: 15 of `tiny`, 3 of a larger model")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contend:
         contend(options.contend)
         return
-    found = contest("benchmarks.rollout", {OURS: "ours", RIVAL: "trl"}, 2 if options.quick else 15)
-    rows = rows_of(found)
-    print_rows(rows, "a step of REINFORCE: lower is better (medians)")
+    tiny = options.model == "tiny"
+    prompts, micro, tokens = (128, 128, 6) if tiny else (8, 4, 32)
+    rounds = options.rounds or (2 if options.quick else 15 if tiny else 3)
+    with tempfile.TemporaryDirectory() as folder:
+        save_policy(policy_of(options.model), Path(folder) / "policy")
+        task = Task(options.model, f"{folder}/policy", options.sampler, prompts, micro, tokens, lora=not tiny)
+        stated = json.dumps(asdict(task))
+        found = contest("benchmarks.rollout", {name: f"{kind} {stated}" for name, kind in CONTENDERS.items()}, rounds)
+    rows = rows_of(found, task)
+    print_rows(rows, "a step of reinforcement: lower is better (medians)")
     if options.json:
         write_rows(rows, options.json)
 

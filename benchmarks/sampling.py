@@ -1,18 +1,22 @@
-"""Tokens a second of our sampler against transformers' own `generate`, in turn, on the same prompts.
+"""Tokens a second of our samplers against transformers' own `generate`, in turn, on the same prompts.
 
-`make bench`, or `python -m benchmarks.sampling [--quick] [--json PATH] [--model MODEL] [--rounds N]`. Two baselines:
-`generate` alone, and `generate` with the log-probabilities of the drawn tokens, which our sampler always returns.
+`make bench`, or `python -m benchmarks.sampling [--quick] [--json PATH] [--model MODEL] [--size 32x4x64 32x4x64r]
+[--rounds N]`. Two baselines: `generate` alone, and with the log-probabilities of what it drew, which ours always have.
 A token counts up to and with a completion's end. Without its file, a .gguf MODEL is random weights at the 270M's shape.
 In the ragged sizes prompts differ in length up to 16 times, and a hook on the head lets completions end at any token
-with the same chance, for all contenders alike; elsewhere they end where the model ends them.
+with the same chance, for all contenders alike but vLLM, whose engine it does not reach: it has no part in them.
+Elsewhere they end where the model ends them. Before each round vLLM gets the weights anew (not timed), as in training,
+so that it keeps nothing of earlier rounds.
 """
 
 import argparse
+import importlib.util
 import math
+import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +24,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.step import model_of
+from benchmarks.turns import LONG
 from policy.attention.attention import implementation
 from policy.chat import prompt_ids
-from policy.config import PolicyConfig, SamplingConfig
+from policy.config import PolicyConfig, SamplerConfig, SamplingConfig
 from policy.load import load_policy
 from policy.policy import Policy
+from policy.samplers.contract import Sampler
 from policy.samplers.transformers_sampler import TransformersSampler
+from policy.samplers.vllm_sampler import VllmSampler
 from policy.tokenizer import tiny_tokenizer
 
-OURS = "gemsmith"
 Call = Callable[[int], int]
 
 
@@ -44,6 +51,14 @@ class Size:
     tokens: int
     ragged: bool = False
 
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """Of the command line: PROMPTSxSAMPLESxTOKENS, and an r behind it where it is ragged."""
+        found = re.fullmatch(r"(\d+)x(\d+)x(\d+)(r?)", text)
+        if not found or int(found[1]) < 2:
+            raise argparse.ArgumentTypeError(f"{text!r} is no size: expected such as 32x4x64 or 32x4x64r")
+        return cls(int(found[1]), int(found[2]), int(found[3]), ragged=bool(found[4]))
+
     def name(self, label: str, prompts: Sequence[list[int]]) -> str:
         """For the table."""
         lengths = [len(prompt) for prompt in prompts]
@@ -53,7 +68,7 @@ class Size:
 
 QUICK = [Size(32, 3, 16)]
 SMALL = [Size(32, 3, 16), Size(128, 3, 16), Size(32, 8, 64), Size(32, 4, 64), Size(32, 4, 64, ragged=True)]
-LARGE = [Size(32, 4, 64), Size(32, 4, 64, ragged=True)]
+LARGE = [Size(32, 1, 64), Size(32, 4, 64), Size(32, 4, 64, ragged=True)]
 
 
 class Logprobs(LogitsProcessor):
@@ -77,6 +92,7 @@ class Logprobs(LogitsProcessor):
 
 def policy_of(model: str) -> Policy:
     """The policy of that name, or random weights at the 270M's shape where a .gguf file is not there."""
+    disable_progress_bar()
     if not model.endswith(".gguf") or Path(model).is_file():
         return load_policy(PolicyConfig(model=model))
     random = model_of(implementation("auto"), lora=False).eval()
@@ -108,9 +124,8 @@ def ending_anywhere(policy: Policy, prompts: Sequence[list[int]], tokens: float)
     hook.remove()
 
 
-def with_ours(policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int) -> Call:
-    """A call of our sampler that returns the number of tokens drawn."""
-    sampler = TransformersSampler(policy, SamplingConfig(max_tokens=max_tokens, batch=len(prompts) * n))
+def with_ours(sampler: Sampler, prompts: Sequence[list[int]], n: int) -> Call:
+    """A call of one of our samplers that returns the number of tokens drawn."""
     return lambda seed: sum(len(ids) for ids in sampler.sample(list(prompts), n, seed).ids)
 
 
@@ -148,33 +163,57 @@ def with_generate(policy: Policy, prompts: Sequence[list[int]], n: int, max_toke
     return call
 
 
-def rates(contenders: dict[str, Call], rounds: int, warm_up: int) -> dict[str, list[float]]:
+def rates(
+    contenders: dict[str, Call], samplers: Collection[Sampler], rounds: int, warm_up: int
+) -> dict[str, list[float]]:
     """Tokens a second of each contender in each round; in a round they follow each other, so that load hits all."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(-warm_up, rounds):
+        for sampler in samplers:
+            sampler.sync()
         for name, call in contenders.items():
             begun = time.perf_counter()
             tokens = call(number + warm_up)
+            seconds = time.perf_counter() - begun
+            if seconds > LONG:
+                print(f"  {name}: {tokens} tokens in {seconds:.0f} s", flush=True)
             if number >= 0:
-                found[name].append(tokens / (time.perf_counter() - begun))
+                found[name].append(tokens / seconds)
     return found
 
 
-def measure(policy: Policy, size: Size, rounds: int, label: str, warm_up: int = 1) -> list[Row]:
-    """Our rate against both baselines."""
+def measure(
+    policy: Policy, engine: VllmSampler | None, size: Size, rounds: int, label: str, warm_up: int = 1
+) -> list[Row]:
+    """The rates of our samplers against both baselines; without an engine, of ours in this process alone."""
     prompts = prompts_of(policy, size)
+    config = SamplingConfig(max_tokens=size.tokens, batch=size.prompts * size.samples)
+    samplers: dict[str, Sampler] = {"transformers": TransformersSampler(policy, config)}
+    if engine and not size.ragged:
+        engine.config = config
+        samplers["vllm"] = engine
+    contenders = {name: with_ours(sampler, prompts, size.samples) for name, sampler in samplers.items()}
     asked = (policy, prompts, size.samples, size.tokens)
-    contenders = {OURS: with_ours(*asked), "generate": with_generate(*asked, logprobs=False)}
+    contenders["generate"] = with_generate(*asked, logprobs=False)
     contenders["generate with log-probabilities"] = with_generate(*asked, logprobs=True)
-    if size.ragged:
-        with ending_anywhere(policy, prompts, size.tokens / 3):
-            found = rates(contenders, rounds, warm_up)
-    else:
-        found = rates(contenders, rounds, warm_up)
+    with ending_anywhere(policy, prompts, size.tokens / 3) if size.ragged else nullcontext():
+        found = rates(contenders, samplers.values(), rounds, warm_up)
     median = {name: statistics.median(values) for name, values in found.items()}
-    spread = (max(found[OURS]) - min(found[OURS])) / 2
-    name = size.name(label, prompts)
-    return [Row(name, median[OURS], "tokens/s", other, median[other], spread) for other in contenders if other != OURS]
+    rows = []
+    for ours in samplers:
+        name = size.name(f"{label}, {ours}", prompts)
+        spread = (max(found[ours]) - min(found[ours])) / 2
+        rivals = [name for name in contenders if name not in samplers]
+        rows += [Row(name, median[ours], "tokens/s", rival, median[rival], spread) for rival in rivals]
+    return rows
+
+
+def engine_of(policy: Policy, sizes: Sequence[Size]) -> VllmSampler | None:
+    """vLLM, started, where it is installed and has a part in one of the sizes."""
+    batch = max((size.prompts * size.samples for size in sizes if not size.ragged), default=0)
+    if not batch or importlib.util.find_spec("vllm") is None:
+        return None
+    return VllmSampler(policy, SamplingConfig(batch=batch), SamplerConfig(), say=print)
 
 
 def main() -> None:
@@ -182,16 +221,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one size, three rounds: seconds")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--model", default="tiny", help="tiny, a folder, a hub id, or a .gguf file")
+    parser.add_argument("--size", nargs="+", type=Size.parse, help="prompts x samples x tokens, such as 32x4x64r")
     parser.add_argument("--rounds", type=int, help="none: 7 of `tiny`, 1 of a larger model, which takes minutes")
     options = parser.parse_args()
     policy = policy_of(options.model)
     tiny = options.model == "tiny"
     rounds = options.rounds or (3 if options.quick else 7 if tiny else 1)
-    sizes = QUICK if options.quick else SMALL if tiny else LARGE
-    if not tiny:  # libraries and threads; a whole warm-up would double the minutes
-        measure(policy, Size(4, 2, 2), 1, options.model, warm_up=0)
+    sizes = options.size or (QUICK if options.quick else SMALL if tiny else LARGE)
     label = Path(options.model).stem
-    rows = [row for size in sizes for row in measure(policy, size, rounds, label, warm_up=1 if tiny else 0)]
+    engine = engine_of(policy, sizes)
+    with closing(engine) if engine else nullcontext():
+        if not tiny:  # libraries and threads; a whole warm-up would double the minutes
+            measure(policy, engine, Size(4, 2, 2), 1, label, warm_up=0)
+        warm_up = 1 if tiny else 0
+        rows = [row for size in sizes for row in measure(policy, engine, size, rounds, label, warm_up)]
     print_rows(rows, "sampling: ours against transformers' generate (median of rounds, ± half the range)")
     if options.json:
         write_rows(rows, options.json)

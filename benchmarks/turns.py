@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from dataclasses import asdict, dataclass, fields
 
 from benchmarks.memory import peak_of, whole_peak
 
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}
+LONG = 20  # seconds of a turn that is told when it ends
+ENDING = 60  # seconds that a contender has to end what it started
 MARK = "turn: "  # before what is said to `contest`, as libraries print too
 
 
@@ -20,8 +24,8 @@ class Turn:
 
     Attributes:
         seconds: that it took.
-        added: bytes that the process grew by at most, beyond what it held before.
-        whole: bytes that the process held at its peak since it started.
+        added: bytes that the process and its children grew by at most, beyond what they held before.
+        whole: bytes that they held at their peaks during it.
     """
 
     seconds: float
@@ -54,15 +58,16 @@ def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str
     try:
         for name, asked in contenders.items():
             command = [sys.executable, "-m", module, "--contend", asked]
-            workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            workers[name] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET}
+            )
             _line(name, workers[name])
         for _ in range(rounds):
             for name, worker in workers.items():
                 found[name].append(_turn(name, worker))
     finally:
         for worker in workers.values():
-            worker.kill()
-            worker.communicate()
+            _end(worker)
     return {name: _median(turns) for name, turns in found.items()}
 
 
@@ -70,7 +75,18 @@ def _turn(name: str, worker: "subprocess.Popen[str]") -> Turn:
     assert worker.stdin is not None
     worker.stdin.write("\n")
     worker.stdin.flush()
-    return Turn(**json.loads(_line(name, worker)))
+    turn = Turn(**json.loads(_line(name, worker)))
+    if turn.seconds > LONG:
+        print(f"  {name}: {turn.seconds:.0f} s", flush=True)
+    return turn
+
+
+def _end(worker: "subprocess.Popen[str]") -> None:
+    try:
+        worker.communicate(timeout=ENDING)  # the end of its input
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.communicate()
 
 
 def _line(name: str, worker: "subprocess.Popen[str]") -> str:
