@@ -16,14 +16,17 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
 from contracts.errors import RunError, UserError
+from contracts.waits import waiting
 
 LAST_LINES = 8
 ORPHAN_CHECK_SECONDS = 1.0
+KILL_SECONDS = 10.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,7 +36,14 @@ class EngineProcess:
     `folder` belongs to the process: what is handed over through files lies there, and its output in `engine.log`.
     """
 
-    def __init__(self, name: str, module: str, environment: Mapping[str, str], room: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        environment: Mapping[str, str],
+        room: int,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """Start it; the first `ask` waits until it is up.
 
         Args:
@@ -41,8 +51,9 @@ class EngineProcess:
             module: the program.
             environment: all its variables; where to find this package is added.
             room: bytes that the folder will take, which decides whether memory may hold it.
+            say: gets a line now and then while an answer is waited for, from another thread.
         """
-        self.name = name
+        self.name, self._say = name, say
         self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
         ours, its = socket.socketpair()
         path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
@@ -84,8 +95,9 @@ class EngineProcess:
         timer.daemon = True
         timer.start()
         try:
-            self._connection.send(request)
-            done, answer = self._connection.recv()
+            with waiting(self._say, f"the {self.name} to {purpose}", limit):
+                self._connection.send(request)
+                done, answer = self._connection.recv()
         except (EOFError, OSError):
             self._fail(purpose, limit if expired.is_set() else None)
         except BaseException:  # an interrupt leaves an answer under way that nobody will fetch
@@ -103,20 +115,26 @@ class EngineProcess:
         self._end()
 
     def _expire(self, expired: threading.Event) -> None:
+        """End the wait by ending the process, and by cutting the connection, should something else hold it open."""
         expired.set()
         _kill(self._process)
+        with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
     def _fail(self, purpose: str, expired: float | None) -> NoReturn:
         _kill(self._process)
-        code, lines = self._process.wait(), self._last_lines()
-        if expired is not None:
+        code, lines = _ended(self._process), self._last_lines()
+        if expired is not None and code in (-signal.SIGKILL, None):
             self._gone = f"it took longer than {expired:g} s to {purpose} and was stopped"
             self.close()
             raise UserError(
                 f"Waited {expired:g} s for the {self.name} to {purpose}, and stopped it: raise `timeout`, or ask for "
                 f"fewer or shorter completions at once. Its last lines:\n{lines}"
             )
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code is None:
+            how = f"has not ended {KILL_SECONDS:g} s after it was killed"
+        else:
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._gone = f"it {how} earlier"
         self.close()
         raise RunError(f"The {self.name} {how} while it was to {purpose}. Its last lines:\n{lines}")
@@ -167,8 +185,17 @@ def _memory_with_room(room: int) -> str | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    """Kill it and what it started, also where it has died itself: its number is its own until `_ended` has seen it."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """How a process that was killed has ended; None if a driver keeps it from ending."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(KILL_SECONDS)
+    return None
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, folder: Path) -> None:
@@ -176,5 +203,5 @@ def _end(owner: int, process: subprocess.Popen[bytes], connection: Connection, f
     if os.getpid() != owner:
         return  # a fork of the trainer ends, and the trainer goes on
     _kill(process)
-    process.wait()
+    _ended(process)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,10 @@
-"""A program for an `EngineProcess`: it doubles a number, sleeps on "sleep", and fails at anything else."""
+"""A program for an `EngineProcess`: it doubles a number, and fails at anything else.
 
+It sleeps on "sleep"; on "leave" and "orphan" a fork of it does, which holds its end of the connection open: one in a
+session of its own, beside the program, and one that the program dies before.
+"""
+
+import os
 import sys
 import time
 
@@ -10,6 +15,12 @@ def answer(request):
     if request == "sleep":
         print("going to sleep", flush=True)
         time.sleep(600)
+    if request in ("leave", "orphan"):
+        if os.fork() == 0:
+            os.setsid() if request == "leave" else None
+            time.sleep(20)
+            os._exit(0)
+        time.sleep(600) if request == "leave" else os._exit(3)
     if not isinstance(request, int):
         raise ValueError(f"no number: {request}")
     return 2 * request

@@ -16,8 +16,13 @@ STAND_IN = "tests.policy.samplers.stand_in"
 
 
 @pytest.fixture
-def process():
-    process = EngineProcess("stand-in", STAND_IN, os.environ, room=0)
+def said():
+    return []
+
+
+@pytest.fixture
+def process(said):
+    process = EngineProcess("stand-in", STAND_IN, os.environ, room=0, say=said.append)
     yield process
     process.close()
 
@@ -55,6 +60,28 @@ def test_a_process_that_has_stopped_is_given_up_in_time_too(process):
     with pytest.raises(UserError, match="Waited 1 s"):
         process.ask("x" * 10_000_000, 1, "double")
     assert gone(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [("leave", "Waited 1 s for the stand-in to leave"), ("orphan", "ended with exit code 3 while it was to orphan")],
+)
+def test_what_else_holds_its_connection_does_not_make_the_wait_longer(process, request_, words):
+    process.ask(1, 30, "double")
+    begun = time.monotonic()
+    with pytest.raises((UserError, RunError), match=words):
+        process.ask(request_, 1, request_)
+    assert time.monotonic() - begun < 10  # the fork that holds it sleeps for 20
+
+
+def test_a_wait_is_said_while_it_lasts_and_no_longer(process, said, monkeypatch):
+    process.ask(1, 30, "double")
+    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
+    with pytest.raises(UserError, match="Waited 1 s for the stand-in to sleep"):
+        process.ask("sleep", 1, "sleep")
+    expected = [f"waiting for the stand-in to sleep: {after} s of at most 1 s" for after in (0.2, 0.4, 0.8)]
+    assert said and said == expected[: len(said)]
+    assert not any("stand-in" in thread.name for thread in threading.enumerate())
 
 
 def test_a_process_that_dies_is_named_with_its_last_lines(process):
