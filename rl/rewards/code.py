@@ -5,6 +5,7 @@ from typing import Any
 
 from contracts.errors import UserError
 from contracts.stage import Stage
+from contracts.waits import waiting
 from rl.rewards.config import CodeReward
 from rl.rewards.reward import Columns, sample
 from rl.rewards.verdicts import Verdicts
@@ -29,8 +30,10 @@ class Code:
         self._config = config
         self._problems: OrderedDict[str, Problem | None] = OrderedDict()
         self._seen_tests = False
-        self._verdicts = Verdicts(f"reward {name} (code)", "programs", config.time_limit, stage)
-        self._verifier = open_verifier(name, config)
+        what = f"programs at {config.url}" if config.backend == "http" else "programs"
+        self._verdicts = Verdicts(f"reward {name} (code)", what, config.time_limit, stage)
+        with waiting(stage.say, f"the sandbox of reward {name} (code) to open"):
+            self._verifier = open_verifier(name, config)
 
     @property
     def faults(self) -> int:

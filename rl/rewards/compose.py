@@ -2,12 +2,13 @@
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from contracts.errors import UserError
 from contracts.stage import Stage
+from contracts.waits import waiting
 from rl.rewards.config import RewardConfig
 from rl.rewards.reward import Columns, Reward
 
@@ -21,11 +22,26 @@ class RewardTable:
 
 
 class Rewards:
-    """The rewards of a stage, open until the end of its `with` block."""
+    """The rewards of a stage, open until the end of its `with` block.
 
-    def __init__(self, parts: dict[str, Reward], weights: dict[str, float]) -> None:
+    Args:
+        parts: the rewards by name.
+        weights: of each in the sum.
+        limits: seconds that each may take for a batch, which it keeps itself.
+        say: gets a line now and then while a reward is waited for, from another thread.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Reward],
+        weights: dict[str, float],
+        limits: Mapping[str, float] | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._parts = parts
         self._weights = weights
+        self._limits = limits or {}
+        self._say = say
 
     def __enter__(self) -> "Rewards":
         return self
@@ -67,7 +83,9 @@ class Rewards:
         total = [0.0] * len(prompts)
         each: dict[str, list[float | None]] = {}
         for name, part in self._parts.items():
-            each[name] = part.score(prompts, completions, columns) if prompts else []
+            what = f"reward {name} to score {len(prompts)} completions"
+            with waiting(self._say, what, self._limits.get(name)):
+                each[name] = part.score(prompts, completions, columns) if prompts else []
             total = [t + self._weights[name] * (score or 0.0) for t, score in zip(total, each[name], strict=True)]
         return RewardTable(total, each)
 
@@ -80,6 +98,7 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
     """
     parts: dict[str, Reward] = {}
     weights: dict[str, float] = {}
+    limits: dict[str, float] = {}
     try:
         for name in names:
             config = _config(name, stage)
@@ -88,11 +107,11 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
                     f"stage {stage.id}: `rewards` names {name} twice; name each reward once and set its `weight`."
                 )
             parts[name] = _scorer(config)(name, config, stage)
-            weights[name] = config.weight
+            weights[name], limits[name] = config.weight, config.time_limit
     except BaseException:
         Rewards(parts, weights).close()
         raise
-    return Rewards(parts, weights)
+    return Rewards(parts, weights, limits, stage.say)
 
 
 def _config(name: str, stage: Stage) -> RewardConfig:

@@ -1,7 +1,7 @@
 """The score of a reward model that an earlier stage trained."""
 
-import queue
-import threading
+import math
+import time
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
@@ -9,8 +9,15 @@ from rl.rewards.config import RewardModelReward
 from rl.rewards.reward import Columns, first_not_finite, sample
 
 
+class _LateError(Exception):
+    """The time limit has passed."""
+
+
 class RewardModel:
-    """Scores of `reward_models.scorer`."""
+    """Scores of `reward_models.scorer`, computed in this process, which looks at the time before each of its modules.
+
+    Nothing else is waited for, so that what ends a late call leaves nothing behind that computes on.
+    """
 
     def __init__(self, name: str, config: RewardModelReward, stage: Stage) -> None:
         if config.from_ not in stage.inputs:
@@ -23,13 +30,25 @@ class RewardModel:
 
         self.name = name
         self._config = config
+        self._deadline = math.inf
         self._scorer: RewardScorer | None = RewardScorer(stage.inputs[config.from_], config.batch)
+        for module in self._scorer.model.modules():
+            module.register_forward_pre_hook(self._in_time)
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
         systems = columns.get("system") or [None] * len(prompts)
         messages = [_messages(prompt, system) for prompt, system in zip(prompts, systems, strict=True)]
-        scores = self._within_limit(messages, completions)
+        if self._scorer is None:
+            raise ValueError(f"reward {self.name} is closed")
+        self._deadline = time.monotonic() + self._config.time_limit
+        try:
+            scores = self._scorer.score(messages, completions)
+        except _LateError:
+            raise RunError(
+                f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
+                f"time_limit of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
+            ) from None
         if len(scores) != len(prompts):
             raise RunError(
                 f"reward {self.name} (reward_model) gave {len(scores)} scores for {len(prompts)} completions."
@@ -45,30 +64,9 @@ class RewardModel:
         """See `Reward.close`."""
         self._scorer = None
 
-    def _within_limit(self, messages: list[list[dict[str, str]]], completions: list[str]) -> list[float]:
-        """Score in a thread, which is left behind when it is late: the run ends then, and the thread with it."""
-        scorer = self._scorer
-        if scorer is None:
-            raise ValueError(f"reward {self.name} is closed")
-        answer: queue.SimpleQueue[list[float] | BaseException] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                answer.put(scorer.score(messages, completions))
-            except BaseException as error:  # it belongs to the thread that waits
-                answer.put(error)
-
-        threading.Thread(target=work, name=f"reward {self.name}", daemon=True).start()
-        try:
-            result = answer.get(timeout=self._config.time_limit)
-        except queue.Empty:
-            raise RunError(
-                f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
-                f"time_limit of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
-            ) from None
-        if isinstance(result, BaseException):
-            raise result
-        return result
+    def _in_time(self, *_: object) -> None:
+        if time.monotonic() > self._deadline:
+            raise _LateError
 
 
 def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:

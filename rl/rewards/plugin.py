@@ -8,6 +8,7 @@ from typing import Any
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
 from contracts.target import resolve_target
+from contracts.waits import waiting
 from rl.rewards.config import PythonReward
 from rl.rewards.reward import Columns, first_not_finite, sample
 from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
@@ -40,6 +41,7 @@ class Plugin:
         self.name = name
         self._config = config
         self._label = f"reward {name} ({config.target})"
+        self._say = stage.say
         try:
             found = resolve_target(config.target, stage.root)
         except UserError as error:
@@ -62,10 +64,10 @@ class Plugin:
         try:
             return self._ask(batch, self._config.time_limit)
         except _BrokenError as error:
-            how, index = str(error), error.index
+            found, index = error, error.index
             try:
                 if index is None and len(prompts) > 1:
-                    how, index = self._culprit(batch, error)
+                    found, index = self._culprit(batch, error)
             finally:
                 self.close()
             where = f"on a batch of {len(prompts)} samples, and on none of those tried alone"
@@ -73,9 +75,10 @@ class Plugin:
                 index = 0
             if index is not None:
                 where = f"on {sample(index, prompts, completions)}"
-            raise UserError(
-                f"{self._label} failed {where}: {how}; it must return one finite number or None for each completion."
-            ) from error
+            remedy = "it must return one finite number or None for each completion"
+            if found.late:
+                remedy = "raise the reward's `time_limit` if it needs longer"
+            raise UserError(f"{self._label} failed {where}: {found}; {remedy}.") from error
 
     def close(self) -> None:
         """See `Reward.close`."""
@@ -106,12 +109,15 @@ class Plugin:
 
     def _start(self) -> Child:
         try:
-            return Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=IMPORT_LIMIT)
+            with waiting(self._say, f"{self._label} to be imported", IMPORT_LIMIT):
+                return Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=IMPORT_LIMIT)
         except ChildError as error:
-            raise _lost(error, f"{IMPORT_LIMIT:g} s for its module to be imported") from error
+            raise _lost(
+                error, f"{IMPORT_LIMIT:g} s for its module to be imported (do slow work in its first call)"
+            ) from error
 
-    def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[str, int | None]:
-        """Call the function on one sample after another until one fails; what it did then, and which one it is.
+    def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[_BrokenError, int | None]:
+        """Call the function on one sample after another until one fails; how it fails, and which one it is.
 
         One sample may take half of the time there is: after a batch that hung, it is then the one that hangs. After a
         batch that failed at once, it is only slow, and the search ends without a culprit.
@@ -121,7 +127,7 @@ class Plugin:
         try:
             self._ask({}, self._config.time_limit)
         except _BrokenError:
-            return str(broken), None
+            return broken, None
         deadline = time.monotonic() + budget
         for index in range(len(batch["prompts"])):
             left = deadline - time.monotonic()
@@ -132,8 +138,8 @@ class Plugin:
             except _BrokenError as error:
                 if error.late and not broken.late:
                     break
-                return str(error), index
-        return str(broken), None
+                return (broken if error.late else error), index
+        return broken, None
 
 
 def _lost(error: ChildError, waited: str) -> _BrokenError:

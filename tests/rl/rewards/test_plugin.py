@@ -150,7 +150,7 @@ def test_a_function_that_never_returns_is_stopped_and_the_sample_is_found(with_f
         time.monotonic() - start < 2.0 + 2.0 + 30.0
     )  # the limit, the search, and processes that start on a busy machine
     assert "sample 2 (prompt 'third question', completion 'three')" in message
-    assert "waited" in message
+    assert "the run waited 2 s for the function to return, and stopped it; raise the reward's `time_limit`" in message
 
 
 def test_a_slow_batch_is_not_blamed_on_a_sample(with_function: WithFunction):
@@ -197,11 +197,14 @@ def test_a_target_that_cannot_be_used_is_refused_when_rewards_are_opened(
     assert words in str(caught.value)
 
 
-def test_an_import_that_hangs_is_stopped(with_function: WithFunction, monkeypatch: pytest.MonkeyPatch):
+def test_an_import_that_hangs_is_stopped(with_function: WithFunction, monkeypatch: pytest.MonkeyPatch, listener):
     monkeypatch.setattr("rl.rewards.plugin.IMPORT_LIMIT", 1.0)
     stage = with_function("while True: pass")
+    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
     with pytest.raises(UserError, match="waited 1 s for its module to be imported"):
         open_rewards(["mine"], stage)
+    words = [f"waiting for reward mine (mine.py:f) to be imported: {after} s of at most 1 s" for after in (0.2, 0.4)]
+    assert listener.said[:2] == words
 
 
 def test_an_option_or_a_column_that_does_not_fit_is_named(with_function: WithFunction):

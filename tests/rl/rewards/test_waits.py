@@ -1,0 +1,80 @@
+"""Rewards that hang: what is waited for is said meanwhile, and named when the limit ends it."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import RunError, UserError
+from contracts.stage import Stage
+from rl.rewards.compose import open_rewards
+from rl.rewards.config import CodeReward, MathReward, RewardConfig
+from tests.rl.rewards.test_contract import reward_model
+from tests.sandboxes.code.fusion_server import hang, serving
+
+STUCK = "def f(x):\n    while True: pass"
+HOSTILE = r"\boxed{\sum_{k=1}^{100000001} \sin(k)/k}"
+TESTS = {"function": "f", "calls": [[[2], 4]]}
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
+
+
+def ended(stage: Stage, name: str, completion: str) -> str:
+    """What a score ends with that is waited for in vain."""
+    with open_rewards([name], stage) as rewards, pytest.raises((UserError, RunError)) as caught:
+        rewards.score(["p"], [completion], {"answer": [r"\sqrt{7}"], "tests": [TESTS]})
+    assert not any("waiting" in thread.name for thread in threading.enumerate())
+    return str(caught.value)
+
+
+def words(said: list[str], name: str) -> list[str]:
+    return [line for line in said if f"reward {name} to score" in line]
+
+
+def test_a_function_that_hangs(with_function: Callable[..., Stage], listener):
+    stage = with_function("import time\ndef f(completions, **columns): time.sleep(1000)", time_limit=0.5)
+    message = ended(stage, "mine", "x")
+    assert words(listener.said, "mine") == [
+        f"waiting for reward mine to score 1 completions: {after} s of at most 0.5 s" for after in (0.2, 0.4)
+    ]
+    assert "reward mine (mine.py:f)" in message
+    assert "waited 0.5 s for the function to return, and stopped it; raise the reward's `time_limit`" in message
+
+
+@pytest.mark.parametrize(
+    ("reward", "completion", "what"),
+    [
+        (MathReward(kind="math", time_limit=0.3), HOSTILE, "reward it (math) was not done .* of 0.3 s: .*comparisons"),
+        (CodeReward(kind="code", time_limit=0.3), STUCK, "reward it (code) was not done .* of 0.3 s: .*programs"),
+    ],
+    ids=["math", "code"],
+)
+def test_a_completion_that_hangs_its_verifier(stage: Stage, listener, reward: RewardConfig, completion: str, what: str):
+    stage.rewards = {"it": reward}
+    message = ended(stage, "it", completion)
+    assert words(listener.said, "it") == ["waiting for reward it to score 1 completions: 0.2 s of at most 0.3 s"]
+    for part in what.split(".*"):
+        assert part.strip() in message
+    assert "raise the reward's `time_limit`" in message
+
+
+def test_a_service_that_hangs_is_named_with_its_address(stage: Stage, listener):
+    with serving(hang) as server:
+        stage.rewards = {"it": CodeReward(kind="code", backend="http", url=server.url, time_limit=0.5)}
+        message = ended(stage, "it", STUCK)
+    assert words(listener.said, "it")[0] == "waiting for reward it to score 1 completions: 0.2 s of at most 0.5 s"
+    assert f"waited for 1 of 1 programs at {server.url}" in message
+
+
+def test_a_reward_model_that_is_late(tmp_path: Path, stage: Stage):
+    config, inputs = reward_model(tmp_path)
+    stage.rewards, stage.inputs = {"it": config.model_copy(update={"time_limit": 1e-4})}, inputs
+    before = threading.active_count()
+    message = ended(stage, "it", "x")
+    assert threading.active_count() <= before  # a thread that computes on would abort the process when it ends
+    assert "reward it (reward_model) was not done with 1 completions within its time_limit of 0.0001 s" in message
+    assert "raise the reward's `time_limit`" in message
