@@ -1,11 +1,11 @@
 """Steps of J-BOND and REINFORCE beside one of TRL's RLOOTrainer on the same prompts, lengths and reward function.
 
-`python -m benchmarks.rollout [--quick] [--json PATH] [--model MODEL] [--sampler vllm] [--rounds N]`: of `tiny` all
-weights, of a larger MODEL adapters of rank 16 on every linear layer, in float32, every step logged. All draw three
-completions of a prompt: J-BOND one of the policy and two of the anchor. The others take the KL to the initial policy.
-Trainers run as their users run them, a process each, and take turns of a step: the reward function, which each calls
-once a step, is where a turn ends and the next one waits. `--sampler` is of ours; an engine's memory is added to its
-trainer's.
+`python -m benchmarks.rollout [--quick] [--json PATH] [--model MODEL] [--sampler vllm] [--prompts P] [--rounds N]`: of
+`tiny` all weights, of a larger MODEL adapters of rank 16 on every linear layer and two parts a step, in float32, every
+step logged. All draw three completions of a prompt: J-BOND one of the policy and two of the anchor. The others take the
+KL to the initial policy. Trainers run as their users run them, a process each, and take turns of a step: the reward
+function, which each calls once a step, is where a turn ends and the next one waits. `--sampler` is of ours; an engine's
+memory is added to its trainer's.
 """
 
 import argparse
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--model", default="tiny", help="tiny, a folder, a hub id, or a .gguf file")
     parser.add_argument("--sampler", default="transformers", choices=["transformers", "vllm"], help="ours")
+    parser.add_argument("--prompts", type=int, help="a step, an even number; none: 128 of `tiny`, 8 of a larger model")
     parser.add_argument("--rounds", type=int, help="steps of each; none: 15 of `tiny`, 3 of a larger model")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -224,7 +225,8 @@ def main() -> None:
         contend(options.contend)
         return
     tiny = options.model == "tiny"
-    prompts, micro, tokens = (128, 128, 6) if tiny else (8, 4, 32)
+    prompts = options.prompts or (128 if tiny else 8)
+    micro, tokens = (prompts, 6) if tiny else (prompts // 2, 32)
     rounds = options.rounds or (2 if options.quick else 15 if tiny else 3)
     with tempfile.TemporaryDirectory() as folder:
         save_policy(policy_of(options.model), Path(folder) / "policy")
