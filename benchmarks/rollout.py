@@ -1,15 +1,17 @@
 """Steps of J-BOND and REINFORCE beside one of TRL's RLOOTrainer on the same prompts, lengths and reward function.
 
-`python -m benchmarks.rollout [--quick] [--json PATH] [--model MODEL] [--sampler vllm] [--rounds N]`: of `tiny` all
-weights, of a larger MODEL adapters of rank 16 on every linear layer, in float32, every step logged. All draw three
-completions of a prompt: J-BOND one of the policy and two of the anchor. The others take the KL to the initial policy.
-Trainers run as their users run them, a process each, and take turns of a step: the reward function, which each calls
-once a step, is where a turn ends and the next one waits. `--sampler` is of ours; an engine's memory is added to its
-trainer's.
+`python -m benchmarks.rollout [--quick] [--json PATH] [--model MODEL] [--sampler vllm] [--prompts P] [--rounds N]`: of
+`tiny` all weights, of a larger MODEL adapters of rank 16 on every linear layer and two parts a step, in float32, every
+step logged. All draw three completions of a prompt: J-BOND one of the policy and two of the anchor. The others take the
+KL to the initial policy. Trainers run as their users run them, a process each, and take turns of a step: the reward
+function, which each calls once a step, is where a turn ends and the next one waits. An engine's memory is added
+to its trainer's. With `--sampler vllm` ours draw with vLLM, and so does a second RLOOTrainer, colocated; on a CPU that
+one draws in bfloat16, which is all that it can be asked for.
 """
 
 import argparse
 import json
+import os
 import tempfile
 import threading
 from dataclasses import asdict, dataclass
@@ -23,8 +25,10 @@ from policy.load import save_policy
 
 STEPS = 100_000
 LEARNING_RATE, KL = 1e-4, 0.05
-RIVAL = "TRL's RLOOTrainer"
-CONTENDERS = {"J-BOND": "bond", "REINFORCE": "reinforce", RIVAL: "trl"}
+OURS = {"J-BOND": "bond", "REINFORCE": "reinforce"}
+RIVALS = {"TRL's RLOOTrainer": "trl"}
+VLLM_RIVALS = {"TRL's, with vLLM": "trl+vllm"}
+VLLM_VARIABLES = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
 LORA = {"rank": 16, "alpha": 32, "targets": "all-linear"}
 
 
@@ -127,8 +131,9 @@ def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
     train_policy(policy, config, stage, rewards, examples, folder / "checkpoints", folder / "output")
 
 
-def train_rival(task: Task, gate: Gate, folder: Path) -> None:
+def train_rival(with_vllm: bool, task: Task, gate: Gate, folder: Path) -> None:
     """RLOOTrainer on the same weights."""
+    os.environ.update(VLLM_VARIABLES)
     from datasets import Dataset
     from peft import LoraConfig, TaskType
     from transformers import AutoTokenizer
@@ -158,6 +163,8 @@ def train_rival(task: Task, gate: Gate, folder: Path) -> None:
         disable_tqdm=True,
         dataloader_pin_memory=False,
         model_init_kwargs={"dtype": "float32"},
+        use_vllm=with_vllm,
+        vllm_max_model_length=1024,
     )
     adapters = LoraConfig(
         r=LORA["rank"],
@@ -192,21 +199,20 @@ def contend(asked: str) -> None:
 
     threading.Thread(target=turns, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
-        if kind == "trl":
-            train_rival(task, gate, Path(folder))
+        if kind.startswith("trl"):
+            train_rival(kind.endswith("vllm"), task, gate, Path(folder))
         else:
             train_ours(kind, task, gate, Path(folder))
 
 
 def rows_of(turns: dict[str, Turn], task: Task) -> list[Row]:
-    """Time, and memory at its peak."""
-    rival = turns[RIVAL]
+    """Time, and memory at its peak, of each of ours beside each rival's."""
     rows = []
-    for name, ours in turns.items():
-        if name != RIVAL:
+    for name, ours in ((name, turns[name]) for name in OURS):
+        for rival, its in ((rival, turn) for rival, turn in turns.items() if rival not in OURS):
             rows += [
-                Row(f"{name}, {task.name}: a step", ours.seconds, "s", RIVAL, rival.seconds),
-                Row(f"{name}, {task.name}: peak memory", ours.whole / 2**20, "MiB", RIVAL, rival.whole / 2**20),
+                Row(f"{name}, {task.name}: a step", ours.seconds, "s", rival, its.seconds),
+                Row(f"{name}, {task.name}: peak memory", ours.whole / 2**20, "MiB", rival, its.whole / 2**20),
             ]
     return rows
 
@@ -216,7 +222,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps of each: a minute with `tiny`")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--model", default="tiny", help="tiny, a folder, a hub id, or a .gguf file")
-    parser.add_argument("--sampler", default="transformers", choices=["transformers", "vllm"], help="ours")
+    parser.add_argument("--sampler", default="transformers", choices=["transformers", "vllm"])
+    parser.add_argument("--prompts", type=int, help="a step, an even number; none: 128 of `tiny`, 8 of a larger model")
     parser.add_argument("--rounds", type=int, help="steps of each; none: 15 of `tiny`, 3 of a larger model")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -224,13 +231,15 @@ def main() -> None:
         contend(options.contend)
         return
     tiny = options.model == "tiny"
-    prompts, micro, tokens = (128, 128, 6) if tiny else (8, 4, 32)
+    prompts = options.prompts or (128 if tiny else 8)
+    micro, tokens = (prompts, 6) if tiny else (prompts // 2, 32)
     rounds = options.rounds or (2 if options.quick else 15 if tiny else 3)
     with tempfile.TemporaryDirectory() as folder:
         save_policy(policy_of(options.model), Path(folder) / "policy")
         task = Task(options.model, f"{folder}/policy", options.sampler, prompts, micro, tokens, lora=not tiny)
         stated = json.dumps(asdict(task))
-        found = contest("benchmarks.rollout", {name: f"{kind} {stated}" for name, kind in CONTENDERS.items()}, rounds)
+        kinds = OURS | RIVALS | (VLLM_RIVALS if options.sampler == "vllm" else {})
+        found = contest("benchmarks.rollout", {name: f"{kind} {stated}" for name, kind in kinds.items()}, rounds)
     rows = rows_of(found, task)
     print_rows(rows, "a step of reinforcement: lower is better (medians)")
     if options.json:

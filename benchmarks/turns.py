@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from benchmarks.memory import peak_of, whole_peak
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}
-LONG = 20  # seconds of a turn that is told when it ends
+LONG = 20  # seconds of a turn, or of getting ready, that are told when they end
 ENDING = 60  # seconds that a contender has to end what it started
 MARK = "turn: "  # before what is said to `contest`, as libraries print too
 
@@ -61,7 +61,9 @@ def contest(module: str, contenders: Mapping[str, str], rounds: int) -> dict[str
             workers[name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET}
             )
+            begun = time.perf_counter()
             _line(name, workers[name])
+            _tell(f"{name}, ready", time.perf_counter() - begun)
         for _ in range(rounds):
             for name, worker in workers.items():
                 found[name].append(_turn(name, worker))
@@ -76,9 +78,13 @@ def _turn(name: str, worker: "subprocess.Popen[str]") -> Turn:
     worker.stdin.write("\n")
     worker.stdin.flush()
     turn = Turn(**json.loads(_line(name, worker)))
-    if turn.seconds > LONG:
-        print(f"  {name}: {turn.seconds:.0f} s", flush=True)
+    _tell(name, turn.seconds)
     return turn
+
+
+def _tell(what: str, seconds: float) -> None:
+    if seconds > LONG:
+        print(f"  {what}: {seconds:.0f} s", flush=True)
 
 
 def _end(worker: "subprocess.Popen[str]") -> None:
