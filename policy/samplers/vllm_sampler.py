@@ -52,7 +52,7 @@ class VllmSampler:
             config: how to draw, read at each call; `batch`, the completions at once, is fixed at the start.
             sampler: memory and time limits.
             anchor: what `weights="anchor"` draws from.
-            say: gets one line when the engine is up.
+            say: gets a line when the engine is up, and now and then while it is waited for.
 
         Raises:
             UserError: vLLM is not installed, `sleep` is asked for on a CPU, or the engine was not up in time.
@@ -73,7 +73,8 @@ class VllmSampler:
         self._more_cache = f"raise sampler.{'gpu_memory' if on_gpu else 'cache_gib'}, or lower max_tokens"
         size = sum(p.numel() * p.element_size() for p in policy.model.parameters())
         environment = vllm_engine.variables(os.environ, (policy.device.index or 0) if on_gpu else None)
-        self._process = EngineProcess("vLLM engine", vllm_engine.__name__, environment, size * (2 if anchor else 1))
+        room = size * (2 if anchor else 1)
+        self._process = EngineProcess("vLLM engine", vllm_engine.__name__, environment, room, say)
         try:
             self._write()
             start = vllm_engine.Start(self._options(sampler, on_gpu), _file("policy"), sampler.sleep)

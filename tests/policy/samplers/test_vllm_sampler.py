@@ -30,7 +30,7 @@ CONFIG = SamplerConfig(backend="vllm", cache_gib=0.25, timeout=600)
 def engine():
     policy, lines = tiny_policy(seed=3), []
     with VllmSampler(policy, SamplingConfig(), CONFIG, WeightSet(policy.model), lines.append) as sampler:
-        assert len(lines) == 1 and "512 tokens" in lines[0]
+        assert "512 tokens" in lines[-1]
         yield sampler
 
 
