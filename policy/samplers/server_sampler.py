@@ -12,7 +12,7 @@ from contracts.errors import UserError
 from policy.chat import completion_text
 from policy.config import SamplerConfig, SamplingConfig
 from policy.policy import Policy
-from policy.samplers.contract import Samples, Weights
+from policy.samplers.contract import Samples, Weights, check_lengths
 
 AT_ONCE = 64  # requests in flight
 TOLD_EVERY = 30.0  # seconds between words about a wait
@@ -31,7 +31,8 @@ class ServerSampler:
         Raises:
             UserError: no server answers, or it serves nothing.
         """
-        self.policy, self.sampling, self.config, self.say = policy, sampling, config, say
+        self.policy, self.config, self.say = policy, sampling, say
+        self._limit = config.timeout
         self.url = url.rstrip("/")
         self._client = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE)
@@ -58,10 +59,12 @@ class ServerSampler:
         """Draw n completions of each prompt; the same seed draws the same ones as far as the server keeps to seeds.
 
         Raises:
-            UserError: the anchor is asked for, the server refuses, gives no token ids, or does not answer in time.
+            UserError: the anchor is asked for, a prompt and `max_tokens` do not fit together, or the server refuses,
+                gives no token ids, or does not answer in time.
         """
         if weights == "anchor":
             raise UserError("A server has one set of weights: take sampler.backend transformers or vllm for an anchor.")
+        check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
         bodies = [
             self._body(prompt, _seed(seed, before + number * n + i), greedy)
             for number, prompt in enumerate(prompts)
@@ -74,7 +77,7 @@ class ServerSampler:
         return Samples(ids, logprobs, text, [choice["finish_reason"] for choice in choices])
 
     def _body(self, prompt: list[int], seed: int, greedy: bool) -> dict[str, Any]:
-        sampling = self.sampling
+        sampling = self.config
         return {
             "model": self.model,
             "prompt": prompt,
@@ -102,9 +105,9 @@ class ServerSampler:
                     one.result()  # the first failure ends the waiting
                 now = time.monotonic()
                 state = f"{len(bodies) - len(pending)} of {len(bodies)} completions after {now - begun:.0f} s"
-                if now - begun > self.config.timeout:
+                if now - begun > self._limit:
                     raise UserError(
-                        f"The sampler's server {self.url} gave {state}: sampler.timeout is {self.config.timeout:g}."
+                        f"The sampler's server {self.url} gave {state}: sampler.timeout is {self._limit:g}."
                     )
                 if now - told > TOLD_EVERY:
                     self.say(f"waiting for the sampler's server {self.url}: {state}")
@@ -131,7 +134,7 @@ class ServerSampler:
 
     def _request(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
-            response = self._client.request(method, self.url + path, timeout=self.config.timeout, **more)
+            response = self._client.request(method, self.url + path, timeout=self._limit, **more)
             if not response.ok:
                 raise UserError(
                     f"The sampler's server {self.url} refused with status {response.status_code}: "
@@ -140,7 +143,7 @@ class ServerSampler:
             content: dict[str, Any] = response.json()
         except requests.Timeout as error:
             raise UserError(
-                f"The sampler's server {self.url} did not answer within {self.config.timeout:g} s (sampler.timeout)."
+                f"The sampler's server {self.url} did not answer within {self._limit:g} s (sampler.timeout)."
             ) from error
         except requests.RequestException as error:
             raise UserError(

@@ -1,5 +1,6 @@
-"""`vllm serve` on a port of this machine, started for a while and ended with it. Not run yet: see docs/sampling.md."""
+"""vLLM's server on a port of this machine, started for a while and ended with it."""
 
+import importlib.util
 import os
 import signal
 import socket
@@ -14,6 +15,10 @@ import requests
 
 from contracts.errors import UserError
 from policy.config import SamplerConfig
+from policy.samplers import vllm_engine, vllm_serve
+from policy.samplers.engine_process import ROOT
+from policy.samplers.server_sampler import AT_ONCE
+from policy.samplers.vllm_sampler import CPU_BLOCK
 
 LAST_LINES = 5
 GRACE = 10.0  # seconds that a server has to end
@@ -30,22 +35,29 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
         say: told that it takes a while.
 
     Raises:
-        UserError: it ended, or did not answer in time; with the last lines that it wrote.
+        UserError: vLLM is not installed; or the server ended, or did not answer in time: with its last lines.
     """
-    port = _free_port()
+    if importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "The sampler's server is to be vLLM's, which is not installed: install it (WITH_VLLM=1 make setup in a "
+            "checkout), give sampler.url of a server that runs, or set sampler.backend to transformers."
+        )
+    port, device = _free_port(), _device()
     address = f"http://127.0.0.1:{port}"
-    say(f"starting `vllm serve` on port {port}, which takes about a minute; it writes to {log}")
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--logprobs-mode", "processed_logprobs", "--served-model-name", "policy"]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(config.cache_gib)))}
-    if _on_cpu():
-        command += ["--dtype", "float32"]
-    else:
-        command += ["--gpu-memory-utilization", str(config.gpu_memory)]
+    say(f"starting vLLM's server on port {port}, which takes half a minute or more; it writes to {log}")
+    environment = vllm_engine.variables(os.environ, device)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            [sys.executable, "-m", vllm_serve.__name__, str(os.getpid()), *_options(folder, port, config, device)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={
+                **environment,
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")])),
+            },
+            start_new_session=True,
         )
     try:
         _wait_for(server, address, config.timeout, log)
@@ -54,18 +66,34 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
         _end(server)
 
 
+def _options(folder: Path, port: int, config: SamplerConfig, device: int | None) -> list[str]:
+    """Of `vllm serve`; the model's own sampling defaults stay out, so that a request says all."""
+    if device is None:
+        memory = ["--kv-cache-memory-bytes", str(int(config.cache_gib * 2**30)), "--block-size", str(CPU_BLOCK)]
+        memory += ["--dtype", "float32", "--enforce-eager"]
+    else:
+        memory = ["--gpu-memory-utilization", str(config.gpu_memory)]
+    return [
+        *("--model", str(folder), "--served-model-name", "policy"),
+        *("--host", "127.0.0.1", "--port", str(port), "--uvicorn-log-level", "warning"),
+        *("--max-model-len", "-1", "--max-num-seqs", str(AT_ONCE)),
+        *("--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"),
+        *memory,
+    ]
+
+
 def _wait_for(server: "subprocess.Popen[bytes]", address: str, limit: float, log: Path) -> None:
     begun = time.monotonic()
     while True:
         if server.poll() is not None:
-            raise UserError(f"`vllm serve` ended with {server.returncode} before it answered: {_last_lines(log)}")
+            raise UserError(f"vLLM's server ended with {server.returncode} before it answered: {_last_lines(log)}")
         try:
             if requests.get(f"{address}/health", timeout=5).ok:
                 return
         except requests.RequestException:
             pass
         if time.monotonic() - begun > limit:
-            raise UserError(f"`vllm serve` did not answer within {limit:g} s (sampler.timeout): {_last_lines(log)}")
+            raise UserError(f"vLLM's server did not answer within {limit:g} s (sampler.timeout): {_last_lines(log)}")
         time.sleep(0.5)
 
 
@@ -94,7 +122,8 @@ def _free_port() -> int:
     return port
 
 
-def _on_cpu() -> bool:
+def _device() -> int | None:
+    """Index of the GPU in use; None on a CPU."""
     import torch
 
-    return not torch.cuda.is_available()
+    return torch.cuda.current_device() if torch.cuda.is_available() else None

