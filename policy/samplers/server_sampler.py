@@ -1,21 +1,20 @@
 """Completions from a server that speaks OpenAI's completions over token ids, as `vllm serve` does; it only samples."""
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import requests
 
 from contracts.errors import UserError
+from contracts.waits import waiting
 from policy.chat import completion_text
 from policy.config import SamplerConfig, SamplingConfig
 from policy.policy import Policy
 from policy.samplers.contract import Samples, Weights, check_lengths
 
 AT_ONCE = 64  # requests in flight
-TOLD_EVERY = 30.0  # seconds between words about a wait
 
 
 class ServerSampler:
@@ -94,24 +93,22 @@ class ServerSampler:
 
     def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The choices that the server gives, in the order of the requests."""
-        begun = told = time.monotonic()
         pool = ThreadPoolExecutor(AT_ONCE)
+        asked = [pool.submit(self._post, body) for body in bodies]
+
+        def state() -> str:
+            return f"{sum(one.done() for one in asked)} of {len(asked)} completions after"
+
         try:
-            asked = [pool.submit(self._post, body) for body in bodies]
-            pending: set[Future[dict[str, Any]]] = set(asked)
-            while pending:
-                done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
-                for one in done:
-                    one.result()  # the first failure ends the waiting
-                now = time.monotonic()
-                state = f"{len(bodies) - len(pending)} of {len(bodies)} completions after {now - begun:.0f} s"
-                if now - begun > self._limit:
-                    raise UserError(
-                        f"The sampler's server {self.url} gave {state}: sampler.timeout is {self._limit:g}."
-                    )
-                if now - told > TOLD_EVERY:
-                    self.say(f"waiting for the sampler's server {self.url}: {state}")
-                    told = now
+            with waiting(self.say, f"the sampler's server {self.url}", self._limit, state):
+                done, late = wait(asked, timeout=self._limit, return_when=FIRST_EXCEPTION)
+            for one in done:
+                one.result()  # a failure ends the waiting
+            if late:
+                raise UserError(
+                    f"The sampler's server {self.url} gave {state()} {self._limit:g} s, and sampler.timeout is that: "
+                    "raise it, or ask for fewer or shorter completions."
+                )
             return [one.result() for one in asked]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -187,6 +187,7 @@ class VllmSampler:
             memory: dict[str, Any] = {"gpu_memory_utilization": sampler.gpu_memory}
         else:
             memory = {"kv_cache_memory_bytes": int(sampler.cache_gib * 2**30), "block_size": CPU_BLOCK}
+            memory["enable_chunked_prefill"] = False  # a cut prompt's seed would be wound back: generators here cannot
         return {
             **memory,
             "dtype": str(model.dtype).removeprefix("torch."),

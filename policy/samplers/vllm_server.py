@@ -14,6 +14,7 @@ from pathlib import Path
 import requests
 
 from contracts.errors import UserError
+from contracts.waits import waiting
 from policy.config import SamplerConfig
 from policy.samplers import vllm_engine, vllm_serve
 from policy.samplers.engine_process import ROOT
@@ -60,7 +61,8 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
             start_new_session=True,
         )
     try:
-        _wait_for(server, address, config.timeout, log)
+        with waiting(say, "vLLM's server to start", config.timeout):
+            _wait_for(server, address, config.timeout, log)
         yield f"{address}/v1"
     finally:
         _end(server)
@@ -70,7 +72,7 @@ def _options(folder: Path, port: int, config: SamplerConfig, device: int | None)
     """Of `vllm serve`; the model's own sampling defaults stay out, so that a request says all."""
     if device is None:
         memory = ["--kv-cache-memory-bytes", str(int(config.cache_gib * 2**30)), "--block-size", str(CPU_BLOCK)]
-        memory += ["--dtype", "float32", "--enforce-eager"]
+        memory += ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"]
     else:
         memory = ["--gpu-memory-utilization", str(config.gpu_memory)]
     return [

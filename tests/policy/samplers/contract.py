@@ -119,6 +119,13 @@ class SamplerContract:
         for p, prompt in enumerate(prompts):
             assert sampler.sample([prompt], 3, seed=7, before=3 * p).ids == together.ids[3 * p : 3 * p + 3]
 
+    def test_many_long_prompts_are_drawn_in_one_call(self, sampler):
+        """More tokens of prompts than an engine takes in one pass."""
+        sampler.config = SamplingConfig(max_tokens=2)
+        many = [[2, *((7 * i + 3 * k) % 149 + 363 for k in range(99))] for i in range(100)]
+        samples = sampler.sample(many, 1, seed=1)
+        assert sampler.sample(many[60:61], 1, seed=1, before=60).ids == samples.ids[60:61]
+
     def test_samples_follow_the_policys_distribution(self, sampler, prompts):
         """Frequencies of the first token over 4,000 samples lie within four standard errors of its probability."""
         sampler.config = SamplingConfig(max_tokens=1)

@@ -94,6 +94,7 @@ def test_an_export_has_the_log_probabilities_that_transformers_gives_it(serve, s
     assert gap.worst < 1e-3
 
 
+@pytest.mark.slow
 @with_vllm
 def test_a_folder_that_holds_no_policy_is_an_error_with_the_servers_own_words(tmp_path):
     config = SamplerConfig(backend="server", timeout=120)
