@@ -65,8 +65,9 @@ def sampler(serve, decided):
 
 @with_vllm
 class TestServerSampler(SamplerContract):
-    """Without what needs an anchor, or weights that change."""
+    """Without what needs an anchor, weights that change, or thousands of requests."""
 
+    test_samples_follow_the_policys_distribution = None
     test_either_end_id_stops_and_is_kept = None
     test_completions_end_one_by_one = None
     test_anchor_weights_sample_and_the_live_ones_come_back = None
@@ -75,9 +76,9 @@ class TestServerSampler(SamplerContract):
 
 @with_vllm
 def test_both_end_ids_stop_and_are_kept(sampler, prompts):
-    """At temperature 3 either end id ends about one in thirty completions of 24 tokens."""
-    sampler.config = SamplingConfig(max_tokens=24, temperature=3.0)
-    samples = sampler.sample(prompts, 60, seed=2)
+    """At temperature 2, the highest that vLLM's server takes, each end id ends some of 400 completions."""
+    sampler.config = SamplingConfig(max_tokens=40, temperature=2.0)
+    samples = sampler.sample(prompts, 80, seed=2)
     check_completions(samples, sampler.policy, sampler.config)
     assert {1, 106} <= {ids[-1] for ids in samples.ids}
     assert set(samples.finish) == {"stop", "length"}
