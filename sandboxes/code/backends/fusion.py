@@ -113,7 +113,7 @@ class FusionClient:
         return self._read(reply)
 
     def close(self) -> None:
-        """End every request, also from other threads, and make no more; one that still connects ends within 10 s."""
+        """End every request, also from other threads, and make no more; one that still connects has its 10 s."""
         self.closed.set()
         for connected in self._live.copy():
             _cut(connected)
