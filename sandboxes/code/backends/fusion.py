@@ -8,6 +8,8 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +56,9 @@ class FusionClient:
         url: http://host:port or https://host:port, with or without a path that ends in /run_code.
         grace: seconds that a request may take on top of the program's own limit: the server's queue and the network.
 
+    Attributes:
+        closed: set once it is closed.
+
     Raises:
         ValueError: the address cannot be used, with the reason.
     """
@@ -65,6 +70,8 @@ class FusionClient:
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError("the sandbox server's address must have no user name, password, query or fragment")
         self.url = url
+        self.closed = threading.Event()
+        self._live: set[socket.socket] = set()
         self._grace = grace
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._host, self._port = parts.hostname, parts.port
@@ -105,21 +112,27 @@ class FusionClient:
             raise ServerFaultError(f"{self.url} answered something that is not JSON", reached=True) from None
         return self._read(reply)
 
+    def close(self) -> None:
+        """End every request, also from other threads, and make no more; one that still connects has its 10 s."""
+        self.closed.set()
+        for connected in self._live.copy():
+            _cut(connected)
+
     def _post(self, body: bytes, seconds: float, largest_reply: int) -> tuple[int, bytes]:
         """Status and body. Past `seconds` the connection is cut, however slowly the server still sends."""
         deadline = time.monotonic() + seconds
         connection = self._kind(self._host, self._port, timeout=min(seconds, 10.0))
-        cut = threading.Timer(seconds, _cut, [connection])
-        cut.daemon = True
         connected = False
         try:
-            cut.start()
+            if self.closed.is_set():
+                raise ConnectionAbortedError("closed by this side")
             connection.connect()
             connected = True
-            connection.sock.settimeout(seconds)
-            connection.request("POST", self._path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            reply = response.read(largest_reply + 1)
+            with self._cut_at(deadline, connection.sock):
+                connection.sock.settimeout(seconds)
+                connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                reply = response.read(largest_reply + 1)
             if time.monotonic() > deadline:
                 raise TimeoutError
         except TimeoutError:
@@ -130,11 +143,28 @@ class FusionClient:
             what = "broke off" if connected else "cannot be reached"
             raise ServerFaultError(f"{self.url} {what}: {error or type(error).__name__}", reached=connected) from None
         finally:
-            cut.cancel()
             connection.close()
         if len(reply) > largest_reply:
             raise ServerFaultError(f"{self.url} answered more than {largest_reply} bytes", reached=True)
         return response.status, reply
+
+    @contextmanager
+    def _cut_at(self, deadline: float, connected: socket.socket) -> Iterator[None]:
+        """Cut a connection at the deadline, or when the client is closed.
+
+        It is known by its socket: an `HTTPConnection` lets go of its own where the server will close it.
+        """
+        cut = threading.Timer(deadline - time.monotonic(), _cut, [connected])
+        cut.daemon = True
+        cut.start()
+        self._live.add(connected)
+        try:
+            if self.closed.is_set():  # asked after `add`: who closes later finds the socket
+                raise ConnectionAbortedError("closed by this side")
+            yield
+        finally:
+            self._live.discard(connected)
+            cut.cancel()
 
     def _read(self, reply: Any) -> RemoteRun:
         """The result in a reply whose every field may be wrong."""
@@ -156,10 +186,9 @@ class FusionClient:
         return RemoteRun(not finished, code if finished else None, stdout, stderr, spent)
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
+def _cut(connected: socket.socket) -> None:
     """Wake a thread that is sending or receiving; closing would not."""
     try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        connected.shutdown(socket.SHUT_RDWR)
     except OSError:
         return

@@ -72,11 +72,13 @@ class Http:
             try:
                 outcome = self._judge(job)
             except ServerFaultError as fault:
-                outcome = self._blame(fault)
+                closed = self._client.closed.is_set()
+                outcome = Outcome("infra_error", "the sandbox was closed") if closed else self._blame(fault)
         return verdict_of(job, outcome, self.name, time.monotonic() - started)
 
     def close(self) -> None:
-        """Nothing is kept open between requests."""
+        """End every request; jobs that are being judged end as infrastructure faults."""
+        self._client.close()
 
     def _judge(self, job: Calls | Stdio | Script) -> Outcome:
         try:
@@ -154,7 +156,8 @@ class Http:
         try:
             return self._client.run(program, stdin, seconds=seconds, memory=limits.memory, largest_reply=largest)
         except ServerFaultError:
-            time.sleep(self._pause)
+            if self._client.closed.wait(self._pause):
+                raise
         return self._client.run(program, stdin, seconds=seconds, memory=limits.memory, largest_reply=largest)
 
     def _blame(self, fault: ServerFaultError) -> Outcome:

@@ -1,6 +1,8 @@
 """Rewards that hang: what is waited for is said meanwhile, and named when the limit ends it."""
 
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +70,17 @@ def test_a_service_that_hangs_is_named_with_its_address(stage: Stage, listener):
         message = ended(stage, "it", STUCK)
     assert words(listener.said, "it")[0] == "waiting for reward it to score 1 completions: 0.2 s of at most 0.5 s"
     assert f"waited for 1 of 1 programs at {server.url}" in message
+
+
+def test_a_service_that_hangs_holds_no_thread_once_the_rewards_are_closed(stage: Stage):
+    before, begun = set(threading.enumerate()), time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # connections are accepted, and never answered
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        stage.rewards = {"it": CodeReward(kind="code", backend="http", url=url, time_limit=1.0)}
+        ended(stage, "it", STUCK)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(max(0.0, begun + 3.0 - time.monotonic()))
+            assert not thread.is_alive(), thread.name
 
 
 def test_a_reward_model_that_is_late(tmp_path: Path, stage: Stage):

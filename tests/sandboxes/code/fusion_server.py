@@ -114,6 +114,12 @@ def drip(exchange: Exchange) -> None:
         return
 
 
+def drip_body(exchange: Exchange) -> None:
+    """The same after the header, over a connection that the server will close."""
+    exchange.reply(b"", headers={"Content-Length": "1000000", "Connection": "close"})
+    drip(exchange)
+
+
 def hang_up(exchange: Exchange) -> None:
     exchange.connection.shutdown(socket.SHUT_RDWR)
 

@@ -13,6 +13,7 @@ from tests.sandboxes.code.fusion_server import (
     answering_json,
     closed_port,
     drip,
+    drip_body,
     flood,
     hang,
     hang_up,
@@ -116,7 +117,7 @@ def test_a_server_that_refuses_was_not_reached():
     assert not caught.value.reached
 
 
-@pytest.mark.parametrize("answer", [hang, drip])
+@pytest.mark.parametrize("answer", [hang, drip, drip_body])
 def test_the_wait_is_bounded_however_a_server_stalls(answer):
     with serving(answer) as server:
         begun = time.monotonic()

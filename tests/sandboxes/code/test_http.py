@@ -17,6 +17,7 @@ from tests.sandboxes.code.fusion_server import (
     answering,
     answering_json,
     closed_port,
+    drip_body,
     flood,
     hang,
     hang_up,
@@ -270,6 +271,22 @@ def test_a_service_that_hangs_is_given_up_in_bounded_time():
         verdict = Http(server.url, grace=-0.8, pause=0.0).run(Stdio("", (StdioCase("", ""),), limits))
         assert verdict.status is Status.INFRASTRUCTURE_FAULT
         assert time.monotonic() - begun < 5.0  # two requests of 0.2 s, one of 1.2 s
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause"), [(hang, 0.0), (drip_body, 0.0), (answering(b"", 500), 30.0)], ids=["hangs", "drips", "pause"]
+)
+def test_closing_ends_what_is_under_way_and_nothing_is_sent_after_it(answer, pause):
+    with serving(answer) as server, ThreadPoolExecutor(2) as threads:
+        http = Http(server.url, grace=20.0, pause=pause)
+        under_way = [threads.submit(http.run, _calls(ADDER)) for _ in range(2)]
+        while len(server.requests) < 2 and not any(one.done() for one in under_way):
+            time.sleep(0.01)
+        time.sleep(0.1)  # into the wait for an answer, or the pause
+        http.close()
+        for verdict in [one.result(timeout=2.0) for one in under_way] + [http.run(_calls(ADDER))]:
+            assert (verdict.status, verdict.reason) == (Status.INFRASTRUCTURE_FAULT, "the sandbox was closed")
+        assert len(server.requests) == 2
 
 
 def test_more_output_than_is_allowed_ends_a_job():
