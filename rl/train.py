@@ -68,7 +68,7 @@ def train_policy(
         config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
-    with open_sampler(live, config.sampling, config.sampler, stage.say, anchor) as sampler:
+    with open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler:
         collector = RolloutCollector(
             live,
             sampler,

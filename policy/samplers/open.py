@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import torch
+
 from policy.config import SamplerConfig, SamplingConfig
 from policy.load import save_policy
 from policy.policy import Policy
@@ -20,6 +22,7 @@ def open_sampler(
     config: SamplerConfig,
     say: Callable[[str], None],
     anchor: WeightSet | None = None,
+    overlap: bool = False,
 ) -> Iterator[Sampler]:
     """The sampler of `config`, started; whatever it runs has ended afterwards.
 
@@ -29,6 +32,7 @@ def open_sampler(
         config: what draws them.
         say: told one line where something takes a while.
         anchor: what `weights="anchor"` samples from.
+        overlap: it will draw while the caller computes; on a CPU each gets half of the threads (vllm).
 
     Raises:
         UserError: the backend is not installed, does not start, or cannot do what is asked.
@@ -38,7 +42,9 @@ def open_sampler(
         if config.backend == "vllm":
             from policy.samplers.vllm_sampler import VllmSampler
 
-            sampler = VllmSampler(policy, sampling, config, anchor, say=say)
+            on_cpu = policy.device.type == "cpu"
+            threads = opened.enter_context(_half_of_the_threads()) if overlap and on_cpu else None
+            sampler = VllmSampler(policy, sampling, config, anchor, say, threads)
         elif config.backend == "server":
             from policy.samplers.server_sampler import ServerSampler
 
@@ -48,6 +54,17 @@ def open_sampler(
             sampler = TransformersSampler(policy, sampling, anchor)
         opened.callback(sampler.close)
         yield sampler
+
+
+@contextmanager
+def _half_of_the_threads() -> Iterator[int]:
+    """Leave torch half of its threads; the number of the others. More threads than cores wait for each other."""
+    all_ = torch.get_num_threads()
+    torch.set_num_threads(-(-all_ // 2))
+    try:
+        yield max(1, all_ // 2)
+    finally:
+        torch.set_num_threads(all_)
 
 
 @contextmanager

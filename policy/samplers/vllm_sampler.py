@@ -44,6 +44,7 @@ class VllmSampler:
         sampler: SamplerConfig,
         anchor: WeightSet | None = None,
         say: Callable[[str], None] = lambda line: None,
+        threads: int | None = None,
     ) -> None:
         """Start the engine and wait until it is up (about half a minute).
 
@@ -53,6 +54,7 @@ class VllmSampler:
             sampler: memory and time limits.
             anchor: what `weights="anchor"` draws from.
             say: gets a line when the engine is up, and now and then while it is waited for.
+            threads: of the engine on a CPU; none: as many as it takes.
 
         Raises:
             UserError: vLLM is not installed, `sleep` is asked for on a CPU, or the engine was not up in time.
@@ -73,6 +75,8 @@ class VllmSampler:
         self._more_cache = f"raise sampler.{'gpu_memory' if on_gpu else 'cache_gib'}, or lower max_tokens"
         size = sum(p.numel() * p.element_size() for p in policy.model.parameters())
         environment = vllm_engine.variables(os.environ, (policy.device.index or 0) if on_gpu else None)
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
         room = size * (2 if anchor else 1)
         self._process = EngineProcess("vLLM engine", vllm_engine.__name__, environment, room, say)
         try:
