@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from contracts.errors import UserError
-from contracts.stage import Stage
+from contracts.stage import Silence, Stage
 from curation.config import ReasoningGymData
 from policy.config import PolicyConfig
 from policy.load import load_policy
@@ -50,6 +50,9 @@ def long(completions, **columns):
 def even(completions, **columns):
     return [float(sum(map(ord, c)) % 2) for c in completions]
 
+def same(completions, **columns):
+    return [1.0 for _ in completions]
+
 def secret(completions, **columns):
     return [float(len(set(c))) for c in completions]
 """
@@ -68,7 +71,7 @@ def stated(kind: str, **fields: Any) -> Any:
 def stage_at(folder: Path, **long: Any) -> Stage:
     (folder / "mine.py").write_text(REWARDS)
     data = ReasoningGymData.model_validate({"source": "reasoning_gym", "task": "chain_sum", "size": 40})
-    rewards = {name: PythonReward(kind="python", target=f"mine.py:{name}") for name in ("even", "secret")}
+    rewards = {name: PythonReward(kind="python", target=f"mine.py:{name}") for name in ("even", "same", "secret")}
     rewards["long"] = PythonReward(kind="python", target="mine.py:long", **long)
     return Stage("s", folder / "stage", 0, root=folder, data={"sums": data}, rewards=rewards)
 
@@ -108,6 +111,20 @@ def test_a_row_that_no_reward_scores_is_refused_before_anything_is_trained(tmp_p
 def test_a_control_that_is_learnt_from_is_refused() -> None:
     with pytest.raises(ValidationError, match="control names even, which is among `rewards`"):
         stated("bond", control=["even"])
+
+
+@pytest.mark.parametrize(("kind", "words"), [("bond", ["100% of the pairs"]), ("reinforce", [])])
+def test_a_run_of_ties_is_told_where_nothing_is_learnt_from_them(tmp_path: Path, kind: str, words: list[str]) -> None:
+    said: list[str] = []
+
+    class Listener(Silence):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    stage = stage_at(tmp_path)
+    stage.sink = Listener()
+    run(stated(kind, rewards=["same"], control=[], steps=7, batch=2, sampling={"max_tokens": 2}), stage)
+    assert [line[: len("100% of the pairs")] for line in said if "ties" in line] == words
 
 
 @pytest.mark.parametrize("normalise", ["batch", "group", "running"])
