@@ -31,7 +31,11 @@ class EvaluateStage(StageConfig):
     data: str = Field(description="Name of a data section; its held-out prompts are used.")
     prompts: int | None = Field(None, ge=1, description="Use at most this many prompts.")
     samples: int = Field(8, ge=1, description="Sampled completions for each prompt; one greedy one is added.")
-    rewards: list[str] = Field(min_length=1, description="Names of the recipe's rewards to report.")
+    rewards: list[str] = Field(
+        min_length=1,
+        description="Names of the recipe's rewards to report, each as it comes, and their weighted sum; of what shapes "
+        "learning, only `tasks` has an effect here: `normalise`, `clip` and `gate` have none.",
+    )
     passes: str | None = Field(
         None, description="Reward whose value 1 counts as a pass; none: the first ground-truth reward in `rewards`."
     )

@@ -25,6 +25,7 @@ from policy.samplers.contract import Sampler, Samples
 from policy.samplers.gap import check, check_completions, scored
 from policy.samplers.open import open_sampler
 from rl.rewards.compose import Rewards, open_rewards
+from rl.rewards.fitting import check_routes
 from rl.rewards.reward import columns_of
 
 
@@ -148,6 +149,7 @@ class _Evaluation:
         """The rewards, opened when the first policy is sampled and closed with the stage."""
         if self._rewards is None:
             self._rewards = self.opened.enter_context(open_rewards(self.config.rewards, self.stage))
+            check_routes(self._rewards.terms, self.examples, self.stage.id)
         return self._rewards
 
     def _batches(self) -> Iterator[tuple[list[Example], int]]:

@@ -14,7 +14,7 @@ from rl.rewards.config import RewardModelReward
 Wanted = Literal["policy", "reward_model", "data", "reward"]
 
 STAGE_FIELDS = ("policies", "initial", "better", "than")
-REWARD_FIELDS = ("rewards", "passes")
+REWARD_FIELDS = ("rewards", "control", "passes")
 DATA_FIELDS = ("data",)
 
 
@@ -50,8 +50,8 @@ class Node:
 def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     """Every reference in a configuration, however deep.
 
-    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages; `rewards`
-    and `passes` name rewards; `data` names a data section; a reward model's `from` names its stage.
+    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages; `rewards`,
+    `control` and `passes` name rewards; `data` names a data section; a reward model's `from` names its stage.
     """
     wanted_by_field: dict[str, Wanted] = {
         **dict.fromkeys(STAGE_FIELDS, "policy"),

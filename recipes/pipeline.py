@@ -20,8 +20,9 @@ from recipes.identity import identities
 from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
-from rl.config import SftStage
+from rl.config import RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
+from rl.rewards.fitting import gate_fault
 
 EVERY_CALL = ("answer", "task", "system", "finished")
 
@@ -111,6 +112,7 @@ def build_pipeline(
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
+    _check_gates(stages, rewards, faults)
     _check_lengths(stages, policy, root, faults)
     _check_sharing(stages, engine, faults)
     faults.raise_if_any()
@@ -147,6 +149,14 @@ def _check_plugin(
         check_signature(find_target(config.target, root), columns, list(config.options))
     except UserError as error:
         faults.add(("rewards", reward, "target"), str(error))
+
+
+def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
+    """What is learnt must be learnt with its gate."""
+    for config in stages:
+        for learner in (config, getattr(config, "inner", None)):
+            if isinstance(learner, RolloutConfig) and (fault := gate_fault({n: rewards[n] for n in learner.rewards})):
+                faults.add(("rewards", fault[0], "gate"), f"stage {config.id}: {fault[1]}")
 
 
 def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:

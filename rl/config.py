@@ -54,6 +54,11 @@ class RolloutConfig(TrainingConfig):
 
     data: str = Field(description="Name of a data section with prompts.")
     rewards: list[str] = Field(min_length=1, description="Names of the recipe's rewards; their weighted sum is learnt.")
+    control: list[str] = Field(
+        default_factory=list,
+        description="Rewards that are scored and logged beside these, and never learnt from: where one falls while the "
+        "reward rises, the policy games it.",
+    )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="What draws them.")
     importance_cap: float | None = Field(
@@ -73,6 +78,12 @@ class RolloutConfig(TrainingConfig):
             raise ValueError(
                 "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _control_is_not_learnt(self) -> "RolloutConfig":
+        if both := [name for name in self.control if name in self.rewards]:
+            raise ValueError(f"control names {both[0]}, which is among `rewards`: what is learnt from controls nothing")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,14 +22,21 @@ from policy.samplers.gap import PLAIN, Gap, Scored, check, check_completions, ha
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, Weights
 from rl.drawing import Drawing
-from rl.rewards.compose import Rewards, RewardTable
+from rl.rewards.compose import Rewards
+from rl.rewards.contributions import Composed, Moments, compose
+from rl.rewards.metrics import reward_metrics
 from rl.rewards.reward import columns_of
+
+Prompt = TypeVar("Prompt")
+Scores = dict[str, list[float | None]]
+"""Values of completions by reward; None: it did not apply."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one process drew for its share of the prompts; text, finish and each reward are of the policy's own.
+    """What one process drew for its share of the prompts; text, finish and control are of the policy's own.
 
+    The rewards of `draws` are weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
     `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
     the weights that completions were drawn from ahead of time and the live ones.
     """
@@ -37,7 +44,8 @@ class _Part:
     draws: dict[Weights, Draw]
     text: list[str]
     finish: list[str]
-    each: dict[str, list[float | None]]
+    raw: dict[Weights, Scores]
+    control: Scores
     seconds: dict[str, float]
     gaps: dict[Weights, Gap]
     drift: Gap | None
@@ -58,14 +66,19 @@ class RolloutCollector:
         sampling: SamplingConfig,
         limits: SamplerConfig | None = None,
         say: Callable[[str], None] = print,
+        control: Rewards | None = None,
     ) -> None:
         """Keep the parts.
 
         `batch` is the number of completions whose log-probabilities are computed at once, `sampling` how the sampler
         draws, `limits` how far its log-probabilities may be from the trainer's, and `say` is told when they are far.
+        `control` scores the policy's completions for the metrics alone.
         """
         self.sampling, self.limits, self.say = sampling, limits or SamplerConfig(), say
         self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
+        self.control = control or Rewards({}, {})
+        self.shaped = any(term.shaped for term in rewards.terms.values())
+        self.running = {name: Moments() for name, term in rewards.terms.items() if term.normalise == "running"}
         self.drawing = Drawing(sampler, algorithm.draws)
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
@@ -92,13 +105,29 @@ class RolloutCollector:
         )
         part = _merged(from_all(part)) if processes > 1 else part
         self._check_gaps(part.gaps)
-        own = part.draws["policy"]
-        self._show(examples, part.text, own.reward_PN)
-        metrics = _metrics(own, part) | {f"{name}_seconds": s for name, s in part.seconds.items()}
+        draws, composed = self._composed(examples, part)
+        self.running = composed.running
+        self._show(examples, part, draws["policy"].reward_PN)
+        metrics = _metrics(part.draws["policy"], part.finish)
+        if self.shaped:
+            metrics["reward_learnt"] = draws["policy"].reward_PN.mean().item()
+        counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
+        metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
+        metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()}
         metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
         if part.drift is not None:
             metrics["drift"] = part.drift.mean
-        return Rollouts(prompts, own, part.draws.get("anchor")), metrics
+        return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
+
+    def _composed(self, examples: Sequence[Example], part: _Part) -> tuple[dict[Weights, Draw], Composed]:
+        """Draws of the whole step with the rewards that are learnt, by what all its completions were given."""
+        draws = self.algorithm.draws
+        prompt = [i for weights in part.raw for i in range(len(examples)) for _ in range(draws[weights])]
+        raw = {name: [v for scores in part.raw.values() for v in scores[name]] for name in self.rewards.terms}
+        composed = compose(self.rewards.terms, raw, prompt, [examples[i].task for i in prompt], self.running)
+        totals = torch.tensor(composed.total).split([len(part.draws[weights].ids) for weights in part.raw])
+        learnt = dict(zip(part.raw, totals, strict=True))
+        return {w: replace(draw, reward_PN=learnt[w].view(-1, draws[w])) for w, draw in part.draws.items()}, composed
 
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         return [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
@@ -128,33 +157,40 @@ class RolloutCollector:
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
         with _timed(seconds, "reward"):
-            draws, table = self._reward(examples, samples)
+            draws, raw = self._reward(examples, samples)
+            control = self._control(examples, samples["policy"])
         with _timed(seconds, "logprob"):
             draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
-        return _Part(draws, own.text, list(own.finish), table.each, seconds, gaps, drift)
+        return _Part(draws, own.text, list(own.finish), raw, control, seconds, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
-    ) -> tuple[dict[Weights, Draw], RewardTable]:
-        """Score the completions of every set of weights in one call."""
+    ) -> tuple[dict[Weights, Draw], dict[Weights, Scores]]:
+        """Score the completions of every set of weights in one call; the sums in the draws are of the rewards as is."""
         texts, asked, finish = [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
             finish += drawn.finish
-            asked += [example for example in examples for _ in range(self.algorithm.draws[weights])]
+            asked += self._repeated(examples, weights)
         table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish))
         draws: dict[Weights, Draw] = {}
+        raw: dict[Weights, Scores] = {}
         start = 0
         for weights, drawn in samples.items():
             end = start + len(drawn.ids)
             reward_PN = torch.tensor(table.total[start:end]).view(len(examples), -1)
             draws[weights] = Draw(drawn.ids, reward_PN)
+            raw[weights] = {name: values[start:end] for name, values in table.each.items()}
             start = end
-        own = len(samples["policy"].ids)  # drawn first
-        return draws, RewardTable(table.total[:own], {name: values[:own] for name, values in table.each.items()})
+        return draws, raw
+
+    def _control(self, examples: Sequence[Example], own: Samples) -> Scores:
+        """What the rewards that are not learnt from make of the policy's completions."""
+        asked = self._repeated(examples, "policy")
+        return self.control.score([example.prompt for example in asked], own.text, columns_of(asked, own.finish)).each
 
     def _with_logprobs(
         self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]
@@ -215,7 +251,7 @@ class RolloutCollector:
             sets = {"the initial policy": self.initial, "the anchor": self.anchor}
             check(gap, self.limits, suspects_of(self.policy, repeated, samples, sampling, sets))
 
-    def _repeated(self, prompts: list[list[int]], weights: Weights) -> list[list[int]]:
+    def _repeated(self, prompts: Sequence[Prompt], weights: Weights) -> list[Prompt]:
         """The prompt of each completion."""
         return [prompt for prompt in prompts for _ in range(self.algorithm.draws[weights])]
 
@@ -226,30 +262,33 @@ class RolloutCollector:
             if warning and rank() == 0:
                 self.say(warning)
 
-    def _show(self, examples: Sequence[Example], text: list[str], reward_PN: Tensor) -> None:
+    def _show(self, examples: Sequence[Example], part: _Part, learnt_PN: Tensor) -> None:
         """Keep the first few completions of the step for people to read."""
+        reward_PN = part.draws["policy"].reward_PN
         n = reward_PN.shape[1]
         self.shown = [
-            {"prompt": examples[i].prompt, "completion": text[i * n], "reward": reward_PN[i, 0].item()}
+            {
+                "prompt": examples[i].prompt,
+                "completion": part.text[i * n],
+                "reward": reward_PN[i, 0].item(),
+                **({"learnt": learnt_PN[i, 0].item()} if self.shaped else {}),
+                "rewards": {name: values[i * n] for name, values in part.raw["policy"].items()},
+                **({"control": {name: values[i * n] for name, values in part.control.items()}} if part.control else {}),
+            }
             for i in range(min(3, len(examples)))
         ]
 
 
-def _metrics(draw: Draw, part: _Part) -> dict[str, float]:
+def _metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
     assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
     length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
-    metrics = {
+    return {
         "reward": draw.reward_PN.mean().item(),
         "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),
         "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
         "length": length_S.mean().item(),
-        "ended": sum(finish == "stop" for finish in part.finish) / len(part.finish),
+        "ended": sum(reason == "stop" for reason in finish) / len(finish),
     }
-    for name, values in part.each.items():
-        known = [value for value in values if value is not None]
-        if known:
-            metrics[f"reward/{name}"] = sum(known) / len(known)
-    return metrics
 
 
 def _merged(parts: Sequence[_Part]) -> _Part:
@@ -259,11 +298,16 @@ def _merged(parts: Sequence[_Part]) -> _Part:
         draws={weights: _joined([part.draws[weights] for part in parts]) for weights in first.draws},
         text=[text for part in parts for text in part.text],
         finish=[finish for part in parts for finish in part.finish],
-        each={name: [value for part in parts for value in part.each[name]] for name in first.each},
+        raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},
+        control=_appended([part.control for part in parts]),
         seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
         gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
         drift=functools.reduce(operator.add, [part.drift for part in parts]) if first.drift else None,
     )
+
+
+def _appended(scores: Sequence[Scores]) -> Scores:
+    return {name: [value for each in scores for value in each[name]] for name in scores[0]}
 
 
 def _share(examples: int, processes: int) -> slice:

@@ -11,13 +11,16 @@ from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
 from policy.load import load_policy
 from policy.policy import Policy
+from policy.processes import rank
 from policy.samplers.open import open_sampler
 from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build
-from rl.config import BondStage, ReinforceStage, RolloutConfig
+from rl.config import BondAlgorithm, BondStage, ReinforceStage, RolloutConfig
 from rl.rewards.compose import Rewards, open_rewards
+from rl.rewards.fitting import check_gates, check_routes
 from rl.rollout import RolloutCollector
+from rl.ties import TieWatch
 from rl.trainer import RolloutTrainer
 
 
@@ -57,7 +60,12 @@ def train_policy(
         run_seed: tells runs of one stage apart: prompt order and samples.
         part: (i, n) when this is the i-th of n runs of the stage, for its progress.
         where: marks of this run's metrics.
+
+    Raises:
+        UserError: a reward's gate is not among the rewards, or a prompt has no reward.
     """
+    check_gates(rewards.terms, stage.id)
+    check_routes(rewards.terms, examples, stage.id)
     algorithm = build(config)
     seed = stage.seed + 7919 * run_seed
     model = trainable(policy, config.lora, seed)
@@ -68,7 +76,10 @@ def train_policy(
         config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
-    with open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler:
+    with (
+        open_rewards(config.control, stage) as control,
+        open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,
+    ):
         collector = RolloutCollector(
             live,
             sampler,
@@ -80,6 +91,7 @@ def train_policy(
             sampling=config.sampling,
             limits=config.sampler,
             say=stage.say,
+            control=control,
         )
         trainer = RolloutTrainer(
             model=model,
@@ -90,6 +102,7 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
+            ties=TieWatch(stage.say) if isinstance(config, BondAlgorithm) and rank() == 0 else None,
         )
         run_training(trainer, stage, folder, part=part, **where)
     save_trained(trainer, policy, output, folder)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from curation.example import Example
 from policy.logprobs import weighted_logprobs
 from policy.processes import from_all
 from policy.sharding import whole
-from policy.weight_set import WeightSet
 from rl.algorithm import Rollouts, Weighted
+from rl.rewards.contributions import Moments
 from rl.rollout import RolloutCollector
+from rl.ties import TieWatch
 
 ANCHOR = "anchor.safetensors"
+RUNNING = "rewards.json"
 
 
 class RolloutTrainer(Trainer):
@@ -33,19 +36,21 @@ class RolloutTrainer(Trainer):
         seed: int,
         shown: Path,
         overlap: bool = False,
+        ties: TieWatch | None = None,
         **rest: Any,
     ):
         """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them.
 
-        With `overlap` the next step's completions are drawn while this step is rewarded and learnt from.
+        With `overlap` the next step's completions are drawn while this step is rewarded and learnt from. `ties` is
+        shown each step's share of tied rewards.
         """
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
-        self.overlap = overlap
+        self.overlap, self.ties = overlap, ties
         self._ahead: tuple[list[Any], list[Example]] | None = None
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
-        self.add_callback(_WeightSetsCallback(collector.initial, collector.anchor, collector.algorithm.anchor_rate))
+        self.add_callback(_CollectorCallback(collector))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -63,6 +68,8 @@ class RolloutTrainer(Trainer):
                 examples, self.seed * 1_000_003 + self.state.global_step, processes, ahead
             )
         sequences, more = self.collector.algorithm.weigh(rollouts)
+        if self.ties is not None:
+            self.ties.see(more["tie_rate"])
         for name, value in (metrics | more).items():
             self._rollout_metrics[name].append(value)
         if self.state.global_step % self.args.save_steps == 0 and self.is_world_process_zero():
@@ -107,6 +114,9 @@ class RolloutTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.collector.anchor is not None:
             self.collector.anchor.load(Path(checkpoint) / ANCHOR)
+        if checkpoint is not None and self.collector.running:
+            kept = json.loads((Path(checkpoint) / RUNNING).read_text())
+            self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
 
     def _write_shown(self) -> None:
         with self.shown.open("a") as file:
@@ -123,26 +133,30 @@ def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[
     return [list(sequences[hand::hands]) or [blank] for hand in range(hands)]
 
 
-class _WeightSetsCallback(TrainerCallback):
-    """Cuts the sets as the engine cut the model, moves the anchor after every step, and keeps it in checkpoints."""
+class _CollectorCallback(TrainerCallback):
+    """Cuts the sets as the model was cut, moves the anchor after every step, and keeps in checkpoints what moves."""
 
-    def __init__(self, initial: WeightSet, anchor: WeightSet | None, rate: float) -> None:
-        self.initial, self.anchor, self.rate = initial, anchor, rate
+    def __init__(self, collector: RolloutCollector) -> None:
+        self.collector = collector
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.initial.shard()
-        if self.anchor is not None:
-            self.anchor.shard()
+        self.collector.initial.shard()
+        if self.collector.anchor is not None:
+            self.collector.anchor.shard()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.anchor is not None:
-            self.anchor.update(self.rate)
+        if self.collector.anchor is not None:
+            self.collector.anchor.update(self.collector.algorithm.anchor_rate)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.anchor is not None:
-            self.anchor.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / ANCHOR)
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.collector.anchor is not None:
+            self.collector.anchor.save(folder / ANCHOR)
+        if self.collector.running and state.is_world_process_zero:
+            running = {name: asdict(moments) for name, moments in self.collector.running.items()}
+            (folder / RUNNING).write_text(json.dumps(running))
 
 
 class _Indices(Dataset[int]):

@@ -10,7 +10,7 @@ from recipes.report.markup import Markup, duration, element, section
 
 MOST_PANELS = 9
 MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
-REINFORCED = ("reward", "reward/*", "kl_to_initial", "kl_to_anchor", "entropy", "length")
+REINFORCED = ("reward", "reward/*", "control/*", "kl_to_initial", "kl_to_anchor", "entropy", "length")
 SUPERVISED = ("loss", "kl_from_teacher", "accuracy", "mean_token_accuracy", "eval_loss", "margin", "entropy")
 TITLES = {
     "reward": "reward (weighted sum)",
@@ -60,7 +60,8 @@ def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     found: list[str] = []
     for name in wanted:
         if name.endswith("*"):
-            found += [metric for metric in counts if metric.startswith(name[:-1]) and metric in present]
+            each = (metric for metric in counts if metric.startswith(name[:-1]) and metric in present)
+            found += [metric for metric in each if not metric.endswith(("_std", "_counted"))]
         elif name in present:
             found.append(name)
     if not found:

@@ -1,4 +1,4 @@
-"""Opens the rewards that a stage names, and composes them into one number for each completion."""
+"""Opens the rewards that a stage names, and scores completions with each and with their weighted sum."""
 
 import difflib
 import importlib
@@ -26,21 +26,18 @@ class Rewards:
 
     Args:
         parts: the rewards by name.
-        weights: of each in the sum.
-        limits: seconds that each may take for a batch, which it keeps itself.
+        terms: the configuration of each, or its weight alone.
         say: gets a line now and then while a reward is waited for, from another thread.
     """
 
     def __init__(
         self,
         parts: dict[str, Reward],
-        weights: dict[str, float],
-        limits: Mapping[str, float] | None = None,
+        terms: Mapping[str, RewardConfig | float],
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._parts = parts
-        self._weights = weights
-        self._limits = limits or {}
+        self.terms = {name: t if isinstance(t, RewardConfig) else RewardConfig(weight=t) for name, t in terms.items()}
         self._say = say
 
     def __enter__(self) -> "Rewards":
@@ -66,7 +63,7 @@ class Rewards:
         return {name: getattr(part, "faults", 0) for name, part in self._parts.items()}
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> RewardTable:
-        """Score a batch with every reward; their weighted sum counts None as 0.
+        """Score a batch with every reward, each the rows of its `tasks`; their weighted sum counts None as 0.
 
         Args:
             prompts: text of each sample's user turn.
@@ -82,12 +79,25 @@ class Rewards:
                 raise ValueError(f"{len(prompts)} prompts, but {len(values)} values of {column}")
         total = [0.0] * len(prompts)
         each: dict[str, list[float | None]] = {}
-        for name, part in self._parts.items():
-            what = f"reward {name} to score {len(prompts)} completions"
-            with waiting(self._say, what, self._limits.get(name)):
-                each[name] = part.score(prompts, completions, columns) if prompts else []
-            total = [t + self._weights[name] * (score or 0.0) for t, score in zip(total, each[name], strict=True)]
+        for name, term in self.terms.items():
+            each[name] = self._scored(name, prompts, completions, columns)
+            total = [t + term.weight * (score or 0.0) for t, score in zip(total, each[name], strict=True)]
         return RewardTable(total, each)
+
+    def _scored(self, name: str, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
+        """One reward's score of each sample, None where the sample's task is not one of the reward's."""
+        tasks = columns.get("task") or [None] * len(prompts)
+        rows = [row for row, task in enumerate(tasks) if self.terms[name].applies_to(task)]
+        scores: list[float | None] = [None] * len(prompts)
+        if not rows:
+            return scores
+        own = {column: [values[row] for row in rows] for column, values in columns.items()}
+        what = f"reward {name} to score {len(rows)} completions"
+        with waiting(self._say, what, self.terms[name].time_limit):
+            found = self._parts[name].score([prompts[row] for row in rows], [completions[row] for row in rows], own)
+        for row, score in zip(rows, found, strict=True):
+            scores[row] = score
+        return scores
 
 
 def open_rewards(names: list[str], stage: Stage) -> Rewards:
@@ -97,21 +107,19 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
         UserError: no reward has that name, one is named twice, or one cannot be opened.
     """
     parts: dict[str, Reward] = {}
-    weights: dict[str, float] = {}
-    limits: dict[str, float] = {}
+    terms: dict[str, RewardConfig] = {}
     try:
         for name in names:
-            config = _config(name, stage)
+            terms[name] = _config(name, stage)
             if name in parts:
                 raise UserError(
                     f"stage {stage.id}: `rewards` names {name} twice; name each reward once and set its `weight`."
                 )
-            parts[name] = _scorer(config)(name, config, stage)
-            weights[name], limits[name] = config.weight, config.time_limit
+            parts[name] = _scorer(terms[name])(name, terms[name], stage)
     except BaseException:
-        Rewards(parts, weights).close()
+        Rewards(parts, terms).close()
         raise
-    return Rewards(parts, weights, limits, stage.say)
+    return Rewards(parts, terms, stage.say)
 
 
 def _config(name: str, stage: Stage) -> RewardConfig:

@@ -1,14 +1,17 @@
 """Configuration of rewards. Imports no torch."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.strict import StrictModel
 
 
 class RewardConfig(StrictModel):
     """Fields of every reward; a kind of reward is a subclass with a literal `kind`.
+
+    `normalise`, `clip` and `gate` shape what is learnt (`rl.rewards.contributions`); an evaluation and a control take
+    rewards as they come. `tasks` says everywhere which rows a reward scores.
 
     `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
     `rl.rewards.reward.Reward`. Reading a recipe imports none of it.
@@ -20,6 +23,44 @@ class RewardConfig(StrictModel):
 
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor of this reward in the sum.")
     time_limit: float = Field(60.0, gt=0, description="Seconds that one call on a batch may take; then the run stops.")
+    normalise: Literal["none", "batch", "group", "running"] = Field(
+        "none",
+        description="Minus the mean, over the standard deviation: of the step's completions, of those of each prompt "
+        "(group), or of all of the run so far (running); 0 where they are all alike.",
+    )
+    clip: tuple[float, float] | None = Field(
+        None, description="[low, high]: nearest value between them, after `normalise` and before `weight`."
+    )
+    gate: str | None = Field(
+        None,
+        description="Another reward of the stage: this one counts only where that one does and is above `gate_above`; "
+        "elsewhere it contributes the least that it does anywhere in the step, at most 0.",
+    )
+    gate_above: float = Field(0.0, allow_inf_nan=False, description="What the gate's own value must be above.")
+    tasks: list[str] | None = Field(
+        None, min_length=1, description="Values of the `task` column of the rows that it scores; none: every row."
+    )
+
+    @model_validator(mode="after")
+    def _clip_is_a_range(self) -> Self:
+        if self.clip is not None and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"clip is [{self.clip[0]:g}, {self.clip[1]:g}]: expected [low, high] with low < high")
+        return self
+
+    @model_validator(mode="after")
+    def _threshold_has_a_gate(self) -> Self:
+        if self.gate is None and "gate_above" in self.model_fields_set:
+            raise ValueError("gate_above is set without a gate: name the reward that it speaks of in `gate`")
+        return self
+
+    @property
+    def shaped(self) -> bool:
+        """Whether what is learnt from it differs from its value times its weight."""
+        return self.normalise != "none" or self.clip is not None or self.gate is not None
+
+    def applies_to(self, task: str | None) -> bool:
+        """Whether it scores rows of this task."""
+        return self.tasks is None or task in self.tasks
 
 
 class MathReward(RewardConfig):

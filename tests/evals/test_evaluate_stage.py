@@ -113,6 +113,22 @@ def test_scores_are_the_arithmetic_of_the_rows(stage):
     assert found["ended"] == sum(answer["ended"] for answer in answers) / 18
 
 
+def test_rewards_are_reported_as_they_come_whatever_shapes_learning_from_them(stage):
+    fields = {"kind": "python", "target": "mine.py:brevity", "weight": 0.1}
+    stage.rewards["brief"] = PythonReward(**fields, normalise="batch", clip=(0, 1), gate="elsewhere")
+    run(config(policies=["start"]), stage)
+    rows = [json.loads(line) for line in (stage.folder / "rows" / "start.jsonl").read_text().splitlines()]
+    for answer in (answer for row in rows for answer in row["sampled"]):
+        assert answer["rewards"]["brief"] == -len(answer["text"])
+        assert answer["reward"] == pytest.approx(answer["rewards"]["correct"] - 0.1 * len(answer["text"]))
+
+
+def test_a_held_out_row_without_a_reward_is_refused(stage):
+    stage.rewards["correct"] = MathReward(kind="math", tasks=["algebra"])
+    with pytest.raises(UserError, match="has no reward: correct scores algebra"):
+        run(config(rewards=["correct"]), stage)
+
+
 def test_a_policy_that_moved_has_a_positive_kl_with_either_policy_as_initial(stage):
     run(config(policies=["start", "moved"], sampling={"max_tokens": 12}), stage)
     first = scores(stage)["policies"]

@@ -59,7 +59,8 @@ def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
         prompt="{metadata[expression]} =",
         synthesise={"right": 0.5},
     )
-    rewards = {"correct": MathReward(kind="math"), "short": PythonReward(kind="python", target="short.py:short")}
+    short = PythonReward(kind="python", target="short.py:short", normalise="running")
+    rewards = {"correct": MathReward(kind="math"), "short": short}
     (folder / "short.py").write_text(
         "def short(prompts, completions, **columns):\n    return [-len(c) for c in completions]\n"
     )

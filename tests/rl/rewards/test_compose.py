@@ -51,3 +51,15 @@ def test_lists_of_different_lengths_are_refused(stage: Stage):
         pytest.raises(ValueError, match="2 prompts, but 1 values of answer"),
     ):
         rewards.score(["a", "b"], ["1", "2"], {"answer": ["1"]})
+
+
+def test_a_reward_is_asked_only_about_the_rows_of_its_tasks(with_function: Callable[..., Stage]):
+    stage = with_function(LENGTH, tasks=["chat", "mail"])
+    stage.rewards = {**stage.rewards, "correct": MathReward(kind="math", tasks=["math"])}
+    columns = {"answer": ["72", None, None], "task": ["math", "chat", None]}
+    with open_rewards(["correct", "mine"], stage) as rewards:
+        table = rewards.score(["a", "b", "c"], ["72", "four", "no"], columns)
+        none_of_math = rewards.score(["b"], ["four"], {"task": ["chat"]})  # `correct` would miss its column
+    assert table.each == {"correct": [1.0, None, None], "mine": [None, 4.0, None]}
+    assert table.total == [1.0, 4.0, 0.0]
+    assert none_of_math.each == {"correct": [None], "mine": [4.0]}

@@ -1,0 +1,42 @@
+"""Whether the rewards of a stage fit one another and its rows: gates that are there, and a reward for each row."""
+
+from collections.abc import Iterable, Mapping
+
+from contracts.errors import UserError
+from curation.example import Example
+from rl.rewards.config import RewardConfig
+
+
+def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
+    """The first reward whose gate is not learnt with it or leads back to it, and what is wrong; None: all are well."""
+    for name in terms:
+        path = [name]
+        while (gate := terms[path[-1]].gate) is not None:
+            if gate not in terms:
+                others = ", ".join(other for other in terms if other != path[-1]) or "(there is none)"
+                return path[-1], f'found "{gate}", expected another reward that the stage learns from: {others}'
+            path.append(gate)
+            if gate in path[:-1]:
+                cycle = " -> ".join(path[path.index(gate) :])
+                return gate, f"found a cycle, {cycle}; expected a chain of gates that ends"
+    return None
+
+
+def check_gates(terms: Mapping[str, RewardConfig], stage: str) -> None:
+    """Raise a UserError for the first gate that does not fit; see `gate_fault`."""
+    if fault := gate_fault(terms):
+        name, text = fault
+        raise UserError(f"stage {stage}: rewards.{name}.gate: {text}")
+
+
+def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str) -> None:
+    """Raise a UserError that names the task of the first row that no reward scores, and the tasks of the rewards."""
+    for example in examples:
+        if not any(term.applies_to(example.task) for term in terms.values()):
+            what = "without a task" if example.task is None else f'of task "{example.task}"'
+            where = f" ({example.where})" if example.where else ""
+            tasks = "; ".join(f"{name} scores {', '.join(term.tasks or [])}" for name, term in terms.items())
+            raise UserError(
+                f"stage {stage}: a row {what}{where} has no reward: {tasks}. Name its task in a reward's `tasks`, "
+                "or leave out the `tasks` of a reward that scores every row."
+            )

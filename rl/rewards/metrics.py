@@ -1,0 +1,33 @@
+"""What is logged of the rewards of a step's completions, each as it came."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from rl.rewards.config import RewardConfig
+from rl.rewards.contributions import Raw
+
+
+def reward_metrics(
+    terms: Mapping[str, RewardConfig], raw: Raw, counted: Mapping[str, Sequence[bool]], control: Raw
+) -> dict[str, float]:
+    """Metrics of the policy's completions.
+
+    Returns:
+        `reward/NAME` and `reward/NAME_std`, mean and standard deviation where the reward applied;
+        `reward/NAME_counted`, the share of completions where it applied and its gate was open, of a reward with a gate,
+        tasks or normalisation; `control/NAME`, the mean of a reward that is not learnt from.
+    """
+    metrics: dict[str, float] = {}
+    for name, values in raw.items():
+        known = [value for value in values if value is not None]
+        if known:
+            metrics[f"reward/{name}"] = sum(known) / len(known)
+            metrics[f"reward/{name}_std"] = statistics.pstdev(known)
+        term = terms[name]
+        if term.normalise != "none" or term.gate is not None or term.tasks is not None:
+            metrics[f"reward/{name}_counted"] = sum(counted[name]) / len(values)
+    for name, values in control.items():
+        known = [value for value in values if value is not None]
+        if known:
+            metrics[f"control/{name}"] = sum(known) / len(known)
+    return metrics

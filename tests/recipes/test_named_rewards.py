@@ -1,0 +1,59 @@
+"""Rewards that a stage names besides those it learns from, and the gates of those that it does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import UserError
+from curation.config import ReasoningGymData
+from policy.config import PolicyConfig
+from recipes.pipeline import Pipeline, build_pipeline
+from recipes.report.curves import chosen_metrics
+from reward_models.config import WarmStage
+from rl.config import BondAlgorithm, WarpStage
+from rl.rewards.config import MathReward, RewardModelReward
+
+TINY = PolicyConfig(model="tiny")
+
+
+def pipeline(folder: Path, gate: str | None = None, control: str = "helpful") -> Pipeline:
+    training: dict[str, Any] = {"data": "sums", "steps": 1, "batch": 2, "learning_rate": 1e-4}
+    inner = BondAlgorithm(kind="bond", rewards=["correct"], control=[control], **training)
+    data = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=10)
+    return build_pipeline(
+        [
+            WarpStage(id="aligned", kind="warp", policy=TINY, inner=inner),
+            WarmStage(id="warm", kind="warm", policy=TINY, **training),
+        ],
+        name="it",
+        root=folder,
+        data={"sums": data},
+        rewards={
+            "correct": MathReward(kind="math", gate=gate),
+            "helpful": RewardModelReward(kind="reward_model", from_="warm"),
+        },
+    )
+
+
+def test_a_reward_model_that_only_controls_is_trained_first_and_given_to_the_stage(tmp_path: Path):
+    warm, aligned = pipeline(tmp_path).nodes
+    assert (warm.id, aligned.id) == ("warm", "aligned")
+    assert aligned.rewards == ("correct", "helpful") and aligned.inputs == ("warm",)
+
+
+def test_a_control_that_is_no_reward_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r'stages.0.inner.control.0: found the unknown reward "helpfull".*"helpful"'):
+        pipeline(tmp_path, control="helpfull")
+
+
+def test_a_gate_that_is_not_learnt_beside_its_reward_is_refused(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r'rewards.correct.gate: stage aligned: found "helpful", expected another reward'
+    ):
+        pipeline(tmp_path, gate="helpful")
+
+
+def test_the_report_draws_controls_beside_the_rewards_and_no_panels_of_their_spread():
+    row = {"reward": 1, "reward/a": 1, "reward/a_std": 1, "reward/a_counted": 1, "control/c": 1, "length": 3}
+    assert chosen_metrics([row, row]) == ["reward", "reward/a", "control/c", "length"]
