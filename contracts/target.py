@@ -102,7 +102,8 @@ def imported_function(path: str, module: str, name: str, root: str) -> Callable[
     function = getattr(source, name, None)
     if not callable(function):
         found = "has no function" if function is None else f"has a {type(function).__name__}, not a function,"
-        raise AttributeError(f"{path or module} {found} {name}")
+        near = difflib.get_close_matches(name, [key for key, value in vars(source).items() if callable(value)], n=1)
+        raise AttributeError(f"{path or module} {found} {name}" + (f", did you mean {near[0]}?" if near else ""))
     return function
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 EVERY_CALL = ("prompts", "completions")
+MISSPELT = 0.8
+"""How like a parameter (difflib's ratio) an option is that **columns must not swallow: lenght for length has 0.83."""
 
 
 def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
@@ -22,7 +24,8 @@ def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str |
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for option in options:
         reserved = not constructed and option in EVERY_CALL
-        if reserved or (option not in names and not open_ended):
+        misspelt = bool(difflib.get_close_matches(option, names, n=1, cutoff=MISSPELT))
+        if reserved or (option not in names and (misspelt or not open_ended)):
             return f"there is no option {option!r} of {shown(takes)}{near(option, names)}"
     missing = [p.name for p in by_keyword if p.default is p.empty and p.name not in options]
     if constructed and missing:
@@ -34,7 +37,7 @@ def shown(takes: Callable[..., Any]) -> str:
     """How a message names a function or class with its parameters, as "the function f(completions, scale=2)"."""
     texts = []
     for p in inspect.signature(takes).parameters.values():
-        stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        stars = "*" * (p.kind is p.VAR_POSITIONAL) + "**" * (p.kind is p.VAR_KEYWORD)
         texts.append(f"{stars}{p.name}" + ("" if p.default is p.empty else f"={p.default!r}"))
     kind = "class" if inspect.isclass(takes) else "function"
     return f"the {kind} {getattr(takes, '__name__', type(takes).__name__)}({', '.join(texts)})"

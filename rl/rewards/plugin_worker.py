@@ -57,11 +57,11 @@ class _Caller:
     def __init__(self, target: Callable[..., Any], options: dict[str, Any]) -> None:
         if fault := option_fault(target, options):
             raise _UnfitError(fault)
-        self._function, self._options = target, options
-        if inspect.isclass(target):
-            self._function, self._options = target(**options), {}
-            if not callable(self._function):
-                raise _UnfitError(f"{shown(target)} has no method __call__(self, prompts, completions, **columns)")
+        constructed = inspect.isclass(target)
+        self._function: Callable[..., Any] = target(**options) if constructed else target
+        self._options = {} if constructed else options
+        if not callable(self._function):
+            raise _UnfitError(f"{shown(target)} has no method __call__(self, prompts, completions, **columns)")
         self._parameters = _parameters(self._function)
         if fault := signature_fault(self._parameters, {}):
             raise _UnfitError(fault)

@@ -274,6 +274,7 @@ CALLABLE = f"    def __call__(self, completions, **c):\n        {ONE}\n"
             "there is no option 'lenght' of the function f(prompts, completions, answer, length=100), did you mean "
             "'length'.",
         ),
+        (f"def f(completions, length=100, **columns):\n    {ONE}", {"lenght": 3}, "did you mean 'length'."),
         (f"def f(completions, **columns):\n    {ONE}", {"completions": 3}, "no option 'completions' of the function f"),
         (
             f"{CLASS.replace('Limit', 'f')}{CALLABLE}",
