@@ -101,7 +101,7 @@ def guard(run_ends: int) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, 4096)  # none of the user's is open yet
         os.read(0, 1)
         end_marked(os.environ[MARK])
     finally:

@@ -5,9 +5,11 @@ The answer to every request is a JSON object with either `scores` or `fault` (an
 
 import asyncio
 import inspect
+import io
 import json
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,8 @@ def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
     """
     run_ends, path, module, name, root, options = arguments
     guard(int(run_ends))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed before a hang is the clue to it
     worker = os.getpid()
     caller: _Caller | None = None
 

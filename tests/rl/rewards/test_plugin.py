@@ -386,6 +386,20 @@ def test_a_fork_that_comes_out_of_the_function_does_not_answer_as_well(with_func
             assert rewards.score(PROMPTS, COMPLETIONS, {}).each["mine"] == [1.0] * 3
 
 
+def test_a_function_may_wait_for_all_processes_that_it_started(with_function: WithFunction):
+    source = (
+        "import os\ndef f(completions, **c):\n    if os.fork() == 0:\n        os._exit(0)\n    try:\n"
+        f"        while True:\n            os.wait()\n    except ChildProcessError:\n        {ONE}"
+    )
+    assert score(with_function(source, time_limit=10.0)) == [1.0] * 3
+
+
+def test_what_is_printed_before_a_hang_is_seen(with_function: WithFunction, capfd: pytest.CaptureFixture[str]):
+    stage = with_function("def f(completions, **c):\n    print('so far')\n    while True: pass", time_limit=2.0)
+    failure(stage)
+    assert "so far" in capfd.readouterr().err
+
+
 DETACHED = (  # its process id is the score
     "import subprocess\ndef f(completions, **c):\n"
     "    return [subprocess.Popen(['sleep', '300'], start_new_session=True).pid] * len(completions)"
