@@ -1,6 +1,8 @@
 """Functions of the user's own that a recipe names: where they are, and how they are imported."""
 
+import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -14,12 +16,14 @@ from typing import Any
 from contracts.errors import UserError
 from contracts.local import find_local
 
+REWARDS = "gemsmith.rewards"
+"""Entry point group in which an installed package offers reward functions by a bare name."""
 _MODULE = "gemsmith_plugin"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A function in a plug-in file (`path`) or in a module (`module`, a dotted name)."""
+    """A function or class in a plug-in file (`path`) or in a module (`module`, a dotted name)."""
 
     function: str
     path: Path | None = None
@@ -30,13 +34,20 @@ class Target:
         return [str(self.path or ""), self.module or "", self.function, str(root.resolve())]
 
 
-def resolve_target(target: str, root: Path) -> Target:
+def resolve_target(target: str, root: Path, group: str | None = None) -> Target:
     """Find "file.py:function", beside the recipe or else in the working folder; a module is looked for when imported.
 
+    Args:
+        target: what the recipe says.
+        root: the recipe's folder.
+        group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
+
     Raises:
-        UserError: neither of these forms, or there is no such file.
+        UserError: none of these forms, no such file, or no or more than one such entry point.
     """
     place, colon, function = target.rpartition(":")
+    if group is not None and not colon and not target.endswith(".py"):
+        return _offered(target, group)
     if not colon or not place or not function.isidentifier():
         raise UserError(f"target {target!r} is neither file.py:function nor package.module:function.")
     if not place.endswith(".py") and os.sep not in place:
@@ -47,6 +58,29 @@ def resolve_target(target: str, root: Path) -> Target:
             f"target {target!r}: no file {place} in {root.resolve()} or in the working folder {Path.cwd()}."
         )
     return Target(function, path=path.resolve())
+
+
+def _offered(name: str, group: str) -> Target:
+    """The function that an installed package offers under a bare name; nothing is imported."""
+    offers = importlib.metadata.entry_points(group=group)
+    found = sorted(offers.select(name=name), key=lambda offer: offer.dist.name if offer.dist else "")
+    if not found:
+        near = difflib.get_close_matches(name, offers.names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise UserError(
+            f"target {name!r} is neither file.py:function nor package.module:function, and no installed package offers "
+            f"it as an entry point of the group {group} (there are: {', '.join(sorted(offers.names)) or 'none'}){hint}"
+        )
+    if len(found) > 1:
+        packages = " and ".join(offer.dist.name if offer.dist else offer.value for offer in found)
+        raise UserError(
+            f"target {name!r} is offered by the packages {packages}; name the function itself: "
+            f"{' or '.join(offer.value for offer in found)}."
+        )
+    module, _, function = found[0].value.partition(":")
+    if not function.isidentifier():
+        raise UserError(f"target {name!r}: its entry point is {found[0].value!r}, expected package.module:function.")
+    return Target(function, module=module.strip())
 
 
 def imported_function(path: str, module: str, name: str, root: str) -> Callable[..., Any]:
@@ -68,7 +102,8 @@ def imported_function(path: str, module: str, name: str, root: str) -> Callable[
     function = getattr(source, name, None)
     if not callable(function):
         found = "has no function" if function is None else f"has a {type(function).__name__}, not a function,"
-        raise AttributeError(f"{path or module} {found} {name}")
+        near = difflib.get_close_matches(name, [key for key, value in vars(source).items() if callable(value)], n=1)
+        raise AttributeError(f"{path or module} {found} {name}" + (f", did you mean {near[0]}?" if near else ""))
     return function
 
 

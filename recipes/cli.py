@@ -53,6 +53,8 @@ ProcessesOption = Annotated[
 PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
 verify = typer.Typer(name="verify", help="Grade a file of completions, without a recipe.", no_args_is_help=True)
 app.add_typer(verify)
+reward = typer.Typer(name="reward", help="Try a reward, without a run.", no_args_is_help=True)
+app.add_typer(reward)
 
 
 def answering(command: Callable[..., None]) -> Callable[..., None]:
@@ -195,6 +197,35 @@ def verify_code(
     verification.verify_code(
         file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable
     )
+
+
+@reward.command("try")
+@answering
+def try_reward(
+    target: Annotated[
+        str,
+        typer.Argument(help="file.py:function, package.module:function, an installed name, or recipe.yaml:REWARD."),
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", help="The prompt of every --completion.")] = "",
+    completion: Annotated[list[str] | None, typer.Option("--completion", help="May be given several times.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option("--rows", help="Instead: JSON lines with prompt, completion and columns.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of the reward's options, in YAML.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="NAME=VALUE", help="A column of the data, in YAML.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", min=0.001, help="Seconds that the call may take.")
+    ] = None,
+) -> None:
+    """Score completions with one reward, as a run would."""
+    from recipes import reward_try
+
+    batch = reward_try.given_batch(prompt, completion or [], rows, column or [])
+    reward_try.try_reward(target, batch, option or [], time_limit)
 
 
 @app.command()

@@ -121,15 +121,25 @@ class RewardModelReward(RewardConfig):
 
 
 class PythonReward(RewardConfig):
-    """A function of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
+    """A function or class of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
 
     entry: ClassVar[str] = "rl.rewards.plugin:Plugin"
 
     kind: Literal["python"]
     target: str = Field(
-        description="file.py:function (beside the recipe, else in the working folder) or package.module:function."
+        description="file.py:function (beside the recipe, else in the working folder), package.module:function, or the "
+        "bare name of an installed package's entry point in the group gemsmith.rewards; a class in place of a function."
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for every call.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments for every call of a function, or for constructing a class."
+    )
+    memory: int | None = Field(
+        None,
+        ge=64,
+        description="MiB of resident memory that its process and all that it started may hold together; then the run "
+        "stops. Looked at every 0.1 s, on Linux. None: no limit. (Not address space: torch reserves far more than it "
+        "uses.)",
+    )
 
 
 AnyReward = Annotated[

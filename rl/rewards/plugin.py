@@ -7,32 +7,36 @@ from typing import Any
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
-from contracts.target import resolve_target
+from contracts.target import REWARDS, resolve_target
 from contracts.waits import waiting
 from rl.rewards.config import PythonReward
+from rl.rewards.plugin_process import PluginProcess
 from rl.rewards.reward import Columns, first_not_finite, sample
-from sandboxes.child import Child, ChildError, ChildExitedError, ChildTimeoutError
+from sandboxes.child import ChildError, ChildExitedError, ChildTimeoutError
 
 IMPORT_LIMIT = 60.0
-"""Seconds that importing a function's module may take; it happens once, outside of the time limit of a call."""
+"""Seconds that importing a function and constructing a class may take; a longer time limit of the reward counts."""
 SEARCH_LIMIT = 10.0
 """Seconds, at most, that looking for the sample that breaks a function may take on top of its time limit."""
+FINITE = "it must return one finite number or None for each completion"
 
 
 class _BrokenError(Exception):
     """A call failed: `args[0]` says how. `index` is the sample, where it is known; a `late` call was stopped."""
 
-    def __init__(self, how: str, index: int | None = None, late: bool = False) -> None:
+    def __init__(self, how: str, index: int | None = None, late: bool = False, remedy: str = FINITE) -> None:
         super().__init__(how)
         self.index = index
         self.late = late
+        self.remedy = remedy
 
 
 class Plugin:
     """A python function as a reward: f(prompts=..., completions=..., **columns, **options), sync or async.
 
-    It is imported once, in the child, and keeps its state between calls. Without **kwargs it is given only the columns
-    that it names. What it prints goes to standard error. A call that raises, exits, hangs or returns no numbers ends
+    A class is constructed once with the options, and its instance called without them. Either is imported once, in the
+    child, and keeps its state between calls. Without **kwargs it is given only the columns that it names. What it
+    prints goes to standard error. A call that raises, exits, hangs, holds too much memory or returns no numbers ends
     the run with the first sample that does it alone, looked for within `SEARCH_LIMIT` more seconds (and never more than
     the time limit).
     """
@@ -43,7 +47,7 @@ class Plugin:
         self._label = f"reward {name} ({config.target})"
         self._say = stage.say
         try:
-            found = resolve_target(config.target, stage.root)
+            found = resolve_target(config.target, stage.root, REWARDS)
         except UserError as error:
             raise UserError(f"reward {name}: {error}") from error
         try:
@@ -51,9 +55,9 @@ class Plugin:
         except (TypeError, ValueError) as error:
             raise UserError(f"{self._label}: `options` must be plain YAML values ({error}).") from error
         self._arguments = [*found.arguments(stage.root), options]
-        self._child: Child | None = None
+        self._process: PluginProcess | None = None
         try:
-            self._ask({}, config.time_limit)
+            self._open()
         except _BrokenError as error:
             self.close()
             raise UserError(f"{self._label} cannot be used: {error}.") from error
@@ -75,16 +79,13 @@ class Plugin:
                 index = 0
             if index is not None:
                 where = f"on {sample(index, prompts, completions)}"
-            remedy = "it must return one finite number or None for each completion"
-            if found.late:
-                remedy = "raise the reward's `time_limit` if it needs longer"
-            raise UserError(f"{self._label} failed {where}: {found}; {remedy}.") from error
+            raise UserError(f"{self._label} failed {where}: {found}; {found.remedy}.") from error
 
     def close(self) -> None:
         """See `Reward.close`."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
     def _ask(self, batch: dict[str, Any], time_limit: float) -> list[float | None]:
         """One call of the function; a child that is lost is not kept."""
@@ -94,27 +95,49 @@ class Plugin:
             raise RunError(
                 f"{self._label}: a column cannot be sent to its process ({error}); leave it out of `columns`."
             ) from error
-        if self._child is None:
-            self._child = self._start()
+        self._open()
+        return self._told(request, time_limit, f"{time_limit:g} s for the function to return")
+
+    def _open(self) -> None:
+        """Start the process and import the target, where that is not done."""
+        if self._process is not None:
+            return
+        limit = max(IMPORT_LIMIT, self._config.time_limit)
+        with waiting(self._say, f"{self._label} to be imported", limit):
+            try:
+                self._process = PluginProcess(
+                    "rl.rewards.plugin_worker:open_function", self._arguments, self._config.memory, limit
+                )
+            except ChildError as error:
+                raise _BrokenError(f"its process {error}") from error
+            try:
+                self._told(
+                    b"", limit, f"{limit:g} s for its module to be imported (a longer `time_limit` counts here too)"
+                )
+            except BaseException:
+                self.close()
+                raise
+
+    def _told(self, request: bytes, limit: float, waited: str) -> list[float | None]:
+        """What the process answers; one that is lost is not kept."""
+        assert self._process is not None
         try:
-            answer = json.loads(self._child.call(request, time_limit))
+            answer = json.loads(self._process.call(request, limit))
         except ChildError as error:
+            overgrown = self._process.overgrown
             self.close()
-            raise _lost(error, f"{time_limit:g} s for the function to return") from error
+            if overgrown is not None:
+                raise _BrokenError(
+                    f"it held {overgrown} MiB together with what it started, over its `memory` of "
+                    f"{self._config.memory} MiB, and was stopped",
+                    remedy="raise the reward's `memory` if it needs more",
+                ) from error
+            raise _lost(error, waited) from error
         if "fault" in answer:
             raise _BrokenError(answer["fault"], answer["index"])
         if (index := first_not_finite(answer["scores"])) is not None:
             raise _BrokenError(f"it returned {answer['scores'][index]}", index)
         return answer["scores"]
-
-    def _start(self) -> Child:
-        try:
-            with waiting(self._say, f"{self._label} to be imported", IMPORT_LIMIT):
-                return Child("rl.rewards.plugin_worker:open_function", self._arguments, start_limit=IMPORT_LIMIT)
-        except ChildError as error:
-            raise _lost(
-                error, f"{IMPORT_LIMIT:g} s for its module to be imported (do slow work in its first call)"
-            ) from error
 
     def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[_BrokenError, int | None]:
         """Call the function on one sample after another until one fails; how it fails, and which one it is.
@@ -125,7 +148,7 @@ class Plugin:
         budget = min(SEARCH_LIMIT, self._config.time_limit)
         self.close()
         try:
-            self._ask({}, self._config.time_limit)
+            self._open()
         except _BrokenError:
             return broken, None
         deadline = time.monotonic() + budget
@@ -144,5 +167,6 @@ class Plugin:
 
 def _lost(error: ChildError, waited: str) -> _BrokenError:
     if isinstance(error, ChildTimeoutError):
-        return _BrokenError(f"the run waited {waited}, and stopped it", late=True)
+        longer = "raise the reward's `time_limit` if it needs longer"
+        return _BrokenError(f"the run waited {waited}, and stopped it", late=True, remedy=longer)
     return _BrokenError(f"its process {error}" if isinstance(error, ChildExitedError) else str(error))

@@ -1,64 +1,91 @@
-"""Runs inside a child process: imports a python reward's function and calls it. Imports no torch of its own.
+"""Runs inside a child process: imports a python reward's function or class and calls it. Imports no torch of its own.
 
 The answer to every request is a JSON object with either `scores` or `fault` (and the `index` of the sample, if known).
 """
 
 import asyncio
 import inspect
+import io
 import json
+import os
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from contracts.target import imported_function, raised
+from rl.rewards.options import near, option_fault, shown
+from rl.rewards.plugin_process import guard
 from rl.rewards.target import Parameters, signature_fault
 
 
-def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
-    """Import the function of `arguments` (path or "", module or "", function name, recipe folder, options as JSON).
+class _UnfitError(Exception):
+    """The target cannot be a reward: `args[0]` says why."""
 
-    A fault of the import is the answer to the first request, so that it arrives as data and not as a lost process.
+
+def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
+    """The handler for `arguments`: guard's descriptor, path or "", module or "", name, recipe folder, options as JSON.
+
+    The first request is empty and imports the target, so that a fault of it arrives as data and not as a lost process,
+    and its memory is watched. Every other one is the pickled keyword arguments of a call.
     """
-    path, module, name, root, options = arguments
-    try:
-        function = imported_function(path, module, name, root)
-        caller: Callable[[bytes], bytes] = _Caller(function, json.loads(options))
-    except BaseException as error:
-        fault = _fault(error)
-        return lambda request: fault
-    return caller
+    run_ends, path, module, name, root, options = arguments
+    guard(int(run_ends))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed before a hang is the clue to it
+    worker = os.getpid()
+    caller: _Caller | None = None
+
+    def answer(request: bytes) -> bytes:
+        nonlocal caller
+        try:
+            if caller is None:
+                caller = _Caller(imported_function(path, module, name, root), json.loads(options))
+            reply = caller(pickle.loads(request)) if request else json.dumps({"scores": []}).encode()
+        except _UnfitError as error:
+            reply = _said(str(error))
+        except BaseException as error:
+            if caller is not None and not isinstance(error, Exception):
+                raise
+            reply = _said(raised(error, __file__))
+        if os.getpid() != worker:
+            os._exit(0)  # a fork of the user's came out of their code: it must not answer as well
+        return reply
+
+    return answer
 
 
 class _Caller:
-    """Answers requests: pickled keyword arguments of the function, or none of them for "are you there?"."""
+    """Calls a function with the options, or an instance of a class that is constructed with them."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        self._function = function
-        self._options = options
-        self._parameters = _parameters(function)
-        if fault := signature_fault(self._parameters, options):
-            raise TypeError(fault)
+    def __init__(self, target: Callable[..., Any], options: dict[str, Any]) -> None:
+        if fault := option_fault(target, options):
+            raise _UnfitError(fault)
+        constructed = inspect.isclass(target)
+        self._function: Callable[..., Any] = target(**options) if constructed else target
+        self._options = {} if constructed else options
+        if not callable(self._function):
+            raise _UnfitError(f"{shown(target)} has no method __call__(self, prompts, completions, **columns)")
+        self._parameters = _parameters(self._function)
+        if fault := signature_fault(self._parameters, {}):
+            raise _UnfitError(fault)
+        self._runner = asyncio.Runner()  # one loop for all calls, as a connection that is kept belongs to its loop
 
-    def __call__(self, request: bytes) -> bytes:
-        given: dict[str, Any] = pickle.loads(request)
-        if not given:
-            return json.dumps({"scores": []}).encode()
+    def __call__(self, given: dict[str, Any]) -> bytes:
         keywords = {**given, **self._options}
         missing = [name for name in self._parameters.required if name not in keywords]
         if missing:
-            has = ", ".join(name for name in given if name not in ("prompts", "completions"))
+            has = [name for name in given if name not in ("prompts", "completions")]
             return _said(
-                f"the function needs {missing[0]!r}, which is neither a column of the data ({has}) nor an option"
+                f"the function needs {missing[0]!r}, which is neither a column of the data ({', '.join(has)}) nor an "
+                f"option{near(missing[0], has)}"
             )
         if not self._parameters.any_keyword:
             keywords = {name: value for name, value in keywords.items() if name in self._parameters.accepted}
-        try:
-            result = self._function(**keywords)
-            if inspect.isawaitable(result):
-                result = asyncio.run(_awaited(result))
-            return _scores(result, len(given["completions"]))
-        except Exception as error:
-            return _fault(error)
+        result = self._function(**keywords)
+        if inspect.isawaitable(result):
+            result = self._runner.run(_awaited(result))
+        return _scores(result, len(given["completions"]))
 
 
 async def _awaited(result: Any) -> Any:
@@ -97,7 +124,3 @@ def _scores(result: Any, count: int) -> bytes:
 
 def _said(fault: str, index: int | None = None) -> bytes:
     return json.dumps({"fault": fault, "index": index}).encode()
-
-
-def _fault(error: BaseException) -> bytes:
-    return _said(raised(error, __file__))

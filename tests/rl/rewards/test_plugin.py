@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from contracts.errors import UserError
 from contracts.stage import Stage
 from rl.rewards.compose import RewardTable, open_rewards
+from rl.rewards.plugin_process import MARK
 
 WithFunction = Callable[..., Stage]
 PROMPTS = ["first question", "second question", "third question"]
@@ -199,7 +202,7 @@ def test_a_target_that_cannot_be_used_is_refused_when_rewards_are_opened(
 
 def test_an_import_that_hangs_is_stopped(with_function: WithFunction, monkeypatch: pytest.MonkeyPatch, listener):
     monkeypatch.setattr("rl.rewards.plugin.IMPORT_LIMIT", 1.0)
-    stage = with_function("while True: pass")
+    stage = with_function("while True: pass", time_limit=1.0)
     monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
     with pytest.raises(UserError, match="waited 1 s for its module to be imported"):
         open_rewards(["mine"], stage)
@@ -226,3 +229,212 @@ def test_a_process_that_is_killed_between_calls_is_said_so(with_function: WithFu
 def test_the_plugin_process_imports_no_torch(with_function: WithFunction, tmp_path: Path):
     stage = with_function("import sys\ndef f(completions, **c):\n    return [float('torch' in sys.modules)] * 3")
     assert score(stage) == [0.0, 0.0, 0.0]
+
+
+ONE = "return [1.0] * len(completions)"
+CLASS = (
+    "made = 0\nclass Limit:\n    def __init__(self, length, scale=1.0):\n        global made\n        made += 1\n"
+    "        self.length, self.scale, self.calls = length, scale, 0\n"
+)
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_a_class_is_constructed_once_with_the_options_and_keeps_its_state(with_function: WithFunction, word: str):
+    source = (
+        f"{CLASS}    {word} __call__(self, completions, answer):\n        self.calls += 1\n"
+        "        return [100 * made + 10 * self.calls + self.scale * min(len(c), self.length) for c in completions]\n"
+    )
+    stage = with_function(source, target="mine.py:Limit", options={"length": 4, "scale": 0.5})
+    with open_rewards(["mine"], stage) as rewards:
+        for call in (1, 2):  # lengths 3, 3 and 5
+            expected = [100 + 10 * call + 1.5, 100 + 10 * call + 1.5, 100 + 10 * call + 2.0]
+            assert rewards.score(PROMPTS, COMPLETIONS, {"answer": [""] * 3}).each["mine"] == expected
+
+
+def test_what_an_async_reward_keeps_is_still_of_its_loop_at_the_next_call(with_function: WithFunction):
+    source = (
+        "import asyncio\nclass R:\n    loop = None\n    async def __call__(self, completions, **c):\n"
+        "        here = asyncio.get_running_loop()\n        self.loop = self.loop or here\n"
+        "        return [float(self.loop is here)] * len(completions)"
+    )
+    with open_rewards(["mine"], with_function(source, target="mine.py:R")) as rewards:
+        for _ in range(2):
+            assert rewards.score(PROMPTS, COMPLETIONS, {}).each["mine"] == [1.0] * 3
+
+
+CALLABLE = f"    def __call__(self, completions, **c):\n        {ONE}\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        (
+            f"def f(prompts, completions, answer, length=100):\n    {ONE}",
+            {"lenght": 3},
+            "there is no option 'lenght' of the function f(prompts, completions, answer, length=100), did you mean "
+            "'length'.",
+        ),
+        (f"def f(completions, length=100, **columns):\n    {ONE}", {"lenght": 3}, "did you mean 'length'."),
+        (f"def f(completions, **columns):\n    {ONE}", {"completions": 3}, "no option 'completions' of the function f"),
+        (
+            f"{CLASS.replace('Limit', 'f')}{CALLABLE}",
+            {"lenght": 3},
+            "there is no option 'lenght' of the class f(length, scale=1.0), did you mean 'length'.",
+        ),
+        (
+            f"{CLASS.replace('Limit', 'f')}{CALLABLE}",
+            {"scale": 3},
+            "the class f(length, scale=1.0) needs the option 'length', which is not given.",
+        ),
+        (f"class f:\n{CALLABLE}", {"length": 3}, "there is no option 'length' of the class f()."),
+        (CLASS.replace("Limit", "f"), {"length": 3}, "the class f(length, scale=1.0) has no method __call__"),
+        ("class f:\n    def __call__(self, prompts): ...", {}, "not completions"),
+        ("class f:\n    def __init__(self):\n        raise ValueError('no')", {}, "it raised ValueError: no at"),
+    ],
+)
+def test_options_are_held_against_the_signature_when_the_reward_is_opened(
+    with_function: WithFunction, source: str, options: dict[str, Any], words: str
+):
+    with pytest.raises(UserError) as caught:
+        open_rewards(["mine"], with_function(source, options=options))
+    assert str(caught.value).startswith("reward mine (mine.py:f) cannot be used: ")
+    assert words in str(caught.value)
+    assert "TypeError" not in str(caught.value)
+
+
+def test_a_column_that_is_nearly_there_is_suggested(with_function: WithFunction):
+    assert "did you mean 'answer'" in failure(with_function("def f(completions, anwser): ..."))
+
+
+def package(site: Path, name: str, **offers: str) -> None:
+    """What an installer leaves of a package: its metadata with entry points, and a module."""
+    metadata = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = [f"{offer} = {value}" for offer, value in offers.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[gemsmith.rewards]", *lines]) + "\n")
+    (site / f"{name.replace('-', '_')}.py").write_text(
+        "def f(completions, **c):\n    return [len(c) for c in completions]"
+    )
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    package(tmp_path / "site", "short-rewards", brevity="short_rewards:f", broken="short_rewards")
+    return tmp_path / "site"
+
+
+def test_a_bare_name_is_an_installed_packages_entry_point(with_function: WithFunction, site: Path):
+    assert score(with_function("", target="brevity")) == [3.0, 3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("brevty", "of the group gemsmith.rewards (there are: brevity, broken); did you mean brevity?"),
+        ("broken", "its entry point is 'short_rewards', expected package.module:function"),
+    ],
+)
+def test_a_bare_name_that_cannot_be_used_is_told(with_function: WithFunction, site: Path, target: str, words: str):
+    with pytest.raises(UserError) as caught:
+        open_rewards(["mine"], with_function("", target=target))
+    assert words in str(caught.value)
+
+
+def test_two_packages_with_the_same_name_are_both_named(with_function: WithFunction, site: Path):
+    package(site, "other-rewards", brevity="other_rewards:f")
+    with pytest.raises(UserError) as caught:
+        open_rewards(["mine"], with_function("", target="brevity"))
+    assert "the packages other-rewards and short-rewards; name the function itself: other_rewards:f or" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    "grow",
+    [
+        "held = bytearray(400 << 20)",
+        "import subprocess, sys\n"
+        "    subprocess.run([sys.executable, '-c', 'import time; held = bytearray(400 << 20); time.sleep(60)'])",
+    ],
+)
+def test_a_function_that_outgrows_its_memory_is_stopped_with_its_limit(with_function: WithFunction, grow: str):
+    source = f"import time\ndef f(completions, **c):\n    {grow}\n    time.sleep(60)\n    {ONE}"
+    start = time.monotonic()
+    message = failure(with_function(source, memory=200))
+    assert time.monotonic() - start < 50
+    assert "together with what it started, over its `memory` of 200 MiB, and was stopped" in message
+    assert "raise the reward's `memory`" in message
+
+
+def test_an_import_that_outgrows_the_memory_is_told_when_the_reward_is_opened(with_function: WithFunction):
+    source = f"import time\nheld = bytearray(400 << 20)\ntime.sleep(60)\ndef f(completions, **c):\n    {ONE}"
+    with pytest.raises(UserError, match=r"cannot be used: it held .* over its `memory` of 200 MiB"):
+        open_rewards(["mine"], with_function(source, memory=200))
+
+
+def test_reserved_memory_that_is_not_used_does_not_count(with_function: WithFunction):
+    source = f"import mmap\nreserved = mmap.mmap(-1, 1 << 32)\ndef f(completions, **c):\n    {ONE}"
+    assert score(with_function(source, memory=200)) == [1.0] * 3
+
+
+def test_a_fork_that_comes_out_of_the_function_does_not_answer_as_well(with_function: WithFunction):
+    source = "import os\ndef f(completions, **c):\n    return [float(os.fork() > 0)] * len(completions)"
+    with open_rewards(["mine"], with_function(source)) as rewards:
+        for _ in range(5):
+            assert rewards.score(PROMPTS, COMPLETIONS, {}).each["mine"] == [1.0] * 3
+
+
+def test_a_function_may_wait_for_all_processes_that_it_started(with_function: WithFunction):
+    source = (
+        "import os\ndef f(completions, **c):\n    if os.fork() == 0:\n        os._exit(0)\n    try:\n"
+        f"        while True:\n            os.wait()\n    except ChildProcessError:\n        {ONE}"
+    )
+    assert score(with_function(source, time_limit=10.0)) == [1.0] * 3
+
+
+def test_what_is_printed_before_a_hang_is_seen(with_function: WithFunction, capfd: pytest.CaptureFixture[str]):
+    stage = with_function("def f(completions, **c):\n    print('so far')\n    while True: pass", time_limit=2.0)
+    failure(stage)
+    assert "so far" in capfd.readouterr().err
+
+
+DETACHED = (  # its process id is the score
+    "import subprocess\ndef f(completions, **c):\n"
+    "    return [subprocess.Popen(['sleep', '300'], start_new_session=True).pid] * len(completions)"
+)
+
+
+def ended(pid: int) -> bool:
+    """Within some seconds: gone, or a zombie that nobody has waited for."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_what_a_function_detached_ends_with_the_rewards(with_function: WithFunction):
+    assert ended(int(score(with_function(DETACHED))[0] or 0))
+
+
+def test_what_a_function_started_ends_with_a_run_that_is_killed(with_function: WithFunction):
+    stage = with_function(DETACHED)
+    run = (
+        "import pathlib, sys, time; from contracts.stage import Stage; from rl.rewards.config import PythonReward\n"
+        "from rl.rewards.compose import open_rewards\n"
+        "reward = PythonReward(kind='python', target='mine.py:f')\n"
+        "stage = Stage('s', pathlib.Path('s'), 0, pathlib.Path(sys.argv[1]), rewards={'mine': reward})\n"
+        "print(int(open_rewards(['mine'], stage).score(['p'], ['c'], {}).total[0]), flush=True); time.sleep(300)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", run, str(stage.root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    process.kill()
+    process.wait(10)
+    assert ended(pid)

@@ -1,0 +1,49 @@
+"""The options of a python reward, held against the signature of the function or class that takes them."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+EVERY_CALL = ("prompts", "completions")
+MISSPELT = 0.8
+"""How like a parameter (difflib's ratio) an option is that **columns must not swallow: lenght for length has 0.83."""
+
+
+def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
+    """What is wrong with the options, as a sentence without its end, or None.
+
+    A function's parameter without default may be a column of the data, which is not known yet; a class's is an option.
+    """
+    parameters = inspect.signature(takes).parameters.values()
+    by_keyword = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in by_keyword]
+    constructed = inspect.isclass(takes)
+    if not constructed:
+        names = [name for name in names if name not in EVERY_CALL]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for option in options:
+        reserved = not constructed and option in EVERY_CALL
+        misspelt = bool(difflib.get_close_matches(option, names, n=1, cutoff=MISSPELT))
+        if reserved or (option not in names and (misspelt or not open_ended)):
+            return f"there is no option {option!r} of {shown(takes)}{near(option, names)}"
+    missing = [p.name for p in by_keyword if p.default is p.empty and p.name not in options]
+    if constructed and missing:
+        return f"{shown(takes)} needs the option {missing[0]!r}, which is not given{near(missing[0], options)}"
+    return None
+
+
+def shown(takes: Callable[..., Any]) -> str:
+    """How a message names a function or class with its parameters, as "the function f(completions, scale=2)"."""
+    texts = []
+    for p in inspect.signature(takes).parameters.values():
+        stars = "*" * (p.kind is p.VAR_POSITIONAL) + "**" * (p.kind is p.VAR_KEYWORD)
+        texts.append(f"{stars}{p.name}" + ("" if p.default is p.empty else f"={p.default!r}"))
+    kind = "class" if inspect.isclass(takes) else "function"
+    return f"the {kind} {getattr(takes, '__name__', type(takes).__name__)}({', '.join(texts)})"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'` for the nearest of the known names, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {found[0]!r}" if found else ""
