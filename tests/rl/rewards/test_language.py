@@ -57,7 +57,7 @@ def test_programs_formulas_numbers_and_addresses_are_in_no_language(stage: Stage
 
 
 def test_prices_and_marked_up_prose_are_prose():
-    for text in ("An egg is $, a duck is $, a goose is $", "## The **ducks** (of Janet)", "- they lay many [eggs](x)"):
+    for text in ("An egg is $ and a duck is $ or more", "## The **ducks** (of Janet)", "- they lay many [eggs](x)"):
         assert prose(text.replace("$", "$2")).split() == text.split()
 
 
