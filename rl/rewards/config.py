@@ -180,7 +180,7 @@ class HttpReward(RewardConfig):
 
     kind: Literal["http"]
     url: str = Field(
-        pattern="^https?://",
+        pattern="^https?://[!-~]+$",
         description="Address of the endpoint up to /v1, or of its /chat/completions; no proxy or redirect is followed.",
     )
     model: str = Field(description="Name of the model at the endpoint.")

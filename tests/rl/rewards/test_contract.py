@@ -13,6 +13,7 @@ from rl.rewards.config import (
     AnyReward,
     CodeReward,
     FormatReward,
+    HttpReward,
     InstructionsReward,
     LanguageReward,
     LengthReward,
@@ -22,6 +23,7 @@ from rl.rewards.config import (
     RewardConfig,
     RewardModelReward,
 )
+from tests.rl.rewards.test_http import judging, serving
 
 KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
 PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]
@@ -101,6 +103,15 @@ MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, 
     PythonReward: python,
     RewardModelReward: reward_model,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def judge():
+    """A judge that gives the completion's length."""
+    with serving(judging(lambda asked: str(len(asked)))) as server:
+        config = HttpReward(kind="http", url=server.url, model="judge", prompt="{completion}", scale=(0, 100))
+        MAKERS[HttpReward] = lambda folder: (config, {})
+        yield
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
