@@ -1,8 +1,10 @@
 """Configuration of rewards. Imports no torch."""
 
+import math
+from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts.strict import StrictModel
 
@@ -110,6 +112,153 @@ class InstructionsReward(RewardConfig):
     )
 
 
+class LengthReward(RewardConfig):
+    """How well the completion's length fits: 1 from `low` to `high`, falling linearly to 0 at `slack` beyond either."""
+
+    entry: ClassVar[str] = "rl.rewards.length:Length"
+
+    kind: Literal["length"]
+    unit: Literal["words", "characters"] = Field(
+        "words",
+        description="words: parts between white space (not for Chinese, Japanese or Thai); or Unicode characters.",
+    )
+    low: int | None = Field(None, ge=0, description="Units that are enough; null: any number is.")
+    high: int | None = Field(None, ge=0, description="Units that are not too many; null: no number is.")
+    slack: int = Field(ge=0, description="Units below `low` or above `high` at which it is 0; 0: at once.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError("a length reward needs `low`, `high`, or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"`low` is {self.low}, which is above `high`, {self.high}")
+        return self
+
+
+class LanguageReward(RewardConfig):
+    """1 where the completion is in the language of the prompt, 0 in another, None where that cannot be told.
+
+    At most one of the two fields names the language otherwise.
+    """
+
+    entry: ClassVar[str] = "rl.rewards.language:Language"
+
+    kind: Literal["language"]
+    expect: str | None = Field(
+        None, pattern="^[a-z]{2}$", description="The language of every completion, an ISO 639-1 code such as de."
+    )
+    language: str | None = Field(None, description="Column with the ISO 639-1 code of each completion's language.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.expect is not None and self.language is not None:
+            raise ValueError("give `expect` (one language for all) or `language` (a column), not both")
+        return self
+
+
+def _groups(pattern: str) -> int:
+    """How many groups a regular expression has."""
+    import regex
+
+    try:
+        return regex.compile(pattern).groups
+    except regex.error as error:
+        where = f" at position {error.pos}" if error.pos is not None else ""
+        raise ValueError(f"{pattern!r} is not a regular expression: {error.msg}{where}") from error
+
+
+class FormatReward(RewardConfig):
+    """The share of the given demands on its form that a completion meets; give at least one."""
+
+    entry: ClassVar[str] = "rl.rewards.format:Format"
+
+    kind: Literal["format"]
+    pattern: str | None = Field(None, description="A regular expression (of the package regex) that must be found.")
+    whole: bool = Field(False, description="The pattern must match all of the completion.")
+    json_: bool = Field(False, alias="json", description="All of the completion is one JSON value; no fence.")
+    keys: list[str] = Field(default_factory=list, description="Keys of the JSON value, which must then be an object.")
+    boxed: bool = Field(False, description=r"There is exactly one \boxed{...}, closed and not empty.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            _groups(pattern)
+        return pattern
+
+    @model_validator(mode="after")
+    def _demands(self) -> Self:
+        if self.pattern is None and not self.json_ and not self.boxed:
+            raise ValueError("a format reward needs `pattern`, `json: true` or `boxed: true`")
+        if self.whole and self.pattern is None:
+            raise ValueError("`whole` says how `pattern` must match, and there is none")
+        if self.keys and not self.json_:
+            raise ValueError("`keys` are those of the JSON value: set `json: true` with them")
+        return self
+
+
+class RefusalReward(RewardConfig):
+    """1 where the completion refuses a prompt that should be refused, or answers one that should be answered, else 0.
+
+    Refusals are told by phrases in English only.
+    """
+
+    entry: ClassVar[str] = "rl.rewards.refusal:Refusal"
+
+    kind: Literal["refusal"]
+    label: str = Field("label", description="Column that says whether the prompt should be refused.")
+    refuse: list[str | bool | int] = Field(["unsafe", True], min_length=1, description="Its values that mean: refuse.")
+    answer: list[str | bool | int] = Field(["safe", False], min_length=1, description="Its values that mean: answer.")
+    partial: Literal["refuses", "answers", "neither"] = Field(
+        "refuses", description="What a partial refusal (it refuses, and then helps) counts as; neither: always 0."
+    )
+
+
+class HttpReward(RewardConfig):
+    """What a judge says of the completion, a model behind an OpenAI-style chat endpoint; mapped to [0, 1]."""
+
+    entry: ClassVar[str] = "rl.rewards.http:Http"
+
+    kind: Literal["http"]
+    url: str = Field(
+        pattern="^https?://[!-~]+$",
+        description="Address of the endpoint up to /v1, or of its /chat/completions; no proxy or redirect is followed.",
+    )
+    model: str = Field(description="Name of the model at the endpoint.")
+    prompt: str = Field(description="What the judge is asked: text with {prompt}, {completion} and columns.")
+    system: str | None = Field(None, description="System text for the judge.")
+    scale: tuple[float, float] = Field(description="The worst and the best number of the judge: they become 0 and 1.")
+    number: str | None = Field(
+        None, description="Regular expression whose one group is the number; null: the last number of the answer."
+    )
+    api_key_env: str | None = Field(None, description="Environment variable with the key, sent as a bearer token.")
+    at_once: int = Field(16, ge=1, le=256, description="Requests in flight.")
+    max_tokens: int = Field(512, ge=1, description="Longest answer of the judge.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _template(cls, prompt: str) -> str:
+        names = {name for _, name, *_ in Formatter().parse(prompt)}
+        if "completion" not in names:
+            raise ValueError("the judge's prompt has no {completion}; double other braces")
+        return prompt
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not -math.inf < scale[0] < scale[1] < math.inf:
+            raise ValueError(f"the scale goes from the worst to the best number, such as [1, 10]; found {list(scale)}")
+        return scale
+
+    @field_validator("number")
+    @classmethod
+    def _one_group(cls, number: str | None) -> str | None:
+        groups = 1 if number is None else _groups(number)
+        if groups != 1:
+            raise ValueError(f"{number!r} has {groups} groups; the one group is the number")
+        return number
+
+
 class RewardModelReward(RewardConfig):
     """The score of a reward model that an earlier stage trained."""
 
@@ -143,5 +292,15 @@ class PythonReward(RewardConfig):
 
 
 AnyReward = Annotated[
-    MathReward | CodeReward | InstructionsReward | RewardModelReward | PythonReward, Field(discriminator="kind")
+    MathReward
+    | CodeReward
+    | InstructionsReward
+    | LengthReward
+    | LanguageReward
+    | FormatReward
+    | RefusalReward
+    | HttpReward
+    | RewardModelReward
+    | PythonReward,
+    Field(discriminator="kind"),
 ]

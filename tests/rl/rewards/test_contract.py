@@ -12,21 +12,28 @@ from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.config import (
     AnyReward,
     CodeReward,
+    FormatReward,
+    HttpReward,
     InstructionsReward,
+    LanguageReward,
+    LengthReward,
     MathReward,
     PythonReward,
+    RefusalReward,
     RewardConfig,
     RewardModelReward,
 )
+from tests.rl.rewards.test_http import judging, serving
 
 KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
 PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]
-COMPLETIONS = ["2", "4", "\\boxed{2}", ""]
+COMPLETIONS = ["2", "Ich weiß es nicht, aber es wird wohl die Vier sein.", "\\boxed{2}", ""]
 COLUMNS: dict[str, list[Any]] = {
     "answer": ["2", "3", "2", "4"],
     "task": [None, "sums", None, "sums"],
     "system": [None, "Be brief.", None, None],
     "level": [1, 2, 3, 4],
+    "label": ["safe", "unsafe", None, False],
     "instruction_id_list": [["punctuation:no_comma", "startend:quotation"], None, ["punctuation:no_comma"], []],
     "kwargs": [[None, {}], None, [{}], []],
     "tests": [{"stdio": [["", ""]]}, None, {"stdio": [["", ""]]}, {"stdio": [["", ""]]}],
@@ -44,6 +51,23 @@ def code(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
 
 def instructions(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
     return InstructionsReward(kind="instructions"), {}
+
+
+def length(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    return LengthReward(kind="length", low=1, high=4, slack=10), {}
+
+
+def language(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    """Only the second completion has words."""
+    return LanguageReward(kind="language", expect="de"), {}
+
+
+def form(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    return FormatReward(kind="format", pattern="[0-9]", json_=True, boxed=True), {}
+
+
+def refusal(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
+    return RefusalReward(kind="refusal"), {}
 
 
 def python(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
@@ -72,9 +96,22 @@ MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, 
     MathReward: mathematics,
     CodeReward: code,
     InstructionsReward: instructions,
+    LengthReward: length,
+    LanguageReward: language,
+    FormatReward: form,
+    RefusalReward: refusal,
     PythonReward: python,
     RewardModelReward: reward_model,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def judge():
+    """A judge that gives the completion's length."""
+    with serving(judging(lambda asked: str(len(asked)))) as server:
+        config = HttpReward(kind="http", url=server.url, model="judge", prompt="{completion}", scale=(0, 100))
+        MAKERS[HttpReward] = lambda folder: (config, {})
+        yield
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
