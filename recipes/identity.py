@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from contracts.local import find_local
+from contracts.target import REWARDS
 from curation.config import JsonLinesData, PythonData
 from policy.config import PolicyConfig
 from recipes.files import fingerprint
@@ -60,7 +61,9 @@ def local_files(value: Any, root: Path) -> list[Path]:
         found.append(find_local(root, value.model))
     elif isinstance(value, JsonLinesData):
         found.append(find_local(root, value.path))
-    elif isinstance(value, PythonReward | PythonData):
+    elif isinstance(value, PythonReward):
+        found.append(find_target(value.target, root, REWARDS).file)
+    elif isinstance(value, PythonData):
         found.append(find_target(value.target, root).file)
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from contracts.errors import UserError
 from contracts.local import find_local
 from contracts.stage import StageConfig
+from contracts.target import REWARDS
 from curation.config import JsonLinesData, PythonData
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
@@ -49,7 +50,7 @@ class Pipeline:
         """The reward functions that these stages use."""
         used = dict.fromkeys(name for node in nodes for name in node.rewards)
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
-        return [find_target(plugin.target, self.root) for plugin in plugins]
+        return [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
 
 
 def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:
@@ -146,7 +147,7 @@ def _check_plugin(
     scored = [data[section] for node in nodes if reward in node.rewards for section in node.data]
     columns = {*EVERY_CALL, *(column for section in scored for column in section.columns)}
     try:
-        check_signature(find_target(config.target, root), columns, list(config.options))
+        check_signature(find_target(config.target, root, REWARDS), columns, list(config.options))
     except UserError as error:
         faults.add(("rewards", reward, "target"), str(error))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from contracts.errors import UserError
 from contracts.local import find_local
+from contracts.target import resolve_target
 from recipes.faults import did_you_mean, listed
 
 IMPORT_LIMIT = 60.0
@@ -52,15 +53,24 @@ class Target:
     function: str
 
 
-def find_target(text: str, root: Path) -> Target:
+def find_target(text: str, root: Path, group: str | None = None) -> Target:
     """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:name`.
 
     Nothing is imported, not even the packages around a module.
 
+    Args:
+        text: what the recipe says.
+        root: the recipe's folder.
+        group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
+
     Raises:
-        UserError: the text has another form, or the file or module is not there.
+        UserError: the text has another form, or the file, module or entry point is not there.
     """
-    name, colon, function = text.rpartition(":")
+    full = text
+    if group is not None and ":" not in text and not text.endswith(".py"):
+        offered = resolve_target(text, root, group)
+        full = f"{offered.module}:{offered.function}"
+    name, colon, function = full.rpartition(":")
     if not colon or not name or not function.isidentifier():
         raise UserError(f'found "{text}", expected file.py:function or package.module:function')
     if name.endswith(".py") or "/" in name:
@@ -107,10 +117,11 @@ def check_defined(target: Target) -> ast.stmt:
 def check_signature(target: Target, columns: Collection[str], options: Collection[str]) -> None:
     """Check, from the source alone, that a function can be called as f(prompts=, completions=, **columns).
 
-    A name that the file imports or assigns is left to the trial import, as its signature is not there to read.
+    A name that the file imports or assigns is left to the trial import, as its signature is not there to read. So is a
+    class: its options are checked when it is opened, as what constructs it may be inherited or made by a decorator.
 
     Args:
-        target: the function.
+        target: the function or class.
         columns: names of the columns that every call hands over.
         options: names of the recipe's own keyword arguments.
 
@@ -119,9 +130,10 @@ def check_signature(target: Target, columns: Collection[str], options: Collectio
     """
     node = check_defined(target)
     if isinstance(node, ast.ClassDef):
-        raise UserError(
-            f"{target.file}:{node.lineno}: found a class, expected a function(prompts, completions, **columns)"
-        )
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.name == "__call__":
+                method.args.args = method.args.args[1:]
+                _check_arguments(target, method, columns, [])
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
         _check_arguments(target, node, columns, options)
 
@@ -201,9 +213,8 @@ def _check_arguments(
     if arguments.posonlyargs:
         raise UserError(f"{place}: {found}, {expected}: arguments are given by name, so none may be positional-only")
     takes = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
-    missing = [name for name in ("prompts", "completions") if name not in takes and arguments.kwarg is None]
-    if missing:
-        raise UserError(f"{place}: {found}, {expected}: it does not take {' and '.join(missing)}")
+    if "completions" not in takes and arguments.kwarg is None:
+        raise UserError(f"{place}: {found}, {expected}: it does not take completions")
     given = {"prompts", "completions", *columns, *options}
     optional = {argument.arg for argument in arguments.args[len(arguments.args) - len(arguments.defaults) :]}
     optional |= {

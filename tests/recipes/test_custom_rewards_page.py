@@ -53,4 +53,4 @@ def test_the_page_says_what_happens(tmp_path: Path):
         file = folder / (named[1] if named else {"json": "rows.jsonl"}[language])
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
-    assert ran == 11
+    assert ran == 13

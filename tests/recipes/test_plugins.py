@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import UserError
+from contracts.target import REWARDS
 from recipes.plugins import check_importable, check_signature, find_target
 
 COLUMNS = ("answer", "task", "system", "length")
@@ -23,6 +24,9 @@ def check(folder: Path, target: str = "mine.py:f", options: tuple[str, ...] = ()
     "source",
     [
         "def f(prompts, completions, **columns): ...",
+        "def f(completions): ...",
+        "class f:\n    def __init__(self, scale): ...\n    def __call__(self, completions, answer): ...",
+        "class f(Base): ...",
         "async def f(completions, prompts, **kwargs): ...",
         "def f(prompts, completions, answer, length=3, **rest): ...",
         "def f(prompts, completions, *, answer, **rest): ...",
@@ -42,11 +46,11 @@ def test_a_function_that_takes_what_it_is_given_is_good(tmp_path: Path, source: 
     ("source", "words"),
     [
         ("def g(prompts, completions, **columns): ...", "no function f in .*mine.py, expected g"),
-        ("def f(completions): ...", "it does not take prompts"),
+        ("def f(prompts): ...", "it does not take completions"),
         ("def f(prompt, completion, **columns): ...", 'column prompt; expected .*did you mean "prompts"'),
         ("def f(prompts, completions, lenght, **columns): ...", 'column lenght.*did you mean "length"'),
         ("def f(prompts, completions, /, **columns): ...", "positional-only"),
-        ("class f: ...", "found a class"),
+        ("class f:\n    def __call__(self, prompts): ...", "mine.py:2: found __call__.*does not take completions"),
         ("def f(prompts, completions, **columns:", "mine.py:1: found a syntax error"),
         ("def f(prompts, completions, answer): ...", "does not take the option scale"),
     ],
@@ -75,6 +79,20 @@ def test_a_module_is_found_beside_the_recipe_without_being_imported(tmp_path: Pa
     written(package, "raise SystemExit('imported')", "__init__.py")
     written(package, "def f(prompts, completions, **columns): ...", "rewards.py")
     check(tmp_path, "mypackage.rewards:f")
+
+
+def test_a_bare_name_is_found_where_its_package_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written(tmp_path, "def f(prompts, completions, **columns): ...")
+    metadata = tmp_path / "mine-1.0.dist-info"
+    metadata.mkdir()
+    written(metadata, "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n", "METADATA")
+    written(metadata, "[gemsmith.rewards]\nbrevity = mine:f\n", "entry_points.txt")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert find_target("brevity", tmp_path, REWARDS).file == tmp_path / "mine.py"
+    with pytest.raises(UserError, match="there are: brevity"):
+        find_target("brevty", tmp_path, REWARDS)
+    with pytest.raises(UserError, match=r"expected file\.py:function"):
+        find_target("brevity", tmp_path)
 
 
 def test_reading_a_signature_does_not_run_the_file(tmp_path: Path):
