@@ -52,7 +52,7 @@ def soon(monkeypatch: pytest.MonkeyPatch):
 
 
 def reward(url: str, **config: object) -> HttpReward:
-    fields = {"url": url, "model": "judge", "prompt": "{prompt} -> {completion}", "scale": (0, 10), **config}
+    fields = {"url": url, "model": "judge", "prompt": "{prompt} -> {completion}", "scale": [0, 10], **config}
     return HttpReward(kind="http", **fields)  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ def scores(stage: Stage, url: str, completions: list[str], columns=None, **confi
 
 def test_the_number_of_the_judge_is_mapped_from_the_scale(stage: Stage):
     with serving(judging(lambda asked: f"I give 3, no: {asked[-1]}.")) as server:
-        assert scores(stage, server.url, ["a1", "b5", "c3"], scale=(1, 5)) == [0.0, 1.0, 0.5]
+        assert scores(stage, server.url, ["a1", "b5", "c3"], scale=[1, 5]) == [0.0, 1.0, 0.5]
 
 
 def test_the_judge_is_asked_as_the_recipe_says(stage: Stage, monkeypatch: pytest.MonkeyPatch):
@@ -262,7 +262,7 @@ def test_no_proxy_of_the_environment_is_used(stage: Stage, monkeypatch: pytest.M
     [
         ({"prompt": "Judge {prompt}"}, r"has no \{completion\}"),
         ({"prompt": "Judge {completion}}"}, "Single '}'"),
-        ({"scale": (10, 1)}, r"from the worst to the best number, such as \[1, 10\]"),
+        ({"scale": [10, 1]}, r"from the worst to the best number, such as \[1, 10\]"),
         ({"number": r"Score: \d+"}, "has 0 groups; the one group is the number"),
         ({"number": "Score: ("}, r"not a regular expression: missing \) at position 8"),
         ({"url": "localhost:8000"}, "url"),
