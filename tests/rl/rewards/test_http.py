@@ -192,14 +192,16 @@ def test_a_judge_that_hangs_ends_at_the_time_limit_of_the_whole_and_holds_no_thr
 
     before, begun = set(threading.enumerate()), time.monotonic()
     with serving(answer) as server:
-        with pytest.raises(RunError) as caught:
-            scores(stage, server.url, ["a", "b", "c", "d"], time_limit=0.5, at_once=2)
-        mine = [one for one in set(threading.enumerate()) - before if one.name.startswith("reward it")]
-        for thread in mine:
-            thread.join(max(0.0, begun + 5.0 - time.monotonic()))
-            assert not thread.is_alive()
+        stage.rewards = {"it": reward(server.url, time_limit=1.5, at_once=2)}
+        with open_rewards(["it"], stage) as rewards:
+            with pytest.raises(RunError) as caught:
+                rewards.score(["p"] * 4, ["a", "b", "c", "d"], {})
+            for thread in set(threading.enumerate()) - before:
+                if thread.name.startswith("reward it"):
+                    thread.join(max(0.0, begun + 5.0 - time.monotonic()))
+                    assert not thread.is_alive()
     assert str(caught.value) == (
-        f"reward it (http) was not done within its time_limit of 0.5 s: 3 of 4 answers of {server.url} are missing; "
+        f"reward it (http) was not done within its time_limit of 1.5 s: 3 of 4 answers of {server.url} are missing; "
         "see whether it is up and keeps pace, then raise the reward's `time_limit` or change `at_once`."
     )
 
