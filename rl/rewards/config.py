@@ -164,7 +164,7 @@ def _groups(pattern: str) -> int:
         return regex.compile(pattern).groups
     except regex.error as error:
         where = f" at position {error.pos}" if error.pos is not None else ""
-        raise ValueError(f"{pattern!r} is not a regular expression: {error.msg}{where}") from error
+        raise ValueError(f"`{pattern}` is not a regular expression: {error.msg}{where}") from error
 
 
 class FormatReward(RewardConfig):
@@ -227,7 +227,9 @@ class HttpReward(RewardConfig):
     model: str = Field(description="Name of the model at the endpoint.")
     prompt: str = Field(description="What the judge is asked: text with {prompt}, {completion} and columns.")
     system: str | None = Field(None, description="System text for the judge.")
-    scale: tuple[float, float] = Field(description="The worst and the best number of the judge: they become 0 and 1.")
+    scale: list[float] = Field(
+        min_length=2, max_length=2, description="The worst and the best number of the judge: they become 0 and 1."
+    )
     number: str | None = Field(
         None, description="Regular expression whose one group is the number; null: the last number of the answer."
     )
@@ -245,9 +247,9 @@ class HttpReward(RewardConfig):
 
     @field_validator("scale")
     @classmethod
-    def _ascending(cls, scale: tuple[float, float]) -> tuple[float, float]:
+    def _ascending(cls, scale: list[float]) -> list[float]:
         if not -math.inf < scale[0] < scale[1] < math.inf:
-            raise ValueError(f"the scale goes from the worst to the best number, such as [1, 10]; found {list(scale)}")
+            raise ValueError(f"the scale goes from the worst to the best number, such as [1, 10]; found {scale}")
         return scale
 
     @field_validator("number")
@@ -255,7 +257,7 @@ class HttpReward(RewardConfig):
     def _one_group(cls, number: str | None) -> str | None:
         groups = 1 if number is None else _groups(number)
         if groups != 1:
-            raise ValueError(f"{number!r} has {groups} groups; the one group is the number")
+            raise ValueError(f"`{number}` has {groups} groups; the one group is the number")
         return number
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import TypeAdapter
 
 from contracts.stage import Stage
 from policy.config import PolicyConfig
@@ -109,7 +110,7 @@ MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, 
 def judge():
     """A judge that gives the completion's length."""
     with serving(judging(lambda asked: str(len(asked)))) as server:
-        config = HttpReward(kind="http", url=server.url, model="judge", prompt="{completion}", scale=(0, 100))
+        config = HttpReward(kind="http", url=server.url, model="judge", prompt="{completion}", scale=[0, 100])
         MAKERS[HttpReward] = lambda folder: (config, {})
         yield
 
@@ -125,6 +126,13 @@ def rewards(request: pytest.FixtureRequest, tmp_path: Path):
 def each(rewards: Rewards, order: list[int]) -> list[float | None]:
     columns = {name: [values[i] for i in order] for name, values in COLUMNS.items()}
     return rewards.score([PROMPTS[i] for i in order], [COMPLETIONS[i] for i in order], columns).each["it"]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_reward_is_read_from_a_recipe_as_it_is_written(kind: type[RewardConfig], tmp_path: Path):
+    config, _ = MAKERS[kind](tmp_path)
+    written = config.model_dump(mode="json", by_alias=True)
+    assert TypeAdapter(AnyReward).validate_python(written, strict=True) == config  # a recipe's values are strict
 
 
 def test_a_reward_gives_one_float_or_none_for_each_completion(rewards: Rewards):

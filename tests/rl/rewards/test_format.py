@@ -85,7 +85,7 @@ def test_a_completion_made_for_the_pattern_does_not_match_and_that_is_said(
         ({}, "needs `pattern`, `json: true` or `boxed: true`"),
         ({"json": True, "whole": True}, "`whole` says how `pattern` must match"),
         ({"pattern": "a", "keys": ["a"]}, "`keys` are those of the JSON value"),
-        ({"pattern": "so (a"}, r"'so \(a' is not a regular expression: missing \) at position 5"),
+        ({"pattern": "so (a"}, r"`so \(a` is not a regular expression: missing \) at position 5"),
     ],
 )
 def test_demands_that_cannot_be_are_refused_in_the_recipe(fields: dict[str, object], message: str):

@@ -52,7 +52,7 @@ def soon(monkeypatch: pytest.MonkeyPatch):
 
 
 def reward(url: str, **config: object) -> HttpReward:
-    fields = {"url": url, "model": "judge", "prompt": "{prompt} -> {completion}", "scale": (0, 10), **config}
+    fields = {"url": url, "model": "judge", "prompt": "{prompt} -> {completion}", "scale": [0, 10], **config}
     return HttpReward(kind="http", **fields)  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ def scores(stage: Stage, url: str, completions: list[str], columns=None, **confi
 
 def test_the_number_of_the_judge_is_mapped_from_the_scale(stage: Stage):
     with serving(judging(lambda asked: f"I give 3, no: {asked[-1]}.")) as server:
-        assert scores(stage, server.url, ["a1", "b5", "c3"], scale=(1, 5)) == [0.0, 1.0, 0.5]
+        assert scores(stage, server.url, ["a1", "b5", "c3"], scale=[1, 5]) == [0.0, 1.0, 0.5]
 
 
 def test_the_judge_is_asked_as_the_recipe_says(stage: Stage, monkeypatch: pytest.MonkeyPatch):
@@ -192,14 +192,16 @@ def test_a_judge_that_hangs_ends_at_the_time_limit_of_the_whole_and_holds_no_thr
 
     before, begun = set(threading.enumerate()), time.monotonic()
     with serving(answer) as server:
-        with pytest.raises(RunError) as caught:
-            scores(stage, server.url, ["a", "b", "c", "d"], time_limit=0.5, at_once=2)
-        mine = [one for one in set(threading.enumerate()) - before if one.name.startswith("reward it")]
-        for thread in mine:
-            thread.join(max(0.0, begun + 5.0 - time.monotonic()))
-            assert not thread.is_alive()
+        stage.rewards = {"it": reward(server.url, time_limit=1.5, at_once=2)}
+        with open_rewards(["it"], stage) as rewards:
+            with pytest.raises(RunError) as caught:
+                rewards.score(["p"] * 4, ["a", "b", "c", "d"], {})
+            for thread in set(threading.enumerate()) - before:
+                if thread.name.startswith("reward it"):
+                    thread.join(max(0.0, begun + 5.0 - time.monotonic()))
+                    assert not thread.is_alive()
     assert str(caught.value) == (
-        f"reward it (http) was not done within its time_limit of 0.5 s: 3 of 4 answers of {server.url} are missing; "
+        f"reward it (http) was not done within its time_limit of 1.5 s: 3 of 4 answers of {server.url} are missing; "
         "see whether it is up and keeps pace, then raise the reward's `time_limit` or change `at_once`."
     )
 
@@ -262,7 +264,7 @@ def test_no_proxy_of_the_environment_is_used(stage: Stage, monkeypatch: pytest.M
     [
         ({"prompt": "Judge {prompt}"}, r"has no \{completion\}"),
         ({"prompt": "Judge {completion}}"}, "Single '}'"),
-        ({"scale": (10, 1)}, r"from the worst to the best number, such as \[1, 10\]"),
+        ({"scale": [10, 1]}, r"from the worst to the best number, such as \[1, 10\]"),
         ({"number": r"Score: \d+"}, "has 0 groups; the one group is the number"),
         ({"number": "Score: ("}, r"not a regular expression: missing \) at position 8"),
         ({"url": "localhost:8000"}, "url"),
