@@ -51,7 +51,7 @@ class RewardConfig(StrictModel):
 
     @model_validator(mode="after")
     def _threshold_has_a_gate(self) -> Self:
-        if self.gate is None and "gate_above" in self.model_fields_set:
+        if self.gate is None and self.gate_above != 0:
             raise ValueError("gate_above is set without a gate: name the reward that it speaks of in `gate`")
         return self
 
