@@ -13,11 +13,26 @@ from policy.chat import completion_ids, prompt_ids
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with its preferred and its other completion, in tokens; `prompt` is its text, white space made equal."""
+    """A prompt with its preferred and its other completion, in tokens.
+
+    Attributes:
+        prompt: its text, white space made equal.
+        chosen_ids: the prompt and the preferred completion.
+        rejected_ids: the prompt and the other completion.
+        prompt_tokens: how many of both are the prompt's.
+        task: of its example.
+    """
 
     prompt: str
     chosen_ids: tuple[int, ...]
     rejected_ids: tuple[int, ...]
+    prompt_tokens: int = 0
+    task: str | None = None
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Tokens of the chosen and of the rejected completion, with their end of turn."""
+        return len(self.chosen_ids) - self.prompt_tokens, len(self.rejected_ids) - self.prompt_tokens
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,7 @@ def split_pairs(
         UserError: there are no pairs, none fits, or all have one prompt.
     """
     pairs: list[Pair] = []
-    dropped = {"too long": 0, "chosen equals rejected": 0}
+    dropped = {"empty side": 0, "too long": 0, "chosen equals rejected": 0}
     preferences = [example for example in examples if example.chosen is not None and example.rejected is not None]
     if not preferences:
         raise UserError(
@@ -76,17 +91,22 @@ def split_pairs(
         chosen, rejected = (
             (*prompt, *completion_ids(tokenizer, str(text))) for text in (example.chosen, example.rejected)
         )
-        if max(len(chosen), len(rejected)) > max_length:
+        if not (str(example.chosen).strip() and str(example.rejected).strip()):
+            dropped["empty side"] += 1
+        elif max(len(chosen), len(rejected)) > max_length:
             dropped["too long"] += 1
         elif chosen == rejected:
             dropped["chosen equals rejected"] += 1
         else:
-            pairs.append(Pair(" ".join(example.prompt.split()), chosen, rejected))
+            text = " ".join(example.prompt.split())
+            pairs.append(Pair(text, chosen, rejected, prompt_tokens=len(prompt), task=example.task))
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
     if len(prompts) < 2:
         raise UserError(
             f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
-            f"max_length = {max_length} tokens): give at least two prompts, one to train on and one to measure on."
+            f"max_length = {max_length} tokens, {dropped['empty side']} have an empty side, "
+            f"{dropped['chosen equals rejected']} two equal ones): "
+            "give at least two prompts, one to train on and one to measure on."
         )
     held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
     return PairSplit(

@@ -5,14 +5,15 @@ best are averaged in weight space, and the average alone is served. The stage's 
 
     probe/             the featuriser with the shared head
     members/<m>/       each finished member
-    held_out/          the margins of the members, the probe and the average on the held-out pairs
+    held_out/          the rewards of the members, the probe and the average on both sides of the held-out pairs
 """
 
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,12 +22,12 @@ from accelerate import PartialState
 from contracts.stage import Stage, write_atomically
 from curation.load import load_data
 from policy.load import load_policy
-from reward_models.bradley_terry import Accuracy, accuracy
 from reward_models.config import WarmStage
 from reward_models.member import attention_of, member_plans, train_member
 from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
+from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
 from weights.merge import average
 
@@ -40,30 +41,29 @@ def run(config: WarmStage, stage: Stage) -> None:
     probed, split = _probed(config, stage, first)
     for reason, count in split.dropped.items():
         stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
-    plans, margins = member_plans(config, stage.seed), {}
+    plans, rewards = member_plans(config, stage.seed), {}
     for plan in plans:
         folder = stage.folder / "members" / str(plan.member)
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
-        margins[plan.member] = _margins(config, stage, folder, f"member {plan.member}", split, first)
-    kept = best_members({member: _measure(found, split).mean for member, found in margins.items()}, config.keep)
+        rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
+    found = {member: quality(rewards[member], split.held_out) for member in rewards}
+    kept = best_members({member: found[member].accuracy.mean for member in found}, config.keep)
     with first():
         if not stage.output.exists():
             average([stage.folder / "members" / str(member) for member in kept], stage.output)
-    of_average = _margins(config, stage, stage.output, "average", split, first)
-    of_ensemble = [sum(row) / len(kept) for row in zip(*(margins[member] for member in kept), strict=True)]
-    of_probe = _margins(config, stage, probed, "probe", split, first)
+    of_average = _rewards(config, stage, stage.output, "average", split, first)
+    of_probe = _rewards(config, stage, probed, "probe", split, first)
     if processes.is_main_process:
+        ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
+        stage.say(f"mean of the scores of {len(kept)} members: {ensemble}")
         summary = {
-            "members": [
-                {**asdict(plan), "accuracy": asdict(_measure(margins[plan.member], split)), "kept": plan.member in kept}
-                for plan in plans
-            ],
+            "members": [{**asdict(plan), **asdict(found[plan.member]), "kept": plan.member in kept} for plan in plans],
             "kept": kept,
-            "average": {"accuracy": asdict(_measure(of_average, split))},
-            "ensemble": {"accuracy": asdict(_measure(of_ensemble, split))},
-            "probe": {"accuracy": asdict(_measure(of_probe, split))},
+            "average": asdict(quality(of_average, split.held_out)),
+            "ensemble": asdict(ensemble),
+            "probe": asdict(quality(of_probe, split.held_out)),
             "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
         }
         write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
@@ -114,27 +114,31 @@ def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
     return [pairs[i] for i in order[: config.probe_steps * config.batch].tolist()]
 
 
-def _margins(
+def _rewards(
     config: WarmStage, stage: Stage, folder: Path, name: str, split: PairSplit, first: Callable[..., Any]
-) -> list[float]:
-    """Reward of the chosen minus reward of the rejected completion of each held-out pair; computed once and kept."""
+) -> Rewards:
+    """Reward of both completions of each held-out pair; computed once and kept."""
     path = stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
     with first():
         if path.exists():
-            return json.loads(path.read_text())
+            return [(chosen, rejected) for chosen, rejected in json.loads(path.read_text())]
         model = load_reward_model(folder, attention_of(config)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        rewards = score_sequences(model, both_sides(split.held_out), _batch(config))
-        margins = [chosen - rejected for chosen, rejected in zip(rewards[0::2], rewards[1::2], strict=True)]
-        found = _measure(margins, split)
-        stage.say(f"{name}: {found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%})")
-        stage.log({"held_out_accuracy": found.mean}, config.steps, model=name)
-        write_atomically(path, json.dumps(margins))
-        return margins
+        each = score_sequences(model, both_sides(split.held_out), _batch(config))
+        rewards = list(zip(each[0::2], each[1::2], strict=True))
+        found = quality(rewards, split.held_out)
+        stage.say(f"{name}: {found}")
+        stage.log({"held_out_accuracy": found.accuracy.mean}, config.steps, model=name)
+        write_atomically(path, json.dumps(rewards))
+        return rewards
 
 
-def _measure(margins: list[float], split: PairSplit) -> Accuracy:
-    return accuracy(margins, independent=split.held_out_prompts)
+def _mean(of_members: Sequence[Rewards]) -> Rewards:
+    """The mean of the members' rewards, side by side."""
+    return [
+        (fmean(chosen), fmean(rejected))
+        for chosen, rejected in (zip(*sides, strict=True) for sides in zip(*of_members, strict=True))
+    ]
 
 
 def _batch(config: WarmStage) -> int:

@@ -28,6 +28,7 @@ def test_pairs_are_conversations_with_their_end_of_turn():
     prompt = prompt_ids(TOKENIZER, [{"role": "user", "content": "1 + 1 ="}])
     assert list(pair.chosen_ids) == prompt + completion_ids(TOKENIZER, "2")
     assert list(pair.rejected_ids) == prompt + completion_ids(TOKENIZER, "3")
+    assert (pair.prompt_tokens, pair.lengths) == (len(prompt), (len(pair.chosen_ids) - len(prompt),) * 2)
     assert both_sides([pair]) == [pair.chosen_ids, pair.rejected_ids]
 
 
@@ -50,8 +51,9 @@ def test_prompts_that_differ_in_white_space_stay_together():
 def test_what_cannot_teach_is_dropped_and_counted():
     examples = [example(f"{number}", "yes", "no") for number in range(5)]
     examples += [example("a", "w" * 50, "no"), example("b", "same", "same"), example("c", "x", None)]
+    examples += [example("d", " ", "no"), example("e", "yes", ""), example("f", "", "")]
     found = split(examples)
-    assert found.dropped == {"too long": 1, "chosen equals rejected": 1}
+    assert found.dropped == {"empty side": 3, "too long": 1, "chosen equals rejected": 1}
     assert len(found.train) + len(found.held_out) == 5
 
 

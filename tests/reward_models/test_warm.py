@@ -63,6 +63,20 @@ def test_training_lowers_the_loss_and_beats_chance(finished: Path):
         assert model["accuracy"]["low"] <= model["accuracy"]["mean"] <= model["accuracy"]["high"]
 
 
+def test_calibration_length_and_tasks_are_told_of_every_model(finished: Path):
+    found = summary(finished)
+    for model in (*found["members"], found["average"], found["ensemble"], found["probe"]):
+        assert 0 <= model["calibration_error"] <= 1 and model["log_loss"] > 0
+        assert model["length_correlation"] is None  # all numbers have two digits, and the tokenizer is of characters
+        tasks = model["by_task"]
+        assert set(tasks) == {"even", "odd"}
+        assert sum(subset["pairs"] for subset in tasks.values()) == found["pairs"]["held_out"]
+        right = sum(subset["accuracy"]["mean"] * subset["pairs"] for subset in tasks.values())
+        assert right == pytest.approx(model["accuracy"]["mean"] * found["pairs"]["held_out"])
+    kept = [found["members"][member]["mean_reward"] for member in found["kept"]]
+    assert found["ensemble"]["mean_reward"] == pytest.approx(sum(kept) / len(kept))
+
+
 def test_members_share_the_probed_head_at_the_start_and_differ_in_the_end(finished: Path):
     probe = weights(finished / "probe")
     assert probe["score.weight"].abs().max() > 0
