@@ -1,7 +1,7 @@
 """WARM: weight-averaged reward models (Rame et al. 2024, arXiv 2401.12187).
 
 One head is probed on frozen features; M members start from it and differ in learning rate, dropout and data order; the
-best are averaged in weight space, and the average alone is served. The stage's folder holds what is done so far:
+best are averaged in weight space, and the average is served. The stage's folder holds what is done so far:
 
     probe/             the featuriser with the shared head
     members/<m>/       each finished member
@@ -23,6 +23,7 @@ from contracts.stage import Stage, write_atomically
 from curation.load import load_data
 from policy.load import load_policy
 from reward_models.config import WarmStage
+from reward_models.ensemble import MEMBERS, SUMMARY
 from reward_models.member import attention_of, member_plans, train_member
 from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
@@ -30,8 +31,6 @@ from reward_models.probe import fit_head
 from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
 from weights.merge import average
-
-SUMMARY = "warm.json"
 
 
 def run(config: WarmStage, stage: Stage) -> None:
@@ -43,7 +42,7 @@ def run(config: WarmStage, stage: Stage) -> None:
         stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
     plans, rewards = member_plans(config, stage.seed), {}
     for plan in plans:
-        folder = stage.folder / "members" / str(plan.member)
+        folder = stage.folder / MEMBERS / str(plan.member)
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
@@ -52,7 +51,7 @@ def run(config: WarmStage, stage: Stage) -> None:
     kept = best_members({member: found[member].accuracy.mean for member in found}, config.keep)
     with first():
         if not stage.output.exists():
-            average([stage.folder / "members" / str(member) for member in kept], stage.output)
+            average([stage.folder / MEMBERS / str(member) for member in kept], stage.output)
     of_average = _rewards(config, stage, stage.output, "average", split, first)
     of_probe = _rewards(config, stage, probed, "probe", split, first)
     if processes.is_main_process:
