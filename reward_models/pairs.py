@@ -1,6 +1,7 @@
 """Preference pairs in tokens, and the prompts that are held out to measure reward models on."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ class Pair:
         rejected_ids: the prompt and the other completion.
         prompt_tokens: how many of both are the prompt's.
         task: of its example.
+        margin: how much better the preferred completion is said to be, in rewards.
     """
 
     prompt: str
@@ -28,6 +30,7 @@ class Pair:
     rejected_ids: tuple[int, ...]
     prompt_tokens: int = 0
     task: str | None = None
+    margin: float = 0.0
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -63,6 +66,7 @@ def split_pairs(
     share: float,
     limit: int,
     seed: int,
+    margin: str | None = None,
 ) -> PairSplit:
     """Tokenise the examples that have a preference, and hold out the pairs of some prompts.
 
@@ -74,9 +78,10 @@ def split_pairs(
         share: of the distinct prompts to hold out; at least one prompt, and at least one stays.
         limit: most prompts to hold out.
         seed: chooses the prompts; the same prompts for the same seed, whatever their order.
+        margin: column with the pairs' margins; none: they are 0.
 
     Raises:
-        UserError: there are no pairs, none fits, or all have one prompt.
+        UserError: there are no pairs, none fits, all have one prompt, or a margin is no number of at least 0.
     """
     pairs: list[Pair] = []
     dropped = {"empty side": 0, "too long": 0, "chosen equals rejected": 0}
@@ -99,7 +104,8 @@ def split_pairs(
             dropped["chosen equals rejected"] += 1
         else:
             text = " ".join(example.prompt.split())
-            pairs.append(Pair(text, chosen, rejected, prompt_tokens=len(prompt), task=example.task))
+            gap = 0.0 if margin is None else _margin(example, margin, name)
+            pairs.append(Pair(text, chosen, rejected, len(prompt), example.task, gap))
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
     if len(prompts) < 2:
         raise UserError(
@@ -114,6 +120,21 @@ def split_pairs(
         held_out=[pair for pair in pairs if pair.prompt in held],
         dropped={reason: count for reason, count in dropped.items() if count},
     )
+
+
+def _margin(example: Example, column: str, name: str) -> float:
+    if column not in example.columns:
+        raise UserError(
+            f"data.{name} hands on {', '.join(example.columns) or 'no columns'}, and not the margin {column!r}: "
+            "name it in the data section's `columns`."
+        )
+    found = example.columns[column]
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise UserError(
+            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {found!r}; "
+            "expected a number of at least 0."
+        )
+    return float(found)
 
 
 def _rank(prompt: str, seed: int) -> bytes:

@@ -10,6 +10,7 @@ best are averaged in weight space, and the average is served. The stage's folder
 
 import gc
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,9 @@ from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
 from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
-from weights.merge import average
+from weights.merge import average, interpolate
+
+RATES = (0.25, 0.5, 0.75)  # between the two best members
 
 
 def run(config: WarmStage, stage: Stage) -> None:
@@ -48,12 +51,14 @@ def run(config: WarmStage, stage: Stage) -> None:
             gc.collect()
         rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
     found = {member: quality(rewards[member], split.held_out) for member in rewards}
-    kept = best_members({member: found[member].accuracy.mean for member in found}, config.keep)
+    accuracies = {member: found[member].accuracy.mean for member in found}
+    kept = best_members(accuracies, config.keep)
     with first():
         if not stage.output.exists():
             average([stage.folder / MEMBERS / str(member) for member in kept], stage.output)
     of_average = _rewards(config, stage, stage.output, "average", split, first)
     of_probe = _rewards(config, stage, probed, "probe", split, first)
+    connectivity = _connectivity(config, stage, accuracies, split, first) if config.connectivity else None
     if processes.is_main_process:
         ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
         stage.say(f"mean of the scores of {len(kept)} members: {ensemble}")
@@ -63,6 +68,7 @@ def run(config: WarmStage, stage: Stage) -> None:
             "average": asdict(quality(of_average, split.held_out)),
             "ensemble": asdict(ensemble),
             "probe": asdict(quality(of_probe, split.held_out)),
+            "connectivity": connectivity,
             "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
         }
         write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
@@ -104,6 +110,7 @@ def _split(config: WarmStage, stage: Stage, tokenizer: Any) -> PairSplit:
         share=config.holdout,
         limit=config.holdout_limit,
         seed=stage.seed,
+        margin=config.margin,
     )
 
 
@@ -117,7 +124,7 @@ def _rewards(
     config: WarmStage, stage: Stage, folder: Path, name: str, split: PairSplit, first: Callable[..., Any]
 ) -> Rewards:
     """Reward of both completions of each held-out pair; computed once and kept."""
-    path = stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
+    path = _held_out(stage, name)
     with first():
         if path.exists():
             return [(chosen, rejected) for chosen, rejected in json.loads(path.read_text())]
@@ -130,6 +137,33 @@ def _rewards(
         stage.log({"held_out_accuracy": found.accuracy.mean}, config.steps, model=name)
         write_atomically(path, json.dumps(rewards))
         return rewards
+
+
+def _connectivity(
+    config: WarmStage, stage: Stage, accuracies: dict[int, float], split: PairSplit, first: Callable[..., Any]
+) -> dict[str, Any]:
+    """Accuracy of (1 - rate) * best + rate * second best member, and the same mean of their accuracies (Observation 1).
+
+    One such model at a time is on the disk.
+    """
+    ends = best_members(accuracies, 2)
+    start, end = (stage.folder / MEMBERS / str(member) for member in ends)
+    points = []
+    for rate in RATES:
+        name, folder = f"between members at {rate:g}", stage.folder / "between" / f"{rate:g}"
+        with first():
+            if not (_held_out(stage, name).exists() or folder.exists()):
+                interpolate(start, end, rate, folder)
+        found = quality(_rewards(config, stage, folder, name, split, first), split.held_out).accuracy
+        with first():
+            shutil.rmtree(folder, ignore_errors=True)
+        line = (1 - rate) * accuracies[ends[0]] + rate * accuracies[ends[1]]
+        points.append({"rate": rate, "accuracy": asdict(found), "line": line})
+    return {"members": ends, "points": points}
+
+
+def _held_out(stage: Stage, name: str) -> Path:
+    return stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
 
 
 def _mean(of_members: Sequence[Rewards]) -> Rewards:

@@ -62,3 +62,31 @@ def test_data_without_usable_pairs_is_the_users_fault():
         split([example("a", None, "no")])
     with pytest.raises(UserError, match=r"1 prompts .*1 pairs are longer than max_length = 40"):
         split([example("a", "yes", "no"), example("b", "w" * 50, "no")])
+
+
+def with_gap(prompt: str, gap: object) -> Example:
+    return Example(prompt=prompt, chosen="yes", rejected="no", columns={"gap": gap}, where=f"line {prompt}")
+
+
+def split_with(examples: list[Example], margin: str | None) -> PairSplit:
+    return split_pairs(
+        examples, TOKENIZER, name="pairs", max_length=40, share=0.2, limit=100, seed=0, margin=margin
+    )  # fmt: skip
+
+
+def test_margins_come_from_their_column():
+    found = split_with([with_gap("1", 0), with_gap("2", 1.5)], "gap")
+    assert {pair.prompt: pair.margin for pair in found.train + found.held_out} == {"1": 0.0, "2": 1.5}
+    found = split_with([with_gap("1", 0), with_gap("2", 1.5)], None)
+    assert {pair.margin for pair in found.train + found.held_out} == {0.0}
+
+
+@pytest.mark.parametrize("gap", [-0.5, "3", None, True, float("nan"), float("inf")])
+def test_a_margin_that_is_no_number_is_the_users_fault(gap: object):
+    with pytest.raises(UserError, match=r"the margin 'gap' of line 2 is .*; expected a number of at least 0"):
+        split_with([with_gap("1", 1), with_gap("2", gap)], "gap")
+
+
+def test_a_margin_that_the_data_does_not_hand_on_is_the_users_fault():
+    with pytest.raises(UserError, match=r"hands on gap, and not the margin 'score': name it in .*`columns`"):
+        split_with([with_gap("1", 1), with_gap("2", 1)], "score")
