@@ -28,6 +28,11 @@ def bradley_terry_loss(margin_P: Tensor) -> Tensor:
     return softplus(-margin_P).mean()
 
 
+def rightness(margin: float) -> float:
+    """1 where the chosen completion has the larger reward, one half at a tie, else 0."""
+    return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
+
+
 def accuracy(margins: Sequence[float], independent: int | None = None) -> Accuracy:
     """How often the chosen completion has the larger reward; a tie counts one half.
 
@@ -38,7 +43,7 @@ def accuracy(margins: Sequence[float], independent: int | None = None) -> Accura
     Returns:
         The share, with the Wilson score interval, which has a width also at 0 and 1.
     """
-    share = sum(1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins) / len(margins)
+    share = sum(rightness(margin) for margin in margins) / len(margins)
     count = independent or len(margins)
     shrink = 1.0 + Z_95**2 / count
     centre = (share + Z_95**2 / (2 * count)) / shrink

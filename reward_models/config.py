@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
 from policy.config import PolicyConfig, TrainingConfig
@@ -32,3 +32,23 @@ class WarmStage(StageConfig, TrainingConfig):
     )
     holdout: float = Field(0.1, gt=0, lt=1, description="Share of the training prompts kept to measure the members.")
     holdout_limit: int = Field(500, ge=1, description="Most prompts kept to measure the members.")
+    margin: str | None = Field(
+        None,
+        description="Column with how much better the chosen side is, in rewards: the members' loss becomes "
+        "-log sigmoid(r+ - r- - margin) (Llama 2); none: 0.",
+    )
+    centre: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Weight of (r+ + r-)^2 in the members' loss, which draws rewards to mean 0 (TRL recommends 0.01).",
+    )
+    connectivity: bool = Field(
+        False, description="Measure three models between the two best members too (the paper's Observation 1)."
+    )
+
+    @model_validator(mode="after")
+    def _two_members_to_connect(self) -> "WarmStage":
+        if self.connectivity and self.members < 2:
+            raise ValueError("connectivity is measured between two members: set members to at least 2")
+        return self

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
@@ -70,9 +71,14 @@ def train_member(
         data_seed=plan.seed,
         disable_dropout=False,
         max_length=None,
+        center_rewards_coefficient=config.centre,
     )
     tokenizer = load_tokenizer(probed)
-    rows = [{"chosen_ids": list(pair.chosen_ids), "rejected_ids": list(pair.rejected_ids)} for pair in pairs]
+    rows: list[dict[str, Any]] = [
+        {"chosen_ids": list(pair.chosen_ids), "rejected_ids": list(pair.rejected_ids)} for pair in pairs
+    ]
+    if config.margin is not None:
+        rows = [{**row, "margin": pair.margin} for row, pair in zip(rows, pairs, strict=True)]  # the column TRL reads
     trainer = RewardTrainer(
         model=model,
         args=arguments,

@@ -1,6 +1,7 @@
 """Preference pairs in tokens, and the prompts that are held out to measure reward models on."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,28 @@ from policy.chat import completion_ids, prompt_ids
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with its preferred and its other completion, in tokens; `prompt` is its text, white space made equal."""
+    """A prompt with its preferred and its other completion, in tokens.
+
+    Attributes:
+        prompt: its text, white space made equal.
+        chosen_ids: the prompt and the preferred completion.
+        rejected_ids: the prompt and the other completion.
+        prompt_tokens: how many of both are the prompt's.
+        task: of its example.
+        margin: how much better the preferred completion is said to be, in rewards.
+    """
 
     prompt: str
     chosen_ids: tuple[int, ...]
     rejected_ids: tuple[int, ...]
+    prompt_tokens: int = 0
+    task: str | None = None
+    margin: float = 0.0
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Tokens of the chosen and of the rejected completion, with their end of turn."""
+        return len(self.chosen_ids) - self.prompt_tokens, len(self.rejected_ids) - self.prompt_tokens
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,7 @@ def split_pairs(
     share: float,
     limit: int,
     seed: int,
+    margin: str | None = None,
 ) -> PairSplit:
     """Tokenise the examples that have a preference, and hold out the pairs of some prompts.
 
@@ -59,12 +78,13 @@ def split_pairs(
         share: of the distinct prompts to hold out; at least one prompt, and at least one stays.
         limit: most prompts to hold out.
         seed: chooses the prompts; the same prompts for the same seed, whatever their order.
+        margin: column with the pairs' margins; none: they are 0.
 
     Raises:
-        UserError: there are no pairs, none fits, or all have one prompt.
+        UserError: there are no pairs, none fits, all have one prompt, or a margin is no number of at least 0.
     """
     pairs: list[Pair] = []
-    dropped = {"too long": 0, "chosen equals rejected": 0}
+    dropped = {"empty side": 0, "too long": 0, "chosen equals rejected": 0}
     preferences = [example for example in examples if example.chosen is not None and example.rejected is not None]
     if not preferences:
         raise UserError(
@@ -76,17 +96,23 @@ def split_pairs(
         chosen, rejected = (
             (*prompt, *completion_ids(tokenizer, str(text))) for text in (example.chosen, example.rejected)
         )
-        if max(len(chosen), len(rejected)) > max_length:
+        if not (str(example.chosen).strip() and str(example.rejected).strip()):
+            dropped["empty side"] += 1
+        elif max(len(chosen), len(rejected)) > max_length:
             dropped["too long"] += 1
         elif chosen == rejected:
             dropped["chosen equals rejected"] += 1
         else:
-            pairs.append(Pair(" ".join(example.prompt.split()), chosen, rejected))
+            text = " ".join(example.prompt.split())
+            gap = 0.0 if margin is None else _margin(example, margin, name)
+            pairs.append(Pair(text, chosen, rejected, len(prompt), example.task, gap))
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
     if len(prompts) < 2:
         raise UserError(
             f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
-            f"max_length = {max_length} tokens): give at least two prompts, one to train on and one to measure on."
+            f"max_length = {max_length} tokens, {dropped['empty side']} have an empty side, "
+            f"{dropped['chosen equals rejected']} two equal ones): "
+            "give at least two prompts, one to train on and one to measure on."
         )
     held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
     return PairSplit(
@@ -94,6 +120,21 @@ def split_pairs(
         held_out=[pair for pair in pairs if pair.prompt in held],
         dropped={reason: count for reason, count in dropped.items() if count},
     )
+
+
+def _margin(example: Example, column: str, name: str) -> float:
+    if column not in example.columns:
+        raise UserError(
+            f"data.{name} hands on {', '.join(example.columns) or 'no columns'}, and not the margin {column!r}: "
+            "name it in the data section's `columns`."
+        )
+    found = example.columns[column]
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise UserError(
+            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {found!r}; "
+            "expected a number of at least 0."
+        )
+    return float(found)
 
 
 def _rank(prompt: str, seed: int) -> bytes:

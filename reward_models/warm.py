@@ -1,18 +1,20 @@
 """WARM: weight-averaged reward models (Rame et al. 2024, arXiv 2401.12187).
 
 One head is probed on frozen features; M members start from it and differ in learning rate, dropout and data order; the
-best are averaged in weight space, and the average alone is served. The stage's folder holds what is done so far:
+best are averaged in weight space, and the average is served. The stage's folder holds what is done so far:
 
     probe/             the featuriser with the shared head
     members/<m>/       each finished member
-    held_out/          the margins of the members, the probe and the average on the held-out pairs
+    held_out/          the rewards of the members, the probe and the average on both sides of the held-out pairs
 """
 
 import gc
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -21,16 +23,17 @@ from accelerate import PartialState
 from contracts.stage import Stage, write_atomically
 from curation.load import load_data
 from policy.load import load_policy
-from reward_models.bradley_terry import Accuracy, accuracy
 from reward_models.config import WarmStage
+from reward_models.ensemble import MEMBERS, SUMMARY
 from reward_models.member import attention_of, member_plans, train_member
 from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
+from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
-from weights.merge import average
+from weights.merge import average, interpolate
 
-SUMMARY = "warm.json"
+RATES = (0.25, 0.5, 0.75)  # between the two best members
 
 
 def run(config: WarmStage, stage: Stage) -> None:
@@ -40,30 +43,32 @@ def run(config: WarmStage, stage: Stage) -> None:
     probed, split = _probed(config, stage, first)
     for reason, count in split.dropped.items():
         stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
-    plans, margins = member_plans(config, stage.seed), {}
+    plans, rewards = member_plans(config, stage.seed), {}
     for plan in plans:
-        folder = stage.folder / "members" / str(plan.member)
+        folder = stage.folder / MEMBERS / str(plan.member)
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
-        margins[plan.member] = _margins(config, stage, folder, f"member {plan.member}", split, first)
-    kept = best_members({member: _measure(found, split).mean for member, found in margins.items()}, config.keep)
+        rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
+    found = {member: quality(rewards[member], split.held_out) for member in rewards}
+    accuracies = {member: found[member].accuracy.mean for member in found}
+    kept = best_members(accuracies, config.keep)
     with first():
         if not stage.output.exists():
-            average([stage.folder / "members" / str(member) for member in kept], stage.output)
-    of_average = _margins(config, stage, stage.output, "average", split, first)
-    of_ensemble = [sum(row) / len(kept) for row in zip(*(margins[member] for member in kept), strict=True)]
-    of_probe = _margins(config, stage, probed, "probe", split, first)
+            average([stage.folder / MEMBERS / str(member) for member in kept], stage.output)
+    of_average = _rewards(config, stage, stage.output, "average", split, first)
+    of_probe = _rewards(config, stage, probed, "probe", split, first)
+    connectivity = _connectivity(config, stage, accuracies, split, first) if config.connectivity else None
     if processes.is_main_process:
+        ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
+        stage.say(f"mean of the scores of {len(kept)} members: {ensemble}")
         summary = {
-            "members": [
-                {**asdict(plan), "accuracy": asdict(_measure(margins[plan.member], split)), "kept": plan.member in kept}
-                for plan in plans
-            ],
+            "members": [{**asdict(plan), **asdict(found[plan.member]), "kept": plan.member in kept} for plan in plans],
             "kept": kept,
-            "average": {"accuracy": asdict(_measure(of_average, split))},
-            "ensemble": {"accuracy": asdict(_measure(of_ensemble, split))},
-            "probe": {"accuracy": asdict(_measure(of_probe, split))},
+            "average": asdict(quality(of_average, split.held_out)),
+            "ensemble": asdict(ensemble),
+            "probe": asdict(quality(of_probe, split.held_out)),
+            "connectivity": connectivity,
             "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
         }
         write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
@@ -105,6 +110,7 @@ def _split(config: WarmStage, stage: Stage, tokenizer: Any) -> PairSplit:
         share=config.holdout,
         limit=config.holdout_limit,
         seed=stage.seed,
+        margin=config.margin,
     )
 
 
@@ -114,27 +120,58 @@ def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
     return [pairs[i] for i in order[: config.probe_steps * config.batch].tolist()]
 
 
-def _margins(
+def _rewards(
     config: WarmStage, stage: Stage, folder: Path, name: str, split: PairSplit, first: Callable[..., Any]
-) -> list[float]:
-    """Reward of the chosen minus reward of the rejected completion of each held-out pair; computed once and kept."""
-    path = stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
+) -> Rewards:
+    """Reward of both completions of each held-out pair; computed once and kept."""
+    path = _held_out(stage, name)
     with first():
         if path.exists():
-            return json.loads(path.read_text())
+            return [(chosen, rejected) for chosen, rejected in json.loads(path.read_text())]
         model = load_reward_model(folder, attention_of(config)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-        rewards = score_sequences(model, both_sides(split.held_out), _batch(config))
-        margins = [chosen - rejected for chosen, rejected in zip(rewards[0::2], rewards[1::2], strict=True)]
-        found = _measure(margins, split)
-        stage.say(f"{name}: {found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%})")
-        stage.log({"held_out_accuracy": found.mean}, config.steps, model=name)
-        write_atomically(path, json.dumps(margins))
-        return margins
+        each = score_sequences(model, both_sides(split.held_out), _batch(config))
+        rewards = list(zip(each[0::2], each[1::2], strict=True))
+        found = quality(rewards, split.held_out)
+        stage.say(f"{name}: {found}")
+        stage.log({"held_out_accuracy": found.accuracy.mean}, config.steps, model=name)
+        write_atomically(path, json.dumps(rewards))
+        return rewards
 
 
-def _measure(margins: list[float], split: PairSplit) -> Accuracy:
-    return accuracy(margins, independent=split.held_out_prompts)
+def _connectivity(
+    config: WarmStage, stage: Stage, accuracies: dict[int, float], split: PairSplit, first: Callable[..., Any]
+) -> dict[str, Any]:
+    """Accuracy of (1 - rate) * best + rate * second best member, and the same mean of their accuracies (Observation 1).
+
+    One such model at a time is on the disk.
+    """
+    ends = best_members(accuracies, 2)
+    start, end = (stage.folder / MEMBERS / str(member) for member in ends)
+    points = []
+    for rate in RATES:
+        name, folder = f"between members at {rate:g}", stage.folder / "between" / f"{rate:g}"
+        with first():
+            if not (_held_out(stage, name).exists() or folder.exists()):
+                interpolate(start, end, rate, folder)
+        found = quality(_rewards(config, stage, folder, name, split, first), split.held_out).accuracy
+        with first():
+            shutil.rmtree(folder, ignore_errors=True)
+        line = (1 - rate) * accuracies[ends[0]] + rate * accuracies[ends[1]]
+        points.append({"rate": rate, "accuracy": asdict(found), "line": line})
+    return {"members": ends, "points": points}
+
+
+def _held_out(stage: Stage, name: str) -> Path:
+    return stage.folder / "held_out" / f"{name.replace(' ', '-')}.json"
+
+
+def _mean(of_members: Sequence[Rewards]) -> Rewards:
+    """The mean of the members' rewards, side by side."""
+    return [
+        (fmean(chosen), fmean(rejected))
+        for chosen, rejected in (zip(*sides, strict=True) for sides in zip(*of_members, strict=True))
+    ]
 
 
 def _batch(config: WarmStage) -> int:

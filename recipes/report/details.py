@@ -20,18 +20,29 @@ def _warm(stage: StageContents, warm: dict[str, Any]) -> Markup:
     for member in warm.get("members", []):
         mark = "averaged" if member.get("kept") else "left out"
         settings = [short(member.get("learning_rate")), short(member.get("dropout"))]
-        rows.append([f"member {member['member'] + 1}", *settings, *_accuracy(member), mark])
+        rows.append([f"member {member['member'] + 1}", *settings, *_accuracy(member), *_trust(member), mark])
     names = {"average": "average of weights", "ensemble": "mean of their scores", "probe": "probed head alone"}
     for key, name in names.items():
         if warm.get(key):
-            rows.append([element("b", name) if key == "average" else name, "", "", *_accuracy(warm[key]), ""])
+            rows.append(
+                [
+                    element("b", name) if key == "average" else name,
+                    "",
+                    "",
+                    *_accuracy(warm[key]),
+                    *_trust(warm[key]),
+                    "",
+                ]
+            )
     pairs = warm.get("pairs", {})
     note = (
         f"Accuracy on {pairs.get('held_out', 'the')} held-out preference pairs, with 95% intervals. The average is "
-        "what later stages use; the mean of the members' scores is what it stands in for at a fraction of the cost."
+        "what later stages use; the mean of the members' scores is what it stands in for at a fraction of the cost. "
+        "The calibration error is how far the stated confidence is from the share that is right; the correlation is "
+        "that of reward and length."
     )
-    head = ["reward model", "learning rate", "dropout", "accuracy", "95% interval", ""]
-    return section(f"Reward models ({stage.id})", _table(head, rows), note=note)
+    head = ["reward model", "learning rate", "dropout", "accuracy", "95% interval", "calibration error", "log loss"]
+    return section(f"Reward models ({stage.id})", _table([*head, "correlation with length", ""], rows), note=note)
 
 
 def _accuracy(entry: dict[str, Any]) -> list[str]:
@@ -39,6 +50,12 @@ def _accuracy(entry: dict[str, Any]) -> list[str]:
     if "mean" not in found:
         return ["n/a", ""]
     return [f"{100 * found['mean']:.1f}%", f"{100 * found['low']:.1f}% to {100 * found['high']:.1f}%"]
+
+
+def _trust(entry: dict[str, Any]) -> list[str]:
+    error = entry.get("calibration_error")
+    percent = "n/a" if error is None else f"{100 * error:.1f}%"
+    return [percent, short(entry.get("log_loss"), 2), short(entry.get("length_correlation"), 2)]
 
 
 def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:

@@ -269,6 +269,14 @@ class RewardModelReward(RewardConfig):
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
     batch: int = Field(256, ge=1, description="Completions scored at once.")
+    serve: Literal["average", "mean", "minimum", "lower_bound"] = Field(
+        "average",
+        description="The averaged model, or the kept members' rewards together: their mean, minimum, or mean minus "
+        "`deviations` standard deviations (after Coste et al. 2023); all members are in memory, and each one scores.",
+    )
+    deviations: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="For lower_bound: standard deviations below the members' mean."
+    )
 
 
 class PythonReward(RewardConfig):

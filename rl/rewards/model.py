@@ -5,6 +5,7 @@ import time
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
+from reward_models.ensemble import Member, combine, kept_members
 from rl.rewards.config import RewardModelReward
 from rl.rewards.reward import Columns, first_not_finite, sample
 
@@ -16,7 +17,8 @@ class _LateError(Exception):
 class RewardModel:
     """Scores of `reward_models.scorer`, computed in this process, which looks at the time before each of its modules.
 
-    Nothing else is waited for, so that what ends a late call leaves nothing behind that computes on.
+    Nothing else is waited for, so that what ends a late call leaves nothing behind that computes on. What it serves,
+    the average or the members, is in memory for as long as it is open; members score one after another.
     """
 
     def __init__(self, name: str, config: RewardModelReward, stage: Stage) -> None:
@@ -31,38 +33,50 @@ class RewardModel:
         self.name = name
         self._config = config
         self._deadline = math.inf
-        self._scorer: RewardScorer | None = RewardScorer(stage.inputs[config.from_], config.batch)
-        for module in self._scorer.model.modules():
-            module.register_forward_pre_hook(self._in_time)
+        output = stage.inputs[config.from_]
+        try:
+            served = [Member(output, 0.0)] if config.serve == "average" else kept_members(output)
+        except UserError as error:
+            raise UserError(
+                f"reward {name} (reward_model): serve = {config.serve} needs the members: {error}"
+            ) from error
+        self._mean_rewards = [member.mean_reward for member in served]
+        self._scorers: list[RewardScorer] = [RewardScorer(member.folder, config.batch) for member in served]
+        for scorer in self._scorers:
+            for module in scorer.model.modules():
+                module.register_forward_pre_hook(self._in_time)
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
         systems = columns.get("system") or [None] * len(prompts)
         messages = [_messages(prompt, system) for prompt, system in zip(prompts, systems, strict=True)]
-        if self._scorer is None:
+        if not self._scorers:
             raise ValueError(f"reward {self.name} is closed")
         self._deadline = time.monotonic() + self._config.time_limit
         try:
-            scores = self._scorer.score(messages, completions)
+            each = [scorer.score(messages, completions) for scorer in self._scorers]
         except _LateError:
             raise RunError(
                 f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
                 f"time_limit of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
             ) from None
-        if len(scores) != len(prompts):
-            raise RunError(
-                f"reward {self.name} (reward_model) gave {len(scores)} scores for {len(prompts)} completions."
-            )
-        if (index := first_not_finite(scores)) is not None:
-            raise RunError(
-                f"reward {self.name} (reward_model) gave {scores[index]} on {sample(index, prompts, completions)}; "
-                f"the model of stage {self._config.from_!r} is broken: see that stage's metrics."
-            )
-        return list(scores)
+        for scores in each:
+            if len(scores) != len(prompts):
+                raise RunError(
+                    f"reward {self.name} (reward_model) gave {len(scores)} scores for {len(prompts)} completions."
+                )
+            if (index := first_not_finite(scores)) is not None:
+                raise RunError(
+                    f"reward {self.name} (reward_model) gave {scores[index]} on {sample(index, prompts, completions)}; "
+                    f"the model of stage {self._config.from_!r} is broken: see that stage's metrics."
+                )
+        if self._config.serve == "average":
+            return list(each[0])
+        return list(combine(each, self._mean_rewards, self._config.serve, self._config.deviations))
 
     def close(self) -> None:
         """See `Reward.close`."""
-        self._scorer = None
+        self._scorers = []
 
     def _in_time(self, *_: object) -> None:
         if time.monotonic() > self._deadline:

@@ -21,7 +21,9 @@ def write_pairs(path: Path, prompts: int = 80) -> None:
         for number in range(prompts):
             for _ in range(2):
                 low, high = sorted(draw.sample(range(10, 100), 2))
-                file.write(json.dumps({"prompt": f"Number {number}", "chosen": f"{high}", "rejected": f"{low}"}) + "\n")
+                row = {"prompt": f"Number {number}", "chosen": f"{high}", "rejected": f"{low}"}
+                row |= {"task": "even" if number % 2 == 0 else "odd", "gap": (high - low) / 100}
+                file.write(json.dumps(row) + "\n")
 
 
 def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stage]:
@@ -31,5 +33,6 @@ def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stag
         "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5,
         "holdout": 0.25, "max_length": 64, **fields,
     }  # fmt: skip
-    data = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)
+    data = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", task="{task}",
+                         columns=["gap"], holdout=0.1)  # fmt: skip
     return WarmStage(**config), Stage(id="warm", folder=folder, seed=0, root=root, data={"pairs": data})

@@ -28,6 +28,7 @@ def test_pairs_are_conversations_with_their_end_of_turn():
     prompt = prompt_ids(TOKENIZER, [{"role": "user", "content": "1 + 1 ="}])
     assert list(pair.chosen_ids) == prompt + completion_ids(TOKENIZER, "2")
     assert list(pair.rejected_ids) == prompt + completion_ids(TOKENIZER, "3")
+    assert (pair.prompt_tokens, pair.lengths) == (len(prompt), (len(pair.chosen_ids) - len(prompt),) * 2)
     assert both_sides([pair]) == [pair.chosen_ids, pair.rejected_ids]
 
 
@@ -50,8 +51,9 @@ def test_prompts_that_differ_in_white_space_stay_together():
 def test_what_cannot_teach_is_dropped_and_counted():
     examples = [example(f"{number}", "yes", "no") for number in range(5)]
     examples += [example("a", "w" * 50, "no"), example("b", "same", "same"), example("c", "x", None)]
+    examples += [example("d", " ", "no"), example("e", "yes", ""), example("f", "", "")]
     found = split(examples)
-    assert found.dropped == {"too long": 1, "chosen equals rejected": 1}
+    assert found.dropped == {"empty side": 3, "too long": 1, "chosen equals rejected": 1}
     assert len(found.train) + len(found.held_out) == 5
 
 
@@ -60,3 +62,31 @@ def test_data_without_usable_pairs_is_the_users_fault():
         split([example("a", None, "no")])
     with pytest.raises(UserError, match=r"1 prompts .*1 pairs are longer than max_length = 40"):
         split([example("a", "yes", "no"), example("b", "w" * 50, "no")])
+
+
+def with_gap(prompt: str, gap: object) -> Example:
+    return Example(prompt=prompt, chosen="yes", rejected="no", columns={"gap": gap}, where=f"line {prompt}")
+
+
+def split_with(examples: list[Example], margin: str | None) -> PairSplit:
+    return split_pairs(
+        examples, TOKENIZER, name="pairs", max_length=40, share=0.2, limit=100, seed=0, margin=margin
+    )  # fmt: skip
+
+
+def test_margins_come_from_their_column():
+    found = split_with([with_gap("1", 0), with_gap("2", 1.5)], "gap")
+    assert {pair.prompt: pair.margin for pair in found.train + found.held_out} == {"1": 0.0, "2": 1.5}
+    found = split_with([with_gap("1", 0), with_gap("2", 1.5)], None)
+    assert {pair.margin for pair in found.train + found.held_out} == {0.0}
+
+
+@pytest.mark.parametrize("gap", [-0.5, "3", None, True, float("nan"), float("inf")])
+def test_a_margin_that_is_no_number_is_the_users_fault(gap: object):
+    with pytest.raises(UserError, match=r"the margin 'gap' of line 2 is .*; expected a number of at least 0"):
+        split_with([with_gap("1", 1), with_gap("2", gap)], "gap")
+
+
+def test_a_margin_that_the_data_does_not_hand_on_is_the_users_fault():
+    with pytest.raises(UserError, match=r"hands on gap, and not the margin 'score': name it in .*`columns`"):
+        split_with([with_gap("1", 1), with_gap("2", 1)], "score")

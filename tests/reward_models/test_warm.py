@@ -1,6 +1,7 @@
 """WARM end to end on a tiny Gemma 3."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,8 @@ from contracts.errors import UserError
 from policy.config import LoraConfig
 from reward_models.member import MemberPlan, member_plans, train_member
 from reward_models.model import load_reward_model, load_tokenizer
-from reward_models.pairs import Pair
-from reward_models.scorer import RewardScorer
+from reward_models.pairs import Pair, both_sides
+from reward_models.scorer import RewardScorer, score_sequences
 from reward_models.warm import best_members, run
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from weights.merge import difference
@@ -36,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(root: Path) -> Path:
     """Folder of a stage that ran without interruption."""
-    config, stage = warm_stage(root / "stage", root, keep=2)
+    config, stage = warm_stage(root / "stage", root, keep=2, connectivity=True)
     run(config, stage)
     return stage.folder
 
@@ -61,6 +62,20 @@ def test_training_lowers_the_loss_and_beats_chance(finished: Path):
     for model in (*found["members"], found["average"], found["ensemble"]):
         assert model["accuracy"]["low"] > 0.5
         assert model["accuracy"]["low"] <= model["accuracy"]["mean"] <= model["accuracy"]["high"]
+
+
+def test_calibration_length_and_tasks_are_told_of_every_model(finished: Path):
+    found = summary(finished)
+    for model in (*found["members"], found["average"], found["ensemble"], found["probe"]):
+        assert 0 <= model["calibration_error"] <= 1 and model["log_loss"] > 0
+        assert model["length_correlation"] is None  # all numbers have two digits, and the tokenizer is of characters
+        tasks = model["by_task"]
+        assert set(tasks) == {"even", "odd"}
+        assert sum(subset["pairs"] for subset in tasks.values()) == found["pairs"]["held_out"]
+        right = sum(subset["accuracy"]["mean"] * subset["pairs"] for subset in tasks.values())
+        assert right == pytest.approx(model["accuracy"]["mean"] * found["pairs"]["held_out"])
+    kept = [found["members"][member]["mean_reward"] for member in found["kept"]]
+    assert found["ensemble"]["mean_reward"] == pytest.approx(sum(kept) / len(kept))
 
 
 def test_members_share_the_probed_head_at_the_start_and_differ_in_the_end(finished: Path):
@@ -113,6 +128,45 @@ def test_members_take_learning_rates_and_dropouts_in_turn(root: Path):
     assert [plan.learning_rate for plan in member_plans(config, seed=0)] == [5e-4, 1e-3, 2e-3]
 
 
+def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
+    found = summary(finished)
+    best, second = (found["members"][member]["accuracy"]["mean"] for member in found["connectivity"]["members"])
+    assert found["connectivity"]["members"] == found["kept"]  # here the two that are averaged
+    points = found["connectivity"]["points"]
+    assert [point["rate"] for point in points] == [0.25, 0.5, 0.75]
+    assert [point["line"] for point in points] == pytest.approx(
+        [0.75 * best + 0.25 * second, (best + second) / 2, 0.25 * best + 0.75 * second]
+    )
+    assert points[1]["accuracy"] == found["average"]["accuracy"]  # halfway is the average of the two
+    assert all(point["accuracy"]["low"] > 0.5 for point in points)
+    assert not list((finished / "between").iterdir())
+
+
+def test_one_member_has_nobody_to_connect_to(root: Path):
+    with pytest.raises(ValueError, match="connectivity is measured between two members"):
+        warm_stage(root / "unused", root, members=1, connectivity=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "margins", "weight"), [({"margin": "gap"}, (1.5, 0.5), 0.0), ({"centre": 10.0}, (0.0, 0.0), 10.0)]
+)
+def test_the_loss_has_the_margin_and_the_centring(
+    root: Path, tmp_path: Path, finished: Path, fields: dict, margins: tuple[float, float], weight: float
+):
+    config, stage = warm_stage(tmp_path, root, steps=1, batch=2, **fields)
+    pairs = [Pair("a", (2, 210, 106), (2, 211, 106), margin=1.5), Pair("b", (2, 212, 106), (2, 213, 106), margin=0.5)]
+    plan = MemberPlan(member=0, learning_rate=1e-3, dropout=0.0, seed=1)
+    train_member(config, plan, stage, finished / "probe", pairs, tmp_path / "member")
+    rewards = score_sequences(load_reward_model(finished / "probe").eval(), both_sides(pairs), batch=4)
+    plain = expected = 0.0
+    for margin, chosen, rejected in zip(margins, rewards[0::2], rewards[1::2], strict=True):
+        plain += math.log1p(math.exp(rejected - chosen)) / 2
+        expected += (math.log1p(math.exp(-(chosen - rejected - margin))) + weight * (chosen + rejected) ** 2) / 2
+    (loss,) = (row["loss"] for row in rows(tmp_path) if "loss" in row)
+    assert loss == pytest.approx(expected, rel=1e-3)
+    assert expected > 1.01 * plain  # that they are in it can be seen
+
+
 def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Path, finished: Path):
     config, stage = warm_stage(tmp_path, root, steps=2)
     pairs = [Pair(f"{n}", (2, n, 106), (2, n + 1, 106)) for n in range(200, 260)]
@@ -131,7 +185,7 @@ def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path
         "from contracts.stage import Silence; from reward_models.warm import run\n"
         "from tests.reward_models.stages import warm_stage\n"
         "folder = Path(sys.argv[1])\n"
-        "config, stage = warm_stage(folder, Path(sys.argv[2]), keep=2)\n"
+        "config, stage = warm_stage(folder, Path(sys.argv[2]), keep=2, connectivity=True)\n"
         "class Killer(Silence):\n"
         "    def progress(self, done, total, unit, shown):\n"
         "        if (folder / 'members' / '0').exists() and done == 7:\n"
@@ -143,7 +197,7 @@ def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path
     )
     assert ran.returncode == -signal.SIGKILL
     assert (tmp_path / "stage" / "members" / "0").exists() and not (tmp_path / "stage" / "output").exists()
-    config, stage = warm_stage(tmp_path / "stage", root, keep=2)
+    config, stage = warm_stage(tmp_path / "stage", root, keep=2, connectivity=True)
     run(config, stage)
     assert (stage.output / "model.safetensors").read_bytes() == (finished / "output" / "model.safetensors").read_bytes()
     assert summary(stage.folder) == summary(finished)

@@ -1,0 +1,117 @@
+"""What is reported of a reward model on held-out pairs: accuracy, calibration, and how much it goes by length."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import StatisticsError, correlation
+
+import torch
+
+from reward_models.bradley_terry import Accuracy, accuracy, bradley_terry_loss, rightness
+from reward_models.pairs import Pair
+
+BINS = 10  # of confidence from 0.5 to 1
+Rewards = Sequence[tuple[float, float]]
+"""Reward of the chosen and of the rejected completion, one a pair."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Accuracy on some of the pairs, and how many they are."""
+
+    accuracy: Accuracy
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is reported of one reward model.
+
+    Attributes:
+        accuracy: share of the pairs ordered rightly.
+        by_task: the same for the pairs of each task; empty where no pair has a task.
+        calibration_error: see `calibration_error`, 0 to 1.
+        log_loss: mean of -log P(chosen over rejected), in nats; log 2 for a model that knows nothing.
+        mean_reward: over all completions; preferences leave it open, so that members differ in it.
+        length_correlation: see `length_correlation`, over all completions and their tokens.
+        chosen_longer: the pairs whose chosen completion has more tokens; None where there are none.
+        chosen_shorter: the pairs whose chosen completion has fewer tokens; None where there are none.
+    """
+
+    accuracy: Accuracy
+    by_task: dict[str, Subset]
+    calibration_error: float
+    log_loss: float
+    mean_reward: float
+    length_correlation: float | None
+    chosen_longer: Subset | None
+    chosen_shorter: Subset | None
+
+    def __str__(self) -> str:
+        found = self.accuracy
+        text = (
+            f"{found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%}), "
+            f"calibration error {self.calibration_error:.1%}, log loss {self.log_loss:.3f}"
+        )
+        if self.length_correlation is not None:
+            text += f", correlation with length {self.length_correlation:.2f}"
+        return text
+
+
+def quality(rewards: Rewards, pairs: Sequence[Pair]) -> Quality:
+    """Everything that is reported of a reward model that gave `rewards` to the two sides of `pairs`, at least one."""
+    margins = [chosen - rejected for chosen, rejected in rewards]
+    each = [reward for both in rewards for reward in both]
+    tokens = [length for pair in pairs for length in pair.lengths]
+
+    def of(those: Sequence[bool]) -> Subset | None:
+        return _subset([i for i, is_one in enumerate(those) if is_one], margins, pairs)
+
+    tasks = sorted({pair.task for pair in pairs if pair.task is not None})
+    by_task = {task: of([pair.task == task for pair in pairs]) for task in tasks}
+    return Quality(
+        accuracy=accuracy(margins, independent=len({pair.prompt for pair in pairs})),
+        by_task={task: found for task, found in by_task.items() if found},
+        calibration_error=calibration_error(margins),
+        log_loss=bradley_terry_loss(torch.tensor(margins, dtype=torch.float64)).item(),
+        mean_reward=sum(each) / len(each),
+        length_correlation=length_correlation(each, tokens),
+        chosen_longer=of([pair.lengths[0] > pair.lengths[1] for pair in pairs]),
+        chosen_shorter=of([pair.lengths[0] < pair.lengths[1] for pair in pairs]),
+    )
+
+
+def calibration_error(margins: Sequence[float]) -> float:
+    """Expected calibration error: mean over the pairs of |share right - mean confidence| of a pair's bin.
+
+    The confidence of a pair is that of the side which the model prefers, sigmoid(|margin|), in ten bins of equal width
+    from 0.5 to 1; a tie is right by one half.
+
+    Args:
+        margins: reward of the chosen minus reward of the rejected completion, one a pair; at least one. With a NaN
+            among them, from a model that diverged, the error is NaN.
+    """
+    if any(map(math.isnan, margins)):
+        return math.nan
+    gaps = [0.0] * BINS  # pairs right minus the confidences' sum
+    for margin in margins:
+        confidence = 1.0 / (1.0 + math.exp(-abs(margin)))
+        gaps[min(int((2.0 * confidence - 1.0) * BINS), BINS - 1)] += rightness(margin) - confidence
+    return sum(abs(gap) for gap in gaps) / len(margins)
+
+
+def length_correlation(rewards: Sequence[float], lengths: Sequence[int]) -> float | None:
+    """Pearson's correlation of reward and length over completions; None where one does not vary or is not finite."""
+    if not all(map(math.isfinite, rewards)):
+        return None
+    try:
+        return correlation(rewards, lengths)
+    except StatisticsError:
+        return None
+
+
+def _subset(indices: Sequence[int], margins: Sequence[float], pairs: Sequence[Pair]) -> Subset | None:
+    if not indices:
+        return None
+    prompts = {pairs[i].prompt for i in indices}
+    return Subset(accuracy([margins[i] for i in indices], independent=len(prompts)), len(indices))
