@@ -274,10 +274,10 @@ def test_a_service_that_hangs_is_given_up_in_bounded_time():
 
 
 @pytest.mark.parametrize(
-    ("answer", "pause"), [(hang, 0.0), (drip_body, 0.0), (answering(b"", 500), 30.0)], ids=["hangs", "drips", "pause"]
+    ("answer", "pause"), [(hang, 0.0), (drip_body, 0.0), (answering(b"", 500), 5.0)], ids=["hangs", "drips", "pause"]
 )
 def test_closing_ends_what_is_under_way_and_nothing_is_sent_after_it(answer, pause):
-    with serving(answer) as server, ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(2) as threads, serving(answer) as server:
         http = Http(server.url, grace=20.0, pause=pause)
         under_way = [threads.submit(http.run, _calls(ADDER)) for _ in range(2)]
         while len(server.requests) < 2 and not any(one.done() for one in under_way):
