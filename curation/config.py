@@ -22,7 +22,9 @@ class DataConfig(StrictModel):
     """Fields of every source. Templates such as "{question}" are filled from the columns of a row.
 
     A row becomes an example with a prompt and whichever of answer (ground truth), demonstration, chosen and rejected
-    are mapped. Rows are split by a hash of their prompt, so that a prompt is never on both sides.
+    are mapped. A template that is one column with a list of messages (role, content) is a conversation: as `prompt` its
+    turns up to the user's last, as a completion its last turn, the assistant's; `prompt`, `chosen` and `rejected` may
+    so all name whole conversations. Rows are split by a hash of their prompt, so that a prompt is never on both sides.
     """
 
     prompt: str = Field("{prompt}", description="Template of the user's turn.")

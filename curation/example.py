@@ -10,7 +10,7 @@ class Example:
     """A prompt, and whichever of the other fields the data section maps.
 
     Attributes:
-        prompt: text of the user's turn.
+        prompt: text of the user's turn, the last one of a conversation.
         system: system text.
         answer: ground truth for verifiers.
         demonstration: a completion to imitate.
@@ -19,6 +19,7 @@ class Example:
         task: name that routes rewards.
         columns: further columns for reward functions.
         where: where its row stands in its source, for messages; it makes no other example of it.
+        history: role ("user" or "assistant") and text of each turn before the prompt.
     """
 
     prompt: str
@@ -30,17 +31,24 @@ class Example:
     task: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     where: str = field(default="", compare=False)
+    history: tuple[tuple[str, str], ...] = ()
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The conversation up to the completion: system text, if any, and the user's turn."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": self.prompt}]
+        """The conversation up to the completion: system text, if any, earlier turns, and the user's turn."""
+        system = [] if self.system is None else [("system", self.system)]
+        turns = [*system, *self.history, ("user", self.prompt)]
+        return [{"role": role, "content": text} for role, text in turns]
+
+    @property
+    def conversation(self) -> str:
+        """Text of all turns up to the completion, white space made equal: what tells one prompt from another."""
+        return " ".join(" ".join([*(text for _, text in self.history), self.prompt]).split())
 
 
 def unique_prompts(examples: Iterable[Example]) -> list[Example]:
-    """The first example of each prompt (with its system text), in order."""
-    first: dict[tuple[str | None, str], Example] = {}
+    """The first example of each prompt (with its system text and earlier turns), in order."""
+    first: dict[Any, Example] = {}
     for example in examples:
-        first.setdefault((example.system, example.prompt), example)
+        first.setdefault((example.system, example.history, example.prompt), example)
     return list(first.values())

@@ -9,14 +9,16 @@ from typing import Any
 
 from contracts.errors import UserError
 from curation.config import DataConfig, ReasoningGymData
+from curation.conversation import Turns, answer_of, conversation_of, up_to_the_user
 from curation.example import Example, unique_prompts
 from curation.sources import Row, rows_of
 from curation.synthetic import check_styles, integer, synthesise
-from curation.template import fill
+from curation.template import fill, sole_value
 
 __all__ = ["DataSplit", "Example", "held_out", "load_data", "unique_prompts"]
 
 _TEMPLATES = ("system", "answer", "demonstration", "chosen", "rejected")
+_COMPLETIONS = ("demonstration", "chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSp
     train: list[Example] = []
     test: list[Example] = []
     for example in examples:
-        (test if held_out(example.prompt, seed, config.holdout) else train).append(example)
+        (test if held_out(example.conversation, seed, config.holdout) else train).append(example)
     unique = unique_prompts(test)
     dropped["prompt repeated in the hold-out"] += len(test) - len(unique)
     if config.synthesise is not None:
@@ -79,12 +81,12 @@ def _key(prompt: str) -> str:
 
 def _examples(rows: Iterable[Row], config: DataConfig, name: str, dropped: Counter[str]) -> list[Example]:
     once = config.synthesise is not None or isinstance(config, ReasoningGymData)
-    seen: set[tuple[str | None, str]] = set()
+    seen: set[tuple[Any, ...]] = set()
     examples = []
     for row in rows:
-        example = _example(row, config, name)
-        reason = _fault(example, config)
-        key = (example.system, example.prompt)
+        example, reason = _example(row, config, name)
+        reason = reason or _fault(example, config)
+        key = (example.system, example.history, example.prompt)
         if reason is None and once and key in seen:
             reason = "repeated prompt"
         if reason is None and config.limit is not None and key not in seen and len(seen) >= config.limit:
@@ -97,11 +99,21 @@ def _examples(rows: Iterable[Row], config: DataConfig, name: str, dropped: Count
     return examples
 
 
-def _example(row: Row, config: DataConfig, name: str) -> Example:
+def _example(row: Row, config: DataConfig, name: str) -> tuple[Example, str | None]:
+    """A row's example, and why it is to be dropped where that shows here."""
     filled: dict[str, Any] = {}
+    prompt, turns = _prompt(row, config, name)
+    reason = None
     for template in _TEMPLATES:
         text = getattr(config, template)
-        filled[template] = None if text is None else fill(text, row, name=name, field=template)
+        completes = text is not None and template in _COMPLETIONS
+        said = conversation_of(sole_value(text, row), row, name=name, field=template) if completes else None
+        if said is None:
+            filled[template] = None if text is None else fill(text, row, name=name, field=template)
+            continue
+        filled[template] = answer_of(said)
+        if len(said) > 1 and up_to_the_user(said) != turns:
+            reason = f"{template} continues another conversation"
     if isinstance(config, ReasoningGymData):
         task: str | None = config.task
     else:
@@ -112,16 +124,27 @@ def _example(row: Row, config: DataConfig, name: str) -> Example:
             f"data {name}: `columns` names {missing[0]!r}, which {row.where} does not have; "
             f"it has the columns {', '.join(row.columns)}."
         )
-    prompt = fill(config.prompt, row, name=name, field="prompt") or ""
+    if filled["system"] is None and turns[0][0] == "system":
+        filled["system"] = turns[0][1]
+    history = tuple(turn for turn in turns[:-1] if turn[0] != "system")
     columns = {key: row.columns[key] for key in config.columns}
-    return Example(prompt=prompt, task=task, columns=columns, where=row.where, **filled)
+    return Example(prompt=prompt, task=task, columns=columns, where=row.where, history=history, **filled), reason
+
+
+def _prompt(row: Row, config: DataConfig, name: str) -> tuple[str, Turns]:
+    """The user's turn, and all turns up to and with it."""
+    said = conversation_of(sole_value(config.prompt, row), row, name=name, field="prompt")
+    turns = up_to_the_user(said) if said is not None else []
+    if not turns or turns[-1][0] != "user":
+        turns = [("user", "" if said else fill(config.prompt, row, name=name, field="prompt") or "")]
+    return turns[-1][1], turns
 
 
 def _fault(example: Example, config: DataConfig) -> str | None:
     """Why a row is dropped, or None: a prompt must be there, and so must what the section maps for training."""
     if not example.prompt.strip():
         return "empty prompt"
-    for template in ("demonstration", "chosen", "rejected"):
+    for template in _COMPLETIONS:
         if getattr(config, template) is not None and not (getattr(example, template) or "").strip():
             return f"empty {template}"
     if example.chosen is not None and example.chosen == example.rejected:
@@ -142,6 +165,6 @@ def _empty(config: DataConfig, name: str, held: int, dropped: dict[str, int]) ->
 
 
 def _check_disjoint(train: list[Example], test: list[Example]) -> None:
-    shared = {_key(example.prompt) for example in train} & {_key(example.prompt) for example in test}
+    shared = {example.conversation for example in train} & {example.conversation for example in test}
     if shared:
         raise AssertionError(f"the split put a prompt on both sides: {sorted(shared)[0]!r}")

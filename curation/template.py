@@ -48,6 +48,17 @@ def fill(template: str, row: Row, *, name: str, field: str) -> str | None:
         ) from error
 
 
+def sole_value(template: str, row: Row) -> Any:
+    """What the row holds where the template is one column (or an entry of one) and nothing else; otherwise None."""
+    try:
+        parts = list(_Formatter().parse(template))
+        if len(parts) != 1 or parts[0][0] or not parts[0][1] or parts[0][2] or parts[0][3]:
+            return None
+        return _Formatter().get_field(parts[0][1], (), row.columns)[0]
+    except (_Missing, KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return None
+
+
 def _asked(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]!r}"

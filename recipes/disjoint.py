@@ -34,7 +34,7 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
             if not split.train:
                 raise UserError(_empty(node, name, "training", split.dropped))
             for example in split.train:
-                trained.setdefault(normalised(example.prompt), (node.id, name))
+                trained.setdefault(example.conversation, (node.id, name))
     for node in pipeline.nodes:
         if node.config.produces != "scores":
             continue
@@ -42,7 +42,7 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
             split = splits[name]
             if not split.test:
                 raise UserError(_empty(node, name, "held-out", split.dropped))
-            seen = {example.prompt: trained.get(normalised(example.prompt)) for example in split.test}
+            seen = {example.conversation: trained.get(example.conversation) for example in split.test}
             shared = {prompt: place for prompt, place in seen.items() if place is not None}
             if shared:
                 prompt, (stage, section) = next(iter(shared.items()))

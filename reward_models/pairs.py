@@ -103,7 +103,7 @@ def split_pairs(
         elif chosen == rejected:
             dropped["chosen equals rejected"] += 1
         else:
-            text = " ".join(example.prompt.split())
+            text = example.conversation
             gap = 0.0 if margin is None else _margin(example, margin, name)
             pairs.append(Pair(text, chosen, rejected, len(prompt), example.task, gap))
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
