@@ -12,7 +12,7 @@ class WarmStage(StageConfig, TrainingConfig):
     """Weight-averaged reward models: a probed head, M diverse Bradley-Terry members, their mean (Rame et al. 2024)."""
 
     entry: ClassVar[str] = "reward_models.warm:run"
-    version: ClassVar[int] = 2  # the order of the pairs does not depend on the number of processes
+    version: ClassVar[int] = 3  # the ridge of the shared head is chosen by what predicts left-out pairs
     produces: ClassVar[OutputKind] = "reward_model"
 
     kind: Literal["warm"]
@@ -28,7 +28,7 @@ class WarmStage(StageConfig, TrainingConfig):
         [0.0, 0.05], min_length=1, description="Attention dropout of the members in turn (paper: 0.05 and 0.1)."
     )
     probe_steps: int = Field(
-        50, ge=1, description="Steps that train the shared head on the frozen features of as many batches first."
+        50, ge=1, description="Batches of pairs on whose frozen features the shared head is fitted first."
     )
     holdout: float = Field(0.1, gt=0, lt=1, description="Share of the training prompts kept to measure the members.")
     holdout_limit: int = Field(500, ge=1, description="Most prompts kept to measure the members.")

@@ -93,7 +93,7 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
         pairs = _probe_pairs(split.train, config, stage.seed)
         stage.say(f"probing the head on {len(pairs)} pairs")
         features = last_features(model, both_sides(pairs), _batch(config))
-        head = fit_head(features[0::2] - features[1::2], config.probe_steps)
+        head = fit_head(features[0::2] - features[1::2])
         with torch.no_grad():
             model.score.weight.copy_(head[None])
         save_reward_model(model, policy.tokenizer, folder)
