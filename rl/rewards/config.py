@@ -30,8 +30,11 @@ class RewardConfig(StrictModel):
         description="Minus the mean, over the standard deviation: of the step's completions, of those of each prompt "
         "(group), or of all of the run so far (running); 0 where they are all alike.",
     )
-    clip: tuple[float, float] | None = Field(
-        None, description="[low, high]: nearest value between them, after `normalise` and before `weight`."
+    clip: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="[low, high]: nearest value between them, after `normalise` and before `weight`.",
     )
     gate: str | None = Field(
         None,
