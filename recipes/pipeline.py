@@ -19,6 +19,7 @@ from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.plugins import Target, check_defined, check_signature, find_target
+from recipes.routes import add_route_faults
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
 from rl.config import RolloutConfig, SftStage
@@ -114,6 +115,7 @@ def build_pipeline(
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
     _check_gates(stages, rewards, faults)
+    add_route_faults(stages, data, rewards, faults)
     _check_lengths(stages, policy, root, faults)
     _check_sharing(stages, engine, faults)
     faults.raise_if_any()

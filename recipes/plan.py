@@ -187,9 +187,10 @@ def _judges(names: Sequence[str], shapes: Mapping[str, Shape | None], pipeline: 
         model = shapes.get(reward.from_) if isinstance(reward, RewardModelReward) else None
         if model is None:
             continue
-        warm = stages[reward.from_]
-        served = isinstance(warm, WarmStage) and reward.serve != "average"
-        found += [model.parameters] * (min(warm.keep or warm.members, warm.members) if served else 1)
+        warm, models = stages[reward.from_], 1
+        if isinstance(warm, WarmStage) and reward.serve != "average":
+            models = min(warm.keep or warm.members, warm.members)
+        found += [model.parameters] * models
     return found
 
 

@@ -66,7 +66,7 @@ def train_policy(
         UserError: a reward's gate is not among the rewards, or a prompt has no reward.
     """
     check_gates(rewards.terms, stage.id)
-    check_routes(rewards.terms, examples, stage.id)
+    check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
     seed = stage.seed + 7919 * run_seed
     model = trainable(policy, config.lora, seed)

@@ -33,7 +33,7 @@ def check_gates(terms: Mapping[str, RewardConfig], stage: str) -> None:
         raise UserError(f"stage {stage}: rewards.{name}.gate: {text}")
 
 
-def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str) -> None:
+def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str, data: str) -> None:
     """Raise a UserError that names the task of the first row that no reward scores, and the tasks of the rewards."""
     for example in examples:
         if not any(term.applies_to(example.task) for term in terms.values()):
@@ -41,8 +41,8 @@ def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example],
             where = f" ({example.where})" if example.where else ""
             tasks = "; ".join(f"{name} scores {', '.join(term.tasks or [])}" for name, term in terms.items())
             raise UserError(
-                f"stage {stage}: a row {what}{where} has no reward: {tasks}. Name its task in a reward's `tasks`, "
-                "or leave out the `tasks` of a reward that scores every row."
+                f"stage {stage}: a row of data.{data} {what}{where} has no reward: {tasks}. Name its task in a "
+                "reward's `tasks`, or leave out the `tasks` of a reward that scores every row."
             )
 
 
