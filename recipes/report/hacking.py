@@ -10,6 +10,7 @@ from recipes.report.markup import Content, Markup, element
 from rl.parting import Parting, is_number, learnt_metric, partings
 
 WIDTH, PANEL, GAP, LEFT, RIGHT, BOTTOM = 340, 84, 26, 44, 16, 34
+LABEL = 12  # height of one
 NOTE = (
     "Moving averages in the order of the KL, itself averaged over steps first, with the logged values pale behind. "
     "A control parts from the reward in its highest of ten equal parts of the run, when in the last part it is lower "
@@ -90,7 +91,7 @@ def _figure(
     drawn: list[Content] = []
     for place, (name, found) in enumerate(tracks.items()):
         top = GAP - 6 + place * (PANEL + GAP)
-        y = fit_axis([value for _, raw, _ in found for _, value in raw], top + PANEL, top, 3)
+        y = fit_axis([value for _, raw, _ in found for _, value in raw], top + PANEL, top)
         last = place == len(tracks) - 1
         drawn.append(frame(x if last else replace(x, ticks=()), y))
         title_here = "learnt reward" if name == learnt else f"control {name.removeprefix('control/')}"
@@ -99,7 +100,8 @@ def _figure(
             colour = f"c{training.number % COLOURS}"
             drawn += [element("circle", class_=f"speck {colour}", cx=x.at(a), cy=y.at(b), r=1.4) for a, b in raw]
             drawn.append(element("path", class_=f"line {colour}", d=path(line, x, y)))
-        drawn += [_rule(mark, x, y, name) for mark in marks if name in (learnt, f"control/{mark.control}")]
+        here = [mark for mark in marks if name in (learnt, f"control/{mark.control}")]
+        drawn += [_rule(mark, x, y, None if name == learnt else below) for below, mark in enumerate(here)]
     height = GAP - 6 + len(tracks) * (PANEL + GAP) - GAP + BOTTOM
     middle = (x.start + x.end) / 2
     start = "initial policy" if trainings[0].iteration is None else "iteration's start"
@@ -126,22 +128,15 @@ def _tracks(
     return found
 
 
-def _rule(mark: Parting, x: Axis, y: Axis, name: str) -> list[Content]:
-    at = x.at(mark.kl)
-    rule: list[Content] = [
-        element("line", element("title", str(mark)), class_="parting", x1=at, x2=at, y1=y.start, y2=y.end)
-    ]
-    if name == f"control/{mark.control}":
-        run = f"run {mark.where['run'] + 1}, " if "run" in mark.where else ""
+def _rule(mark: Parting, x: Axis, y: Axis, below: int | None) -> list[Content]:
+    """A rule at the mark's KL, in its run's colour; with `below`, the number of labels under it, its step beside it."""
+    at, run = x.at(mark.kl), mark.where.get("run")
+    colour = "" if run is None else f" c{run % COLOURS}"
+    told = element("title", f"{mark.training}: {mark}" if mark.where else str(mark))
+    rule: list[Content] = [element("line", told, class_=f"parting{colour}", x1=at, x2=at, y1=y.start, y2=y.end)]
+    if below is not None:
         left = at > (x.start + x.end) / 2
-        rule.append(
-            element(
-                "text",
-                f"{run}step {mark.step}",
-                class_="parted",
-                x=at - 5 if left else at + 5,
-                y=y.end + 9,
-                text_anchor="end" if left else "start",
-            )
-        )
+        place = {"x": at - 5 if left else at + 5, "y": y.start - 4 - LABEL * below}
+        anchor = "end" if left else "start"
+        rule.append(element("text", f"step {mark.step}", class_=f"parted{colour}", text_anchor=anchor, **place))
     return rule
