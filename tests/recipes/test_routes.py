@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import UserError
-from curation.load import load_data
+from curation.load import held_out, load_data
 from recipes.disjoint import check_data
 from recipes.pipeline import open_recipe
 from recipes.routes import check_rows
@@ -83,6 +83,17 @@ def test_rows_that_say_their_own_task_are_compared_when_they_are_loaded(tmp_path
     near = r'tasks: found "sumz", which no row of data\.rows has, expected sums or words, did you mean "sums"'
     with pytest.raises(UserError, match=near):
         notes(by_column(tmp_path, "sumz", "sums", "words"))
+
+
+def test_a_stage_is_asked_for_the_rows_of_its_own_side_alone(tmp_path: Path):
+    path = Path(by_column(tmp_path, "sums", "sums", "words"))
+    prompt = next(text for text in map(str, range(1000)) if held_out(text, 0, 0.3))
+    with (tmp_path / "rows.jsonl").open("a") as rows:
+        rows.write(json.dumps({"prompt": prompt, "answer": "1", "kind": "code"}) + "\n")
+    with pytest.raises(UserError, match=r"stage scores: a row of data\.rows of task \"code\""):  # and not stage it
+        notes(str(path))
+    path.write_text(path.read_text().replace("kind: evaluate", "kind: evaluate, prompts: 1"))
+    assert notes(str(path)) == []  # that row may not be among those that are asked
 
 
 def test_a_task_that_no_row_happens_to_have_is_a_note(tmp_path: Path):
