@@ -1,8 +1,8 @@
 """Average, SLERP, interpolation and difference of checkpoint folders.
 
-All tensors of the first folder must stand in the others with the same shape. Arithmetic is in float64, block by block,
-so that what is equal in all folders stays bit for bit what it was; the result has the dtypes and the other files of the
-first folder. Tensors that are not floating point must be equal everywhere.
+All tensors of the first folder must stand in the others with the same shape. Arithmetic is block by block, and wide
+enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The result
+has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal everywhere.
 """
 
 import math
@@ -171,7 +171,8 @@ def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, sli
 
 
 def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Tensor:
-    return checkpoint.read(name, rows).double()
+    values = checkpoint.read(name, rows)
+    return values.float() if values.element_size() <= 2 else values.double()
 
 
 def _group_of(name: str, group: Grouping) -> str:
