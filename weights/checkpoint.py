@@ -1,7 +1,7 @@
 """Checkpoint folders in the safetensors format: read in blocks of rows, written as a stream, put in place whole.
 
 Neither reading nor writing holds more than a block of a tensor, so that arithmetic on checkpoints takes the same memory
-for 270M parameters as for 27B. Files are read, not mapped: pages of a mapped file stay in the process while memory lasts.
+for 270M parameters as for 27B. Files are read, not mapped: pages of a mapped file stay in the process.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Average, SLERP, interpolation and difference of checkpoint folders.
 
 All tensors of the first folder must stand in the others with the same shape. Arithmetic is block by block, and wide
-enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The result
-has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal everywhere.
+enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The
+result has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
+everywhere.
 """
 
 import math
