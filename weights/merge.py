@@ -93,7 +93,7 @@ def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "laye
             start = _wide(checkpoints[0], name, rows)
             total = start.clone()
             for share, final in zip(merges[_group_of(name, group)].shares, checkpoints[1:], strict=True):
-                total += share * (_wide(final, name, rows) - start)
+                total.add_(_wide(final, name, rows) - start, alpha=share)
             return total
 
         _write(out, checkpoints, merged)
