@@ -85,10 +85,14 @@ def train_together(
     """
     for plan in plans:  # now, as nobody writes to metrics.jsonl yet
         forget_what_runs_again(stage, checkpoints_of(folder_of(plan)), {"member": plan.member})
-    threads = max(1, torch.get_num_threads() // config.parallel)
-    stage.say(f"training {min(config.parallel, len(plans))} members at once, {threads} threads each")
+    if not plans:
+        return
+    threads = thread_share(torch.get_num_threads(), config.parallel)
+    each = "one thread" if threads == 1 else f"{threads} threads"
+    stage.say(f"training {min(config.parallel, len(plans))} members at once, with {each} each")
     told = replace(stage, data={}, rewards={}, sink=Silence())
-    waiting, steps = list(plans), {}
+    waiting = list(plans)
+    steps: dict[int, int] = {}
     running: dict[Connection, _Member] = {}
     try:
         while waiting or running:
@@ -115,6 +119,11 @@ def train_together(
     finally:
         for member in running.values():
             member.end()
+
+
+def thread_share(threads: int, parallel: int) -> int:
+    """Threads of each of so many processes, where one could have `threads`."""
+    return max(1, threads // parallel)
 
 
 def _environment(known: Mapping[str, str], threads: int) -> dict[str, str]:

@@ -76,7 +76,12 @@ def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("steps", "words"),
-    [([3, 2], "do not rise"), ([2, 2], "do not rise"), ([2, 5], "step 5 is not before the last, 5"), ([0], "equal to 1")],
+    [
+        ([3, 2], "do not rise"),
+        ([2, 2], "do not rise"),
+        ([2, 5], "step 5 is not before the last, 5"),
+        ([0], "equal to 1"),
+    ],
 )
 def test_steps_that_cannot_be_kept_are_refused(steps: list[int], words: str):
     with pytest.raises(ValidationError, match=words):
