@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import AutoConfig
 
 from contracts.errors import UserError
 from contracts.stage import Stage, write_atomically
@@ -97,10 +98,11 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
     folder = stage.folder / "probe"
     with first():
         if folder.exists():
-            return folder, _split(config, stage, load_tokenizer(folder))
+            known = AutoConfig.from_pretrained(folder)
+            return folder, _split(config, stage, load_tokenizer(folder), known.max_position_embeddings)
         assert config.policy is not None
         policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
-        split = _split(config, stage, policy.tokenizer)
+        split = _split(config, stage, policy.tokenizer, policy.model.config.max_position_embeddings)
         model = from_policy(policy).eval()
         pairs = _probe_pairs(split.train, config, stage.seed)
         stage.say(f"probing the head on {len(pairs)} pairs")
@@ -112,13 +114,13 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
         return folder, split
 
 
-def _split(config: WarmStage, stage: Stage, tokenizer: Any) -> PairSplit:
+def _split(config: WarmStage, stage: Stage, tokenizer: Any, context: int) -> PairSplit:
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     return split_pairs(
         data.train,
         tokenizer,
         name=config.data,
-        max_length=config.max_length,
+        max_length=min(config.max_length, context),  # which was not stated where it is the larger
         share=config.holdout,
         limit=config.holdout_limit,
         seed=stage.seed,
