@@ -119,7 +119,7 @@ def start_folder(config: WarmStage, stage: Stage, step: int) -> Path:
         UserError: there is no such stage, or it did not keep that step.
     """
     source = None if config.policy is None else config.policy.from_
-    if source not in stage.inputs:
+    if source is None or source not in stage.inputs:
         raise UserError("`starts` are steps of the stage of kind sft that policy.from names: name one there.")
     return kept_policy(stage.inputs[source], step)
 

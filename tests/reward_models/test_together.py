@@ -116,7 +116,7 @@ def test_a_stage_that_is_killed_leaves_no_member_at_work(root: Path, tmp_path: P
         "run(*warm_stage(Path(sys.argv[1]), Path(sys.argv[2]), parallel=2, steps=10_000))\n"
     )
     started = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(root)], cwd=REPOSITORY)
-    wait_for(lambda: len(children(started.pid)) == 2, seconds=120)
+    wait_for(lambda: len(children(started.pid)) == 2, seconds=240)
     started.kill()
     wait_for(lambda: not children(started.pid), seconds=5)
     assert started.wait() == -signal.SIGKILL
