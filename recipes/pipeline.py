@@ -18,6 +18,7 @@ from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
+from recipes.members import check_members
 from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
 from recipes.sizes import context_of
@@ -118,6 +119,7 @@ def build_pipeline(
     add_route_faults(stages, data, rewards, faults)
     _check_lengths(stages, policy, root, faults)
     _check_sharing(stages, engine, faults)
+    check_members(stages, nodes, engine, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
     return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)

@@ -13,11 +13,13 @@ def columns_of(examples: Sequence[Example], finish: Sequence[str]) -> Columns:
     """What rewards are told of each completion, by column.
 
     Args:
-        examples: one for each completion; their answer, task and system, and the data section's further columns.
+        examples: one for each completion; their answer, task, system and earlier turns, and the data section's
+            further columns.
         finish: why each completion ended; column `finished` is False where that is not "stop".
     """
     names = sorted({name for example in examples for name in example.columns})
     columns: Columns = {name: [example.columns.get(name) for example in examples] for name in names}
+    columns["earlier_turns"] = [example.history for example in examples]
     for name in ("answer", "task", "system"):
         columns[name] = [getattr(example, name) for example in examples]
     columns["finished"] = [reason == "stop" for reason in finish]

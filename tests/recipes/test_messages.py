@@ -17,7 +17,7 @@ rewards:
   helpful: {kind: reward_model, from: warm}
 stages:
   - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
-  - {id: warm, kind: warm, policy: {from: sft}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: warm, kind: warm, policy: {from: sft}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3, parallel: 2}
   - id: aligned
     kind: warp
     policy: {from: sft}
@@ -125,6 +125,30 @@ def test_the_recipe_of_these_tests_is_good(recipe: Path):
         ("{kind: math}", "{kind: math, clip: [1, 2, 3]}", 6, "rewards.correct.clip", "expected at most 2 items"),
         ("{kind: math}", "{kind: math, clip: [.nan, 1]}", 6, "rewards.correct", "expected [low, high] with low < high"),
         ("rewards: [correct]}", "rewards: [helpful]}", 21, "stages.scores", "expected `passes`"),
+        ("id: sft, kind", "id: sft, keep_steps: [3, 2], kind", 9, "stages.sft.keep_steps", "[3, 2] do not rise"),
+        ("id: sft, kind", "id: sft, keep_steps: [4], kind", 9, "stages.sft.keep_steps", "4 is not before the last, 4"),
+        (
+            "id: warm, kind",
+            "id: warm, starts: [4, 2], kind",
+            10,
+            "stages.warm.starts.1",
+            "found 2, expected a step that",
+        ),
+        (
+            "policy: {from: sft}, data",
+            "starts: [4], data",
+            10,
+            "stages.warm.starts",
+            "found no stage in policy.from, expected the stage of kind sft that keeps these steps",
+        ),
+        ("id: warm, kind", "id: warm, dropout_in: lora, kind", 10, "stages.warm", "the members have no adapters"),
+        (
+            "stages:\n",
+            "engine: {deepspeed: {}}\nstages:\n",
+            11,
+            "stages.warm.parallel",
+            "DeepSpeed, which trains each member",
+        ),
     ],
 )
 def test_a_fault_names_file_line_field_and_what_was_expected(
