@@ -12,7 +12,6 @@ import pytest
 from contracts.errors import UserError
 from contracts.stage import Stage
 from rl.rewards.compose import RewardTable, open_rewards
-from rl.rewards.plugin_process import MARK
 
 WithFunction = Callable[..., Stage]
 PROMPTS = ["first question", "second question", "third question"]
@@ -356,7 +355,8 @@ def test_two_packages_with_the_same_name_are_both_named(with_function: WithFunct
     [
         "held = bytearray(400 << 20)",
         "import subprocess, sys\n"
-        "    subprocess.run([sys.executable, '-c', 'import time; held = bytearray(400 << 20); time.sleep(60)'])",
+        "    grown = 'import time; held = bytearray(400 << 20); time.sleep(60)'\n"
+        "    subprocess.run([sys.executable, '-c', grown], env={}, start_new_session=True)",
     ],
 )
 def test_a_function_that_outgrows_its_memory_is_stopped_with_its_limit(with_function: WithFunction, grow: str):
@@ -400,9 +400,11 @@ def test_what_is_printed_before_a_hang_is_seen(with_function: WithFunction, capf
     assert "so far" in capfd.readouterr().err
 
 
-DETACHED = (  # its process id is the score
-    "import subprocess\ndef f(completions, **c):\n"
-    "    return [subprocess.Popen(['sleep', '300'], start_new_session=True).pid] * len(completions)"
+DETACHED = (  # an orphan without environment in a session of its own; its process id is the score
+    "import os, subprocess\ndef f(completions, **c):\n"
+    "    orphan = ['/bin/sh', '-c', 'sleep 300 >/dev/null & echo $!']\n"
+    "    pid = subprocess.run(orphan, env={}, start_new_session=True, stdout=subprocess.PIPE).stdout\n"
+    "    return [int(pid)] * len(completions)\n"
 )
 
 
@@ -419,7 +421,19 @@ def ended(pid: int) -> bool:
 
 
 def test_what_a_function_detached_ends_with_the_rewards(with_function: WithFunction):
-    assert ended(int(score(with_function(DETACHED))[0] or 0))
+    with open_rewards(["mine"], with_function(DETACHED)) as rewards:
+        pid = int(rewards.score(["p"], ["c"], {}).total[0])
+        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00300\x00"
+    assert not Path(f"/proc/{pid}").exists()  # waited for as well
+
+
+def test_what_a_function_detached_ends_with_a_function_that_exits(with_function: WithFunction, tmp_path: Path):
+    source = (
+        f"{DETACHED.replace('def f', 'def g')}def f(completions, **c):\n"
+        f"    open('{tmp_path}/pid', 'w').write(str(g(completions)[0]))\n    os._exit(7)"
+    )
+    assert "exited with code 7" in failure(with_function(source))
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
 def test_what_a_function_started_ends_with_a_run_that_is_killed(with_function: WithFunction):
@@ -434,7 +448,7 @@ def test_what_a_function_started_ends_with_a_run_that_is_killed(with_function: W
     process = subprocess.Popen([sys.executable, "-c", run, str(stage.root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
-    assert MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    assert "HOME=" not in Path(f"/proc/{pid}/environ").read_text()
     process.kill()
     process.wait(10)
     assert ended(pid)
