@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from rl.config import RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault
 
-EVERY_CALL = ("answer", "task", "system", "finished")
+EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class Pipeline:
         return f"stages/{node.id}-{self.identities[node.id][:8]}"
 
     def targets(self, nodes: Sequence[Node]) -> list[Target]:
-        """The reward functions that these stages use."""
+        """The reward functions that these stages use, with their options."""
         used = dict.fromkeys(name for node in nodes for name in node.rewards)
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
-        return [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        found = [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        return [replace(one, options=plugin.options) for one, plugin in zip(found, plugins, strict=True)]
 
 
 def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:
@@ -114,6 +115,7 @@ def build_pipeline(
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
+    _check_once(stages, faults)
     _check_gates(stages, rewards, faults)
     add_route_faults(stages, data, rewards, faults)
     _check_lengths(stages, policy, root, faults)
@@ -152,6 +154,17 @@ def _check_plugin(
         check_signature(find_target(config.target, root, REWARDS), columns, list(config.options))
     except UserError as error:
         faults.add(("rewards", reward, "target"), str(error))
+
+
+def _check_once(stages: Sequence[StageConfig], faults: Faults) -> None:
+    """A stage names each reward once."""
+    for index, config in enumerate(stages):
+        for keys, holder in (((), config), (("inner",), getattr(config, "inner", None))):
+            for field in ("rewards", "control"):
+                names = getattr(holder, field, None) or []
+                for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+                    where = ("stages", index, *keys, field)
+                    faults.add(where, f'found "{name}" twice, expected each reward once, with its `weight`')
 
 
 def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
