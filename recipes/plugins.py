@@ -94,9 +94,9 @@ def find_target(text: str, root: Path, group: str | None = None) -> Target:
         return Target(text, file.resolve(), None, function)
     module = _module_source(name, [str(root), str(Path.cwd()), *sys.path])
     if module is None:
-        near = did_you_mean(name, modules_near(root, name))
+        hint = did_you_mean(name, modules_near(root, name))
         raise UserError(
-            f"found no module {name}, expected a python module that is installed or lies beside the recipe{near}"
+            f"found no module {name}, expected a python module that is installed or lies beside the recipe{hint}"
         )
     return Target(text, module, name, function)
 
