@@ -65,7 +65,8 @@ def test_a_reward_that_a_stage_names_twice_is_refused_when_the_recipe_is_read(tm
 def written(folder: Path, fields: str) -> Path:
     file = folder / "it.yaml"
     file.write_text(
-        f"name: it\npolicy: {{model: tiny}}\nrewards:\n  a: {{kind: python, target: 'a.py:f', {fields}}}\nstages: [{{id: w, kind: warm, data: d, steps: 1, batch: 2, learning_rate: 1.0e-4}}]\n"
+        f"name: it\npolicy: {{model: tiny}}\nrewards:\n  a: {{kind: python, target: 'a.py:f', {fields}}}\nstages:\n"
+        "- {id: w, kind: warm, data: d, steps: 1, batch: 2, learning_rate: 1.0e-4}\n"
     )
     return file
 
