@@ -115,7 +115,6 @@ def build_pipeline(
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
-    _check_once(stages, faults)
     _check_gates(stages, rewards, faults)
     add_route_faults(stages, data, rewards, faults)
     _check_lengths(stages, policy, root, faults)
@@ -154,17 +153,6 @@ def _check_plugin(
         check_signature(find_target(config.target, root, REWARDS), columns, list(config.options))
     except UserError as error:
         faults.add(("rewards", reward, "target"), str(error))
-
-
-def _check_once(stages: Sequence[StageConfig], faults: Faults) -> None:
-    """A stage names each reward once."""
-    for index, config in enumerate(stages):
-        for keys, holder in (((), config), (("inner",), getattr(config, "inner", None))):
-            for field in ("rewards", "control"):
-                names = getattr(holder, field, None) or []
-                for name in dict.fromkeys(n for n in names if names.count(n) > 1):
-                    where = ("stages", index, *keys, field)
-                    faults.add(where, f'found "{name}" twice, expected each reward once, with its `weight`')
 
 
 def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
