@@ -221,7 +221,7 @@ def _score(
     initial: Sequence[float | None],
 ) -> list[Answer]:
     """Rewards of completions, one example each."""
-    columns = columns_of(examples, samples.finish)
+    columns = columns_of(examples, samples.finish, samples.ids)
     table = rewards.score([example.prompt for example in examples], samples.text, columns)
     return [
         Answer(

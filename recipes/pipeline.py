@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from rl.config import RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault
 
-EVERY_CALL = ("answer", "task", "system", "finished")
+EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ class Pipeline:
         return f"stages/{node.id}-{self.identities[node.id][:8]}"
 
     def targets(self, nodes: Sequence[Node]) -> list[Target]:
-        """The reward functions that these stages use."""
+        """The reward functions that these stages use, with their options."""
         used = dict.fromkeys(name for node in nodes for name in node.rewards)
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
-        return [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        found = [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        return [replace(one, options=plugin.options) for one, plugin in zip(found, plugins, strict=True)]
 
 
 def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:

@@ -51,6 +51,11 @@ class Source:
         return ".".join(names) or "recipe"
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with gemsmith, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+
+
 def find_recipe(argument: str) -> Path:
     """The file that a command line names: a path, or the name of a shipped recipe.
 
@@ -60,7 +65,7 @@ def find_recipe(argument: str) -> Path:
     path = Path(argument)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    shipped = shipped_recipes()
     if argument in shipped:
         return shipped[argument]
     beside = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
