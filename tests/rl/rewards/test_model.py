@@ -80,7 +80,7 @@ def test_the_reward_is_told_the_whole_conversation(output: Path):
     reward = RewardModelReward(kind="reward_model", from_="warm")
     stage = Stage(id="rl", folder=output, seed=0, root=output, inputs={"warm": output}, rewards={"it": reward})
     with open_rewards(["it"], stage) as rewards:
-        found = rewards.score(["3 ?"], ["4"], columns_of([example], ["stop"])).each["it"]
+        found = rewards.score(["3 ?"], ["4"], columns_of([example], ["stop"], [[5]])).each["it"]
     assert found == RewardScorer(output, 8).score([example.messages], ["4"])
     assert found != RewardScorer(output, 8).score([replace(example, history=()).messages], ["4"])
 
