@@ -154,8 +154,8 @@ def measure(root: Path, rival: Path | None, rounds: int) -> Iterator[Row]:
         ):
             medians = [statistics.median(value) for value in values]
             spread = (max(values[0]) - min(values[0])) / 2
-            beside = (RIVAL, medians[1]) if theirs is not None else ("", 0.0)
-            yield Row(f"{name}: {what}", medians[0], unit, *beside, spread=spread)
+            baseline, baseline_value = (RIVAL, medians[1]) if theirs is not None else ("", 0.0)
+            yield Row(f"{name}: {what}", medians[0], unit, baseline, baseline_value, spread)
             if theirs is not None:
                 print(
                     f"  {RIVAL}, {name}, {what}: {medians[1]:.4g} ± {(max(values[1]) - min(values[1])) / 2:.3g} {unit}"
