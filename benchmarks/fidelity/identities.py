@@ -1,18 +1,12 @@
-"""The algorithms against numbers that their mathematics gives: J-BOND, Best-of-N, SLERP and sampled-logit distillation.
+"""The algorithms against numbers that their mathematics gives: J-BOND, Best-of-N, SLERP, sampled-logit distillation."""
 
-`make fidelity`, or `python -m benchmarks.fidelity [--quick] [--json PATH]`. Exit code 1 when a number is off.
-"""
-
-import argparse
 import math
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.results import Row, print_rows, write_rows
+from benchmarks.results import Row
 from rl.bond import jbond_reward, policy_weights
 from rl.sampled_logits import Mode, draw_targets
 from weights.vectors import combined_norm, fold_slerp, slerp
@@ -120,21 +114,8 @@ def sampled_logit_rows(tokens: int) -> Iterator[Row]:
         yield Row(name, ratio_T.mean().item(), "", "reference", value, tolerance=error + rounding)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="fewer draws: seconds")
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    options = parser.parse_args()
-    rows = list(bond_rows(200_000 if options.quick else 4_000_000))
+def identity_rows(quick: bool) -> list[Row]:
+    """All identities; with `quick`, from fewer draws and with tolerances as much wider."""
+    rows = list(bond_rows(200_000 if quick else 4_000_000))
     rows += [*regulariser_rows(), *best_of_n_rows(), *slerp_rows()]
-    rows += sampled_logit_rows(16 if options.quick else 128)
-    print_rows(rows, "fidelity")
-    missed = [row.name for row in rows if not row.within]
-    print(f"missed: {', '.join(missed)}" if missed else f"all {len(rows)} numbers are within their tolerance")
-    if options.json:
-        write_rows(rows, options.json)
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [*rows, *sampled_logit_rows(16 if quick else 128)]

@@ -1,0 +1,107 @@
+"""Runs claims seed by seed, judges them, and says how far it is; what fails is a result too, and stops nothing else."""
+
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.fidelity import kept
+from benchmarks.fidelity.claim import Claim, Setting, Verdict
+from benchmarks.fidelity.code import ROOT
+from benchmarks.fidelity.kept import KEPT, Trial
+from recipes.machine import environment
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a claim came out: its trials and verdict, or the traceback of what crashed."""
+
+    claim: Claim
+    setting: Setting
+    size: Literal["full", "quick"]
+    trials: tuple[Trial, ...]
+    verdict: Verdict | None
+    error: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Everything that the table, the figure and a reader of the JSON need, as plain values."""
+        last = self.trials[-1] if self.trials else None
+        return {
+            "id": self.claim.id,
+            "claim": self.claim.sentence,
+            "source": self.claim.source,
+            "size": self.size,
+            "setting": dict(self.setting),
+            "seeds": [trial.seed for trial in self.trials],
+            "verdict": asdict(self.verdict) if self.verdict else None,
+            "error": self.error,
+            "seconds": round(sum(trial.seconds for trial in self.trials), 1),
+            "commit": last.commit if last else None,
+            "date": last.date if last else None,
+            "machine": last.machine if last else None,
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+
+def run_claim(claim: Claim, quick: bool, say: Callable[[str], None], folder: Path = KEPT) -> Result:
+    """Measure a claim with each of its seeds, unless a measurement is kept, and judge it."""
+    setting = {**claim.setting, **(claim.quick if quick else {})}
+    size: Literal["full", "quick"] = "quick" if quick else "full"
+    trials: list[Trial] = []
+    try:
+        for seed in claim.seeds:
+            trial = kept.load(claim, setting, seed, folder)
+            if trial is None:
+                say(f"{claim.id} seed {seed}: begun")
+                trial = _measure(claim, setting, seed)
+                kept.save(claim, setting, trial, folder)
+                say(f"{claim.id} seed {seed}: {trial.seconds:.1f} s")
+            else:
+                say(f"{claim.id} seed {seed}: kept from {trial.date}, {trial.seconds:.1f} s then")
+            trials.append(trial)
+        verdict = claim.judge([trial.measured for trial in trials])
+    except Exception:
+        say(f"{claim.id}: crashed\n{traceback.format_exc()}")
+        return Result(claim, setting, size, tuple(trials), None, traceback.format_exc(limit=-1).strip())
+    say(f"{claim.id}: {verdict.holds}. {verdict.remark}".rstrip())
+    return Result(claim, setting, size, tuple(trials), verdict)
+
+
+def kept_seeds(claim: Claim, quick: bool, folder: Path = KEPT) -> Sequence[Trial]:
+    """The trials of a claim that need not be run again."""
+    setting = {**claim.setting, **(claim.quick if quick else {})}
+    found = [kept.load(claim, setting, seed, folder) for seed in claim.seeds]
+    return [trial for trial in found if trial is not None]
+
+
+def _measure(claim: Claim, setting: Setting, seed: int) -> Trial:
+    torch.manual_seed(seed)
+    begun = time.perf_counter()
+    measured = claim.run(setting, seed)
+    seconds = round(time.perf_counter() - begun, 2)
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return Trial(seed, measured, seconds, commit(), date, machine())
+
+
+def machine() -> str:
+    """Processor, cores and the version of torch."""
+    found = environment()
+    return f"{found['processor']}, {found['cores']} cores, torch {found['libraries']['torch']}"
+
+
+def commit() -> str:
+    """The commit that is checked out, with a plus where Python files differ from it; "unknown" without git."""
+    try:
+        return _git("rev-parse", "--short=10", "HEAD") + ("+" if _git("status", "--porcelain", "--", "*.py") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
