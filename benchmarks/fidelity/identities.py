@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from benchmarks.results import Row
+from rl.best_of_n import best_of_n_logprob, kl, kl_bound
 from rl.bond import jbond_reward, policy_weights
 from rl.sampled_logits import Mode, draw_targets
 from weights.vectors import combined_norm, fold_slerp, slerp
@@ -46,29 +46,19 @@ def regulariser_rows() -> Iterator[Row]:
     yield Row("cos(gamma term, grad KL(pi || anchor))", cosine, "", "exact gradient", 1.0, tolerance=1e-9)
 
 
-def best_of_n(probability: Tensor, reward: Tensor, n: int) -> Tensor:
-    """Density of Best-of-n with ties (BOND, theorem 1): pi (P[r' <= r]^n - P[r' < r]^n) / P[r' = r]."""
-    at_most = torch.stack([probability[reward <= value].sum() for value in reward])
-    below = torch.stack([probability[reward < value].sum() for value in reward])
-    return probability * (at_most**n - below**n) / (at_most - below)
-
-
 def best_of_n_rows() -> Iterator[Row]:
     """Best-of-2 twice is Best-of-4, and KL(BoN || ref) stays below log N - (N - 1) / N."""
     generator = torch.Generator().manual_seed(2)
     probability = torch.rand(12, generator=generator, dtype=torch.float64)
-    probability /= probability.sum()
+    reference = (probability / probability.sum()).log()
     reward = torch.randint(0, 6, (12,), generator=generator)
-    twice = best_of_n(best_of_n(probability, reward, 2), reward, 2)
-    gap = (twice - best_of_n(probability, reward, 4)).abs().max().item()
+    twice = best_of_n_logprob(best_of_n_logprob(reference, reward, 2), reward, 2)
+    gap = (twice.exp() - best_of_n_logprob(reference, reward, 4).exp()).abs().max().item()
     yield Row("Best-of-2 of Best-of-2 minus Best-of-4", gap, "", "identity", 0.0, tolerance=1e-12)
     atoms = 2_000
-    even = torch.full((atoms,), 1 / atoms, dtype=torch.float64)
-    best = best_of_n(even, torch.arange(atoms), 16)
-    kl = (best * (best / even).log()).sum().item()
-    yield Row(
-        "KL(Best-of-16 || ref), fine-grained", kl, "nats", "log 16 - 15/16", math.log(16) - 15 / 16, tolerance=0.005
-    )
+    even = torch.full((atoms,), -math.log(atoms), dtype=torch.float64)
+    found = kl(best_of_n_logprob(even, torch.arange(atoms), 16), even).item()
+    yield Row("KL(Best-of-16 || ref), fine-grained", found, "nats", "log 16 - 15/16", kl_bound(16), tolerance=0.005)
 
 
 def slerp_rows() -> Iterator[Row]:
