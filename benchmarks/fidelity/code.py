@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-WITHOUT_EFFECT = {"benchmarks.fidelity.claim", "benchmarks.fidelity.figure"}  # they hold and show what was measured
+WITHOUT_EFFECT = {f"benchmarks.fidelity.{name}" for name in ("claim", "curves", "figure")}  # after the measurement
 NOT_MEASURED = {"judge", "draw", "CLAIM"}
 EMPTY = ast.Expr(ast.Constant(None))
 

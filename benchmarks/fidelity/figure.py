@@ -22,7 +22,7 @@ def draw(claim: Claim, measurements: Sequence[Measured], path: Path) -> None:
     axes.grid(color="#e4e4e4", linewidth=0.6)
     axes.set_axisbelow(True)
     claim.draw(axes, measurements)
-    title = "\n".join(textwrap.wrap(f"{claim.id}. {claim.sentence}", 94))
+    title = "\n".join(textwrap.wrap(f"{claim.id}. {claim.sentence}", 88))
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_size(8.5)
     axes.yaxis.label.set_size(8.5)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.fidelity.claim import Claim
 from contracts.errors import UserError
 
-CLAIMS = ("invariance",)
+CLAIMS = ("bond_beta", "bond_iterated", "invariance", "warm_features")
 
 
 def claims(only: Sequence[str] | None = None) -> list[Claim]:

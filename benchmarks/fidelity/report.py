@@ -66,7 +66,7 @@ def _identities(content: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     link = f"[{row['id']}](#{row['id'].lower()})"
     if row["verdict"] is None:
-        return link, row["claim"], row["source"], "", f"`{row['error'].splitlines()[-1]}`", "**crashed**"
+        return link, row["claim"], row["source"], "", f"`{' '.join(row['error'].split())[:200]}`", "**crashed**"
     observed = "<br>".join(row["verdict"]["observed"])
     return link, row["claim"], row["source"], row["verdict"]["expected"], observed, f"**{row['verdict']['holds']}**"
 

@@ -66,9 +66,9 @@ def run_claim(claim: Claim, quick: bool, say: Callable[[str], None], folder: Pat
                 say(f"{claim.id} seed {seed}: kept from {trial.date}, {trial.seconds:.1f} s then")
             trials.append(trial)
         verdict = claim.judge([trial.measured for trial in trials])
-    except Exception:
+    except Exception as error:
         say(f"{claim.id}: crashed\n{traceback.format_exc()}")
-        return Result(claim, setting, size, tuple(trials), None, traceback.format_exc(limit=-1).strip())
+        return Result(claim, setting, size, tuple(trials), None, f"{type(error).__name__}: {error}")
     say(f"{claim.id}: {verdict.holds}. {verdict.remark}".rstrip())
     return Result(claim, setting, size, tuple(trials), verdict)
 
