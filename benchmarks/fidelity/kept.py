@@ -16,7 +16,7 @@ KEPT = ROOT / "runs" / "fidelity"
 
 @dataclass(frozen=True)
 class Trial:
-    """One measurement, with what it took and where it was made."""
+    """One measurement, with what it took and where it was made; `cpu_seconds` are this process's and its children's."""
 
     seed: int
     measured: Measured
@@ -24,6 +24,7 @@ class Trial:
     commit: str
     date: str
     machine: str
+    cpu_seconds: float = 0.0
 
 
 def load(claim: Claim, setting: Setting, seed: int, folder: Path = KEPT) -> Trial | None:

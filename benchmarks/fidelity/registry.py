@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from benchmarks.fidelity.claim import Claim
 from contracts.errors import UserError
 
-CLAIMS = ("bond_beta", "bond_iterated", "invariance", "warm_features")
+CLAIMS = (
+    "bond_beta",
+    "bond_iterated",
+    "jbond_anchor",
+    "jbond_rates",
+    "jbond_reinforce",
+    "invariance",
+    "warm_features",
+)
 
 
 def claims(only: Sequence[str] | None = None) -> list[Claim]:

@@ -1,5 +1,6 @@
 """Runs claims seed by seed, judges them, and says how far it is; what fails is a result too, and stops nothing else."""
 
+import os
 import subprocess
 import time
 import traceback
@@ -42,6 +43,7 @@ class Result:
             "verdict": asdict(self.verdict) if self.verdict else None,
             "error": self.error,
             "seconds": round(sum(trial.seconds for trial in self.trials), 1),
+            "cpu_seconds": round(sum(trial.cpu_seconds for trial in self.trials), 1),
             "commit": last.commit if last else None,
             "date": last.date if last else None,
             "machine": last.machine if last else None,
@@ -61,7 +63,7 @@ def run_claim(claim: Claim, quick: bool, say: Callable[[str], None], folder: Pat
                 say(f"{claim.id} seed {seed}: begun")
                 trial = _measure(claim, setting, seed)
                 kept.save(claim, setting, trial, folder)
-                say(f"{claim.id} seed {seed}: {trial.seconds:.1f} s")
+                say(f"{claim.id} seed {seed}: {trial.seconds:.1f} s, {trial.cpu_seconds:.1f} s of processors")
             else:
                 say(f"{claim.id} seed {seed}: kept from {trial.date}, {trial.seconds:.1f} s then")
             trials.append(trial)
@@ -82,11 +84,11 @@ def kept_seeds(claim: Claim, quick: bool, folder: Path = KEPT) -> Sequence[Trial
 
 def _measure(claim: Claim, setting: Setting, seed: int) -> Trial:
     torch.manual_seed(seed)
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), sum(os.times()[:4])
     measured = claim.run(setting, seed)
-    seconds = round(time.perf_counter() - begun, 2)
+    seconds, cpu_seconds = round(time.perf_counter() - begun, 2), round(sum(os.times()[:4]) - before, 2)
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return Trial(seed, measured, seconds, commit(), date, machine())
+    return Trial(seed, measured, seconds, commit(), date, machine(), cpu_seconds)
 
 
 def machine() -> str:

@@ -4,18 +4,22 @@ The policy learns by the project's own algorithms, called as the trainer calls t
 token, and a prompt is its number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.fidelity.claim import Curve
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts
 from rl.bond import JBond
 from rl.config import BondAlgorithm, ReinforceAlgorithm
 from rl.reinforce import Reinforce
+
+Trace = list[tuple[float, float, float]]  # step, mean reward, KL to the reference
 
 
 @dataclass(frozen=True)
@@ -150,21 +154,27 @@ def _rollouts(
     observed: Callable[[Tensor], Tensor],
 ) -> Rollouts:
     features_PF, reward_PA = bandit.features_XF[number_P], bandit.reward_XA[number_P]
-    live_PA = policy(features_PF).log_softmax(-1)
-    with anchor.applied():
-        anchor_PA = policy(features_PF).log_softmax(-1)
-    with initial.applied():
-        initial_PA = policy(features_PF).log_softmax(-1)
+    live_PA, anchor_PA, initial_PA = policy(features_PF).log_softmax(-1), None, None
+    if algorithm.needs_anchor_logprob:
+        with anchor.applied():
+            anchor_PA = policy(features_PF).log_softmax(-1)
+    if algorithm.needs_initial_logprob:
+        with initial.applied():
+            initial_PA = policy(features_PF).log_softmax(-1)
 
     def draw(logprob_PA: Tensor, samples: int) -> Draw:
-        action_PN = torch.multinomial(logprob_PA.exp(), samples, replacement=True, generator=generator)
-        live, followed, first = (table.gather(1, action_PN) for table in (live_PA, anchor_PA, initial_PA))
+        sums_PA = logprob_PA.exp().cumsum(-1)
+        uniform_PN = torch.rand(len(sums_PA), samples, generator=generator) * sums_PA[:, -1:]
+        action_PN = torch.searchsorted(sums_PA, uniform_PN, right=True).clamp(max=sums_PA.shape[1] - 1)
+        tables = [None if table is None else table.gather(1, action_PN) for table in (live_PA, anchor_PA, initial_PA)]
         ids = [[action] for action in action_PN.flatten().tolist()]
-        return Draw(ids, observed(reward_PA.gather(1, action_PN)), live, followed, first)
+        return Draw(ids, observed(reward_PA.gather(1, action_PN)), *tables)
 
-    prompts = [[number] for number in number_P.tolist()]
-    from_anchor = draw(anchor_PA, algorithm.draws["anchor"]) if "anchor" in algorithm.draws else None
-    return Rollouts(prompts, draw(live_PA, algorithm.draws["policy"]), from_anchor)
+    from_policy, from_anchor = draw(live_PA, algorithm.draws["policy"]), None
+    if "anchor" in algorithm.draws:
+        assert anchor_PA is not None
+        from_anchor = draw(anchor_PA, algorithm.draws["anchor"])
+    return Rollouts([[number] for number in number_P.tolist()], from_policy, from_anchor)
 
 
 @torch.no_grad()
@@ -174,3 +184,30 @@ def reward_and_kl(policy: nn.Sequential, bandit: Bandit) -> tuple[float, float]:
     logprob, reference = policy(features).log_softmax(-1).double(), bandit.reference(features).log_softmax(-1).double()
     probability = logprob.exp()
     return (probability * reward).sum(-1).mean().item(), (probability * (logprob - reference)).sum(-1).mean().item()
+
+
+def trace(
+    policy: nn.Sequential,
+    bandit: Bandit,
+    algorithm: Algorithm,
+    seed: int,
+    every: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    **options: Any,
+) -> Trace:
+    """Train `policy` in place by `learn`, and give (step, reward, KL) before the first step and after every so many."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    walk = learn(policy, bandit, algorithm, generator, steps, batch, learning_rate, **options)
+    return [(float(step), *reward_and_kl(policy, bandit)) for step in walk if step % every == 0]
+
+
+def curves_of(traces: Mapping[str, Trace]) -> dict[str, Curve]:
+    """For each trace its rewards over KL under its name, and over steps as "NAME reward" and "NAME KL"."""
+    curves: dict[str, Curve] = {}
+    for name, points in traces.items():
+        curves[name] = [(divergence, reward) for _, reward, divergence in points]
+        curves[f"{name} reward"] = [(step, reward) for step, reward, _ in points]
+        curves[f"{name} KL"] = [(step, divergence) for step, _, divergence in points]
+    return curves
