@@ -18,7 +18,7 @@ from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.identities import identity_rows
 from benchmarks.fidelity.kept import KEPT
 from benchmarks.fidelity.registry import claims
-from benchmarks.fidelity.suite import kept_seeds, run_claim
+from benchmarks.fidelity.suite import planned, run_claim
 from benchmarks.results import print_rows
 from contracts.errors import UserError
 
@@ -34,11 +34,13 @@ def main(words: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    plans = [planned(claim, options.quick, options.kept) for claim in chosen]
     if options.list:
-        for claim in chosen:
-            trials = kept_seeds(claim, options.quick, options.kept)
+        for plan in plans:
+            trials = plan.kept()
             seconds = sum(trial.seconds for trial in trials)
-            print(f"{claim.id:8} {len(trials)} of {len(claim.seeds)} seeds kept, {seconds:6.1f} s   {claim.sentence}")
+            kept = f"{len(trials)} of {len(plan.places)} seeds kept, {seconds:6.1f} s"
+            print(f"{plan.claim.id:8} {kept}   {plan.claim.sentence}")
         return 0
     out = options.out or (KEPT / "quick" if options.quick else ROOT / "benchmarks" / "fidelity")
     begun = time.perf_counter()
@@ -53,9 +55,9 @@ def main(words: list[str] | None = None) -> int:
         faults += [row.name for row in rows if not row.within]
         say(f"off: {', '.join(faults)}" if faults else f"all {len(rows)} identities are within their tolerance")
         report.write_identities(rows, out)
-    for claim in chosen:
-        result = run_claim(claim, options.quick, say, options.kept)
-        faults += [claim.id] if result.verdict is None else []
+    for plan in plans:
+        result = run_claim(plan, say)
+        faults += [plan.claim.id] if result.verdict is None else []
         report.write_result(result, out)
         report.write_table([claim.id for claim in claims()], out)
     written = report.write_table([claim.id for claim in claims()], out)

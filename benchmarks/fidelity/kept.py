@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting
 from benchmarks.fidelity.code import ROOT, identity
@@ -27,24 +26,26 @@ class Trial:
     cpu_seconds: float = 0.0
 
 
-def load(claim: Claim, setting: Setting, seed: int, folder: Path = KEPT) -> Trial | None:
-    """The kept trial of a claim and seed at this setting and code, or None."""
-    path = _path(claim, setting, seed, folder)
-    return trial_of(json.loads(path.read_text())) if path.exists() else None
+def place_of(claim: Claim, setting: Setting, seed: int, folder: Path = KEPT) -> Path:
+    """The file of a claim and seed at this setting and the code as it is on disk now."""
+    hashed = identity([claim.run.__module__, *claim.names], setting, seed)
+    return folder / f"{claim.id}-{seed}-{hashed[:16]}.json"
 
 
-def save(claim: Claim, setting: Setting, trial: Trial, folder: Path = KEPT) -> None:
+def load(path: Path) -> Trial | None:
+    """The trial that is kept in a file, or None."""
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return Trial(**{**content, "measured": Measured(**content["measured"])})
+
+
+def save(path: Path, trial: Trial) -> None:
     """Keep a trial; the file appears whole."""
-    path = _path(claim, setting, trial.seed, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")
     unfinished.write_text(json.dumps(asdict(trial)))
     unfinished.replace(path)
-
-
-def trial_of(content: Mapping[str, Any]) -> Trial:
-    """A trial from its JSON."""
-    return Trial(**{**content, "measured": Measured(**content["measured"])})
 
 
 def shared_folder(
@@ -70,8 +71,3 @@ def shared_folder(
         make(unfinished, setting, seed)
         unfinished.replace(folder)
     return folder
-
-
-def _path(claim: Claim, setting: Setting, seed: int, folder: Path) -> Path:
-    hashed = identity([claim.run.__module__, *claim.names], setting, seed)
-    return folder / f"{claim.id}-{seed}-{hashed[:16]}.json"

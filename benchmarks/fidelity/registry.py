@@ -14,6 +14,10 @@ CLAIMS = (
     "jbond_reinforce",
     "invariance",
     "warm_features",
+    "warp_anchor",
+    "warp_line",
+    "warp_merge",
+    "warp_iterated",
 )
 
 

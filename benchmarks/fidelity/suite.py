@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,18 +51,38 @@ class Result:
         }
 
 
-def run_claim(claim: Claim, quick: bool, say: Callable[[str], None], folder: Path = KEPT) -> Result:
-    """Measure a claim with each of its seeds, unless a measurement is kept, and judge it."""
+@dataclass(frozen=True)
+class Plan:
+    """A claim with its setting, and where the trial of each seed is kept."""
+
+    claim: Claim
+    setting: Setting
+    size: Literal["full", "quick"]
+    places: tuple[Path, ...]
+
+    def kept(self) -> list[Trial]:
+        """The trials that need not be run again."""
+        return [trial for place in self.places if (trial := kept.load(place)) is not None]
+
+
+def planned(claim: Claim, quick: bool, folder: Path = KEPT) -> Plan:
+    """Plan a claim, before anything runs: no measurement is kept under code that was edited in the meantime."""
     setting = {**claim.setting, **(claim.quick if quick else {})}
-    size: Literal["full", "quick"] = "quick" if quick else "full"
+    places = tuple(kept.place_of(claim, setting, seed, folder) for seed in claim.seeds)
+    return Plan(claim, setting, "quick" if quick else "full", places)
+
+
+def run_claim(plan: Plan, say: Callable[[str], None]) -> Result:
+    """Measure a claim with each of its seeds, unless a measurement is kept, and judge it."""
+    claim = plan.claim
     trials: list[Trial] = []
     try:
-        for seed in claim.seeds:
-            trial = kept.load(claim, setting, seed, folder)
+        for seed, place in zip(claim.seeds, plan.places, strict=True):
+            trial = kept.load(place)
             if trial is None:
                 say(f"{claim.id} seed {seed}: begun")
-                trial = _measure(claim, setting, seed)
-                kept.save(claim, setting, trial, folder)
+                trial = _measure(claim, plan.setting, seed)
+                kept.save(place, trial)
                 say(f"{claim.id} seed {seed}: {trial.seconds:.1f} s, {trial.cpu_seconds:.1f} s of processors")
             else:
                 say(f"{claim.id} seed {seed}: kept from {trial.date}, {trial.seconds:.1f} s then")
@@ -70,16 +90,9 @@ def run_claim(claim: Claim, quick: bool, say: Callable[[str], None], folder: Pat
         verdict = claim.judge([trial.measured for trial in trials])
     except Exception as error:
         say(f"{claim.id}: crashed\n{traceback.format_exc()}")
-        return Result(claim, setting, size, tuple(trials), None, f"{type(error).__name__}: {error}")
+        return Result(claim, plan.setting, plan.size, tuple(trials), None, f"{type(error).__name__}: {error}")
     say(f"{claim.id}: {verdict.holds}. {verdict.remark}".rstrip())
-    return Result(claim, setting, size, tuple(trials), verdict)
-
-
-def kept_seeds(claim: Claim, quick: bool, folder: Path = KEPT) -> Sequence[Trial]:
-    """The trials of a claim that need not be run again."""
-    setting = {**claim.setting, **(claim.quick if quick else {})}
-    found = [kept.load(claim, setting, seed, folder) for seed in claim.seeds]
-    return [trial for trial in found if trial is not None]
+    return Result(claim, plan.setting, plan.size, tuple(trials), verdict)
 
 
 def _measure(claim: Claim, setting: Setting, seed: int) -> Trial:

@@ -110,12 +110,12 @@ def counting(folder: Path, fails_at: int | None = None, holds: bool = True) -> C
 
 def test_an_interrupted_claim_goes_on_with_the_seeds_that_it_lacks(tmp_path: Path) -> None:
     told: list[str] = []
-    first = suite.run_claim(counting(tmp_path, fails_at=2), False, told.append, tmp_path / "kept")
+    first = suite.run_claim(suite.planned(counting(tmp_path, fails_at=2), False, tmp_path / "kept"), told.append)
     assert first.verdict is None and "no luck" in first.error and len(first.trials) == 2
-    second = suite.run_claim(counting(tmp_path), False, told.append, tmp_path / "kept")
+    second = suite.run_claim(suite.planned(counting(tmp_path), False, tmp_path / "kept"), told.append)
     assert second.verdict is not None and second.verdict.observed == ("3", "4", "5")
     assert [(tmp_path / str(seed)).read_text() for seed in range(3)] == ["x", "x", "x"]  # each measured once
-    quick = suite.run_claim(counting(tmp_path), True, told.append, tmp_path / "kept")
+    quick = suite.run_claim(suite.planned(counting(tmp_path), True, tmp_path / "kept"), told.append)
     assert quick.verdict is not None and quick.verdict.observed == ("1", "2", "3")
 
 

@@ -1,6 +1,7 @@
-"""J-BOND's two knobs: the anchor's rate sets the pace, and the weight of the KL to the anchor trades pace for reward."""
+"""J-BOND's two knobs: the anchor's rate sets the pace, and the weight of the KL to the anchor trades it for reward."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
@@ -33,15 +34,15 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         return at(curve, curve[-1][0] / 2)
 
     def rises(values: Sequence[float]) -> bool:
-        return all(a < b for a, b in zip(values, values[1:], strict=False))
+        return all(a < b for a, b in pairwise(values))
 
     rates, gammas = [f"rate {rate}" for rate in RATES], [f"gamma {gamma}" for gamma in GAMMAS]
     reached = [x for x in LEVELS if all(x < one.numbers[f"{name} KL"] for one in measurements for name in gammas)]
     return graded(
-        "reward after half of the steps rises with the rate; with gamma KL grows more slowly, and reward at equal KL rises",
+        "reward after half of the steps rises with the rate; a larger gamma: KL slower, reward at equal KL higher",
         [
             f"reward half-way {'/'.join(f'{half(one, name):.2f}' for name in rates)}; last KL by gamma "
-            f"{'/'.join(f'{one.curves[f_kl(name)][-1][1]:.2f}' for name in gammas)}; reward at KL "
+            f"{'/'.join(format(one.numbers[name + ' KL'], '.2f') for name in gammas)}; reward at KL "
             + ", ".join(f"{x:g}: {'/'.join(f'{at(one.curves[name], x):.3f}' for name in gammas)}" for x in reached)
             for one in measurements
         ],
@@ -59,11 +60,6 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         },
         "Rates are 0.01/0.05/0.1, gammas 0/1/2 at rate 0.05.",
     )
-
-
-def f_kl(name: str) -> str:
-    """The name of a run's curve of KL over steps."""
-    return f"{name} KL"
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:

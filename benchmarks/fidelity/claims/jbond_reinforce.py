@@ -59,8 +59,8 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
             ],
             "a penalty of 1 stops REINFORCE below KL 1": [one.numbers["REINFORCE 1.0 KL"] < 1 for one in measurements],
         },
-        "Along the way, at equal KL, with the better of two anchor rates. A table of few actions lets REINFORCE come near "
-        "the exact optimum for its penalty, which no method passes.",
+        "Along the way, at equal KL, with the better of two anchor rates. So few actions let REINFORCE come near the "
+        "exact optimum for its penalty, which no method passes.",
     )
 
 
