@@ -35,14 +35,14 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     plans = [planned(claim, options.quick, options.kept) for claim in chosen]
+    out = options.out or (KEPT / "quick" if options.quick else ROOT / "benchmarks" / "fidelity")
     if options.list:
         for plan in plans:
             trials = plan.kept()
             seconds = sum(trial.seconds for trial in trials)
             kept = f"{len(trials)} of {len(plan.places)} seeds kept, {seconds:6.1f} s"
-            print(f"{plan.claim.id:8} {kept}   {plan.claim.sentence}")
+            print(f"{plan.claim.id:8} {kept}, {report.age(plan, out):18} {plan.claim.sentence}")
         return 0
-    out = options.out or (KEPT / "quick" if options.quick else ROOT / "benchmarks" / "fidelity")
     begun = time.perf_counter()
 
     def say(text: str) -> None:

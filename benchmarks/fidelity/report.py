@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fidelity.suite import Result, commit, machine
+from benchmarks.fidelity.suite import Plan, Result, commit, machine
 from benchmarks.results import Row
 
 HEAD = """# What the papers claim, and what comes out here
@@ -37,6 +37,18 @@ def write_result(result: Result, out: Path) -> None:
         from benchmarks.fidelity.figure import draw
 
         draw(result.claim, [trial.measured for trial in result.trials], out / "results" / f"{result.claim.id}.png")
+
+
+def age(plan: Plan, out: Path) -> str:
+    """Whether the report has the claim as it would come out of this code and setting."""
+    path = out / "results" / f"{plan.claim.id}.json"
+    if not path.exists():
+        return "not in the report"
+    return (
+        "report is current"
+        if json.loads(path.read_text())["identities"] == list(plan.identities)
+        else "report is older"
+    )
 
 
 def write_table(order: Sequence[str], out: Path) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ class Result:
     trials: tuple[Trial, ...]
     verdict: Verdict | None
     error: str = ""
+    identities: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Everything that the table, the figure and a reader of the JSON need, as plain values."""
@@ -39,6 +40,7 @@ class Result:
             "source": self.claim.source,
             "size": self.size,
             "setting": dict(self.setting),
+            "identities": list(self.identities),
             "seeds": [trial.seed for trial in self.trials],
             "verdict": asdict(self.verdict) if self.verdict else None,
             "error": self.error,
@@ -59,6 +61,11 @@ class Plan:
     setting: Setting
     size: Literal["full", "quick"]
     places: tuple[Path, ...]
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """The hash of setting, seed and code of each trial, as the report keeps it."""
+        return tuple(place.stem.rpartition("-")[2] for place in self.places)
 
     def kept(self) -> list[Trial]:
         """The trials that need not be run again."""
@@ -90,9 +97,10 @@ def run_claim(plan: Plan, say: Callable[[str], None]) -> Result:
         verdict = claim.judge([trial.measured for trial in trials])
     except Exception as error:
         say(f"{claim.id}: crashed\n{traceback.format_exc()}")
-        return Result(claim, plan.setting, plan.size, tuple(trials), None, f"{type(error).__name__}: {error}")
+        fault = f"{type(error).__name__}: {error}"
+        return Result(claim, plan.setting, plan.size, tuple(trials), None, fault, plan.identities)
     say(f"{claim.id}: {verdict.holds}. {verdict.remark}".rstrip())
-    return Result(claim, plan.setting, plan.size, tuple(trials), verdict)
+    return Result(claim, plan.setting, plan.size, tuple(trials), verdict, identities=plan.identities)
 
 
 def _measure(claim: Claim, setting: Setting, seed: int) -> Trial:

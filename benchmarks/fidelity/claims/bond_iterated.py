@@ -106,7 +106,7 @@ CLAIM = Claim(
     sentence="One-shot BOND saturates, sooner for small N; iterated BOND goes on rising, faster for n = 4 than n = 2.",
     source="BOND (arXiv 2407.14622), section 5 and figure 4",
     setting={"prompts": 8, "length": 3, "vocabulary": 6, "period": 200, "steps": 1600, "learning_rate": 0.05},
-    quick={"prompts": 2, "period": 100, "steps": 800},
+    quick={"prompts": 2, "vocabulary": 5, "period": 60, "steps": 480, "learning_rate": 0.1},
     run=run,
     judge=judge,
     draw=draw,

@@ -8,13 +8,12 @@ from torch import Tensor
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import draw_curves
-from benchmarks.fidelity.toys.bandit import copy_of, jbond, learn, make_bandit, reinforce
+from benchmarks.fidelity.toys.bandit import Bandit, copy_of, jbond, learn, make_bandit, reinforce
 from rl.algorithm import Algorithm
 
 
-def distances(setting: Setting, seed: int, algorithm: Algorithm) -> list[tuple[float, float]]:
+def distances(bandit: Bandit, setting: Setting, seed: int, algorithm: Algorithm) -> list[tuple[float, float]]:
     """Largest difference of a weight between learning from r and from exp(5 r), after every tenth step."""
-    bandit = make_bandit(seed, tuple(setting["widths"]), setting["prompts"])
     policies = copy_of(bandit.reference), copy_of(bandit.reference)
     transforms = (lambda reward: reward), exponential
     runs = [
@@ -37,7 +36,8 @@ def exponential(reward: Tensor) -> Tensor:
 
 def run(setting: Setting, seed: int) -> Measured:
     """Learn twice by each algorithm from equal random numbers."""
-    bond, plain = distances(setting, seed, jbond()), distances(setting, seed, reinforce(kl=0.1))
+    bandit = make_bandit(seed, tuple(setting["widths"]), setting["prompts"])
+    bond, plain = (distances(bandit, setting, seed, algorithm) for algorithm in (jbond(), reinforce(kl=0.1)))
     numbers = {"J-BOND": max(gap for _, gap in bond), "REINFORCE": max(gap for _, gap in plain)}
     return Measured(numbers, {"J-BOND": bond, "REINFORCE": plain})
 

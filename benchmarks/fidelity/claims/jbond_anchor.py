@@ -69,10 +69,10 @@ CLAIM = Claim(
     sentence="A moving average as J-BOND's anchor gives the reward of a periodic anchor at a lower KL.",
     source="BOND (arXiv 2407.14622), section 6 and figure 5",
     setting={
-        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 1000, "learning_rate": 1e-3, "every": 25,
+        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 500, "learning_rate": 2e-3, "every": 25,
         "anchor_rate": 0.02, "period": 50,
     },
-    quick={"steps": 300},
+    quick={"steps": 250},
     run=run,
     judge=judge,
     draw=draw,

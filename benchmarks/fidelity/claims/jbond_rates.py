@@ -74,9 +74,9 @@ CLAIM = Claim(
     sentence="A larger anchor rate makes J-BOND faster; a larger γ makes it slower in KL and better at equal KL.",
     source="BOND (arXiv 2407.14622), section 6 and figure 6",
     setting={
-        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 800, "learning_rate": 1.5e-3, "every": 20,
+        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 440, "learning_rate": 2e-3, "every": 20,
     },
-    quick={"steps": 300},
+    quick={"steps": 220},
     run=run,
     judge=judge,
     draw=draw,

@@ -76,9 +76,9 @@ CLAIM = Claim(
     sentence="J-BOND has a better reward at equal KL than REINFORCE with any KL weight, and its KL rises linearly.",
     source="BOND (arXiv 2407.14622), section 6 and figure 7",
     setting={
-        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 1400, "learning_rate": 1e-3, "every": 35,
+        "widths": (16, 64, 128), "prompts": 512, "batch": 128, "steps": 700, "learning_rate": 2e-3, "every": 20,
     },
-    quick={"steps": 350},
+    quick={"steps": 240},
     run=run,
     judge=judge,
     draw=draw,

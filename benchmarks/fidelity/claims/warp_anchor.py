@@ -78,10 +78,10 @@ CLAIM = Claim(
     sentence="A KL to a moving average of the policy gives a better front of reward over KL than one to the SFT start.",
     source="WARP (arXiv 2406.16768), section 3.1, observation 1, figure 3",
     setting={
-        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 128, "steps": 700,
-        "learning_rate": 1e-3, "every": 20,
+        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 64, "steps": 480,
+        "learning_rate": 2e-3, "every": 20,
     },
-    quick={"steps": 450},
+    quick={"steps": 240},
     run=run,
     judge=judge,
     draw=draw,

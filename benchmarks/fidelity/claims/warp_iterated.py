@@ -70,10 +70,10 @@ CLAIM = Claim(
     sentence="Iterating WARP from 0.3 of the way to the merge improves the front of reward over KL, less each time.",
     source="WARP (arXiv 2406.16768), section 3.3, observation 6, figure 1b",
     setting={
-        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 4, "noise": 3.0, "steps": 1000,
-        "learning_rate": 1e-3, "every": 1000, "kl": 0.5, "runs": 2, "liti": 0.3,
+        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 4, "noise": 3.0, "steps": 500,
+        "learning_rate": 2e-3, "every": 500, "kl": 0.5, "runs": 2, "liti": 0.3,
     },
-    quick={"steps": 400, "every": 400},
+    quick={"steps": 200, "every": 200},
     run=run,
     judge=judge,
     draw=draw,

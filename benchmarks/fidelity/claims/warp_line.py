@@ -74,10 +74,10 @@ CLAIM = Claim(
     sentence="Interpolating towards the end of training (LITI) is above the front that training itself passes.",
     source="WARP (arXiv 2406.16768), section 3.3, observation 5, figure 5",
     setting={
-        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 128, "steps": 700,
-        "learning_rate": 1e-3, "every": 20, "kl": 0.5,
+        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 128, "steps": 360,
+        "learning_rate": 2e-3, "every": 20, "kl": 0.5,
     },
-    quick={"steps": 450},
+    quick={"steps": 240},
     run=run,
     judge=judge,
     draw=draw,

@@ -106,10 +106,10 @@ CLAIM = Claim(
     sentence="SLERP of M runs raises reward, LERP lowers KL; task vectors are near 90° apart; the front rises with M.",
     source="WARP (arXiv 2406.16768), section 3.2, observations 2 to 4, figure 4",
     setting={
-        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 4, "noise": 3.0, "steps": 1500,
-        "learning_rate": 1e-3, "every": 1500, "kl": 0.5,
+        "widths": (24, 96, 96, 64), "prompts": 4096, "held_out": 2048, "batch": 4, "noise": 3.0, "steps": 800,
+        "learning_rate": 2e-3, "every": 800, "kl": 0.5,
     },
-    quick={"steps": 500, "every": 500},
+    quick={"steps": 300, "every": 300},
     run=run,
     judge=judge,
     draw=draw,

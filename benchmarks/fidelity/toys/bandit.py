@@ -56,7 +56,7 @@ def copy_of(policy: nn.Sequential) -> nn.Sequential:
     return fresh
 
 
-def make_bandit(seed: int, widths: tuple[int, ...], prompts: int, held_out: int = 0, fit: int = 300) -> Bandit:
+def make_bandit(seed: int, widths: tuple[int, ...], prompts: int, held_out: int = 0, fit: int = 100) -> Bandit:
     """A bandit whose reward and demonstrations come from random MLPs.
 
     Args:
@@ -73,7 +73,7 @@ def make_bandit(seed: int, widths: tuple[int, ...], prompts: int, held_out: int 
         reward = (reward - reward.mean()) / reward.std()
         demonstrations = mlp(widths, generator)(features).softmax(-1)
     reference = mlp(widths, generator)
-    optimiser = torch.optim.Adam(reference.parameters(), 3e-3)
+    optimiser = torch.optim.Adam(reference.parameters(), 3e-3, fused=True)
     for _ in range(fit):
         loss = -(demonstrations[:prompts] * reference(features[:prompts]).log_softmax(-1)).sum(-1).mean()
         optimiser.zero_grad()
@@ -120,7 +120,7 @@ def learn(
         period: the anchor becomes the policy after so many steps, instead of following it.
         observed: what is seen of the rewards, such as a transform or noise.
     """
-    optimiser = torch.optim.Adam(policy.parameters(), learning_rate)
+    optimiser = torch.optim.Adam(policy.parameters(), learning_rate, fused=True)
     anchor, initial = WeightSet(policy), WeightSet(policy)
     for step in range(steps):
         yield step

@@ -17,7 +17,7 @@ from weights.vectors import angle_between
 
 def warp_bandit(setting: Mapping[str, Any], seed: int) -> Bandit:
     """The bandit of a setting, measured on held-out prompts."""
-    return make_bandit(seed, tuple(setting["widths"]), setting["prompts"], setting["held_out"], fit=100)
+    return make_bandit(seed, tuple(setting["widths"]), setting["prompts"], setting["held_out"])
 
 
 def inner_run(
