@@ -21,6 +21,7 @@ does not hold is a finding and not an error. The settings are small, so ordering
 One JSON file for each claim in `results/` has every number.
 """
 FLAT = re.compile(r"\[[^][{}\"]*\]")  # a list of numbers in JSON: points of curves go on one line
+OUTCOMES = ("holds", "holds in part", "does not hold", "crashed")
 COLUMNS = ("id", "claim", "paper and place", "expected", "observed, by seed", "verdict")
 
 
@@ -46,7 +47,7 @@ def age(plan: Plan, out: Path) -> str:
         return "not in the report"
     return (
         "report is current"
-        if json.loads(path.read_text())["identities"] == list(plan.identities)
+        if json.loads(path.read_text()).get("identities") == list(plan.identities)
         else "report is older"
     )
 
@@ -58,11 +59,18 @@ def write_table(order: Sequence[str], out: Path) -> list[dict[str, Any]]:
     parts = [HEAD]
     if identities.exists():
         parts.append(_identities(json.loads(identities.read_text())))
-    parts += ["## Claims\n", "\n".join(_table(COLUMNS, [_cells(row) for row in rows])) + "\n"]
+    parts += ["## Claims\n", _count(rows) + "\n", "\n".join(_table(COLUMNS, [_cells(row) for row in rows])) + "\n"]
     parts += [_details(row, (out / "results" / f"{row['id']}.png").exists()) for row in rows]
     out.mkdir(parents=True, exist_ok=True)
     (out / "README.md").write_text("\n".join(parts))
     return rows
+
+
+def _count(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many claims came out how."""
+    outcomes = [row["verdict"]["holds"] if row["verdict"] else "crashed" for row in rows]
+    counts = [f"{outcome}: {outcomes.count(outcome)}" for outcome in OUTCOMES if outcome in outcomes]
+    return f"Of {len(rows)} claims, {', '.join(counts)}. A claim of several parts holds when all do for all seeds."
 
 
 def _identities(content: Mapping[str, Any]) -> str:
