@@ -99,7 +99,7 @@ def _details(row: Mapping[str, Any], figure: bool) -> str:
         lines += [row["verdict"]["remark"], ""]
     size = "quick setting" if row["size"] == "quick" else "setting"
     lines += [f"{size.capitalize()}: {setting}; seeds {seeds}.", ""]
-    took = f"{row['seconds']:.0f} s in all, {row['cpu_seconds']:.0f} s of processors"
+    took = f"{row['seconds']:.0f} s in all, {row.get('cpu_seconds', 0):.0f} s of processors"
     lines += [f"{took}; {row['commit']}, {row['date']}, {row['machine']}.", ""]
     if figure:
         lines += [f"![{row['claim']}](results/{row['id']}.png)", ""]
