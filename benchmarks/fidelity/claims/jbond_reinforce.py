@@ -60,10 +60,10 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
             ],
             "a penalty of 1 stops REINFORCE below KL 1": [one.numbers["REINFORCE 1.0 KL"] < 1 for one in measurements],
         },
-        "Along the way, at equal KL, with the better of two anchor rates. At a low KL a strong penalty is ahead: so few "
-        "actions let REINFORCE come near the exact optimum for its penalty, which no method passes. J-BOND's KL starts "
-        "slowly, while its anchor has not yet fallen behind, and is nearer to a line later; REINFORCE's makes most of its "
-        "way early.",
+        "Along the way, at equal KL, with the better of two anchor rates. At a low KL a strong penalty is ahead: so "
+        "few actions let REINFORCE come near the exact optimum for its penalty, which no method passes. J-BOND's KL "
+        "starts slowly, while its anchor has not yet fallen behind, and is nearer to a line later; REINFORCE's makes "
+        "most of its way early.",
     )
 
 
