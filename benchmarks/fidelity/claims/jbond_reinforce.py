@@ -7,18 +7,18 @@ from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.curves import at
 from benchmarks.fidelity.figure import draw_curves
 from benchmarks.fidelity.toys.bandit import copy_of, curves_of, jbond, make_bandit, reinforce, trace
-from rl.algorithm import Algorithm
 
 RATES = (0.02, 0.005)
 PENALTIES = (0.01, 0.1, 1.0)
+LEVELS = (1.0, 1.5, 2.0)
 
 
 def run(setting: Setting, seed: int) -> Measured:
     """Train each from one reference with equal random numbers."""
     bandit = make_bandit(seed, tuple(setting["widths"]), setting["prompts"])
     options = {name: setting[name] for name in ("every", "steps", "batch", "learning_rate")}
-    algorithms: dict[str, Algorithm] = {f"J-BOND {rate}": jbond(anchor_rate=rate) for rate in RATES}
-    algorithms |= {f"REINFORCE {penalty}": reinforce(penalty) for penalty in PENALTIES}
+    algorithms = {f"J-BOND {rate}": jbond(anchor_rate=rate) for rate in RATES}
+    algorithms |= {f"REINFORCE {penalty}": reinforce(penalty) for penalty in PENALTIES}  # type: ignore[misc]
     traces = {name: trace(copy_of(bandit.reference), bandit, algorithm, seed, **options)
               for name, algorithm in algorithms.items()}  # fmt: skip
     return Measured({f"{name} KL": points[-1][2] for name, points in traces.items()}, curves_of(traces))
@@ -38,7 +38,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         curve = one.curves[f"{name} KL"]
         return at(curve, curve[-1][0] / 2) / curve[-1][1]
 
-    names, levels = [f"J-BOND {rate}" for rate in RATES], (0.4, 1.0, 2.0, 3.0)
+    names, levels = [f"J-BOND {rate}" for rate in RATES], (0.4, *LEVELS, 3.0)
     return graded(
         "J-BOND has the higher reward at equal KL than REINFORCE with any penalty, and its KL rises about linearly",
         [
