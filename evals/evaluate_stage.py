@@ -149,7 +149,7 @@ class _Evaluation:
         """The rewards, opened when the first policy is sampled and closed with the stage."""
         if self._rewards is None:
             self._rewards = self.opened.enter_context(open_rewards(self.config.rewards, self.stage))
-            check_routes(self._rewards.terms, self.examples, self.stage.id)
+            check_routes(self._rewards.terms, self.examples, self.stage.id, self.config.data)
         return self._rewards
 
     def _batches(self) -> Iterator[tuple[list[Example], int]]:
@@ -221,7 +221,7 @@ def _score(
     initial: Sequence[float | None],
 ) -> list[Answer]:
     """Rewards of completions, one example each."""
-    columns = columns_of(examples, samples.finish)
+    columns = columns_of(examples, samples.finish, samples.ids)
     table = rewards.score([example.prompt for example in examples], samples.text, columns)
     return [
         Answer(

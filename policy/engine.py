@@ -90,6 +90,7 @@ def run_training(
     folder: Path,
     shown: Sequence[str] = SHOWN,
     part: tuple[int, int] = (0, 1),
+    together: bool = False,
     **where: Any,
 ) -> None:
     """Train, or continue from the newest complete checkpoint in `folder`, and tell the stage how it goes.
@@ -100,20 +101,19 @@ def run_training(
         folder: the trainer's `output_dir`.
         shown: metrics for the person who watches, the first few that the trainer logs.
         part: (i, n) when this is the i-th of n trainings of equal length in the stage, counted from 0.
+        together: whether others write to metrics.jsonl meanwhile; then it was for `forget_what_runs_again` to shorten.
         where: marks of the rows of metrics.jsonl, such as `run=0`, when a stage trains more than once.
     """
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
             trainer.remove_callback(callback)
     wait_for_all()
-    if rank() == 0:
-        _remove_half_written(folder)
+    if rank() == 0 and not together:
+        forget_what_runs_again(stage, folder, where)
     wait_for_all()
     checkpoint = _newest(folder)
     if checkpoint:
         _check_processes(checkpoint, trainer)
-    if rank() == 0:
-        _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
     trainer.add_callback(_StageCallback(stage, shown, part, where))
     shared = (stage.engine or EngineConfig()).sequence_parallel
     order = DataOrder(
@@ -127,6 +127,19 @@ def run_training(
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         unset_hf_deepspeed_config()  # else the next model that is loaded is split across processes (ZeRO-3)
+
+
+def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) -> None:
+    """Remove checkpoints of `folder` that are not whole, and the rows of metrics.jsonl that come after the newest.
+
+    Args:
+        stage: whose metrics.jsonl.
+        folder: of checkpoints.
+        where: marks of the training's rows.
+    """
+    _remove_half_written(folder)
+    checkpoint = _newest(folder)
+    _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from contracts.errors import RunError, UserError
+from recipes import merging
 from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
 from recipes.last_words import Failed, leave_words
@@ -329,6 +330,9 @@ def chat(
         conversation.chat(trained.folder, system=system, temperature=temperature, max_tokens=max_tokens, greedy=greedy)
     except KeyboardInterrupt:
         print()
+
+
+merging.register(app, answering)
 
 
 def _default_out(name: str) -> Path:

@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from contracts.errors import UserError
 from recipes.graph import Node
 from recipes.pipeline import Pipeline
+from recipes.routes import check_rows
 
 EXAMPLE_LENGTH = 80
 
 
 def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
-    """Load the data of every stage, and compare the prompts of its evaluations with those of its trainings.
+    """Load the data of every stage, and compare its tasks with its rewards', and evaluation prompts with training ones.
 
     Nothing is loaded when no waiting stage reads data.
 
     Raises:
-        UserError: a stage's side of the split is empty, or an evaluation prompt is also a training prompt.
+        UserError: a stage's side of the split is empty, an evaluation prompt is also a training prompt, or a waiting
+            stage has a row without a reward; see `recipes.routes.check_rows`.
     """
     if not any(node.data for node in waiting):
         return
@@ -51,6 +53,7 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
                     f'prompts of stage {stage} (data.{section}), such as "{_cut(prompt)}"; expected none: give one '
                     "of the two sections other prompts"
                 )
+    check_rows([node.config for node in waiting], pipeline.rewards, splits.__getitem__)
 
 
 def normalised(prompt: str) -> str:

@@ -1,13 +1,15 @@
 """The gold check: is every true answer of a recipe's data right by the rewards that are to judge with it? No model."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contracts.errors import RunError, UserError
 from curation.example import Example, unique_prompts
-from curation.load import load_data
+from curation.load import DataSplit, load_data
 from recipes.pipeline import Pipeline
+from recipes.routes import check_rows
 from rl.rewards.code import open_verifier
 from rl.rewards.config import CodeReward, MathReward
 from rl.rewards.reward import shortened
@@ -40,9 +42,18 @@ class GoldCheck:
 def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: None) -> list[GoldCheck]:
     """Judge the gold answers of every data section by every ground-truth reward that a stage uses on it.
 
+    Before that, each row must have a reward in its stage; what else `recipes.routes.check_rows` finds is said.
+
     Raises:
-        UserError: the data cannot be read, or no stage judges anything by a ground truth.
+        UserError: the data cannot be read, a row has no reward, or no stage judges anything by a ground truth.
     """
+
+    @functools.cache
+    def load(section: str) -> DataSplit:
+        return load_data(pipeline.data[section], name=section, seed=pipeline.seed, root=pipeline.root)
+
+    for note in check_rows([node.config for node in pipeline.nodes], pipeline.rewards, load):
+        say(note)
     pairs = dict.fromkeys(
         (section, reward)
         for node in pipeline.nodes
@@ -56,8 +67,7 @@ def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: Non
     checks = []
     for section, reward in pairs:
         if section not in examples:
-            config = pipeline.data[section]
-            split = load_data(config, name=section, seed=pipeline.seed, root=pipeline.root)
+            split = load(section)
             examples[section] = unique_prompts([*split.train, *split.test])
         say(f"data {section}: {len(examples[section])} prompts, by reward {reward}")
         config = pipeline.rewards[reward]

@@ -103,6 +103,7 @@ def build_graph(
         found = list(references(config, ("stages", index)))
         for reference in found:
             _check(reference, by_id, data, rewards, faults)
+        _check_once(found, faults)
         used = [reference.name for reference in found if reference.wanted == "reward" and reference.name in rewards]
         nodes[config.id] = _node(config, found + [more for name in used for more in references(rewards[name])])
     for name, reward in rewards.items():
@@ -167,6 +168,19 @@ def _check(
         faults.add(reference.keys, f'found the unknown stage "{name}", {expected}{did_you_mean(name, fitting)}')
     elif name not in fitting:
         faults.add(reference.keys, f'found "{name}", whose output is {_article(stages[name].produces)}, {expected}')
+
+
+def _check_once(found: Sequence[Reference], faults: Faults) -> None:
+    """Add a fault where a list names one thing twice."""
+    seen = set()
+    for reference in found:
+        place = (reference.keys[:-1], reference.name)
+        if isinstance(reference.keys[-1], int) and place in seen:
+            more = "; its `weight` says how much it counts" if reference.wanted == "reward" else ""
+            faults.add(
+                reference.keys, f'found "{reference.name}" a second time, expected each {reference.wanted} once{more}'
+            )
+        seen.add(place)
 
 
 def _article(output: str) -> str:

@@ -21,6 +21,7 @@ from rl.rewards.config import PythonReward
 WITHOUT_EFFECT = frozenset(
     {"save_every", "log_every", "report_to", "time_limit"}
     | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
+    | {"parallel"}
 )
 
 

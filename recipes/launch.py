@@ -25,6 +25,7 @@ from recipes.machine import cores, gpus
 from recipes.pipeline import Pipeline
 from recipes.ranks import TOGETHER
 from recipes.record import forget, locked
+from reward_models.config import WarmStage
 
 USER_FAULT = 2
 PATIENCE = 30  # seconds that a process has to end by itself
@@ -47,7 +48,7 @@ def check_count(processes: int) -> None:
 
 
 def check_shares(pipeline: Pipeline, nodes: Sequence[Node], processes: int) -> None:
-    """Refuse stages whose batch so many processes cannot share.
+    """Refuse stages whose batch so many processes cannot share, or whose members are to be trained at once.
 
     Raises:
         UserError: a line for each.
@@ -55,6 +56,8 @@ def check_shares(pipeline: Pipeline, nodes: Sequence[Node], processes: int) -> N
     faults = Faults()
     shared = pipeline.engine.sequence_parallel
     for node in nodes:
+        if isinstance(node.config, WarmStage) and (fault := node.config.crowded(processes, deepspeed=False)):
+            faults.add(("stages", node.id, "parallel"), fault)
         training = node.config if isinstance(node.config, TrainingConfig) else getattr(node.config, "inner", None)
         if node.config.produces not in TOGETHER or not isinstance(training, TrainingConfig) or processes % shared:
             continue

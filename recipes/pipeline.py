@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
+from recipes.members import check_members
 from recipes.plugins import Target, check_defined, check_signature, find_target
+from recipes.routes import add_route_faults
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
 from rl.config import RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault
 
-EVERY_CALL = ("answer", "task", "system", "finished")
+EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,11 @@ class Pipeline:
         return f"stages/{node.id}-{self.identities[node.id][:8]}"
 
     def targets(self, nodes: Sequence[Node]) -> list[Target]:
-        """The reward functions that these stages use."""
+        """The reward functions that these stages use, with their options."""
         used = dict.fromkeys(name for node in nodes for name in node.rewards)
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
-        return [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        found = [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
+        return [replace(one, options=plugin.options) for one, plugin in zip(found, plugins, strict=True)]
 
 
 def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:
@@ -114,8 +117,10 @@ def build_pipeline(
             _check_plugin(reward, config, nodes, data, root, faults)
     _check_passes(stages, rewards, faults)
     _check_gates(stages, rewards, faults)
+    add_route_faults(stages, data, rewards, faults)
     _check_lengths(stages, policy, root, faults)
     _check_sharing(stages, engine, faults)
+    check_members(stages, nodes, engine, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
     return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)

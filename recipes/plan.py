@@ -1,7 +1,7 @@
 """What a run would do, before anything runs: each stage's state, size, memory and time."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from recipes.pipeline import Pipeline
 from recipes.record import Status, read_stage
 from recipes.sizes import Shape, shape_of
 from recipes.view import duration
+from reward_models.config import WarmStage
 from rl.config import ReinforceAlgorithm, RolloutConfig, WarpStage
 from rl.rewards.config import RewardModelReward
 
@@ -57,7 +58,7 @@ def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
         seconds, measured = record.seconds, True
         if record.status != "finished":
             before = _seconds_before(run, node)
-            seconds, measured = (before, True) if before else (_guess(node, shape), False)  # type: ignore[assignment]
+            seconds, measured = (before, True) if before else (_guess(node, shape, shapes, pipeline), False)  # type: ignore[assignment]
         training = _training(node.config)
         trained = None
         if shape is not None and training is not None:
@@ -162,25 +163,38 @@ def _memory(
     if shape is None:
         return None
     training = _training(node.config)
+    judges = WEIGHT_BYTES * sum(_judges(node.rewards, shapes, pipeline))
     if training is None:
-        return 2.0 * WEIGHT_BYTES * shape.parameters  # evaluation and export hold two models
+        return 2.0 * WEIGHT_BYTES * shape.parameters + judges  # evaluation and export hold two models
     frozen = shape.parameters if training.lora else 0
     total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
     teacher = getattr(node.config, "teacher", None)
     other = _shape(teacher, shapes, pipeline.root) if isinstance(teacher, PolicyConfig) else None
     total += WEIGHT_BYTES * other.parameters if other else 0
     if isinstance(training, RolloutConfig):
-        total += 2 * WEIGHT_BYTES * (trained or 0)  # the initial policy and the anchor
-        for name in node.rewards:
-            reward = pipeline.rewards[name]
-            model = shapes.get(reward.from_) if isinstance(reward, RewardModelReward) else None
-            total += WEIGHT_BYTES * model.parameters if model else 0
+        total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
     rows = training.micro_batch or training.batch
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     return total + 2.0 * WEIGHT_BYTES * rows * tokens * shape.vocabulary
 
 
-def _guess(node: Node, shape: Shape | None) -> float | None:
+def _judges(names: Sequence[str], shapes: Mapping[str, Shape | None], pipeline: Pipeline) -> list[int]:
+    """Parameters of every reward model that these rewards hold: the average, or each of the kept members."""
+    found = []
+    stages = {node.id: node.config for node in pipeline.nodes}
+    for name in names:
+        reward = pipeline.rewards[name]
+        model = shapes.get(reward.from_) if isinstance(reward, RewardModelReward) else None
+        if model is None:
+            continue
+        warm, models = stages[reward.from_], 1
+        if isinstance(warm, WarmStage) and reward.serve != "average":
+            models = min(warm.keep or warm.members, warm.members)
+        found += [model.parameters] * models
+    return found
+
+
+def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], pipeline: Pipeline) -> float | None:
     """Seconds on this machine's cores, within a factor of a few; None where a GPU of unknown speed would run it."""
     if shape is None or gpus():
         return None
@@ -189,13 +203,18 @@ def _guess(node: Node, shape: Shape | None) -> float | None:
     if training is None:
         samples = getattr(node.config, "samples", 0)
         prompts = (getattr(node.config, "prompts", None) or 300) * len(getattr(node.config, "policies", []))
-        return 2.0 + prompts * (samples + 1) * _new_tokens(node.config, shape) * flops / (SAMPLING_FLOPS * cores())
-    examples = float(training.steps * training.batch)
+        tokens = prompts * (samples + 1) * _new_tokens(node.config, shape)
+        judged = tokens * 2 * sum(_judges(node.rewards, shapes, pipeline)) / (TRAINING_FLOPS * cores())
+        return 2.0 + tokens * flops / (SAMPLING_FLOPS * cores()) + judged
+    examples, judged = float(training.steps * training.batch), 0.0
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     if isinstance(training, RolloutConfig):
-        samples = training.samples if isinstance(training, ReinforceAlgorithm) else 3
-        examples *= samples
-    seconds = examples * tokens * 3 * flops / (TRAINING_FLOPS * cores())
+        own, drawn = (training.samples,) * 2 if isinstance(training, ReinforceAlgorithm) else (1, 3)  # the anchor's two
+        judging = 2.0 * drawn * sum(_judges(training.rewards, shapes, pipeline))
+        judging += 2.0 * own * sum(_judges(training.control, shapes, pipeline))  # the policy's own alone
+        judged = examples * tokens * judging
+        examples *= drawn
+    seconds = (examples * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
     if isinstance(training, RolloutConfig):
         seconds += examples * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):

@@ -3,24 +3,29 @@
 import ast
 import importlib.machinery
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from contracts.errors import UserError
 from contracts.local import find_local
-from contracts.target import resolve_target
+from contracts.target import modules_near, resolve_target
 from recipes.faults import did_you_mean, listed
+from rl.rewards.options import ONLY_TRL
 
 IMPORT_LIMIT = 60.0
 
 TRIAL = """
 import importlib, importlib.util, json, pathlib, sys, traceback
-paths, targets = json.loads(sys.argv[1])
+ours, paths, targets = json.loads(sys.argv[1])
+sys.path[:] = ours
+from rl.rewards.options import option_fault
 sys.path[:0] = paths
-for number, (file, module, function) in enumerate(targets):
+for number, (file, module, function, options) in enumerate(targets):
     print(f"\\x1e{number}", flush=True)
     try:
         if file:
@@ -37,7 +42,10 @@ for number, (file, module, function) in enumerate(targets):
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if file and f.filename == file), None)
         place = f"line {line}: " if line else ""
-        print("\\x1f" + json.dumps(f"{place}{type(error).__name__}: {error}"), flush=True)
+        print("\\x1f" + json.dumps(["import", f"{place}{type(error).__name__}: {error}"]), flush=True)
+        sys.exit(1)
+    if fault := option_fault(getattr(loaded, function), options):
+        print("\\x1f" + json.dumps(["options", fault]), flush=True)
         sys.exit(1)
 print("\\x1eend", flush=True)
 """
@@ -51,6 +59,7 @@ class Target:
     file: Path
     module: str | None
     function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_target(text: str, root: Path, group: str | None = None) -> Target:
@@ -85,7 +94,10 @@ def find_target(text: str, root: Path, group: str | None = None) -> Target:
         return Target(text, file.resolve(), None, function)
     module = _module_source(name, [str(root), str(Path.cwd()), *sys.path])
     if module is None:
-        raise UserError(f"found no module {name}, expected a python module that is installed or lies beside the recipe")
+        hint = did_you_mean(name, modules_near(root, name))
+        raise UserError(
+            f"found no module {name}, expected a python module that is installed or lies beside the recipe{hint}"
+        )
     return Target(text, module, name, function)
 
 
@@ -142,13 +154,14 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
     """Import the targets in a child process, so that one which fails, hangs or crashes costs a message and no stage.
 
     Raises:
-        UserError: a target does not import within `limit` seconds, or is not callable then.
+        UserError: a target does not import within `limit` seconds, is not callable then, or does not take its options.
     """
     if not targets:
         return
     paths = [str(root), str(Path.cwd())]
-    wanted = [(None if target.module else str(target.file), target.module, target.function) for target in targets]
-    command = [sys.executable, "-c", TRIAL, json.dumps([paths, wanted])]
+    ours = [os.path.abspath(folder) for folder in sys.path]
+    wanted = [(None if t.module else str(t.file), t.module, t.function, dict(t.options)) for t in targets]
+    command = [sys.executable, "-c", TRIAL, json.dumps([ours, paths, wanted])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:
@@ -160,7 +173,9 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
         return
     reason = f"the process ended with code {done.returncode}"
     if "\x1f" in done.stdout:
-        reason = json.loads(done.stdout.rpartition("\x1f")[2])
+        what, reason = json.loads(done.stdout.rpartition("\x1f")[2])
+        if what == "options":
+            raise UserError(f"{_last(done.stdout, targets)}: {reason}")
     raise UserError(f"{_last(done.stdout, targets)}: found an import that fails ({reason}), expected one that succeeds")
 
 
@@ -221,6 +236,8 @@ def _check_arguments(
         a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is not None
     }
     unknown = [name for name in takes if name not in given and name not in optional]
+    if unknown and unknown[0] in ONLY_TRL:
+        raise UserError(f"{place}: {found}: {ONLY_TRL[unknown[0]]}")
     if unknown:
         raise UserError(
             f"{place}: {found}, but no data section that it scores has the column {unknown[0]}; expected "

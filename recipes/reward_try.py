@@ -15,7 +15,7 @@ from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.sources import json_lines
 from recipes.faults import did_you_mean, listed
-from recipes.source import read_recipe, read_source
+from recipes.source import find_recipe, read_recipe, read_source, shipped_recipes
 from rl.rewards.compose import open_rewards
 from rl.rewards.config import PythonReward, RewardConfig, RewardModelReward
 from rl.rewards.reward import Columns, shortened
@@ -37,7 +37,7 @@ def try_reward(target: str, batch: Batch, options: Sequence[str], time_limit: fl
     """Open a reward, call it once as a run would, and print each score; what it prints goes to standard error.
 
     Args:
-        target: of a python reward, or "recipe.yaml:NAME".
+        target: of a python reward, or "recipe.yaml:NAME", also of a shipped recipe by its name.
         batch: what it is called with.
         options: name=value texts; they go over those that a recipe gives.
         time_limit: seconds that the call may take; None: the recipe's, or the default.
@@ -124,9 +124,9 @@ def _assigned(texts: Sequence[str], option: str) -> dict[str, Any]:
 def _reward(target: str, options: dict[str, Any]) -> tuple[str, Path, RewardConfig]:
     """Name, folder and configuration of the reward that the command line means."""
     place, _, name = target.rpartition(":")
-    if not place.endswith((".yaml", ".yml")):
+    if not place.endswith((".yaml", ".yml")) and place not in shipped_recipes():
         return name, Path.cwd(), PythonReward(kind="python", target=target, options=options)
-    source = read_source(Path(place))
+    source = read_source(find_recipe(place))
     rewards = read_recipe(source).rewards
     if name not in rewards:
         raise UserError(f"{place}: found no reward {name}, expected {listed(rewards)}{did_you_mean(name, rewards)}")

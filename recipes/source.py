@@ -1,5 +1,6 @@
 """A recipe file as it is on disk: its text, the lines of its fields, and the overrides of the command line."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ class Source:
         return ".".join(names) or "recipe"
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with gemsmith, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+
+
 def find_recipe(argument: str) -> Path:
     """The file that a command line names: a path, or the name of a shipped recipe.
 
@@ -59,7 +65,7 @@ def find_recipe(argument: str) -> Path:
     path = Path(argument)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+    shipped = shipped_recipes()
     if argument in shipped:
         return shipped[argument]
     beside = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
@@ -82,7 +88,10 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{path}{line}: the file is not YAML: {error.problem or error.context}") from error
+        problem = str(error.problem or error.context)
+        if twice := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
+            problem = f'found the key "{twice[1]}" a second time, expected each key once'
+        raise UserError(f"{path}{line}: the file is not YAML: {problem}") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the file is not YAML: {str(error).splitlines()[0]}") from error
     except OSError as error:

@@ -66,8 +66,11 @@ def _describe(
         return detail["msg"].removeprefix("Value error, "), "", ""
     if kind == "string_pattern_mismatch":
         return found, f"text that matches {context['pattern']}", ""
-    if kind == "too_short":
-        return found, f"at least {context['min_length']} item", ""
+    if kind in ("too_short", "too_long"):
+        few, bound = (
+            ("least", context.get("min_length")) if kind == "too_short" else ("most", context.get("max_length"))
+        )
+        return found, f"at {few} {bound} item{'' if bound == 1 else 's'}", ""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return found, "a mapping", ""
     return found, _expectation(detail["msg"]), ""

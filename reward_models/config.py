@@ -25,7 +25,24 @@ class WarmStage(StageConfig, TrainingConfig):
         description="Learning rates of the members in turn; empty: 0.5, 1 and 2 times learning_rate.",
     )
     dropouts: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        [0.0, 0.05], min_length=1, description="Attention dropout of the members in turn (paper: 0.05 and 0.1)."
+        [0.0, 0.05], min_length=1, description="Dropout of the members in turn (paper: 0.05 and 0.1)."
+    )
+    dropout_in: Literal["attention", "lora"] = Field(
+        "attention",
+        description="Where the members' dropouts apply: Gemma 3's only one, on attention weights, or the input of the "
+        "adapters, in the place of lora.dropout.",
+    )
+    starts: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list,
+        description="Steps of the stage of kind sft named in policy.from whose policies the members start from, in "
+        "turn (Baklava; paper: two thirds, five sixths and all of it); it keeps them by keep_steps. Empty: its last. "
+        "The head is probed on the last, once for all.",
+    )
+    parallel: int = Field(
+        1,
+        ge=1,
+        description="Members trained at once, each in a process of its own with its part of the threads. It changes no "
+        "result but by rounding.",
     )
     probe_steps: int = Field(
         50, ge=1, description="Batches of pairs on whose frozen features the shared head is fitted first."
@@ -52,3 +69,23 @@ class WarmStage(StageConfig, TrainingConfig):
         if self.connectivity and self.members < 2:
             raise ValueError("connectivity is measured between two members: set members to at least 2")
         return self
+
+    @model_validator(mode="after")
+    def _adapters_to_drop_out(self) -> "WarmStage":
+        if self.dropout_in == "lora" and self.lora is None:
+            raise ValueError(
+                "dropout_in is lora, and the members have no adapters: set `lora`, or dropout_in: attention"
+            )
+        if self.dropout_in == "lora" and self.lora is not None and self.lora.dropout:
+            raise ValueError("dropout_in is lora, where `dropouts` stands in for lora.dropout: remove lora.dropout")
+        return self
+
+    def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
+        """Why members cannot be trained at once here, as a sentence; None where they can, or need not."""
+        if self.parallel == 1 or (processes == 1 and not deepspeed):
+            return None
+        found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"
+        return (
+            f"found parallel {self.parallel} and {found} each member, expected parallel 1: members at once are for one "
+            "process in plain torch"
+        )

@@ -7,11 +7,15 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
+from transformers import Gemma3TextForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
+from contracts.errors import UserError
 from contracts.stage import Stage
 from policy.config import LoraConfig
 from policy.engine import remove_checkpoints, run_training, training_arguments
+from policy.kept import kept_policy
+from policy.load import load_policy
 from policy.processes import wait_for_all
 from policy.training import trained
 from reward_models.config import WarmStage
@@ -23,16 +27,17 @@ SHOWN = ("loss", "accuracy", "margin")
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """What makes one member different from the others."""
+    """What makes one member different from the others; `start` is a step of its SFT stage, None its last one."""
 
     member: int
     learning_rate: float
     dropout: float
     seed: int
+    start: int | None = None
 
 
 def member_plans(config: WarmStage, seed: int) -> list[MemberPlan]:
-    """The learning rate, attention dropout and seed (data order, dropout masks) of each of the M members."""
+    """The learning rate, dropout, start and seed (data order, dropout masks) of each of the M members."""
     rates = config.learning_rates or [factor * config.learning_rate for factor in (0.5, 1.0, 2.0)]
     return [
         MemberPlan(
@@ -40,26 +45,34 @@ def member_plans(config: WarmStage, seed: int) -> list[MemberPlan]:
             learning_rate=rates[member % len(rates)],
             dropout=config.dropouts[member % len(config.dropouts)],
             seed=seed + 7919 * (member + 1),
+            start=config.starts[member % len(config.starts)] if config.starts else None,
         )
         for member in range(config.members)
     ]
 
 
 def train_member(
-    config: WarmStage, plan: MemberPlan, stage: Stage, probed: Path, pairs: Sequence[Pair], folder: Path
+    config: WarmStage,
+    plan: MemberPlan,
+    stage: Stage,
+    probed: Path,
+    pairs: Sequence[Pair],
+    folder: Path,
+    together: bool = False,
 ) -> None:
     """Train a member from the probed model and write it to `folder`; continues where a killed run stopped.
 
     Args:
         config: optimisation settings.
         plan: this member's own settings.
-        stage: whom to tell, and which engine trains.
+        stage: whom to tell, which engine trains, and where the policies are that members start from.
         probed: folder of the model with the shared head.
         pairs: what to train on, already within the length limit.
         folder: where the finished member goes; checkpoints are kept beside it until then.
+        together: whether other members are trained in other processes meanwhile.
     """
-    checkpoints = folder.with_name(f"{folder.name}.checkpoints")
-    model = load_reward_model(probed, attention_of(config), plan.dropout)
+    checkpoints = checkpoints_of(folder)
+    model = _start(config, plan, stage, probed)
     arguments = training_arguments(
         config,
         stage,
@@ -84,9 +97,9 @@ def train_member(
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=peft_config(config.lora) if config.lora else None,
+        peft_config=peft_config(config.lora, _adapter_dropout(config, plan)) if config.lora else None,
     )
-    run_training(trainer, stage, checkpoints, shown=SHOWN, member=plan.member)
+    run_training(trainer, stage, checkpoints, shown=SHOWN, together=together, member=plan.member)
     result = trained(trainer)
     if result is not None:
         save_reward_model(result, tokenizer, folder)
@@ -94,18 +107,52 @@ def train_member(
     wait_for_all()
 
 
+def checkpoints_of(folder: Path) -> Path:
+    """Where the checkpoints are of the member that goes to `folder`."""
+    return folder.with_name(f"{folder.name}.checkpoints")
+
+
+def start_folder(config: WarmStage, stage: Stage, step: int) -> Path:
+    """The folder of the policy of an earlier step of the stage that `policy.from` names.
+
+    Raises:
+        UserError: there is no such stage, or it did not keep that step.
+    """
+    source = None if config.policy is None else config.policy.from_
+    if source is None or source not in stage.inputs:
+        raise UserError("`starts` are steps of the stage of kind sft that policy.from names: name one there.")
+    return kept_policy(stage.inputs[source], step)
+
+
+def _start(config: WarmStage, plan: MemberPlan, stage: Stage, probed: Path) -> Gemma3TextForSequenceClassification:
+    """The probed model; its layers are those of an earlier step where the plan says so (Baklava), its head stays."""
+    dropout = plan.dropout if config.dropout_in == "attention" else 0.0
+    model = load_reward_model(probed, attention_of(config), dropout)
+    if plan.start is not None:
+        assert config.policy is not None
+        folder = start_folder(config, stage, plan.start)
+        earlier = load_policy(config.policy, {str(config.policy.from_): folder}, stage.root)
+        model.model.load_state_dict(earlier.model.model.state_dict())
+    return model
+
+
+def _adapter_dropout(config: WarmStage, plan: MemberPlan) -> float:
+    assert config.lora is not None
+    return plan.dropout if config.dropout_in == "lora" else config.lora.dropout
+
+
 def attention_of(config: WarmStage) -> str:
     """Attention implementation that the stage's policy asks for."""
     return "auto" if config.policy is None else config.policy.attention
 
 
-def peft_config(lora: LoraConfig) -> PeftLoraConfig:
-    """Adapters on the layers; the head is trained whole."""
+def peft_config(lora: LoraConfig, dropout: float) -> PeftLoraConfig:
+    """Adapters with this dropout on the layers; the head is trained whole."""
     return PeftLoraConfig(
         task_type="SEQ_CLS",
         r=lora.rank,
         lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        lora_dropout=dropout,
         target_modules=lora.targets,
         modules_to_save=["score"],
     )

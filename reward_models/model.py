@@ -5,14 +5,18 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, Gemma3TextForSequenceClassification, PreTrainedTokenizerFast
 
 from contracts.errors import RunError, UserError
 from policy.attention.attention import implementation
+from policy.load import END_IDS
 from policy.policy import Policy
 from weights.checkpoint import whole_folder
+
+_EXPECTED = "expected a folder as the stage `warm` wrote it, whole; copy it again"
 
 
 def from_policy(policy: Policy) -> Gemma3TextForSequenceClassification:
@@ -39,31 +43,60 @@ def load_reward_model(
         dropout: attention dropout while the model is in training mode.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, or not all of it.
     """
+    _check_kind(folder)
+    try:
+        model, report = Gemma3TextForSequenceClassification.from_pretrained(
+            folder,
+            attn_implementation=implementation(attention),
+            attention_dropout=dropout,
+            ignore_mismatched_sizes=True,  # they are told below
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()).rstrip(".:")
+        raise UserError(f"The reward model in {folder} cannot be read ({reason}): {_EXPECTED}.") from error
+    if model.config.num_labels != 1:
+        raise UserError(f"{folder} gives {model.config.num_labels} numbers a text: a reward model gives one.")
+    if missing := sorted(report["missing_keys"]):  # else transformers draws them at random
+        raise UserError(f"{folder} lacks {len(missing)} of the reward model's tensors ({missing[0]}): {_EXPECTED}.")
+    if wrong := sorted(report["mismatched_keys"]):
+        name, found, wanted = wrong[0]
+        raise UserError(
+            f"tensor {name} of {folder} is {list(found)}, and its config.json wants {list(wanted)}: {_EXPECTED}."
+        )
+    return model
+
+
+def _check_kind(folder: Path) -> None:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        architectures = json.loads(path.read_text()).get("architectures")
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read: expected the folder of a reward model, as the stage `warm` writes."
         ) from error
     name = Gemma3TextForSequenceClassification.__name__
-    if name not in (config.get("architectures") or []):
-        raise UserError(
-            f"{folder} holds {config.get('architectures')}, expected {name}: name the output of a `warm` stage."
-        )
-    model = Gemma3TextForSequenceClassification.from_pretrained(
-        folder, attn_implementation=implementation(attention), attention_dropout=dropout
-    )
-    if model.config.num_labels != 1:
-        raise UserError(f"{folder} gives {model.config.num_labels} numbers a text: a reward model gives one.")
-    return model
+    if name not in (architectures or []):
+        raise UserError(f"{folder} holds {architectures}, expected {name}: name the output of a `warm` stage.")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer kept beside a reward model."""
-    return AutoTokenizer.from_pretrained(folder)
+    """The tokenizer kept beside a reward model.
+
+    Raises:
+        UserError: there is none, or it is not Gemma 3's.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".:")
+        raise UserError(f"{folder} has no tokenizer that can be read ({reason}): {_EXPECTED}.") from error
+    found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
+    if found != END_IDS or tokenizer.chat_template is None:  # without files, transformers makes an empty one up
+        raise UserError(f"The tokenizer of {folder} is not the one of a Gemma 3 reward model: {_EXPECTED}.")
+    return tokenizer
 
 
 def save_reward_model(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Gemma3TextForSequenceClassification
 
+from contracts.errors import UserError
 from policy.chat import completion_ids, prompt_ids
 from reward_models.model import load_reward_model, load_tokenizer
 
@@ -25,6 +26,7 @@ class RewardScorer:
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.tokenizer = load_tokenizer(folder)
         self.batch = batch
+        self._folder = folder
 
     def score(self, messages: Sequence[Sequence[Mapping[str, Any]]], completions: Sequence[str]) -> list[float]:
         """The reward of each completion as the answer to its conversation; equal pairs get equal rewards.
@@ -32,11 +34,21 @@ class RewardScorer:
         Args:
             messages: one conversation a completion, up to the user's last turn.
             completions: the model's answers, without control tokens.
+
+        Raises:
+            UserError: one is longer than the reward model's context, where its numbers mean nothing.
         """
         sequences = [
             prompt_ids(self.tokenizer, conversation) + completion_ids(self.tokenizer, completion)
             for conversation, completion in zip(messages, completions, strict=True)
         ]
+        longest, context = max(map(len, sequences), default=0), self.model.config.max_position_embeddings
+        if longest > context:
+            raise UserError(
+                f"a prompt and its completion are {longest} tokens together, and the context of {self._folder} is "
+                f"{context}: ask for shorter completions (sampling.max_tokens), leave long prompts out, or lengthen "
+                "the context where it is trained (`policy: {rope: {factor: ...}}`)."
+            )
         return score_sequences(self.model, sequences, self.batch)
 
 

@@ -1,7 +1,8 @@
 """WARM: weight-averaged reward models (Rame et al. 2024, arXiv 2401.12187).
 
-One head is probed on frozen features; M members start from it and differ in learning rate, dropout and data order; the
-best are averaged in weight space, and the average is served. The stage's folder holds what is done so far:
+One head is probed on frozen features; M members start from it and differ in learning rate, dropout, data order and, if
+asked for, in the step of one SFT run that their layers are from (Baklava). The best are averaged in weight space, and
+the average is served. The stage's folder holds what is done so far:
 
     probe/             the featuriser with the shared head
     members/<m>/       each finished member
@@ -19,18 +20,22 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import AutoConfig
 
+from contracts.errors import UserError
 from contracts.stage import Stage, write_atomically
 from curation.load import load_data
+from policy.config import EngineConfig
 from policy.load import load_policy
 from reward_models.config import WarmStage
 from reward_models.ensemble import MEMBERS, SUMMARY
-from reward_models.member import attention_of, member_plans, train_member
+from reward_models.member import MemberPlan, attention_of, member_plans, start_folder, train_member
 from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
 from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
 from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
+from reward_models.together import train_together
 from weights.merge import average, interpolate
 
 RATES = (0.25, 0.5, 0.75)  # between the two best members
@@ -40,12 +45,20 @@ def run(config: WarmStage, stage: Stage) -> None:
     """Probe, train the members, average the best into `stage.output`, and measure all of them on held-out prompts."""
     processes = PartialState(cpu=not torch.cuda.is_available())
     first = processes.main_process_first
+    engine = stage.engine or EngineConfig()
+    if fault := config.crowded(processes.num_processes, deepspeed=engine.deepspeed is not None):
+        raise UserError(fault)
+    for step in config.starts:  # before anything is computed
+        start_folder(config, stage, step)
     probed, split = _probed(config, stage, first)
     for reason, count in split.dropped.items():
         stage.say(f"data.{config.data}: dropped {count} preference pairs: {reason}")
     plans, rewards = member_plans(config, stage.seed), {}
+    if config.parallel > 1:
+        left = [plan for plan in plans if not _folder(stage, plan).exists()]
+        train_together(config, left, stage, probed, split.train, lambda plan: _folder(stage, plan))
     for plan in plans:
-        folder = stage.folder / MEMBERS / str(plan.member)
+        folder = _folder(stage, plan)
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
@@ -85,10 +98,11 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
     folder = stage.folder / "probe"
     with first():
         if folder.exists():
-            return folder, _split(config, stage, load_tokenizer(folder))
+            known = AutoConfig.from_pretrained(folder)
+            return folder, _split(config, stage, load_tokenizer(folder), known.max_position_embeddings)
         assert config.policy is not None
         policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
-        split = _split(config, stage, policy.tokenizer)
+        split = _split(config, stage, policy.tokenizer, policy.model.config.max_position_embeddings)
         model = from_policy(policy).eval()
         pairs = _probe_pairs(split.train, config, stage.seed)
         stage.say(f"probing the head on {len(pairs)} pairs")
@@ -100,13 +114,13 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
         return folder, split
 
 
-def _split(config: WarmStage, stage: Stage, tokenizer: Any) -> PairSplit:
+def _split(config: WarmStage, stage: Stage, tokenizer: Any, context: int) -> PairSplit:
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     return split_pairs(
         data.train,
         tokenizer,
         name=config.data,
-        max_length=config.max_length,
+        max_length=min(config.max_length, context),  # which was not stated where it is the larger
         share=config.holdout,
         limit=config.holdout_limit,
         seed=stage.seed,
@@ -160,6 +174,10 @@ def _connectivity(
         line = (1 - rate) * accuracies[ends[0]] + rate * accuracies[ends[1]]
         points.append({"rate": rate, "accuracy": asdict(found), "line": line})
     return {"members": ends, "points": points}
+
+
+def _folder(stage: Stage, plan: MemberPlan) -> Path:
+    return stage.folder / MEMBERS / str(plan.member)
 
 
 def _held_out(stage: Stage, name: str) -> Path:

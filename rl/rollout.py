@@ -170,12 +170,13 @@ class RolloutCollector:
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
     ) -> tuple[dict[Weights, Draw], dict[Weights, Scores]]:
         """Score the completions of every set of weights in one call; the sums in the draws are of the rewards as is."""
-        texts, asked, finish = [], [], []
+        texts, asked, finish, ids = [], [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
             finish += drawn.finish
+            ids += drawn.ids
             asked += self._repeated(examples, weights)
-        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish))
+        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish, ids))
         draws: dict[Weights, Draw] = {}
         raw: dict[Weights, Scores] = {}
         start = 0
@@ -190,7 +191,8 @@ class RolloutCollector:
     def _control(self, examples: Sequence[Example], own: Samples) -> Scores:
         """What the rewards that are not learnt from make of the policy's completions."""
         asked = self._repeated(examples, "policy")
-        return self.control.score([example.prompt for example in asked], own.text, columns_of(asked, own.finish)).each
+        columns = columns_of(asked, own.finish, own.ids)
+        return self.control.score([example.prompt for example in asked], own.text, columns).each
 
     def _with_logprobs(
         self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]

@@ -11,15 +11,20 @@ from curation.example import Example
 from curation.load import load_data
 from policy.chat import completion_ids, prompt_ids
 from policy.engine import run_training, training_arguments
+from policy.kept import KeepPolicies, write_index
 from policy.load import load_policy
 from policy.policy import Policy
+from policy.processes import rank
 from policy.training import save_trained, trainable
 from rl.config import SftStage
 from rl.sft_trainer import SftTrainer
 
 
 def run(config: SftStage, stage: Stage) -> None:
-    """Fine-tune `config.policy` on the demonstrations of `config.data` and save it to `stage.output`."""
+    """Fine-tune `config.policy` on the demonstrations of `config.data` and save it to `stage.output`.
+
+    The policies of `config.keep_steps` are kept beside it (`policy.kept`).
+    """
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
@@ -45,6 +50,9 @@ def run(config: SftStage, stage: Stage) -> None:
         processing_class=policy.tokenizer,
         sequence_parallel=stage.engine.sequence_parallel if stage.engine else 1,
     )
+    trainer.add_callback(KeepPolicies(stage, config.keep_steps, policy.tokenizer))
+    if rank() == 0:
+        write_index(stage, config.keep_steps, config.steps)
     run_training(trainer, stage, folder)
     save_trained(trainer, policy, stage.output, folder)
 

@@ -17,6 +17,7 @@ from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build
 from rl.config import BondAlgorithm, BondStage, ReinforceStage, RolloutConfig
+from rl.parting import partings_in
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
 from rl.rollout import RolloutCollector
@@ -65,7 +66,7 @@ def train_policy(
         UserError: a reward's gate is not among the rewards, or a prompt has no reward.
     """
     check_gates(rewards.terms, stage.id)
-    check_routes(rewards.terms, examples, stage.id)
+    check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
     seed = stage.seed + 7919 * run_seed
     model = trainable(policy, config.lora, seed)
@@ -105,7 +106,17 @@ def train_policy(
             ties=TieWatch(stage.say) if isinstance(config, BondAlgorithm) and rank() == 0 else None,
         )
         run_training(trainer, stage, folder, part=part, **where)
+    _say_partings(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
+
+
+def _say_partings(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
+    """Tell the watcher which controls fell in this training while the learnt reward rose; see `rl.parting`."""
+    if rank() or not config.control:
+        return
+    normalised = any(term.normalise != "none" for term in rewards.terms.values())
+    for parting in partings_in(stage.folder / "metrics.jsonl", normalised, where):
+        stage.say(f"{parting.training}: {parting}" if where else str(parting))
 
 
 def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:

@@ -94,6 +94,10 @@ class Child:
         self._channel.send(request)
         return self._receive(time_limit, patience)
 
+    def wait(self, seconds: float) -> bool:
+        """Whether the child ended, by itself, within some seconds."""
+        return self._ended.wait(seconds)
+
     def kill(self) -> None:
         """End the child and everything it started, and wait until it is gone. Harmless when it is gone already."""
         if not self._ended.is_set() and self._process is not None:

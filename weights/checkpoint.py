@@ -1,7 +1,7 @@
 """Checkpoint folders in the safetensors format: read in blocks of rows, written as a stream, put in place whole.
 
 Neither reading nor writing holds more than a block of a tensor, so that arithmetic on checkpoints takes the same memory
-for 270M parameters as for 27B.
+for 270M parameters as for 27B. Files are read, not mapped: pages of a mapped file stay in the process.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,26 @@ from contracts.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-BLOCK_ELEMENTS = 1 << 23  # 64 MB in float64
+BLOCK_ELEMENTS = 1 << 17  # 1 MB in float64: a block stays in the cache, and its memory is used again for the next
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".part"}  # what is never copied along
 
 
@@ -39,6 +58,11 @@ class StoredTensor:
         """Whether arithmetic on it makes sense; integers and booleans are only compared."""
         return "F" in self.dtype
 
+    @property
+    def element_bytes(self) -> int:
+        """Size of one of its numbers."""
+        return DTYPES[self.dtype].itemsize
+
 
 class Checkpoint:
     """A folder with one safetensors file or several with an index, open for reading; use it in a `with` statement.
@@ -49,7 +73,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tensors: dict[str, StoredTensor] = {}
-        self._file_of: dict[str, Any] = {}
+        self._place_of: dict[str, tuple[IO[bytes], int]] = {}
         self._open = ExitStack()
         try:
             for path in _weight_files(folder):
@@ -60,15 +84,20 @@ class Checkpoint:
 
     def _add(self, path: Path) -> None:
         try:
-            file = self._open.enter_context(safe_open(path, framework="pt"))
-            header = _read_header(path)
+            with safe_open(path, framework="pt"):  # checks that header and file fit
+                file = self._open.enter_context(path.open("rb", buffering=0))
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError, struct.error) as error:
             raise UserError(f"{path} cannot be read as safetensors ({error}): write the checkpoint again.") from error
         for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                self.tensors[name] = StoredTensor(tuple(entry["shape"]), entry["dtype"], end - begin)
-                self._file_of[name] = file
+            if name == "__metadata__":
+                continue
+            if entry["dtype"] not in DTYPES:
+                raise UserError(f"tensor {name} of {path} is {entry['dtype']}: expected one of {', '.join(DTYPES)}.")
+            begin, end = entry["data_offsets"]
+            self.tensors[name] = StoredTensor(tuple(entry["shape"]), entry["dtype"], end - begin)
+            self._place_of[name] = file, 8 + length + begin
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -77,20 +106,30 @@ class Checkpoint:
         self._open.close()
 
     def blocks(self, name: str) -> Iterator[slice]:
-        """Ranges of rows of a tensor, in order, each of at most about eight million elements."""
+        """Ranges of rows of a tensor, in order, each of at most BLOCK_ELEMENTS elements or one row."""
         shape = self.tensors[name].shape
         rows = shape[0] if shape else 1
-        row_elements = max(1, torch.Size(shape[1:]).numel())
-        step = max(1, BLOCK_ELEMENTS // row_elements)
+        step = max(1, BLOCK_ELEMENTS // max(1, _row_elements(shape)))
         for start in range(0, rows, step):
             yield slice(start, min(rows, start + step))
 
     def read(self, name: str, rows: slice) -> Tensor:
-        """Rows of a tensor as stored, flat."""
-        file = self._file_of[name]
-        if not self.tensors[name].shape:
-            return file.get_tensor(name).reshape(-1)
-        return file.get_slice(name)[rows].reshape(-1)
+        """Rows of a tensor as stored, flat; a number has one row.
+
+        Raises:
+            UserError: the file became shorter since it was opened.
+        """
+        stored = self.tensors[name]
+        row = _row_elements(stored.shape)
+        values = torch.empty((rows.stop - rows.start) * row, dtype=DTYPES[stored.dtype])
+        left, (file, begin) = memoryview(_bytes_of(values)), self._place_of[name]
+        at = begin + rows.start * row * stored.element_bytes
+        while left:
+            count = os.preadv(file.fileno(), [left], at)
+            if not count:
+                raise UserError(f"{file.name} ends within {name}: was it changed while it was read? Run this again.")
+            left, at = left[count:], at + count
+        return values
 
 
 def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], Tensor]) -> None:
@@ -105,16 +144,15 @@ def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], 
         block: given a tensor's name and a range of its rows, their new values, flat, in any floating dtype.
     """
     # Wide elements first keeps every tensor's start aligned.
-    names = sorted(like.tensors, key=lambda name: (-_element_bytes(like.tensors[name]), name))
+    names = sorted(like.tensors, key=lambda name: (-like.tensors[name].element_bytes, name))
     with whole_folder(out) as part:
         _copy_other_files(like.folder, part)
         with (part / WEIGHTS_FILE).open("wb") as file:
             file.write(_header_bytes(names, like.tensors))
             for name in names:
                 for rows in like.blocks(name):
-                    dtype = like.read(name, slice(rows.start, rows.start + 1)).dtype
-                    values = block(name, rows).to(dtype).reshape(-1).contiguous()
-                    file.write(values.view(torch.uint8).numpy().data)
+                    values = block(name, rows).to(DTYPES[like.tensors[name].dtype]).reshape(-1).contiguous()
+                    file.write(_bytes_of(values))
 
 
 @contextmanager
@@ -168,12 +206,6 @@ def _weight_files(folder: Path) -> list[Path]:
     raise UserError(f"no weights in {folder}: expected {WEIGHTS_FILE} or {INDEX_FILE}, as transformers writes them.")
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        return json.loads(file.read(length))
-
-
 def _header_bytes(names: list[str], tensors: dict[str, StoredTensor]) -> bytes:
     """The format's start: eight bytes of length, then JSON padded with spaces to a multiple of eight."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -187,8 +219,12 @@ def _header_bytes(names: list[str], tensors: dict[str, StoredTensor]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _element_bytes(tensor: StoredTensor) -> int:
-    return tensor.bytes // max(1, torch.Size(tensor.shape).numel())
+def _row_elements(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape[1:]).numel()
+
+
+def _bytes_of(values: Tensor) -> Any:
+    return values.view(torch.uint8).numpy().data
 
 
 def _copy_other_files(source: Path, target: Path) -> None:

@@ -1,8 +1,9 @@
 """Average, SLERP, interpolation and difference of checkpoint folders.
 
-All tensors of the first folder must stand in the others with the same shape. Arithmetic is in float64, block by block,
-so that what is equal in all folders stays bit for bit what it was; the result has the dtypes and the other files of the
-first folder. Tensors that are not floating point must be equal everywhere.
+All tensors of the first folder must stand in the others with the same shape. Arithmetic is block by block, and wide
+enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The
+result has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
+everywhere.
 """
 
 import math
@@ -92,7 +93,7 @@ def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "laye
             start = _wide(checkpoints[0], name, rows)
             total = start.clone()
             for share, final in zip(merges[_group_of(name, group)].shares, checkpoints[1:], strict=True):
-                total += share * (_wide(final, name, rows) - start)
+                total.add_(_wide(final, name, rows) - start, alpha=share)
             return total
 
         _write(out, checkpoints, merged)
@@ -171,7 +172,8 @@ def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, sli
 
 
 def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Tensor:
-    return checkpoint.read(name, rows).double()
+    values = checkpoint.read(name, rows)
+    return values.float() if values.element_size() <= 2 else values.double()
 
 
 def _group_of(name: str, group: Grouping) -> str:

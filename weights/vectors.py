@@ -49,8 +49,12 @@ def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | N
 
 def gram_matrix(vectors: Sequence[Tensor]) -> list[list[float]]:
     """Inner products of every two of M flat vectors, [M][M], summed in float64."""
-    rows = torch.stack([vector.double() for vector in vectors])
-    return (rows @ rows.T).tolist()
+    wide = [vector.double() for vector in vectors]
+    gram = [[0.0] * len(wide) for _ in wide]
+    for i, first in enumerate(wide):
+        for j, second in enumerate(wide[: i + 1]):
+            gram[i][j] = gram[j][i] = torch.dot(first, second).item()
+    return gram
 
 
 def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float | None]]:

@@ -64,9 +64,9 @@ def line_chart(
             thin = averaged(piece, MOST_POINTS)
             smooth = smoothed(thin)
             if smooth is not thin:
-                drawn.append(element("path", class_=f"raw {colour}", d=_path(thin, x, y)))
+                drawn.append(element("path", class_=f"raw {colour}", d=path(thin, x, y)))
             label = element("title", f"{line.name or title}: {short(piece[-1][1])} at step {short(piece[-1][0])}")
-            drawn.append(element("path", label, class_=f"line {colour}", d=_path(smooth, x, y)))
+            drawn.append(element("path", label, class_=f"line {colour}", d=path(smooth, x, y)))
             if len(piece) == 1:
                 drawn.append(element("circle", class_=f"dot {colour}", cx=x.at(piece[0][0]), cy=y.at(piece[0][1]), r=3))
     picture = element("svg", drawn, viewBox=f"0 0 {width} {height}", role="img", aria_label=f"{title} by step")
@@ -125,5 +125,6 @@ def _steps_axis(values: Sequence[float], start: float, end: float) -> Axis:
     return Axis(0.0, high, start, end, tuple(tick for tick in fitted.ticks if 0 <= tick <= high))
 
 
-def _path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+def path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    """The `d` of a path through the points."""
     return "M" + "L".join(f"{x.at(px):.1f},{y.at(py):.1f}" for px, py in points)

@@ -62,6 +62,15 @@ class RunContents:
         """The stage called `id`."""
         return next((stage for stage in self.stages if stage.id == id), None)
 
+    @cached_property
+    def normalised(self) -> list[str]:
+        """Names of the recipe's rewards that are normalised."""
+        rewards = _document(self.recipe).get("rewards")
+        named = rewards.items() if isinstance(rewards, dict) else ()
+        return [
+            name for name, reward in named if isinstance(reward, dict) and reward.get("normalise", "none") != "none"
+        ]
+
     @property
     def seconds(self) -> float:
         """Time that the stages took, over all their attempts."""
@@ -90,7 +99,7 @@ def read_contents(folder: Path) -> RunContents:
     return RunContents(
         folder=folder,
         name=str(run["name"]),
-        description=_description(recipe),
+        description=str(_document(recipe).get("description") or ""),
         seed=run["seed"],
         started=str(run["started"]),
         recipe=recipe,
@@ -112,12 +121,12 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _description(recipe: str) -> str:
+def _document(recipe: str) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(StringIO(recipe))
     except YAMLError:
-        return ""
-    return str(content.get("description") or "") if isinstance(content, dict) else ""
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _mapping(path: Path) -> dict[str, Any]:

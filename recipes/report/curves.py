@@ -1,12 +1,13 @@
 """The curves of each training stage: which metrics to show, and how the rows of its runs or members become lines."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from recipes.report.chart import Line, legend, line_chart
 from recipes.report.contents import RunContents, StageContents
+from recipes.report.hacking import watch
 from recipes.report.markup import Markup, duration, element, section
+from rl.parting import is_number
 
 MOST_PANELS = 9
 MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
@@ -28,15 +29,18 @@ TITLES = {
 
 def curves(run: RunContents) -> Markup | None:
     """A group of panels for each stage that has logged something."""
-    groups = [group for stage in run.stages if (group := stage_curves(stage)) is not None]
+    groups = [group for stage in run.stages if (group := stage_curves(stage, run.normalised)) is not None]
     note = "Moving averages, with the logged values pale behind them."
     if any(breaks_of(stage.metrics) for stage in run.stages):
         note += " A dotted rule stands where the runs of an iteration were merged."
     return section("Training", groups, note=note) if groups else None
 
 
-def stage_curves(stage: StageContents) -> Markup | None:
-    """The panels of one stage, or None where it logged no curve."""
+def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup | None:
+    """The panels of one stage, after the watch on its controls, or None where it logged no curve.
+
+    `normalised` names the recipe's rewards that are normalised.
+    """
     shown = chosen_metrics(stage.metrics)
     lines = {name: lines_of(stage.metrics, name) for name in shown}
     panels = [line_chart(TITLES.get(name, name), lines[name], breaks_of(stage.metrics)) for name in shown]
@@ -45,7 +49,8 @@ def stage_curves(stage: StageContents) -> Markup | None:
     time = [duration(stage.seconds)] if stage.seconds else []
     names = [line.name for line in max(lines.values(), key=len)]
     head = element("h3", stage.id, " ", element("small", " · ".join([stage.kind, *time, stage.status])))
-    return element("div", head, legend(names), element("div", panels, class_="panels"), class_="stage")
+    body = [legend(names), watch(stage, normalised), element("div", panels, class_="panels")]
+    return element("div", head, body, class_="stage")
 
 
 def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -53,7 +58,7 @@ def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     counts: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in ("step", *MARKS) and _is_number(value):
+            if name not in ("step", *MARKS) and is_number(value):
                 counts[name] = counts.get(name, 0) + 1
     present = {name for name, count in counts.items() if count > 1}
     wanted = REINFORCED if "reward" in present else SUPERVISED
@@ -74,7 +79,7 @@ def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[Line]:
     offsets = _offsets(rows)
     pieces: dict[tuple[Any, ...], dict[Any, list[tuple[float, float]]]] = {}
     for row in rows:
-        if _is_number(row.get(metric)):
+        if is_number(row.get(metric)):
             iteration = row.get("iteration", 0)
             line = pieces.setdefault((row.get("run"), row.get("member")), {})
             line.setdefault(iteration, []).append((row["step"] + offsets[iteration], float(row[metric])))
@@ -103,7 +108,3 @@ def _offsets(rows: Sequence[dict[str, Any]]) -> dict[Any, int]:
 def _name(run: Any, member: Any) -> str:
     parts = [f"{word} {value + 1}" for word, value in (("run", run), ("member", member)) if isinstance(value, int)]
     return ", ".join(parts)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,58 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from recipes.report.contents import RunContents, StageContents
-from recipes.report.markup import Content, Markup, element, section, short
+from recipes.report.markup import Content, Markup, element, section, short, table
+from recipes.report.reward_models import reward_models_section
 
 FOLDED = 8  # rows of a table above which it is folded
 
 
 def details_sections(run: RunContents) -> list[Markup]:
     """Sections of every stage whose output holds one of the known files."""
-    makers = (("warm.json", _warm), ("warp.json", _warp), ("export.json", _export))
+    makers = (("warm.json", reward_models_section), ("warp.json", _warp), ("export.json", _export))
     return [make(stage, found) for name, make in makers for stage in run.stages if (found := stage.output(name))]
-
-
-def _warm(stage: StageContents, warm: dict[str, Any]) -> Markup:
-    rows: list[list[Content]] = []
-    for member in warm.get("members", []):
-        mark = "averaged" if member.get("kept") else "left out"
-        settings = [short(member.get("learning_rate")), short(member.get("dropout"))]
-        rows.append([f"member {member['member'] + 1}", *settings, *_accuracy(member), *_trust(member), mark])
-    names = {"average": "average of weights", "ensemble": "mean of their scores", "probe": "probed head alone"}
-    for key, name in names.items():
-        if warm.get(key):
-            rows.append(
-                [
-                    element("b", name) if key == "average" else name,
-                    "",
-                    "",
-                    *_accuracy(warm[key]),
-                    *_trust(warm[key]),
-                    "",
-                ]
-            )
-    pairs = warm.get("pairs", {})
-    note = (
-        f"Accuracy on {pairs.get('held_out', 'the')} held-out preference pairs, with 95% intervals. The average is "
-        "what later stages use; the mean of the members' scores is what it stands in for at a fraction of the cost. "
-        "The calibration error is how far the stated confidence is from the share that is right; the correlation is "
-        "that of reward and length."
-    )
-    head = ["reward model", "learning rate", "dropout", "accuracy", "95% interval", "calibration error", "log loss"]
-    return section(f"Reward models ({stage.id})", _table([*head, "correlation with length", ""], rows), note=note)
-
-
-def _accuracy(entry: dict[str, Any]) -> list[str]:
-    found = entry.get("accuracy") or {}
-    if "mean" not in found:
-        return ["n/a", ""]
-    return [f"{100 * found['mean']:.1f}%", f"{100 * found['low']:.1f}% to {100 * found['high']:.1f}%"]
-
-
-def _trust(entry: dict[str, Any]) -> list[str]:
-    error = entry.get("calibration_error")
-    percent = "n/a" if error is None else f"{100 * error:.1f}%"
-    return [percent, short(entry.get("log_loss"), 2), short(entry.get("length_correlation"), 2)]
 
 
 def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
@@ -68,9 +26,9 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
         ]
         angles = [angle for group in groups for angle in group["angles"] if angle is not None]
         spread = f", angles {short(min(angles))}° to {short(max(angles))}°" if angles else ""
-        table = _table(["group", "angle", "norms of the runs", "norm of the merge"], rows)
+        listed = table(["group", "angle", "norms of the runs", "norm of the merge"], rows)
         summary = f"iteration {merge['iteration'] + 1}: {len(groups)} groups{spread}"
-        tables.append(element("details", element("summary", summary), table, open=None if len(rows) > FOLDED else ""))
+        tables.append(element("details", element("summary", summary), listed, open=None if len(rows) > FOLDED else ""))
     note = (
         "Angle between the runs' task vectors, and their norms. Near 90° (the paper's case) averaging would shrink the "
         "step and SLERP keeps its length; near 0° the runs learnt the same thing and merging changes little."
@@ -100,7 +58,7 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
             ]
         )
     note = "The folder was loaded again and compared with what was trained; an export that equals its base fails."
-    return section(f"Export ({stage.id})", _table(["check", "found"], rows), note=note)
+    return section(f"Export ({stage.id})", table(["check", "found"], rows), note=note)
 
 
 def _group_name(name: str) -> str:
@@ -109,12 +67,3 @@ def _group_name(name: str) -> str:
 
 def _listed(values: Sequence[float | None], unit: str = "") -> str:
     return ", ".join("n/a" if value is None else f"{short(value)}{unit}" for value in values) or "n/a"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Content]]) -> Markup:
-    body = [element("tr", [element("td", cell) for cell in row]) for row in rows]
-    return element(
-        "div",
-        element("table", element("thead", element("tr", [element("th", h) for h in head])), element("tbody", body)),
-        class_="wide",
-    )

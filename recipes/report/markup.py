@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 VOID = {"meta", "br", "hr"}
 
@@ -67,3 +67,13 @@ def section(title: str, *content: Content, note: Content = None) -> Markup:
     """A part of the page with its heading and, under it, a sentence that says how to read it."""
     lead = element("p", note, class_="note") if note else None
     return element("section", element("h2", title), lead, content)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Content]]) -> Markup:
+    """A table that scrolls sideways where the page is too narrow for it."""
+    body = [element("tr", [element("td", cell) for cell in row]) for row in rows]
+    return element(
+        "div",
+        element("table", element("thead", element("tr", [element("th", h) for h in head])), element("tbody", body)),
+        class_="wide",
+    )

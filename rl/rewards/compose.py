@@ -10,7 +10,7 @@ from contracts.errors import UserError
 from contracts.stage import Stage
 from contracts.waits import waiting
 from rl.rewards.config import RewardConfig
-from rl.rewards.reward import Columns, Reward
+from rl.rewards.reward import LARGEST, Columns, Reward, sample
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Rewards:
 
         Raises:
             ValueError: the lists differ in length.
+            UserError: a reward, or what it adds to the sum, is larger than LARGEST.
             UserError, RunError: a reward failed or was late; see `Reward.score`.
         """
         for column, values in {"completions": completions, **columns}.items():
@@ -86,17 +87,24 @@ class Rewards:
 
     def _scored(self, name: str, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """One reward's score of each sample, None where the sample's task is not one of the reward's."""
+        term = self.terms[name]
         tasks = columns.get("task") or [None] * len(prompts)
-        rows = [row for row, task in enumerate(tasks) if self.terms[name].applies_to(task)]
+        rows = [row for row, task in enumerate(tasks) if term.applies_to(task)]
         scores: list[float | None] = [None] * len(prompts)
         if not rows:
             return scores
-        own = {column: [values[row] for row in rows] for column, values in columns.items()}
+        given = {column: of for column, of in columns.items() if column != "completion_ids" or term.takes_ids}
+        own = {column: [values[row] for row in rows] for column, values in given.items()}
         what = f"reward {name} to score {len(rows)} completions"
-        with waiting(self._say, what, self.terms[name].time_limit):
+        with waiting(self._say, what, term.time_limit):
             found = self._parts[name].score([prompts[row] for row in rows], [completions[row] for row in rows], own)
         for row, score in zip(rows, found, strict=True):
             scores[row] = score
+            if score is not None and not abs(score) * max(1.0, abs(term.weight)) <= LARGEST:
+                raise UserError(
+                    f"reward {name} gave {score:g} on {sample(row, prompts, completions)}; expected at most "
+                    f"{LARGEST:g} in size, with its weight of {term.weight:g} as well: scale it."
+                )
         return scores
 
 

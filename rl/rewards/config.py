@@ -1,5 +1,6 @@
 """Configuration of rewards. Imports no torch."""
 
+import json
 import math
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -22,16 +23,23 @@ class RewardConfig(StrictModel):
     entry: ClassVar[str]
     ground_truth: ClassVar[bool] = False
     """Whether it says what is true: an evaluation without `passes` takes the first such reward."""
+    takes_ids: ClassVar[bool] = False
+    """Whether it is given the column `completion_ids`, which is larger than all else together."""
 
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor of this reward in the sum.")
-    time_limit: float = Field(60.0, gt=0, description="Seconds that one call on a batch may take; then the run stops.")
+    time_limit: float = Field(
+        60.0, gt=0, allow_inf_nan=False, description="Seconds that one call on a batch may take; then the run stops."
+    )
     normalise: Literal["none", "batch", "group", "running"] = Field(
         "none",
         description="Minus the mean, over the standard deviation: of the step's completions, of those of each prompt "
         "(group), or of all of the run so far (running); 0 where they are all alike.",
     )
-    clip: tuple[float, float] | None = Field(
-        None, description="[low, high]: nearest value between them, after `normalise` and before `weight`."
+    clip: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="[low, high]: nearest value between them, after `normalise` and before `weight`.",
     )
     gate: str | None = Field(
         None,
@@ -283,6 +291,7 @@ class PythonReward(RewardConfig):
     """A function or class of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
 
     entry: ClassVar[str] = "rl.rewards.plugin:Plugin"
+    takes_ids: ClassVar[bool] = True
 
     kind: Literal["python"]
     target: str = Field(
@@ -299,6 +308,19 @@ class PythonReward(RewardConfig):
         "stops. Looked at every 0.1 s, on Linux. None: no limit. (Not address space: torch reserves far more than it "
         "uses.)",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _plain(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"option {name} is a {type(value).__name__}; expected text, numbers, true, false, null, and lists "
+                    "and mappings of them: quote a date"
+                ) from error
+        return options
 
 
 AnyReward = Annotated[

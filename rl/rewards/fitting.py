@@ -1,5 +1,6 @@
 """Whether the rewards of a stage fit one another and its rows: gates that are there, and a reward for each row."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from contracts.errors import UserError
@@ -13,8 +14,11 @@ def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
         path = [name]
         while (gate := terms[path[-1]].gate) is not None:
             if gate not in terms:
-                others = ", ".join(other for other in terms if other != path[-1]) or "(there is none)"
-                return path[-1], f'found "{gate}", expected another reward that the stage learns from: {others}'
+                others = [other for other in terms if other != path[-1]]
+                expected = (
+                    f"expected another reward that the stage learns from: {', '.join(others) or '(there is none)'}"
+                )
+                return path[-1], f'found "{gate}", {expected}{_near(gate, others)}'
             path.append(gate)
             if gate in path[:-1]:
                 cycle = " -> ".join(path[path.index(gate) :])
@@ -29,7 +33,7 @@ def check_gates(terms: Mapping[str, RewardConfig], stage: str) -> None:
         raise UserError(f"stage {stage}: rewards.{name}.gate: {text}")
 
 
-def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str) -> None:
+def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str, data: str) -> None:
     """Raise a UserError that names the task of the first row that no reward scores, and the tasks of the rewards."""
     for example in examples:
         if not any(term.applies_to(example.task) for term in terms.values()):
@@ -37,6 +41,12 @@ def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example],
             where = f" ({example.where})" if example.where else ""
             tasks = "; ".join(f"{name} scores {', '.join(term.tasks or [])}" for name, term in terms.items())
             raise UserError(
-                f"stage {stage}: a row {what}{where} has no reward: {tasks}. Name its task in a reward's `tasks`, "
-                "or leave out the `tasks` of a reward that scores every row."
+                f"stage {stage}: a row of data.{data} {what}{where} has no reward: {tasks}. Name its task in a "
+                "reward's `tasks`, or leave out the `tasks` of a reward that scores every row."
             )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """`, did you mean "x"?`, or nothing where no name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f', did you mean "{near[0]}"?' if near else ""

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -183,13 +184,18 @@ class _Asking:
         """What the judge says to one request, however often it must be sent.
 
         Raises:
-            UserError: the endpoint refuses the request.
+            UserError: the endpoint refuses the request, or its certificate is not trusted.
             _EndedError: the batch was ended.
         """
         pause = FIRST_PAUSE
         while not self._ended.is_set():
             try:
                 status, reply = self._post(body)
+            except ssl.SSLCertVerificationError as error:
+                raise UserError(
+                    f"{self._label}: the certificate of {self._config.url} is not trusted ({error.verify_message}); "
+                    "export SSL_CERT_FILE with the file of the authority that signed it."
+                ) from error
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 self._last_fault = f"{type(error).__name__}: {error}"
             else:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
@@ -48,13 +49,16 @@ class RewardModel:
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
-        systems = columns.get("system") or [None] * len(prompts)
-        messages = [_messages(prompt, system) for prompt, system in zip(prompts, systems, strict=True)]
+        none: list[None] = [None] * len(prompts)
+        systems, earlier = columns.get("system") or none, columns.get("earlier_turns") or none
+        messages = [_messages(*each) for each in zip(prompts, systems, earlier, strict=True)]
         if not self._scorers:
             raise ValueError(f"reward {self.name} is closed")
         self._deadline = time.monotonic() + self._config.time_limit
         try:
             each = [scorer.score(messages, completions) for scorer in self._scorers]
+        except UserError as error:
+            raise UserError(f"reward {self.name} (reward_model): {error}") from error
         except _LateError:
             raise RunError(
                 f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
@@ -83,6 +87,6 @@ class RewardModel:
             raise _LateError
 
 
-def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
-    first = [] if system is None else [{"role": "system", "content": system}]
-    return [*first, {"role": "user", "content": prompt}]
+def _messages(prompt: str, system: str | None, earlier: Iterable[tuple[str, str]] | None) -> list[dict[str, str]]:
+    first = [] if system is None else [("system", system)]
+    return [{"role": role, "content": text} for role, text in (*first, *(earlier or ()), ("user", prompt))]

@@ -10,6 +10,15 @@ MISSPELT = 0.8
 """How like a parameter (difflib's ratio) an option is that **columns must not swallow: lenght for length has 0.83."""
 
 
+ONLY_TRL = {
+    "trainer_state": "TRL's `trainer_state` is not given here; a class may count its own calls",
+    "log_extra": "TRL's `log_extra` is not given here; print, or make what you would log a reward of weight 0",
+    "log_metric": "TRL's `log_metric` is not given here; make what you would log a reward of weight 0",
+    "environments": "TRL's `environments` are not given here: a prompt has one completion, without tools",
+}
+"""Arguments of TRL's reward functions that a run does not have, and what to do without each."""
+
+
 def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
     """What is wrong with the options, as a sentence without its end, or None.
 

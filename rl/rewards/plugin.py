@@ -50,11 +50,7 @@ class Plugin:
             found = resolve_target(config.target, stage.root, REWARDS)
         except UserError as error:
             raise UserError(f"reward {name}: {error}") from error
-        try:
-            options = json.dumps(config.options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self._label}: `options` must be plain YAML values ({error}).") from error
-        self._arguments = [*found.arguments(stage.root), options]
+        self._arguments = [*found.arguments(stage.root), json.dumps(config.options)]
         self._process: PluginProcess | None = None
         try:
             self._open()

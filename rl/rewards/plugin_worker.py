@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contracts.target import imported_function, raised
-from rl.rewards.options import near, option_fault, shown
+from rl.rewards.options import ONLY_TRL, near, option_fault, shown
 from rl.rewards.plugin_process import guard
 from rl.rewards.target import Parameters, signature_fault
 
@@ -44,10 +44,8 @@ def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
             reply = caller(pickle.loads(request)) if request else json.dumps({"scores": []}).encode()
         except _UnfitError as error:
             reply = _said(str(error))
-        except BaseException as error:
-            if caller is not None and not isinstance(error, Exception):
-                raise
-            reply = _said(raised(error, __file__))
+        except BaseException as error:  # an exit as well: it is theirs, and a fault with a place
+            reply = _said(raised(error, __file__) + hint(error))
         if os.getpid() != worker:
             os._exit(0)  # a fork of the user's came out of their code: it must not answer as well
         return reply
@@ -75,6 +73,8 @@ class _Caller:
         keywords = {**given, **self._options}
         missing = [name for name in self._parameters.required if name not in keywords]
         if missing:
+            if missing[0] in ONLY_TRL:
+                return _said(ONLY_TRL[missing[0]])
             has = [name for name in given if name not in ("prompts", "completions")]
             return _said(
                 f"the function needs {missing[0]!r}, which is neither a column of the data ({', '.join(has)}) nor an "
@@ -86,6 +86,17 @@ class _Caller:
         if inspect.isawaitable(result):
             result = self._runner.run(_awaited(result))
         return _scores(result, len(given["completions"]))
+
+
+def hint(error: BaseException) -> str:
+    """What a mistake that many make is, in brackets; nothing of another one."""
+    if isinstance(error, TypeError) and "string indices must be integers" in str(error):
+        return " (prompts and completions are plain text here, not lists of messages: write c, not c[0]['content'])"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return (
+            " (a file is imported by itself: `import neighbour` finds one beside it; or name package.module:function)"
+        )
+    return ""
 
 
 async def _awaited(result: Any) -> Any:
@@ -108,7 +119,7 @@ def _scores(result: Any, count: int) -> bytes:
     """Check what came back: one number or None for each completion. Arrays and tensors are taken by their `tolist`."""
     values = result.tolist() if hasattr(result, "tolist") else result
     if not isinstance(values, list | tuple):
-        return _said(f"it returned a {type(result).__name__} instead of a list of numbers")
+        return _said(f"it returned {_a(type(result).__name__)} instead of a list of numbers")
     if len(values) != count:
         return _said(f"it returned {len(values)} scores for {count} completions")
     scores: list[float | None] = []
@@ -120,6 +131,10 @@ def _scores(result: Any, count: int) -> bytes:
         except (TypeError, ValueError, OverflowError):
             return _said(f"it returned {str(value)[:60]!r} ({type(value).__name__}) instead of a number", index)
     return json.dumps({"scores": scores}).encode()
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
 
 
 def _said(fault: str, index: int | None = None) -> bytes:

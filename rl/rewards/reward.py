@@ -9,18 +9,26 @@ from curation.example import Example
 Columns = dict[str, list[Any]]
 
 
-def columns_of(examples: Sequence[Example], finish: Sequence[str]) -> Columns:
+LARGEST = 1e15
+"""What a reward, and its share of the sum, may be in size: float32 holds the squares of a batch of them."""
+
+
+def columns_of(examples: Sequence[Example], finish: Sequence[str], ids: Sequence[list[int]]) -> Columns:
     """What rewards are told of each completion, by column.
 
     Args:
-        examples: one for each completion; their answer, task and system, and the data section's further columns.
+        examples: one for each completion; their answer, task, system and earlier turns, and the data section's
+            further columns.
         finish: why each completion ended; column `finished` is False where that is not "stop".
+        ids: the tokens of each completion, column `completion_ids`.
     """
     names = sorted({name for example in examples for name in example.columns})
     columns: Columns = {name: [example.columns.get(name) for example in examples] for name in names}
+    columns["earlier_turns"] = [example.history for example in examples]
     for name in ("answer", "task", "system"):
         columns[name] = [getattr(example, name) for example in examples]
     columns["finished"] = [reason == "stop" for reason in finish]
+    columns["completion_ids"] = list(ids)
     return columns
 
 

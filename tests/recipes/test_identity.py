@@ -59,6 +59,7 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
         ("engine.deepspeed.zero=2", ALL),
         ("policy.size=large", ALL),  # rl builds on sft
         ("stages.sft.steps=5", {"sft", "rl"}),
+        ("stages.sft.keep_steps=[2]", {"sft", "rl"}),
         ("stages.rl.beta=0.25", {"rl"}),
         ("stages.other.steps=5", {"other"}),
         ("data.sums.size=101", {"sft", "rl"}),
@@ -70,6 +71,12 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
 def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(folder: Path, assignment: str, stages: set[str]):
     (folder / "brief.py").write_text("def brief(prompts, completions, scale=1, **columns):\n    return [0.0]\n")
     assert changed(identities(folder), identities(folder, assignment)) == stages
+
+
+def test_how_many_members_are_trained_at_once_does_not_count(folder: Path):
+    warm = "{id: warm, kind: warm, data: sums, steps: 4, batch: 8, learning_rate: 1e-3, parallel: %d}"
+    one, two = (identities(folder, f"stages=[{warm % parallel}]") for parallel in (1, 2))
+    assert one == two
 
 
 def test_the_content_of_files_counts_and_their_age_does_not(folder: Path):

@@ -13,6 +13,7 @@ import pytest
 from contracts.errors import UserError
 from recipes import launch
 from recipes.machine import cores
+from recipes.pipeline import open_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -71,6 +72,14 @@ def start(recipe: Path, *options: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def test_members_at_once_are_refused_under_several_processes_before_anything_runs(recipe: Path):
+    warm = "stages=[{id: warm, kind: warm, data: sums, steps: 1, batch: 4, learning_rate: 1e-3, parallel: 2}]"
+    pipeline = open_recipe(str(recipe), [warm])
+    with pytest.raises(UserError, match=r"stages\.warm\.parallel: found parallel 2 and 2 processes, which train each"):
+        launch.check_shares(pipeline, pipeline.nodes, 2)
+    launch.check_shares(pipeline, pipeline.nodes, 1)
 
 
 @needs_two_cores

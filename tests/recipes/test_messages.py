@@ -17,7 +17,7 @@ rewards:
   helpful: {kind: reward_model, from: warm}
 stages:
   - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
-  - {id: warm, kind: warm, policy: {from: sft}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: warm, kind: warm, policy: {from: sft}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3, parallel: 2}
   - id: aligned
     kind: warp
     policy: {from: sft}
@@ -105,7 +105,50 @@ def test_the_recipe_of_these_tests_is_good(recipe: Path):
         ),
         ("      data: sums", "      data: sms", 16, "stages.aligned.inner.data", 'did you mean "sums"?'),
         ("id: warm", "id: sft", 10, "stages.sft.id", "a second time"),
+        ("[correct, helpful]", "[correct, correct]", 17, "stages.aligned.inner.rewards.1", "expected each reward once"),
+        (
+            "rewards: [correct, helpful]",
+            "rewards: [correct]\n      control: [helpful, helpful]",
+            18,
+            "stages.aligned.inner.control.1",
+            'found "helpful" a second time',
+        ),
+        ("[sft, aligned]", "[sft, sft]", 21, "stages.scores.policies.1", "expected each policy once"),
+        (
+            "{kind: math}",
+            "{kind: math, weight: .nan}",
+            6,
+            "rewards.correct.weight",
+            "found nan, expected a finite number",
+        ),
+        ("{kind: math}", "{kind: math, gate: helpfull}", 6, "rewards.correct.gate", 'did you mean "helpful"?'),
+        ("{kind: math}", "{kind: math, clip: [1, 2, 3]}", 6, "rewards.correct.clip", "expected at most 2 items"),
+        ("{kind: math}", "{kind: math, clip: [.nan, 1]}", 6, "rewards.correct", "expected [low, high] with low < high"),
         ("rewards: [correct]}", "rewards: [helpful]}", 21, "stages.scores", "expected `passes`"),
+        ("id: sft, kind", "id: sft, keep_steps: [3, 2], kind", 9, "stages.sft.keep_steps", "[3, 2] do not rise"),
+        ("id: sft, kind", "id: sft, keep_steps: [4], kind", 9, "stages.sft.keep_steps", "4 is not before the last, 4"),
+        (
+            "id: warm, kind",
+            "id: warm, starts: [4, 2], kind",
+            10,
+            "stages.warm.starts.1",
+            "found 2, expected a step that",
+        ),
+        (
+            "policy: {from: sft}, data",
+            "starts: [4], data",
+            10,
+            "stages.warm.starts",
+            "found no stage in policy.from, expected the stage of kind sft that keeps these steps",
+        ),
+        ("id: warm, kind", "id: warm, dropout_in: lora, kind", 10, "stages.warm", "the members have no adapters"),
+        (
+            "stages:\n",
+            "engine: {deepspeed: {}}\nstages:\n",
+            11,
+            "stages.warm.parallel",
+            "DeepSpeed, which trains each member",
+        ),
     ],
 )
 def test_a_fault_names_file_line_field_and_what_was_expected(
@@ -136,7 +179,7 @@ def test_a_cycle_through_a_reward_model_is_found(recipe: Path):
     ("text", "words"),
     [
         ("name: [", "1: the file is not YAML"),
-        ("name: a\nname: b\n", "2: the file is not YAML"),
+        ("name: a\nname: b\n", '2: the file is not YAML: found the key "name" a second time, expected each key once'),
         ("- 1\n", "found a list, expected a mapping"),
         ("", "found nothing, expected a mapping"),
     ],
@@ -217,3 +260,13 @@ def test_a_data_function_is_looked_for_in_its_source(recipe: Path, target: str, 
 
 def test_a_code_reward_decides_what_passes(recipe: Path):
     assert opened(recipe, "{kind: math}", "{kind: code, partial: true}").rewards["correct"].partial is True
+
+
+def test_what_is_learnt_can_be_clipped(recipe: Path):
+    assert opened(recipe, "{kind: math}", "{kind: math, clip: [0, 0.5]}").rewards["correct"].clip == [0, 0.5]
+
+
+def test_a_control_that_is_learnt_from_is_told_in_one_sentence(recipe: Path):
+    text = message(recipe, "rewards: [correct, helpful]", "rewards: [correct, helpful]\n      control: [helpful]")
+    assert f"{recipe}:" in text and len(text.splitlines()) == 1
+    assert "stages.aligned.inner: control names helpful, which is among `rewards`" in text

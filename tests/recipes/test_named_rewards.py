@@ -10,6 +10,7 @@ from curation.config import ReasoningGymData
 from policy.config import PolicyConfig
 from recipes.pipeline import Pipeline, build_pipeline
 from recipes.report.curves import chosen_metrics
+from recipes.source import read_recipe, read_source
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, WarpStage
 from rl.rewards.config import MathReward, RewardModelReward
@@ -19,7 +20,9 @@ TINY = PolicyConfig(model="tiny")
 
 def pipeline(folder: Path, gate: str | None = None, control: str = "helpful") -> Pipeline:
     training: dict[str, Any] = {"data": "sums", "steps": 1, "batch": 2, "learning_rate": 1e-4}
-    inner = BondAlgorithm(kind="bond", rewards=["correct"], control=[control], **training)
+    inner = BondAlgorithm(
+        kind="bond", rewards=["correct"], control=[control] if isinstance(control, str) else control, **training
+    )
     data = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=10)
     return build_pipeline(
         [
@@ -52,6 +55,41 @@ def test_a_gate_that_is_not_learnt_beside_its_reward_is_refused(tmp_path: Path):
         UserError, match=r'rewards.correct.gate: stage aligned: found "helpful", expected another reward'
     ):
         pipeline(tmp_path, gate="helpful")
+
+
+def written(folder: Path, fields: str) -> Path:
+    file = folder / "it.yaml"
+    file.write_text(
+        f"name: it\npolicy: {{model: tiny}}\nrewards:\n  a: {{kind: python, target: 'a.py:f', {fields}}}\nstages:\n"
+        "- {id: w, kind: warm, data: d, steps: 1, batch: 2, learning_rate: 1.0e-4}\n"
+    )
+    return file
+
+
+def test_every_field_that_shapes_a_reward_can_be_written_in_yaml(tmp_path: Path):
+    fields = "weight: 2, clip: [-1, 0.5], normalise: group, gate: b, gate_above: 1, tasks: [t], time_limit: 5"
+    reward = read_recipe(read_source(written(tmp_path, f"{fields}, options: {{day: '2024-01-01'}}"))).rewards["a"]
+    assert (reward.clip, reward.tasks, reward.weight) == ([-1, 0.5], ["t"], 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("clip: [1, 0]", "clip is [1, 0]: expected [low, high] with low < high"),
+        ("clip: [.nan, 1]", "clip is [nan, 1]: expected [low, high]"),
+        ("clip: [0]", "rewards.a.clip: found a list, expected at least 2 items"),
+        ("clip: [0, 1, 2]", "rewards.a.clip: found a list, expected at most 2 items"),
+        ("time_limit: .inf", "rewards.a.time_limit: found inf, expected a finite number"),
+        ("weight: .nan", "rewards.a.weight: found nan, expected a finite number"),
+        ("weight: 1, weight: 2", 'found the key "weight" a second time'),
+        ("options: {day: 2024-01-01}", "option day is a date; expected text, numbers,"),
+    ],
+)
+def test_a_field_that_cannot_be_is_told_with_its_line(tmp_path: Path, fields: str, words: str):
+    with pytest.raises(UserError) as caught:
+        read_recipe(read_source(written(tmp_path, fields)))
+    assert words in str(caught.value)
+    assert "it.yaml:4: " in str(caught.value)
 
 
 def test_the_report_draws_controls_beside_the_rewards_and_no_panels_of_their_spread():

@@ -107,3 +107,37 @@ stages:
     (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "server"))
     with pytest.raises(UserError, match="whose weights do not follow the training"):
         open_recipe(str(tmp_path / "small.yaml"))
+
+
+JUDGED = """
+name: judged
+policy: {model: tiny}
+data: {sums: {source: reasoning_gym, task: chain_sum, size: 40, synthesise: {}}}
+rewards: {correct: {kind: math}, helpful: {kind: reward_model, from: warm}}
+stages:
+  - {id: warm, kind: warm, data: sums, members: 4, keep: 3, steps: 1, batch: 2, learning_rate: 1.0e-4}
+  - id: aligned
+    kind: warp
+    inner: {kind: bond, data: sums, rewards: [correct], steps: 1, batch: 2, learning_rate: 1.0e-4}
+  - {id: scores, kind: evaluate, policies: [aligned], data: sums, rewards: [correct]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("serve", "field", "models"),
+    [("average", "rewards", 1), ("mean", "rewards", 3), ("lower_bound", "control", 3), ("average", "control", 1)],
+)
+def test_every_reward_model_that_is_held_is_counted(tmp_path: Path, serve: str, field: str, models: int):
+    """The plan of stages that hold reward models, less that of the same stages without them."""
+    named = {"rewards": "rewards: [correct, helpful]", "control": "rewards: [correct], control: [helpful]"}[field]
+    plans = []
+    for text in (
+        JUDGED,
+        JUDGED.replace("from: warm", f"from: warm, serve: {serve}").replace("rewards: [correct]", named),
+    ):
+        (tmp_path / "judged.yaml").write_text(text.replace(named + "}", "rewards: [correct, helpful]}"))
+        plans.append({line.id: line for line in forecast(open_recipe(str(tmp_path / "judged.yaml")), tmp_path / "run")})
+    for stage in ("aligned", "scores"):
+        without, held = (lines[stage] for lines in plans)
+        assert held.memory - without.memory == models * 4 * TINY["small"].parameters  # float32
+        assert without.seconds is None or held.seconds > without.seconds  # None where a GPU would run it

@@ -1,5 +1,6 @@
 """Reward functions named in a recipe: read without being imported, and imported where they can do no harm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,32 @@ def test_targets_that_import_pass_in_silence(tmp_path: Path, capfd: pytest.Captu
     written(tmp_path, "", "sibling.py")
     check_importable([find_target("mine.py:f", tmp_path)], tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "the class f(length, scale=1) needs the option 'length'"),
+        ({"length": 1, "scael": 2}, "no option 'scael' of the class f(length, scale=1), did you mean 'scale'"),
+    ],
+)
+def test_options_are_held_against_a_class_before_any_stage_runs(tmp_path: Path, options: dict[str, int], words: str):
+    source = "class f:\n    def __init__(self, length, scale=1): ...\n    def __call__(self, completions, **c): ..."
+    target = replace(find_target("mine.py:f", written(tmp_path, source)), options=options)
+    with pytest.raises(UserError) as caught:
+        check_importable([target], tmp_path)
+    assert str(caught.value).startswith('reward target "mine.py:f": ')
+    assert words in str(caught.value)
+    check_importable([replace(target, options={"length": 1})], tmp_path)
+
+
+def test_what_only_trl_gives_is_told_when_the_recipe_is_read(tmp_path: Path):
+    root = written(tmp_path, "def f(completions, trainer_state, **columns): ...")
+    with pytest.raises(UserError, match="TRL's `trainer_state` is not given here"):
+        check_signature(find_target("mine.py:f", root), ["answer"], [])
+
+
+def test_a_module_with_a_slip_in_its_name_is_suggested(tmp_path: Path):
+    written(tmp_path, GOOD, "good.py")
+    with pytest.raises(UserError, match=r'found no module goood, .*, did you mean "good"'):
+        find_target("goood:f", tmp_path)

@@ -1,7 +1,9 @@
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from contracts.errors import UserError
 from policy.chat import completion_ids, prompt_ids
@@ -71,3 +73,40 @@ def test_other_folders_are_the_users_fault(tmp_path: Path):
         RewardScorer(tmp_path / "policy", batch=1)
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         RewardScorer(tmp_path / "nothing", batch=1)
+
+
+def changed(folder: Path, copy: Path, **tensors: torch.Tensor | None) -> Path:
+    """A copy of a reward model in which some tensors are others, or gone."""
+    shutil.copytree(folder, copy)
+    held = load_file(copy / "model.safetensors") | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    kept = {name: tensor for name, tensor in held.items() if tensor is not None}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    return copy
+
+
+def test_a_model_that_is_not_whole_is_not_completed_at_random(folder: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"headless lacks 1 of the reward model's tensors \(score\.weight\)"):
+        load_reward_model(changed(folder, tmp_path / "headless", score__weight=None))
+    with pytest.raises(UserError, match=r"tensor score\.weight of .*other is \[1, 7\], and its config\.json wants"):
+        load_reward_model(changed(folder, tmp_path / "other", score__weight=torch.zeros(1, 7)))
+    cut = shutil.copytree(folder, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"cut cannot be read \("):
+        load_reward_model(cut)
+    (cut / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        load_reward_model(cut)
+
+
+def test_a_tokenizer_that_is_not_there_is_not_made_up(folder: Path, tmp_path: Path):
+    bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*", "chat*"))
+    with pytest.raises(UserError, match=r"bare (has no tokenizer|is not the one of)|tokenizer of .*bare is not"):
+        RewardScorer(bare, batch=1)
+
+
+def test_what_is_longer_than_the_context_is_not_scored(folder: Path):
+    scorer = RewardScorer(folder, batch=1)
+    room = 512 - len(prompt_ids(scorer.tokenizer, user("a"))) - 1  # of `tiny`, less the end of the turn
+    scorer.score([user("a")], ["1" * room])
+    with pytest.raises(UserError, match=r"are 513 tokens together, and the context of .*reward is 512"):
+        scorer.score([user("a")], ["1" * (room + 1)])

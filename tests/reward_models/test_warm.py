@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from contracts.errors import UserError
 from policy.config import LoraConfig
+from reward_models.config import WarmStage
 from reward_models.member import MemberPlan, member_plans, train_member
 from reward_models.model import load_reward_model, load_tokenizer
 from reward_models.pairs import Pair, both_sides
@@ -214,6 +215,17 @@ def test_lora_trains_adapters_and_the_head_and_merges_them(root: Path, tmp_path:
     changed = {name for name in probe if not torch.equal(probe[name], output[name])}
     assert "score.weight" in changed
     assert {name for name in probe if "_proj" in name} == changed - {"score.weight"}  # norms and embeddings are frozen
+
+
+def test_pairs_beyond_the_context_are_dropped_where_no_length_is_stated(root: Path, tmp_path: Path):
+    lines = (root / "pairs.jsonl").read_text().splitlines()[:40]
+    row = json.loads(lines[0])
+    lines += [json.dumps({**row, "chosen": "9" * 600}), json.dumps({**row, "rejected": "9" * 600})]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    config, stage = warm_stage(tmp_path / "stage", tmp_path, members=1, steps=1)
+    fields = {name: getattr(config, name) for name in config.model_fields_set - {"max_length"}}
+    run(WarmStage(**fields), stage)  # max_length is 1024 then, and the context of `tiny` is 512
+    assert summary(stage.folder)["pairs"]["dropped"] == {"too long": 2}
 
 
 def test_data_without_pairs_is_the_users_fault(root: Path, tmp_path: Path):

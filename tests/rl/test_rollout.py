@@ -127,6 +127,26 @@ def test_a_run_of_ties_is_told_where_nothing_is_learnt_from_them(tmp_path: Path,
     assert [line[: len("100% of the pairs")] for line in said if "ties" in line] == words
 
 
+def test_a_control_that_falls_while_the_reward_rises_is_told_at_the_end(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listener(Silence):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    stage = stage_at(tmp_path)
+    stage.sink = Listener()
+    counting = "calls = []\ndef count(completions, **columns):\n    calls.append(0)\n"
+    counting += "    return [SIGN * len(calls)] * len(completions)\n"
+    for name, sign in (("rises", "1.0"), ("falls", "-1.0")):
+        (tmp_path / f"{name}.py").write_text(counting.replace("SIGN", sign))
+        stage.rewards[name] = PythonReward(kind="python", target=f"{name}.py:count")
+    run(stated("reinforce", rewards=["rises"], control=["falls"], steps=12, sampling={"max_tokens": 2}), stage)
+    (line,) = [line for line in said if "parts from the reward" in line]
+    assert line.startswith("control falls parts from the reward at KL ")  # three blocks of four steps: 1 to 4, 9 to 12
+    assert line.endswith("(step 3): it fell from -2.5 to -10.5 while the reward rose from 2.5 to 10.5")
+
+
 @pytest.mark.parametrize("normalise", ["batch", "group", "running"])
 def test_a_step_in_two_shares_is_rewarded_as_in_one(tmp_path: Path, normalise: Any) -> None:
     stage, config = stage_at(tmp_path, normalise=normalise), stated("bond")

@@ -51,9 +51,11 @@ def test_average_is_the_mean_with_the_first_folders_other_files(three: list[Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "out"]
 
 
-def test_average_of_copies_is_bit_equal(three: list[Path], tmp_path: Path):
-    average([three[0]] * 7, tmp_path / "out")
-    assert all(torch.equal(tensor, weights_of(three[0])[name]) for name, tensor in weights_of(tmp_path / "out").items())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_average_of_copies_is_bit_equal(dtype: torch.dtype, tmp_path: Path):
+    folder = folder_of(tmp_path / "copy", 0, dtype)
+    average([folder] * 7, tmp_path / "out")
+    assert all(torch.equal(tensor, weights_of(folder)[name]) for name, tensor in weights_of(tmp_path / "out").items())
 
 
 def test_interpolation_is_bit_equal_at_its_ends_and_may_go_beyond(three: list[Path], tmp_path: Path):

@@ -33,10 +33,11 @@ def test_a_row_without_a_reward_names_its_task_and_those_of_the_rewards() -> Non
     routed = {"sums": RewardConfig(tasks=["math", "algebra"]), "tests": RewardConfig(tasks=["code"])}
     rows = [Example("p", task="code"), Example("q", task="chat", where="a.jsonl:2")]
     with pytest.raises(UserError) as caught:
-        check_routes(routed, rows, "rl")
+        check_routes(routed, rows, "rl", "rows")
     assert str(caught.value).startswith(
-        'stage rl: a row of task "chat" (a.jsonl:2) has no reward: sums scores math, algebra; tests scores code. Name'
+        'stage rl: a row of data.rows of task "chat" (a.jsonl:2) has no reward: sums scores math, algebra; '
+        "tests scores code. Name"
     )
-    with pytest.raises(UserError, match="a row without a task has no reward"):
-        check_routes(routed, [Example("p")], "rl")
-    check_routes({**routed, "any": RewardConfig()}, [*rows, Example("p")], "rl")
+    with pytest.raises(UserError, match=r"a row of data\.rows without a task has no reward"):
+        check_routes(routed, [Example("p")], "rl", "rows")
+    check_routes({**routed, "any": RewardConfig()}, [*rows, Example("p")], "rl", "rows")

@@ -1,8 +1,13 @@
 """The judge of the http reward, against a real server on loopback that answers well, late, wrongly or not at all."""
 
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -210,6 +215,29 @@ def test_a_judge_that_is_not_there_is_named_with_the_fault(stage: Stage):
     url = f"http://127.0.0.1:{closed_port()}"
     with pytest.raises(RunError, match=rf"1 of 1 answers of {url} are missing \(the last fault: ConnectionRefusedErr"):
         scores(stage, url, ["x"], time_limit=0.3)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, to sign a certificate")
+def test_a_certificate_that_is_not_trusted_ends_the_run_at_once(stage: Stage, tmp_path: Path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout"]
+    subprocess.run([*make, key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            try:
+                context.wrap_socket(listening.accept()[0], server_side=True)
+            except OSError:
+                return
+
+        threading.Thread(target=greet, daemon=True).start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/v1"
+        begun = time.monotonic()
+        with pytest.raises(UserError, match=r"certificate of https\S+ is not trusted \(self-signed certificate\)"):
+            scores(stage, url, ["x"], time_limit=30)
+        assert time.monotonic() - begun < 20
 
 
 def test_requests_run_beside_each_other_up_to_at_once(stage: Stage):

@@ -1,6 +1,7 @@
 """The rewards that the members of WARM give together, from real tiny Gemma 3 models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -10,11 +11,13 @@ import torch
 
 from contracts.errors import UserError
 from contracts.stage import Stage
+from curation.example import Example
 from policy.tiny import tiny_policy
 from reward_models.model import from_policy, save_reward_model
 from reward_models.scorer import RewardScorer
 from rl.rewards.compose import open_rewards
 from rl.rewards.config import RewardModelReward
+from rl.rewards.reward import columns_of
 
 PROMPTS, COMPLETIONS = ["1 + 1 ="] * 3, ["2", "11", "it is 3"]
 OFFSETS = {0: -0.5, 1: 0.25, 2: 0.0}
@@ -70,3 +73,23 @@ def test_members_that_are_not_there_are_the_users_fault(output: Path, tmp_path: 
     (tmp_path / "output").symlink_to(output)
     with pytest.raises(UserError, match=r"reward it \(reward_model\): serve = minimum needs the members: .*not there"):
         served(tmp_path / "output", serve="minimum")
+
+
+def test_the_reward_is_told_the_whole_conversation(output: Path):
+    example = Example("3 ?", system="be brief", history=(("user", "1 ?"), ("assistant", "2")))
+    reward = RewardModelReward(kind="reward_model", from_="warm")
+    stage = Stage(id="rl", folder=output, seed=0, root=output, inputs={"warm": output}, rewards={"it": reward})
+    with open_rewards(["it"], stage) as rewards:
+        found = rewards.score(["3 ?"], ["4"], columns_of([example], ["stop"], [[5]])).each["it"]
+    assert found == RewardScorer(output, 8).score([example.messages], ["4"])
+    assert found != RewardScorer(output, 8).score([replace(example, history=()).messages], ["4"])
+
+
+def test_a_sample_beyond_the_context_names_the_reward(output: Path):
+    reward = RewardModelReward(kind="reward_model", from_="warm")
+    stage = Stage(id="rl", folder=output, seed=0, root=output, inputs={"warm": output}, rewards={"it": reward})
+    with (
+        open_rewards(["it"], stage) as rewards,
+        pytest.raises(UserError, match=r"reward it \(reward_model\): a prompt and its completion are .* context of"),
+    ):
+        rewards.score(["1"], ["2" * 600], {})

@@ -12,7 +12,6 @@ import pytest
 from contracts.errors import UserError
 from contracts.stage import Stage
 from rl.rewards.compose import RewardTable, open_rewards
-from rl.rewards.plugin_process import MARK
 
 WithFunction = Callable[..., Stage]
 PROMPTS = ["first question", "second question", "third question"]
@@ -55,6 +54,51 @@ def test_the_function_is_given_prompts_completions_columns_and_options(with_func
     assert score(stage, level=[0.5, 0.25, 0.0], system=[None] * 3) == [10.5, 20.25, 30.0]
 
 
+def test_the_tokens_of_completions_are_handed_over_as_trl_does(with_function: WithFunction):
+    stage = with_function("def f(completion_ids, **c):\n    return [len(ids) for ids in completion_ids]")
+    assert score(stage, completion_ids=[[1], [1, 2], []]) == [1.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["trainer_state", "log_extra", "log_metric", "environments"])
+def test_what_only_trl_gives_is_told_as_such(with_function: WithFunction, name: str):
+    assert f"TRL's `{name}` " in failure(with_function(f"def f(completions, {name}, **c):\n    {ONE}"))
+    optional = with_function(f"def f(completions, {name}=None, **c):\n    return [{name}] * len(completions)")
+    assert score(optional) == [None] * 3
+
+
+def test_a_completion_taken_for_messages_is_told_to_be_plain_text(with_function: WithFunction):
+    source = "def f(completions, **c):\n    return [len(x[0]['content']) for x in completions]"
+    assert "(prompts and completions are plain text here, not lists of messages" in failure(with_function(source))
+
+
+def test_processes_that_the_function_spawns_can_import_its_file(with_function: WithFunction):
+    source = (
+        "import multiprocessing\ndef length(text):\n    return len(text)\ndef f(completions, **c):\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n        return pool.map(length, completions)"
+    )
+    assert score(with_function(source, time_limit=30.0)) == [3.0, 3.0, 5.0]
+
+
+@pytest.mark.parametrize("file", ["random.py", "my-rewards.py"])
+def test_a_file_whose_name_is_taken_or_is_no_module_is_loaded_all_the_same(with_function: WithFunction, file: str):
+    stage = with_function("", target=f"{file}:f")
+    (stage.root / file).write_text(f"def f(completions, **c):\n    {ONE}")
+    assert score(stage) == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "weight", "fits"), [("1e15", 1.0, True), ("1e16", 0.1, False), ("-1e16", 1.0, False), ("1", 1e16, False)]
+)
+def test_a_number_whose_square_float32_cannot_sum_is_refused(
+    with_function: WithFunction, value: str, weight: float, fits: bool
+):
+    stage = with_function(f"def f(completions, **c):\n    return [None, {value}, 0.0]", weight=weight)
+    if fits:
+        assert score(stage) == [None, float(value), 0.0]
+    else:
+        assert "on sample 1 (prompt 'second question', completion 'two'); expected at most 1e+15" in failure(stage)
+
+
 def test_none_means_that_the_reward_does_not_apply(with_function: WithFunction):
     assert score(with_function("def f(completions, **c):\n    return [None, 1, True]")) == [None, 1.0, 1.0]
 
@@ -95,7 +139,8 @@ def test_the_function_runs_in_a_process_of_its_own_that_ends_with_the_rewards(wi
     ("body", "words"),
     [
         ("raise ValueError('bad luck')", ["ValueError: bad luck", "mine.py:3"]),
-        ("import sys; sys.exit('gone')", ["exited with code 1"]),
+        ("import sys; sys.exit('gone')", ["raised SystemExit: gone at", "mine.py:3"]),
+        ("raise KeyboardInterrupt", ["raised KeyboardInterrupt at", "mine.py:3"]),
         ("import os; os._exit(7)", ["exited with code 7"]),
         ("import os; os.kill(os.getpid(), 11)", ["SIGSEGV"]),
         ("return [float('nan')] * len(completions)", ["returned nan"]),
@@ -188,6 +233,9 @@ def test_a_fault_of_the_batch_is_not_hidden_by_a_sample_that_is_slow_alone(with_
         ("def f(completions, **c): ...", "yours.py:f", "no file yours.py"),
         ("def f(completions, **c): ...", "mine", "neither file.py:function"),
         ("def f(completions, **c): ...", "no_such_package.mine:f", "no_such_package"),
+        ("def f(completions, **c): ...", "mime.py:f", "; did you mean mine.py?"),
+        ("def f(completions, **c): ...", "mime:f", "No module named 'mime'; did you mean mine."),
+        ("from .neighbour import length", "mine.py:f", "a file is imported by itself: `import neighbour` finds one"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_refused_when_rewards_are_opened(
@@ -356,7 +404,8 @@ def test_two_packages_with_the_same_name_are_both_named(with_function: WithFunct
     [
         "held = bytearray(400 << 20)",
         "import subprocess, sys\n"
-        "    subprocess.run([sys.executable, '-c', 'import time; held = bytearray(400 << 20); time.sleep(60)'])",
+        "    grown = 'import time; held = bytearray(400 << 20); time.sleep(60)'\n"
+        "    subprocess.run([sys.executable, '-c', grown], env={}, start_new_session=True)",
     ],
 )
 def test_a_function_that_outgrows_its_memory_is_stopped_with_its_limit(with_function: WithFunction, grow: str):
@@ -400,9 +449,11 @@ def test_what_is_printed_before_a_hang_is_seen(with_function: WithFunction, capf
     assert "so far" in capfd.readouterr().err
 
 
-DETACHED = (  # its process id is the score
-    "import subprocess\ndef f(completions, **c):\n"
-    "    return [subprocess.Popen(['sleep', '300'], start_new_session=True).pid] * len(completions)"
+DETACHED = (  # an orphan without environment in a session of its own; its process id is the score
+    "import os, subprocess\ndef f(completions, **c):\n"
+    "    orphan = ['/bin/sh', '-c', 'sleep 300 >/dev/null & echo $!']\n"
+    "    pid = subprocess.run(orphan, env={}, start_new_session=True, stdout=subprocess.PIPE).stdout\n"
+    "    return [int(pid)] * len(completions)\n"
 )
 
 
@@ -419,7 +470,19 @@ def ended(pid: int) -> bool:
 
 
 def test_what_a_function_detached_ends_with_the_rewards(with_function: WithFunction):
-    assert ended(int(score(with_function(DETACHED))[0] or 0))
+    with open_rewards(["mine"], with_function(DETACHED)) as rewards:
+        pid = int(rewards.score(["p"], ["c"], {}).total[0])
+        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00300\x00"
+    assert not Path(f"/proc/{pid}").exists()  # waited for as well
+
+
+def test_what_a_function_detached_ends_with_a_function_that_exits(with_function: WithFunction, tmp_path: Path):
+    source = (
+        f"{DETACHED.replace('def f', 'def g')}def f(completions, **c):\n"
+        f"    open('{tmp_path}/pid', 'w').write(str(g(completions)[0]))\n    os._exit(7)"
+    )
+    assert "exited with code 7" in failure(with_function(source))
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
 def test_what_a_function_started_ends_with_a_run_that_is_killed(with_function: WithFunction):
@@ -434,7 +497,7 @@ def test_what_a_function_started_ends_with_a_run_that_is_killed(with_function: W
     process = subprocess.Popen([sys.executable, "-c", run, str(stage.root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
-    assert MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    assert "HOME=" not in Path(f"/proc/{pid}/environ").read_text()
     process.kill()
     process.wait(10)
     assert ended(pid)
