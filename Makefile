@@ -1,5 +1,5 @@
 # `make quickstart` and `make test` are all that a fresh machine needs; each target sets up .venv when it is missing or stale.
-# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1   MERGEKIT=/its/venv
+# Variables: PYTHON=/path/to/python3.11   TORCH_SPEC="torch==2.13.0"   VENV=.venv   RUN="--fresh" (options of the run)   WITH_VLLM=1   MERGEKIT=/its/venv   QUICK=1   ONLY="B1 W3"
 
 VENV ?= .venv
 export VENV PYTHON TORCH_SPEC CHECK_DISK
@@ -17,7 +17,7 @@ help:
 	@echo "make test         run the tests"
 	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
-	@echo "make fidelity     check the mathematics against the papers' numbers, and soak the code sandbox"
+	@echo "make fidelity     try the papers' claims and report what comes out (QUICK=1, ONLY=\"B1 W3\"), and soak the code sandbox"
 	@echo "make bench        measure samplers, steps of RL, attention, the vocabulary head, a training step, the sandbox and merging against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
@@ -46,10 +46,12 @@ lint: setup
 	@$(BIN)/mypy
 
 fidelity: setup
-	@echo "fidelity: the algorithms against the papers' numbers"
-	@$(BIN)/python -m benchmarks.fidelity $(BENCH)
+	@echo "fidelity: the papers' identities and claims; the report is $(if $(QUICK),runs/fidelity/quick,benchmarks/fidelity)/README.md"
+	@$(BIN)/python -m benchmarks.fidelity $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BENCH)
+ifndef ONLY
 	@echo "fidelity: a soak of the code sandbox"
-	@$(BIN)/python -m benchmarks.soak $(subst .json,-soak.json,$(BENCH))
+	@$(BIN)/python -m benchmarks.soak $(if $(QUICK),--quick) $(subst .json,-soak.json,$(BENCH))
+endif
 
 bench: setup
 	@echo "bench: our samplers against transformers' generate, in turn"

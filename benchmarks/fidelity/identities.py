@@ -1,18 +1,12 @@
-"""The algorithms against numbers that their mathematics gives: J-BOND, Best-of-N, SLERP and sampled-logit distillation.
+"""The algorithms against numbers that their mathematics gives: J-BOND, Best-of-N, SLERP, sampled-logit distillation."""
 
-`make fidelity`, or `python -m benchmarks.fidelity [--quick] [--json PATH]`. Exit code 1 when a number is off.
-"""
-
-import argparse
 import math
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from benchmarks.results import Row, print_rows, write_rows
+from benchmarks.results import Row
+from rl.best_of_n import best_of_n_logprob, kl, kl_bound
 from rl.bond import jbond_reward, policy_weights
 from rl.sampled_logits import Mode, draw_targets
 from weights.vectors import combined_norm, fold_slerp, slerp
@@ -52,29 +46,19 @@ def regulariser_rows() -> Iterator[Row]:
     yield Row("cos(gamma term, grad KL(pi || anchor))", cosine, "", "exact gradient", 1.0, tolerance=1e-9)
 
 
-def best_of_n(probability: Tensor, reward: Tensor, n: int) -> Tensor:
-    """Density of Best-of-n with ties (BOND, theorem 1): pi (P[r' <= r]^n - P[r' < r]^n) / P[r' = r]."""
-    at_most = torch.stack([probability[reward <= value].sum() for value in reward])
-    below = torch.stack([probability[reward < value].sum() for value in reward])
-    return probability * (at_most**n - below**n) / (at_most - below)
-
-
 def best_of_n_rows() -> Iterator[Row]:
     """Best-of-2 twice is Best-of-4, and KL(BoN || ref) stays below log N - (N - 1) / N."""
     generator = torch.Generator().manual_seed(2)
     probability = torch.rand(12, generator=generator, dtype=torch.float64)
-    probability /= probability.sum()
+    reference = (probability / probability.sum()).log()
     reward = torch.randint(0, 6, (12,), generator=generator)
-    twice = best_of_n(best_of_n(probability, reward, 2), reward, 2)
-    gap = (twice - best_of_n(probability, reward, 4)).abs().max().item()
+    twice = best_of_n_logprob(best_of_n_logprob(reference, reward, 2), reward, 2)
+    gap = (twice.exp() - best_of_n_logprob(reference, reward, 4).exp()).abs().max().item()
     yield Row("Best-of-2 of Best-of-2 minus Best-of-4", gap, "", "identity", 0.0, tolerance=1e-12)
     atoms = 2_000
-    even = torch.full((atoms,), 1 / atoms, dtype=torch.float64)
-    best = best_of_n(even, torch.arange(atoms), 16)
-    kl = (best * (best / even).log()).sum().item()
-    yield Row(
-        "KL(Best-of-16 || ref), fine-grained", kl, "nats", "log 16 - 15/16", math.log(16) - 15 / 16, tolerance=0.005
-    )
+    even = torch.full((atoms,), -math.log(atoms), dtype=torch.float64)
+    found = kl(best_of_n_logprob(even, torch.arange(atoms), 16), even).item()
+    yield Row("KL(Best-of-16 || ref), fine-grained", found, "nats", "log 16 - 15/16", kl_bound(16), tolerance=0.005)
 
 
 def slerp_rows() -> Iterator[Row]:
@@ -120,21 +104,8 @@ def sampled_logit_rows(tokens: int) -> Iterator[Row]:
         yield Row(name, ratio_T.mean().item(), "", "reference", value, tolerance=error + rounding)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="fewer draws: seconds")
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    options = parser.parse_args()
-    rows = list(bond_rows(200_000 if options.quick else 4_000_000))
+def identity_rows(quick: bool) -> list[Row]:
+    """All identities; with `quick`, from fewer draws and with tolerances as much wider."""
+    rows = list(bond_rows(200_000 if quick else 4_000_000))
     rows += [*regulariser_rows(), *best_of_n_rows(), *slerp_rows()]
-    rows += sampled_logit_rows(16 if options.quick else 128)
-    print_rows(rows, "fidelity")
-    missed = [row.name for row in rows if not row.within]
-    print(f"missed: {', '.join(missed)}" if missed else f"all {len(rows)} numbers are within their tolerance")
-    if options.json:
-        write_rows(rows, options.json)
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [*rows, *sampled_logit_rows(16 if quick else 128)]

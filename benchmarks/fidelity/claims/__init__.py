@@ -1,0 +1,1 @@
+"""One file for each claim, with a `CLAIM`; `benchmarks.fidelity.registry` lists them."""

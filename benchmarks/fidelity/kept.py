@@ -1,0 +1,73 @@
+"""Measurements that are kept in `runs/fidelity`: an interrupted suite goes on, and what has not changed is not run."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.fidelity.claim import Claim, Measured, Setting
+from benchmarks.fidelity.code import ROOT, identity
+
+KEPT = ROOT / "runs" / "fidelity"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measurement, with what it took and where it was made; `cpu_seconds` are this process's and its children's."""
+
+    seed: int
+    measured: Measured
+    seconds: float
+    commit: str
+    date: str
+    machine: str
+    cpu_seconds: float = 0.0
+
+
+def place_of(claim: Claim, setting: Setting, seed: int, folder: Path = KEPT) -> Path:
+    """The file of a claim and seed at this setting and the code as it is on disk now."""
+    hashed = identity([claim.run.__module__, *claim.names], setting, seed)
+    return folder / f"{claim.id}-{seed}-{hashed[:16]}.json"
+
+
+def load(path: Path) -> Trial | None:
+    """The trial that is kept in a file, or None."""
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    return Trial(**{**content, "measured": Measured(**content["measured"])})
+
+
+def save(path: Path, trial: Trial) -> None:
+    """Keep a trial; the file appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(asdict(trial)))
+    unfinished.replace(path)
+
+
+def shared_folder(
+    name: str, make: Callable[[Path, Setting, int], None], setting: Setting, seed: int, root: Path = KEPT
+) -> Path:
+    """A folder that several claims read, such as trained reward models: made once for each setting, seed and code.
+
+    Args:
+        name: what the folder is called, before its hash.
+        make: fills an empty folder, given the setting and the seed. The code of its module counts, as a claim's does.
+        setting: only what `make` reads, so that claims that differ otherwise share the folder.
+        seed: of the trial.
+        root: where what is kept is kept.
+
+    Returns:
+        The folder. It appears whole: one that was interrupted is begun again.
+    """
+    folder = root / "shared" / f"{name}-{identity([make.__module__], setting, seed)[:16]}"
+    if not folder.exists():
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        make(unfinished, setting, seed)
+        unfinished.replace(folder)
+    return folder

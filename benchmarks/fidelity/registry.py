@@ -1,0 +1,36 @@
+"""The claims, in the order of the report: each line is a module of `benchmarks.fidelity.claims`."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+
+from benchmarks.fidelity.claim import Claim
+from contracts.errors import UserError
+
+CLAIMS = (
+    "bond_beta",
+    "bond_iterated",
+    "jbond_anchor",
+    "jbond_rates",
+    "jbond_reinforce",
+    "invariance",
+    "warm_features",
+    "warp_anchor",
+    "warp_line",
+    "warp_merge",
+    "warp_iterated",
+)
+
+
+def claims(only: Sequence[str] | None = None) -> list[Claim]:
+    """All claims, or those with the given ids; UserError names an id that is unknown."""
+    found = list(_all())
+    known = {claim.id for claim in found}
+    assert len(known) == len(found), "two claims have one id"
+    if unknown := [name for name in only or () if name not in known]:
+        raise UserError(f"there is no claim {unknown[0]}: the claims are {', '.join(sorted(known))}.")
+    return [claim for claim in found if only is None or claim.id in only]
+
+
+def _all() -> Iterator[Claim]:
+    for name in CLAIMS:
+        yield importlib.import_module(f"benchmarks.fidelity.claims.{name}").CLAIM
