@@ -193,7 +193,7 @@ def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, r
 
 
 def _check_sharing(stages: Sequence[StageConfig], engine: EngineConfig, faults: Faults) -> None:
-    """Sequences are shared among processes by stages that can; what trains a classifier beside stays out of DeepSpeed."""
+    """What shares sequences, and what is under DeepSpeed, is of a kind that can be."""
     for index, config in enumerate(stages):
         if isinstance(config, BondAlgorithm) and config.quantile == "classifier" and engine.deepspeed is not None:
             expected = "expected samples under engine.deepspeed, which would not train the classifier"
