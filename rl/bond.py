@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from contracts.errors import UserError
 from rl.algorithm import Algorithm, Learner, Rollouts, Weighted, Weights, corrected, leave_one_out, tie_rate, weighted
 from rl.best_of_n import log_correction, log_quantile_estimate
 from rl.config import BondAlgorithm
@@ -86,7 +87,11 @@ class BestOfN:
         raise NotImplementedError
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
-        """(1 - beta) forward KL on the best of the anchor's first n, the first drawn of equals; beta backward KL."""
+        """(1 - beta) forward KL on the best of the anchor's first n, the first drawn of equals; beta backward KL.
+
+        Raises:
+            UserError: there is one prompt, and the backward term's baseline is of the others.
+        """
         policy, anchor = rollouts.policy, rollouts.anchor
         assert anchor is not None and policy.logprob_PN is not None and policy.anchor_logprob_PN is not None
         logprob_P, anchor_logprob_P = policy.logprob_PN[:, 0], policy.anchor_logprob_PN[:, 0]
@@ -94,6 +99,8 @@ class BestOfN:
         return_P = backward_return(scaled_P, logprob_P, anchor_logprob_P)
         log_ratio_P = logprob_P - anchor_logprob_P
         prompts, draws = anchor.reward_PN.shape
+        if prompts == 1 and self.beta:
+            raise UserError("BOND's baseline is the mean return of the batch's other prompts: set batch above 1.")
         own_P = policy_weights(return_P, log_ratio_P, self.beta, self.gamma) / prompts
         best_P = anchor.reward_PN[:, : self.n].argmax(dim=1)
         best_ids = [anchor.ids[draws * i + int(best)] for i, best in enumerate(best_P)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from contracts.errors import UserError
 from rl.algorithm import Draw, Rollouts, leave_one_out, tie_rate
 from rl.best_of_n import best_of_n_logprob, jeffreys
 from rl.bond import JBond, backward_return, build_bond, jbond_reward, policy_weights, standing
@@ -175,6 +176,13 @@ def test_the_draws_that_are_not_learnt_from_are_not_drawn() -> None:
 def test_beta_0_learns_from_the_anchors_best_alone() -> None:
     sequences, _ = JBond(stated(beta=0)).weigh(_rollouts())
     assert [(s.completion, s.weight) for s in sequences] == [([21], 0.5), ([22], 0.5)]
+
+
+def test_one_prompt_has_no_baseline() -> None:
+    alone = Rollouts([[2]], Draw([[1]], *[torch.zeros(1, 1)] * 3), Draw([[1], [2]], torch.zeros(1, 2)))
+    with pytest.raises(UserError, match="set batch above 1"):
+        JBond(stated()).weigh(alone)
+    assert len(JBond(stated(beta=0)).weigh(alone)[0]) == 1
 
 
 def test_the_anchor_moves_as_it_is_told() -> None:
