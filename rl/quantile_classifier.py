@@ -42,7 +42,7 @@ class QuantileClassifier:
         set_seed(seed)
         shared = {id(parameter): parameter for parameter in policy.model.parameters()} if self.lora else {}
         model: Any = copy.deepcopy(from_policy(policy), shared)
-        model = peft.get_peft_model(model, peft_config(self.lora)) if self.lora else model.float()
+        model = peft.get_peft_model(model, peft_config(self.lora, 0.0)) if self.lora else model.float()
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(self._trained.values(), lr=self.learning_rate, weight_decay=0.0)
