@@ -23,7 +23,7 @@ from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
-from rl.config import RolloutConfig, SftStage
+from rl.config import BondAlgorithm, RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault
 
@@ -193,8 +193,11 @@ def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, r
 
 
 def _check_sharing(stages: Sequence[StageConfig], engine: EngineConfig, faults: Faults) -> None:
-    """Sequences are shared among processes by stages that can."""
-    for config in stages:
+    """What shares sequences, and what is under DeepSpeed, is of a kind that can be."""
+    for index, config in enumerate(stages):
+        if isinstance(config, BondAlgorithm) and config.quantile == "classifier" and engine.deepspeed is not None:
+            expected = "expected samples under engine.deepspeed, which would not train the classifier"
+            faults.add(("stages", index, "quantile"), f"found classifier, {expected}")
         trains = isinstance(config, TrainingConfig) or isinstance(getattr(config, "inner", None), TrainingConfig)
         if engine.sequence_parallel > 1 and trains and not isinstance(config, SftStage):
             faults.add(

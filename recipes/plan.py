@@ -17,7 +17,7 @@ from recipes.record import Status, read_stage
 from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
-from rl.config import ReinforceAlgorithm, RolloutConfig, WarpStage
+from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, WarpStage
 from rl.rewards.config import RewardModelReward
 
 # Measured on two AVX2 cores in float32: 60 training tokens/s and 47 sampled tokens/s at 270 million parameters.
@@ -173,6 +173,8 @@ def _memory(
     total += WEIGHT_BYTES * other.parameters if other else 0
     if isinstance(training, RolloutConfig):
         total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
+        if isinstance(training, BondAlgorithm) and training.quantile == "classifier":
+            total += ADAM_BYTES * (trained or 0)
     rows = training.micro_batch or training.batch
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     return total + 2.0 * WEIGHT_BYTES * rows * tokens * shape.vocabulary
@@ -208,18 +210,25 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
         return 2.0 + tokens * flops / (SAMPLING_FLOPS * cores()) + judged
     examples, judged = float(training.steps * training.batch), 0.0
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
+    own, drawn, learnt = _completions(training)
     if isinstance(training, RolloutConfig):
-        own, drawn = (training.samples,) * 2 if isinstance(training, ReinforceAlgorithm) else (1, 3)  # the anchor's two
         judging = 2.0 * drawn * sum(_judges(training.rewards, shapes, pipeline))
         judging += 2.0 * own * sum(_judges(training.control, shapes, pipeline))  # the policy's own alone
         judged = examples * tokens * judging
-        examples *= drawn
-    seconds = (examples * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
-    if isinstance(training, RolloutConfig):
-        seconds += examples * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
+    seconds = (examples * learnt * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
+    seconds += examples * drawn * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):
         seconds *= node.config.runs * node.config.iterations
     return 2.0 + seconds * getattr(node.config, "members", 1)
+
+
+def _completions(training: TrainingConfig) -> tuple[int, int, int]:
+    """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them."""
+    if isinstance(training, ReinforceAlgorithm):
+        return training.samples, training.samples, training.samples
+    if isinstance(training, BondAlgorithm):  # the policy's, the anchor's best, one that is scored twice; a classifier's
+        return 1, training.drawn, 3 + (training.quantile == "classifier")
+    return 0, 0, 1
 
 
 def _new_tokens(config: BaseModel, shape: Shape) -> int:

@@ -3,11 +3,13 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from policy.policy import Policy
 from policy.samplers.contract import Weights
 from rl.config import RolloutConfig
 
@@ -49,15 +51,31 @@ class Weighted:
     weight: float
 
 
+class Learner(Protocol):
+    """What an algorithm trains beside the policy; the trainer begins it and keeps it in checkpoints."""
+
+    def begin(self, policy: Policy, seed: int) -> None:
+        """Start from the initial policy, which has no adapters yet."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a checkpoint's folder all that a continued run needs to be the uninterrupted one."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+
+
 class Algorithm(Protocol):
     """Turns the rollouts of one step into weighted sequences; the trainer raises sum(weight * log pi(completion)).
 
     `draws` says how many completions for each prompt it wants from the policy and from the anchor. The flags say which
-    log-probabilities of the policy's completions it reads, and at which rate the anchor follows (0: there is none).
+    log-probabilities of the policy's completions it reads. After every `anchor_every` steps the anchor goes to the
+    policy by `anchor_rate`: 0 never, 1 all the way. `beside` is what it trains itself, None for most.
     """
 
     draws: Mapping[Weights, int]
     anchor_rate: float
+    anchor_every: int
+    beside: Learner | None
     needs_anchor_logprob: bool
     needs_initial_logprob: bool
 
@@ -66,7 +84,7 @@ class Algorithm(Protocol):
 
 
 def build(config: RolloutConfig) -> Algorithm:
-    """The algorithm that a configuration names in its class attribute `algorithm`."""
+    """The algorithm that a configuration names in its class attribute `algorithm`, a class or a function."""
     module, _, name = config.algorithm.partition(":")
     return cast(Algorithm, getattr(importlib.import_module(module), name)(config))
 

@@ -114,16 +114,89 @@ class RolloutConfig(TrainingConfig):
 
 
 class BondAlgorithm(RolloutConfig):
-    """J-BOND: best-of-2 distillation of a moving anchor (Sessa et al. 2024, Algorithm 2)."""
+    """Best-of-N distillation (Sessa et al. 2024): J-BOND (Algorithm 2), or BOND with any N (Algorithm 1)."""
 
-    algorithm: ClassVar[str] = "rl.bond:JBond"
+    algorithm: ClassVar[str] = "rl.bond:build_bond"
 
     kind: Literal["bond"]
+    form: Literal["jbond", "bond"] = Field(
+        "jbond",
+        description="How a sample is judged. jbond: against two samples of the anchor, towards its Best-of-2. "
+        "bond: by its quantile among the anchor's samples, towards the anchor's Best-of-n.",
+    )
+    n: int = Field(
+        2, ge=2, description="N of the target, Best-of-N of the anchor (paper: 2 or 4 iterated; 4, 8 or 16 at one go)."
+    )
     beta: float = Field(
         0.5, ge=0, le=1, description="Weight of the backward KL; 1 - beta weighs the forward KL (paper: 0.5)."
     )
     gamma: float = Field(0.0, ge=0, description="Weight of the KL to the anchor (paper: 0 to 2).")
-    anchor_rate: float = Field(0.02, ge=0, le=1, description="EMA rate of the anchor a step (paper: 0.02 for 7B).")
+    anchor: Literal["ema", "periodic", "fixed"] = Field(
+        "ema",
+        description="What the anchor is. ema: a moving average of the policy. periodic: the policy as it was at the "
+        "last refresh. fixed: the initial policy, whose Best-of-n is the one target.",
+    )
+    anchor_rate: float | None = Field(
+        None, ge=0, le=1, description="ema: its rate a step; none: 0.02 (paper, 7B; 0.01 to 0.1 for 2B)."
+    )
+    anchor_every: int | None = Field(
+        None, ge=1, description="periodic: steps between refreshes; none: 50 (paper, 7B; 1000 in its XSum runs)."
+    )
+    quantile: Literal["samples", "classifier"] = Field(
+        "samples",
+        description="bond: what tells the quantile. samples: counting among the anchor's. classifier: a model that is "
+        "trained beside the policy (appendix B.1), so that n samples of the anchor are enough.",
+    )
+    quantile_samples: int | None = Field(
+        None, ge=1, description="k, samples of the anchor to count among; none: 16 (paper), or n where beta is 0."
+    )
+    quantile_learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate of the classifier, constant; none: the policy's `learning_rate`."
+    )
+
+    @property
+    def compared(self) -> int:
+        """Samples of the anchor, for each prompt, that a sample of the policy is compared with."""
+        if self.form == "jbond" or self.quantile == "classifier":
+            return self.n
+        return self.quantile_samples or (16 if self.beta else self.n)
+
+    @property
+    def drawn(self) -> int:
+        """Completions drawn for each prompt: one of the policy, the others of the anchor."""
+        return 1 + max(self.n, self.compared)
+
+    @model_validator(mode="after")
+    def _judged_as_the_form_does(self) -> "BondAlgorithm":
+        asked = {"quantile": self.quantile == "classifier", **{name: bool(getattr(self, name)) for name in _QUANTILE}}
+        stray = next((name for name, given in asked.items() if given), None)
+        if self.form == "jbond" and self.n != 2:
+            raise ValueError(f"form jbond distils Best-of-2, and n is {self.n}: set `form: bond`")
+        if self.form == "jbond" and stray:
+            raise ValueError(f"form jbond estimates no quantile: remove {stray}, or set `form: bond`")
+        if self.quantile == "classifier" and self.beta == 0:
+            raise ValueError("beta 0 learns from Best-of-n samples alone, which asks for no quantile: remove quantile")
+        if self.quantile == "classifier" and self.quantile_samples:
+            raise ValueError("quantile_samples is for `quantile: samples`, and quantile is classifier: remove one")
+        if self.quantile == "samples" and self.quantile_learning_rate:
+            raise ValueError("quantile_learning_rate is for `quantile: classifier`, and quantile is samples")
+        return self
+
+    @model_validator(mode="after")
+    def _moves_as_the_anchor_does(self) -> "BondAlgorithm":
+        for name, kind in (("anchor_rate", "ema"), ("anchor_every", "periodic")):
+            if getattr(self, name) is not None and self.anchor != kind:
+                raise ValueError(f"{name} is for `anchor: {kind}`, and anchor is {self.anchor}: remove one of the two")
+        return self
+
+    def undealt(self, processes: int) -> str | None:
+        """As every training, and a classifier is trained in one process."""
+        if self.quantile == "classifier" and processes > 1:
+            return f"`quantile: classifier` trains in one process and {processes} run: set `quantile: samples`."
+        return super().undealt(processes)
+
+
+_QUANTILE = ("quantile_samples", "quantile_learning_rate")
 
 
 class ReinforceAlgorithm(RolloutConfig):
@@ -139,7 +212,7 @@ class ReinforceAlgorithm(RolloutConfig):
 
 
 class BondStage(StageConfig, BondAlgorithm):
-    """J-BOND as a stage."""
+    """Best-of-N distillation as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
     version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
@@ -164,8 +237,8 @@ AnyAlgorithm = Annotated[BondAlgorithm | ReinforceAlgorithm, Field(discriminator
 class WarpStage(StageConfig):
     """Weight-averaged rewarded policies: EMA anchor, SLERP of runs, LITI towards the start (Rame et al. 2024).
 
-    With `bond` inside, J-BOND's anchor is the EMA anchor: one copy, one rate (`inner.anchor_rate`). With `reinforce`
-    inside, the anchor is what the KL is taken to.
+    With `bond` inside, of either form, BOND's anchor is the EMA anchor: one copy, one rate (`inner.anchor_rate`). With
+    `reinforce` inside, the anchor is what the KL is taken to.
     """
 
     entry: ClassVar[str] = "rl.warp:run"
@@ -193,4 +266,12 @@ class WarpStage(StageConfig):
     def _anchor_in_the_kl(self) -> "WarpStage":
         if isinstance(self.inner, ReinforceAlgorithm) and self.inner.kl_to != "anchor":
             raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
+        return self
+
+    @model_validator(mode="after")
+    def _bond_follows_the_ema(self) -> "WarpStage":
+        if isinstance(self.inner, BondAlgorithm) and self.inner.anchor != "ema":
+            raise ValueError(f"inside warp, the anchor is WARP's moving average: remove `anchor: {self.inner.anchor}`")
+        if isinstance(self.inner, BondAlgorithm) and self.inner.quantile == "classifier":
+            raise ValueError("inside warp, each run would begin a classifier of its own: set `quantile: samples`")
         return self

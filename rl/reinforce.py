@@ -16,6 +16,9 @@ def penalised_reward(reward_PN: Tensor, logprob_PN: Tensor, reference_logprob_PN
 class Reinforce:
     """Each completion is weighed by its penalised reward minus the mean of its prompt's other completions."""
 
+    anchor_every = 1
+    beside = None
+
     def __init__(self, config: ReinforceAlgorithm) -> None:
         """Take samples, KL weight and reference from the recipe."""
         self.kl, self.to_anchor = config.kl, config.kl_to == "anchor"

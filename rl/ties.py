@@ -23,5 +23,5 @@ class TieWatch:
             self._say(
                 f"{mean:.0%} of the pairs of completions of one prompt had equal rewards in {STEPS} steps, and J-BOND "
                 "learns nothing from ties: take a finer reward (`partial: true` gives the share of passed tests), add "
-                "a reward model to `rewards`, or learn with `kind: reinforce`"
+                "a reward model to `rewards`, learn with `kind: reinforce`, or set `form: bond`, which counts ties"
             )

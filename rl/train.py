@@ -69,10 +69,13 @@ def train_policy(
     check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
     seed = stage.seed + 7919 * run_seed
+    if algorithm.beside is not None:
+        algorithm.beside.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
-    anchor = WeightSet(model) if algorithm.anchor_rate or algorithm.needs_anchor_logprob else None
+    anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
+    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
     arguments = training_arguments(
         config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
     )
@@ -103,7 +106,7 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
-            ties=TieWatch(stage.say) if isinstance(config, BondAlgorithm) and rank() == 0 else None,
+            ties=TieWatch(stage.say) if told else None,
         )
         run_training(trainer, stage, folder, part=part, **where)
     _say_partings(config, rewards, stage, where)

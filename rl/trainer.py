@@ -110,10 +110,12 @@ class RolloutTrainer(Trainer):
         super().log({**logs, **means}, *args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load the anchor too; here, because with DeepSpeed and without it the model has been loaded by now."""
+        """Load the anchor and what is trained beside; here, as the model has been loaded by now, DeepSpeed or not."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.collector.anchor is not None:
             self.collector.anchor.load(Path(checkpoint) / ANCHOR)
+        if checkpoint is not None and self.collector.algorithm.beside is not None:
+            self.collector.algorithm.beside.load(Path(checkpoint))
         if checkpoint is not None and self.collector.running:
             kept = json.loads((Path(checkpoint) / RUNNING).read_text())
             self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
@@ -134,7 +136,7 @@ def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[
 
 
 class _CollectorCallback(TrainerCallback):
-    """Cuts the sets as the model was cut, moves the anchor after every step, and keeps in checkpoints what moves."""
+    """Cuts the sets as the model was cut, moves the anchor when it is time, and keeps in checkpoints what moves."""
 
     def __init__(self, collector: RolloutCollector) -> None:
         self.collector = collector
@@ -147,13 +149,16 @@ class _CollectorCallback(TrainerCallback):
             self.collector.anchor.shard()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.collector.anchor is not None:
-            self.collector.anchor.update(self.collector.algorithm.anchor_rate)
+        anchor, rate = self.collector.anchor, self.collector.algorithm.anchor_rate
+        if anchor is not None and rate and state.global_step % self.collector.algorithm.anchor_every == 0:
+            anchor.update(rate)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.collector.anchor is not None:
             self.collector.anchor.save(folder / ANCHOR)
+        if self.collector.algorithm.beside is not None:
+            self.collector.algorithm.beside.save(folder)
         if self.collector.running and state.is_world_process_zero:
             running = {name: asdict(moments) for name, moments in self.collector.running.items()}
             (folder / RUNNING).write_text(json.dumps(running))

@@ -11,12 +11,13 @@ from rl.parting import is_number
 
 MOST_PANELS = 9
 MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
-REINFORCED = ("reward", "reward/*", "control/*", "kl_to_initial", "kl_to_anchor", "entropy", "length")
+REINFORCED = ("reward", "reward/*", "control/*", "kl_to_initial", "kl_to_anchor", "entropy", "length", "win_over_best")
 SUPERVISED = ("loss", "kl_from_teacher", "accuracy", "mean_token_accuracy", "eval_loss", "margin", "entropy")
 TITLES = {
     "reward": "reward (weighted sum)",
     "kl_to_initial": "KL to the initial policy (nats)",
     "kl_to_anchor": "KL to the anchor (nats)",
+    "win_over_best": "wins over the anchor's best of n",
     "kl_from_teacher": "KL from the teacher (nats a token)",
     "entropy": "entropy (nats a token)",
     "length": "length (tokens)",

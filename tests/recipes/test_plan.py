@@ -7,8 +7,19 @@ from counting_stage import pipeline_of
 
 from contracts.errors import UserError
 from policy.config import PolicyConfig
+from recipes.machine import cores
 from recipes.pipeline import open_recipe
-from recipes.plan import count, exempt, forecast, size, summary
+from recipes.plan import (
+    ADAM_BYTES,
+    SAMPLING_FLOPS,
+    TRAINING_FLOPS,
+    Forecast,
+    count,
+    exempt,
+    forecast,
+    size,
+    summary,
+)
 from recipes.runner import run_pipeline
 from recipes.sizes import KNOWN, TINY, shape_of
 
@@ -141,3 +152,37 @@ def test_every_reward_model_that_is_held_is_counted(tmp_path: Path, serve: str, 
         without, held = (lines[stage] for lines in plans)
         assert held.memory - without.memory == models * 4 * TINY["small"].parameters  # float32
         assert without.seconds is None or held.seconds > without.seconds  # None where a GPU would run it
+
+
+BOND = """
+name: small
+policy: {model: tiny}
+data: {sums: {source: reasoning_gym, task: chain_sum, size: 40}}
+rewards: {correct: {kind: math}}
+stages:
+  - {id: a, kind: bond, data: sums, rewards: [correct], steps: 9, batch: 2, learning_rate: 1.0e-4FIELDS}
+"""
+
+
+def bond_line(tmp_path: Path, fields: str, more: str = "") -> Forecast:
+    (tmp_path / "small.yaml").write_text(BOND.replace("FIELDS", fields) + more)
+    (line,) = forecast(open_recipe(str(tmp_path / "small.yaml")), tmp_path / "run")
+    return line
+
+
+def test_the_plan_counts_what_bond_draws_and_trains_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("recipes.plan.gpus", lambda: [])
+    few, many, learnt = (
+        bond_line(tmp_path, f", form: bond, n: 4, {estimate}")
+        for estimate in ("quantile_samples: 4", "quantile_samples: 24", "quantile: classifier")
+    )
+    assert few.seconds is not None and many.seconds is not None and learnt.seconds is not None
+    step = 2.0 * 1_396_224 * 9 * 2 * 16 / cores()  # FLOP of one pass over the stage's examples, of 16 tokens each
+    assert many.seconds - few.seconds == pytest.approx((24 - 4) * step / SAMPLING_FLOPS)
+    assert learnt.seconds - few.seconds == pytest.approx(3 * step / TRAINING_FLOPS)
+    assert few.memory is not None and learnt.memory == few.memory + ADAM_BYTES * few.parameters  # type: ignore[operator]
+
+
+def test_a_classifier_beside_the_policy_is_refused_under_deepspeed(tmp_path: Path):
+    with pytest.raises(UserError, match=r"a.quantile: found classifier, expected samples under engine.deepspeed"):
+        bond_line(tmp_path, ", form: bond, quantile: classifier", "engine: {deepspeed: {zero: 2}}\n")

@@ -10,17 +10,20 @@ from typing import Any
 
 from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
-from policy.config import DeepSpeedConfig, EngineConfig, PolicyConfig
+from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
 from rl.rewards.config import MathReward, PythonReward
 
 TINY = PolicyConfig(model="tiny")
 TRAINING: dict[str, Any] = {"data": "sums", "steps": 6, "batch": 4, "learning_rate": 1e-3, "save_every": 2}
 ROLLOUTS: dict[str, Any] = {**TRAINING, "rewards": ["correct", "short"], "sampling": {"max_tokens": 4}}
+CLASSIFIED: dict[str, Any] = {"form": "bond", "n": 3, "quantile": "classifier", "anchor": "periodic", "anchor_every": 3}
+CLASSIFIED |= {"gamma": 0.5, "lora": LoraConfig(rank=2, alpha=4, dropout=0.1)}
 STAGES: dict[str, StageConfig] = {
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
+    "bond:classifier": BondStage(id="s", kind="bond", policy=TINY, **CLASSIFIED, **ROLLOUTS),
     "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),
     "warp": WarpStage(
         id="s",

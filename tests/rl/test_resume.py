@@ -20,7 +20,10 @@ def _run(folder: Path, kind: str, kill_after: int = 0) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "kill_after"),
-    [("sft", 5), ("distill", 5), ("bond", 5), ("reinforce", 3), ("warp", 15)],  # warp: in its third run of six steps
+    [
+        *(("sft", 5), ("distill", 5), ("bond", 5), ("bond:classifier", 5), ("reinforce", 3)),
+        ("warp", 15),  # in its third run of six steps
+    ],
 )
 def test_a_killed_stage_continues_to_the_same_weights(kind: str, kill_after: int, tmp_path: Path) -> None:
     assert _run(tmp_path / "whole", kind) == 0

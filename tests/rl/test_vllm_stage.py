@@ -58,7 +58,8 @@ def rows_of(stage: Stage) -> list[dict[str, float]]:
 
 def test_the_next_step_is_drawn_from_the_present_weights_while_this_one_is_learnt(tmp_path: Path) -> None:
     stage = stage_in(tmp_path, "aligned")
-    train(bond(learning_rate=3e-3, steps=4, overlap=True), stage)
+    iterated = {"form": "bond", "n": 3, "quantile_samples": 4, "anchor": "periodic", "anchor_every": 2}
+    train(bond(learning_rate=3e-3, steps=4, overlap=True, anchor_rate=None, **iterated), stage)
     first, *later = rows_of(stage)
     assert first["sampler_gap/policy"] < 1e-3 and first["importance"] == pytest.approx(1, abs=0.02)
     assert "drift" not in first

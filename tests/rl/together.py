@@ -48,6 +48,9 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         return WarmStage(id="s", kind="warm", policy=TINY, data="pairs", **fields)
     if kind == "bond":
         return BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS, **more)
+    if kind == "iterated":
+        fields = {"form": "bond", "n": 3, "quantile_samples": 4, "anchor": "periodic", "anchor_every": 2}
+        return BondStage(id="s", kind="bond", policy=TINY, **fields, **ROLLOUTS, **more)
     if kind == "reinforce":
         return ReinforceStage(id="s", kind="reinforce", policy=TINY, kl_to="anchor", **ROLLOUTS, **more)
     inner = BondAlgorithm(kind="bond", anchor_rate=0.3, **{**ROLLOUTS, "steps": 2}, **more)
