@@ -17,7 +17,7 @@ class Reinforce:
     """Each completion is weighed by its penalised reward minus the mean of its prompt's other completions."""
 
     anchor_every = 1
-    beside = None
+    beside: Learner | None = None
 
     def __init__(self, config: ReinforceAlgorithm) -> None:
         """Take samples, KL weight and reference from the recipe."""
