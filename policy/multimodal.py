@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from transformers import Gemma3ForCausalLM
 
 from contracts.errors import UserError
 from contracts.stage import write_atomically
 from weights.checkpoint import Checkpoint, write_checkpoint
+from weights.formats import Array
 
 # In the order in which transformers tries them: the first that matches renames.
 KEY_MAPPING = {
@@ -67,7 +67,7 @@ def put_back(text: Path, multimodal: Path, out: Path) -> None:
             source = {n: "model.embed_tokens.weight" if t == "lm_head.weight" else t for n, t in source.items()}
         _check_pair(trained, whole, source, text, multimodal)
 
-        def block(name: str, rows: slice) -> Tensor:
+        def block(name: str, rows: slice) -> Array:
             return trained.read(source[name], rows) if name in source else whole.read(name, rows)
 
         write_checkpoint(out, whole, block)

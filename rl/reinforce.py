@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from rl.algorithm import Rollouts, Weighted, Weights, corrected, leave_one_out, tie_rate, weighted
+from rl.algorithm import Learner, Rollouts, Weighted, Weights, corrected, leave_one_out, tie_rate, weighted
 from rl.config import ReinforceAlgorithm
 
 

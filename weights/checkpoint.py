@@ -5,43 +5,28 @@ for 270M parameters as for 27B. Files are read, not mapped: pages of a mapped fi
 """
 
 import json
+import math
 import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from contracts.errors import UserError
+from weights.ahead import computed_ahead
+from weights.formats import FLOATING, STORED, Array, narrowed
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 BLOCK_ELEMENTS = 1 << 17  # 1 MB in float64: a block stays in the cache, and its memory is used again for the next
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E8M0": torch.float8_e8m0fnu,
-    "C64": torch.complex64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+FLUSHED = 1 << 26  # bytes written between two calls of the disk
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".part"}  # what is never copied along
 
 
@@ -55,13 +40,13 @@ class StoredTensor:
 
     @property
     def floating(self) -> bool:
-        """Whether arithmetic on it makes sense; integers and booleans are only compared."""
-        return "F" in self.dtype
+        """Whether arithmetic on it makes sense; integers, booleans and codes of eight bits are only compared."""
+        return self.dtype in FLOATING
 
     @property
     def element_bytes(self) -> int:
         """Size of one of its numbers."""
-        return DTYPES[self.dtype].itemsize
+        return STORED[self.dtype].itemsize
 
 
 class Checkpoint:
@@ -84,7 +69,7 @@ class Checkpoint:
 
     def _add(self, path: Path) -> None:
         try:
-            with safe_open(path, framework="pt"):  # checks that header and file fit
+            with safe_open(path, framework="numpy"):  # checks that header and file fit
                 file = self._open.enter_context(path.open("rb", buffering=0))
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
@@ -93,8 +78,8 @@ class Checkpoint:
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            if entry["dtype"] not in DTYPES:
-                raise UserError(f"tensor {name} of {path} is {entry['dtype']}: expected one of {', '.join(DTYPES)}.")
+            if entry["dtype"] not in STORED:
+                raise UserError(f"tensor {name} of {path} is {entry['dtype']}: expected one of {', '.join(STORED)}.")
             begin, end = entry["data_offsets"]
             self.tensors[name] = StoredTensor(tuple(entry["shape"]), entry["dtype"], end - begin)
             self._place_of[name] = file, 8 + length + begin
@@ -113,16 +98,16 @@ class Checkpoint:
         for start in range(0, rows, step):
             yield slice(start, min(rows, start + step))
 
-    def read(self, name: str, rows: slice) -> Tensor:
-        """Rows of a tensor as stored, flat; a number has one row.
+    def read(self, name: str, rows: slice) -> Array:
+        """Rows of a tensor as stored (`weights.formats`), flat; a number has one row.
 
         Raises:
             UserError: the file became shorter since it was opened.
         """
         stored = self.tensors[name]
         row = _row_elements(stored.shape)
-        values = torch.empty((rows.stop - rows.start) * row, dtype=DTYPES[stored.dtype])
-        left, (file, begin) = memoryview(_bytes_of(values)), self._place_of[name]
+        values = np.empty((rows.stop - rows.start) * row, STORED[stored.dtype])
+        left, (file, begin) = memoryview(values.view(np.uint8)), self._place_of[name]
         at = begin + rows.start * row * stored.element_bytes
         while left:
             count = os.preadv(file.fileno(), [left], at)
@@ -132,7 +117,7 @@ class Checkpoint:
         return values
 
 
-def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], Tensor]) -> None:
+def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], Array]) -> None:
     """Write a folder with the tensors and dtypes of `like`, each block computed when its turn comes.
 
     The weights become one file; the other files of the folder (configuration, tokenizer) are copied. The folder appears
@@ -141,18 +126,26 @@ def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], 
     Args:
         out: folder to write.
         like: checkpoint that gives names, shapes, dtypes and the other files.
-        block: given a tensor's name and a range of its rows, their new values, flat, in any floating dtype.
+        block: given a tensor's name and a range of its rows, their new values, flat: as stored, or for rounding.
+            Several are asked for at once, from threads.
     """
     # Wide elements first keeps every tensor's start aligned.
     names = sorted(like.tensors, key=lambda name: (-like.tensors[name].element_bytes, name))
+
+    def stored_block(at: tuple[str, slice]) -> Array:
+        values, dtype = block(*at), like.tensors[at[0]].dtype
+        return values if values.dtype == STORED[dtype] else narrowed(values, dtype)
+
     with whole_folder(out) as part:
         _copy_other_files(like.folder, part)
-        with (part / WEIGHTS_FILE).open("wb") as file:
+        with (part / WEIGHTS_FILE).open("wb") as file, ThreadPoolExecutor(1) as disk:
             file.write(_header_bytes(names, like.tensors))
-            for name in names:
-                for rows in like.blocks(name):
-                    values = block(name, rows).to(DTYPES[like.tensors[name].dtype]).reshape(-1).contiguous()
-                    file.write(_bytes_of(values))
+            waiting = 0
+            for stored in computed_ahead(stored_block, ((n, rows) for n in names for rows in like.blocks(n))):
+                waiting += file.write(stored.view(np.uint8).data)
+                if waiting >= FLUSHED:  # the disk writes while the next blocks are computed
+                    disk.submit(os.fdatasync, file.fileno())
+                    waiting = 0
 
 
 @contextmanager
@@ -220,11 +213,7 @@ def _header_bytes(names: list[str], tensors: dict[str, StoredTensor]) -> bytes:
 
 
 def _row_elements(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape[1:]).numel()
-
-
-def _bytes_of(values: Tensor) -> Any:
-    return values.view(torch.uint8).numpy().data
+    return math.prod(shape[1:])
 
 
 def _copy_other_files(source: Path, target: Path) -> None:

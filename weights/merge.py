@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from contracts.errors import UserError
+from weights.ahead import computed_ahead
 from weights.checkpoint import Checkpoint, write_checkpoint
+from weights.formats import Array, widened
 from weights.vectors import combined_norm, fold_slerp, gram_matrix, lerp
 
 Grouping = Literal["layer", "tensor", "model"]
@@ -68,11 +69,12 @@ def average(folders: Sequence[Path], out: Path) -> None:
     """Write the mean of M checkpoints (WARM: of its reward models) to the folder `out`."""
     with _opened(folders) as checkpoints:
 
-        def mean(name: str, rows: slice) -> Tensor:
+        def mean(name: str, rows: slice) -> Array:
             total = _wide(checkpoints[0], name, rows)
             for checkpoint in checkpoints[1:]:
                 total += _wide(checkpoint, name, rows)
-            return total / len(checkpoints)
+            total /= len(checkpoints)
+            return total
 
         _write(out, checkpoints, mean)
 
@@ -89,11 +91,14 @@ def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "laye
     with _opened([init, *finals]) as checkpoints:
         merges = _merge_groups(checkpoints, group)
 
-        def merged(name: str, rows: slice) -> Tensor:
+        def merged(name: str, rows: slice) -> Array:
             start = _wide(checkpoints[0], name, rows)
-            total = start.clone()
+            total = start.copy()
             for share, final in zip(merges[_group_of(name, group)].shares, checkpoints[1:], strict=True):
-                total.add_(_wide(final, name, rows) - start, alpha=share)
+                step = _wide(final, name, rows)
+                step -= start
+                step *= share
+                total += step
             return total
 
         _write(out, checkpoints, merged)
@@ -116,9 +121,9 @@ def difference(a: Path, b: Path) -> Difference:
             for rows in first.blocks(name):
                 values = _wide(first, name, rows)
                 gap = _wide(second, name, rows) - values
-                largest_here = max(largest_here, gap.abs().max().item())
-                square += gap.square().sum().item()
-                square_a += values.square().sum().item()
+                largest_here = max(largest_here, float(np.abs(gap).max(initial=0.0)))
+                square += float(np.square(gap, dtype=np.float64).sum())
+                square_a += float(np.square(values, dtype=np.float64).sum())
             changed += largest_here > 0.0
             largest = max(largest, largest_here)
     relative = math.sqrt(square / square_a) if square_a else (math.inf if square else 0.0)
@@ -153,15 +158,15 @@ def _check_alike(first: Checkpoint, other: Checkpoint) -> None:
             )
 
 
-def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, slice], Tensor]) -> None:
+def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, slice], Array]) -> None:
     first = checkpoints[0]
 
-    def block(name: str, rows: slice) -> Tensor:
+    def block(name: str, rows: slice) -> Array:
         if first.tensors[name].floating:
             return combine(name, rows)
         values = first.read(name, rows)
         for other in checkpoints[1:]:
-            if not torch.equal(values, other.read(name, rows)):
+            if not np.array_equal(values, other.read(name, rows)):
                 raise UserError(
                     f"tensor {name} ({first.tensors[name].dtype}) differs between {first.folder} and {other.folder}: "
                     "only floating-point tensors can be merged."
@@ -171,9 +176,8 @@ def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, sli
     write_checkpoint(out, first, block)
 
 
-def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Tensor:
-    values = checkpoint.read(name, rows)
-    return values.float() if values.element_size() <= 2 else values.double()
+def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Array:
+    return widened(checkpoint.read(name, rows), checkpoint.tensors[name].dtype)
 
 
 def _group_of(name: str, group: Grouping) -> str:
@@ -186,16 +190,19 @@ def _group_of(name: str, group: Grouping) -> str:
 def _merge_groups(checkpoints: list[Checkpoint], group: Grouping) -> dict[str, GroupMerge]:
     """First pass: the inner products of the task vectors of each group, and from them angles and coefficients."""
     init, finals = checkpoints[0], checkpoints[1:]
-    grams: dict[str, Tensor] = {}
-    for name, tensor in init.tensors.items():
-        if not tensor.floating:
-            continue
-        gram = grams.setdefault(_group_of(name, group), torch.zeros(len(finals), len(finals), dtype=torch.float64))
-        for rows in init.blocks(name):
-            start = _wide(init, name, rows)
-            deltas = [_wide(final, name, rows) - start for final in finals]
-            gram += torch.tensor(gram_matrix(deltas), dtype=torch.float64)
-    return {name: _merge(name, gram.tolist()) for name, gram in grams.items()}
+    names = [name for name, tensor in init.tensors.items() if tensor.floating]
+
+    def products(at: tuple[str, slice]) -> tuple[str, Array]:
+        start = _wide(init, *at)
+        deltas = [_wide(final, *at) for final in finals]
+        for delta in deltas:
+            delta -= start
+        return _group_of(at[0], group), np.array(gram_matrix(deltas))
+
+    grams: dict[str, Array] = {}
+    for key, gram in computed_ahead(products, ((name, rows) for name in names for rows in init.blocks(name))):
+        grams[key] = grams[key] + gram if key in grams else gram
+    return {key: _merge(key, gram.tolist()) for key, gram in grams.items()}
 
 
 def _merge(name: str, gram: list[list[float]]) -> GroupMerge:

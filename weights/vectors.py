@@ -1,14 +1,17 @@
 """Arithmetic on task vectors: SLERP and its fold over many, and interpolation (WARP, Rame et al. 2024).
 
-A task vector is what a run added to the weights it started from. Everything here is a function of plain numbers and
-tensors; where the tensors come from is the business of `weights.merge`.
+A task vector is what a run added to the weights it started from. Everything here is a function of plain numbers and of
+flat vectors, numpy's arrays or torch's tensors; where these come from is the business of `weights.merge`.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
+
+Vector = TypeVar("Vector", bound=Any)
 
 SMALLEST_SINE = 1e-6  # below it SLERP and LERP agree to float32 precision, and the quotient of sines does not exist
 
@@ -30,7 +33,7 @@ def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
     return math.sin((1.0 - rate) * angle) / math.sin(angle), math.sin(rate * angle) / math.sin(angle)
 
 
-def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | None]:
+def slerp(first: Vector, second: Vector, rate: float) -> tuple[Vector, float | None]:
     """Spherical interpolation of two task vectors, and their angle.
 
     Args:
@@ -47,13 +50,13 @@ def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | N
     return share_first * first + share_second * second, angle
 
 
-def gram_matrix(vectors: Sequence[Tensor]) -> list[list[float]]:
+def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
     """Inner products of every two of M flat vectors, [M][M], summed in float64."""
-    wide = [vector.double() for vector in vectors]
+    wide = [np.asarray(vector, np.float64) for vector in vectors]
     gram = [[0.0] * len(wide) for _ in wide]
     for i, first in enumerate(wide):
         for j, second in enumerate(wide[: i + 1]):
-            gram[i][j] = gram[j][i] = torch.dot(first, second).item()
+            gram[i][j] = gram[j][i] = float(np.dot(first, second))
     return gram
 
 
@@ -85,7 +88,7 @@ def combined_norm(shares: Sequence[float], gram: Sequence[Sequence[float]]) -> f
     return math.sqrt(max(0.0, square))
 
 
-def lerp(start: Tensor, end: Tensor, rate: float) -> Tensor:
+def lerp(start: Vector, end: Vector, rate: float) -> Vector:
     """(1 - rate) * start + rate * end: exactly `start` at 0 and `end` at 1; LITI's step; a rate above 1 goes beyond."""
     if rate in (0.0, 1.0):
         return end if rate else start

@@ -89,7 +89,9 @@ def test_there_and_back_is_bit_equal(multimodal, tmp_path, layout):
 
 
 def test_a_trained_tower_changes_the_text_and_leaves_the_vision_side(multimodal, tmp_path):
-    policy = load_policy(PolicyConfig.model_validate({"model": str(multimodal), "rope": {"factor": 8}}))
+    policy = load_policy(
+        PolicyConfig.model_validate({"model": str(multimodal), "rope": {"factor": 8}, "attention": "sdpa"})
+    )
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.01)

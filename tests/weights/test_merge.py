@@ -1,6 +1,7 @@
 """Arithmetic on checkpoint folders: ends, groups, formats, and what happens to folders that do not fit."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from contracts.errors import UserError
 from weights import checkpoint
 from weights.checkpoint import Checkpoint, whole_folder
+from weights.formats import Array, narrowed, widened
 from weights.merge import average, difference, interpolate, slerp
 from weights.vectors import slerp as slerp_vectors
 
@@ -208,7 +210,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
 
 
 def test_importing_the_room_needs_no_torch():
-    code = "import sys, weights; sys.exit('torch' in sys.modules)"
+    code = "import sys, weights.merge; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
@@ -219,12 +221,40 @@ def test_no_more_than_a_block_of_a_tensor_is_ever_read(tmp_path: Path, monkeypat
     monkeypatch.setattr(checkpoint, "BLOCK_ELEMENTS", 1000)
     sizes, read = [], Checkpoint.read
 
-    def counted(self: Checkpoint, name: str, rows: slice) -> torch.Tensor:
+    def counted(self: Checkpoint, name: str, rows: slice) -> Array:
         values = read(self, name, rows)
-        sizes.append(values.numel())
+        sizes.append(values.size)
         return values
 
     monkeypatch.setattr(Checkpoint, "read", counted)
     slerp(tmp_path / "0", [tmp_path / "1", tmp_path / "1"], tmp_path / "out")
     assert max(sizes) == 1000 and sum(sizes) >= 6 * 30_000  # three checkpoints in each of two passes
     assert weights_of(tmp_path / "out")["w"].unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name, dtype", [("BF16", torch.bfloat16), ("F16", torch.float16)])
+def test_sixteen_bits_are_widened_and_rounded_as_torch_does(name: str, dtype: torch.dtype):
+    codes = torch.arange(1 << 16, dtype=torch.int32).to(torch.uint16)
+    wide = codes.view(dtype).float()
+    assert torch.equal(
+        torch.from_numpy(widened(codes.numpy() if name == "BF16" else codes.view(dtype).numpy(), name)).nan_to_num(7.0),
+        wide.nan_to_num(7.0),
+    )
+    torch.manual_seed(0)
+    ties = wide.nan_to_num(0.0, 0.0, 0.0) * (1 + 2.0**-9)  # half-way to the next bfloat16
+    for values in (
+        torch.randn(100_000),
+        torch.randn(100_000) * 1e-6,
+        ties,
+        torch.tensor([math.nan, math.inf, -math.inf]),
+    ):
+        rounded = torch.from_numpy(narrowed(values.numpy(), name))
+        assert torch.equal(rounded.view(dtype).float().nan_to_num(7.0), values.to(dtype).float().nan_to_num(7.0))
+
+
+def test_codes_of_eight_bits_are_not_averaged(tmp_path: Path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / name).mkdir()
+        save_file({"w": torch.tensor([value]).to(torch.float8_e4m3fn)}, tmp_path / name / "model.safetensors")
+    with pytest.raises(UserError, match=r"w \(F8_E4M3\) differs"):
+        average([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
