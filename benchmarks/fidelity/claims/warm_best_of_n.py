@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.fidelity.claim import Claim, Curve, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import draw_curves
-from benchmarks.fidelity.toys.corrupted import QUICK, SETTING, members, policies
+from benchmarks.fidelity.toys.corrupted import QUICK, SETTING, members, policy_of
 from benchmarks.fidelity.toys.gold import Gold
 from benchmarks.fidelity.toys.language import prompts
 from benchmarks.fidelity.toys.reward_scores import best_of, best_of_n_kl, candidates_scorer, mean_of
@@ -21,7 +21,7 @@ from policy.load import load_policy
 def run(setting: Setting, seed: int) -> Measured:
     """Gold of the best of N in standard deviations of the candidates' gold, for N = 1, 2, 4 ... by each selector."""
     models, size = members(setting, seed), setting["candidates"]
-    policy = load_policy(policy_config(str(policies(setting, seed)[0])))
+    policy = load_policy(policy_config(str(policy_of(setting, seed))))
     asked = [p for p in prompts(setting["prompts"], random.Random(f"best of n {seed}")) for _ in range(size)]
     texts = sampled(policy, asked[::size], size, seed + 1)
     gold_PN = torch.tensor(Gold(seed)(asked, texts)).view(-1, size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Curve, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import draw_curves
-from benchmarks.fidelity.toys.corrupted import QUICK, SETTING, average_of, data_of, members, policies
+from benchmarks.fidelity.toys.corrupted import QUICK, SETTING, average_of, data_of, members, policy_of
 from benchmarks.fidelity.toys.hacking import Serve, learn
 from benchmarks.fidelity.toys.reward_scores import accuracies, scorer_of
 
@@ -19,7 +19,7 @@ SINGLE, ENSEMBLE, WARM = "one member", "ENS", "WARM"
 def run(setting: Setting, seed: int) -> Measured:
     """Learn from each reward with the same prompts and random numbers; gold and learnt reward over the KL."""
     models, data = members(setting, seed), data_of(setting, seed)
-    policy, _ = policies(setting, seed)
+    policy = policy_of(setting, seed)
     scorer = scorer_of(setting, seed, data)
     held_out = [accuracies(scorer.of(f"member {m}", path), data)["held out"] for m, path in enumerate(models)]
     typical = models[held_out.index(median_low(held_out))]

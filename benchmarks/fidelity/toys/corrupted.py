@@ -67,10 +67,10 @@ class Data:
     shifted: list[Pair]
 
 
-def policies(setting: Setting, seed: int) -> tuple[Path, Path]:
-    """Folders of two SFT policies of one language from different random weights."""
-    folder = shared_folder("warm-policies", _make_policies, {"sft_steps": setting["sft_steps"]}, seed)
-    return folder / "own" / "output", folder / "stranger" / "output"
+def policy_of(setting: Setting, seed: int) -> Path:
+    """Folder of the SFT policy whose completions are compared, and from whose layers the members start."""
+    only = {"sft_steps": setting["sft_steps"]}
+    return shared_folder("warm-policy", _make_policy, only, seed) / "output"
 
 
 def members(setting: Setting, seed: int) -> list[Path]:
@@ -95,7 +95,7 @@ def stranger(setting: Setting, seed: int) -> Path:
 
 def data_of(setting: Setting, seed: int) -> Data:
     """The pairs of a seed."""
-    return make_data(load_policy(policy_config(str(policies(setting, seed)[0]))), setting, seed)
+    return make_data(load_policy(policy_config(str(policy_of(setting, seed)))), setting, seed)
 
 
 def _members(name: str, make: Callable[[Path, Setting, int], None], setting: Setting, seed: int) -> list[Path]:
@@ -126,14 +126,12 @@ def _swap(pair: Pair) -> Pair:
     return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
 
 
-def _make_policies(folder: Path, setting: Setting, seed: int) -> None:
-    make_policy(folder / "own", setting, seed, init=seed)
-    make_policy(folder / "stranger", setting, seed, init=seed + 1000)
+def _make_policy(folder: Path, setting: Setting, seed: int) -> None:
+    make_policy(folder, setting, seed, init=seed)
 
 
 def _make_members(folder: Path, setting: Setting, seed: int) -> None:
-    own, _ = policies(setting, seed)
-    policy = load_policy(policy_config(str(own)))
+    policy = load_policy(policy_config(str(policy_of(setting, seed))))
     data = make_data(policy, setting, seed)
     probed = _probed(policy, data.train, folder / "probe")
     paths = _train(setting, seed, [probed], data.train, folder)
@@ -148,7 +146,7 @@ def _make_members(folder: Path, setting: Setting, seed: int) -> None:
 
 def _make_baklava(folder: Path, setting: Setting, seed: int) -> None:
     """As the members, but from the policy at two thirds, five sixths and the end of its training; one head for all."""
-    own, _ = policies(setting, seed)
+    own = policy_of(setting, seed)
     policy = load_policy(policy_config(str(own)))
     data = make_data(policy, setting, seed)
     last = _probed(policy, data.train, folder / "probe")
@@ -162,8 +160,8 @@ def _make_baklava(folder: Path, setting: Setting, seed: int) -> None:
 
 def _make_stranger(folder: Path, setting: Setting, seed: int) -> None:
     """The first member on the same pairs, from the policy that began with other weights, and a head of its own."""
-    own, other = policies(setting, seed)
-    data = make_data(load_policy(policy_config(str(own))), setting, seed)
+    other = make_policy(folder / "policy", setting, seed, init=seed + 1000)
+    data = data_of(setting, seed)
     probed = _probed(load_policy(policy_config(str(other))), data.train, folder / "probe")
     _train({**setting, "members": 1}, seed, [probed], data.train, folder)
 
