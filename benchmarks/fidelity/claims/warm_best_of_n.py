@@ -109,7 +109,7 @@ CLAIM = Claim(
     sentence="Best of N by WARM finds better completions than by the ensemble or by single members when labels are "
     "partly wrong.",
     source="WARM (arXiv 2401.12187), figures 6 and 7",
-    setting={**SETTING, "prompts": 48, "candidates": 256},
+    setting={**SETTING, "prompts": 32, "candidates": 256},
     quick={**QUICK, "prompts": 8, "candidates": 64},
     run=run,
     judge=judge,
