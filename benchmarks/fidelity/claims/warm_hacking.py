@@ -108,7 +108,7 @@ CLAIM = Claim(
     sentence="A policy that learns from WARM reaches a higher gold reward, and keeps it longer, than one that learns "
     "from the ensemble or from one reward model.",
     source="WARM (arXiv 2401.12187), figures 1b and 8",
-    setting={**SETTING, "steps": 80, "prompts": 32, "samples": 2, "rate": 3e-4, "kl": 0.01, "window": 4},
+    setting={**SETTING, "steps": 60, "prompts": 32, "samples": 2, "rate": 3e-4, "kl": 0.01, "window": 4},
     quick={**QUICK, "steps": 8},
     run=run,
     judge=judge,
