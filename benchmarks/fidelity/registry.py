@@ -19,6 +19,7 @@ CLAIMS = (
     "warm_features",
     "warm_best_of_n",
     "warm_hacking",
+    "warm_hacking_slow",
     "warp_anchor",
     "warp_line",
     "warp_merge",

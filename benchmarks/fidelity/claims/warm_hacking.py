@@ -17,27 +17,26 @@ SINGLE, ENSEMBLE, WARM = "one member", "ENS", "WARM"
 
 
 def run(setting: Setting, seed: int) -> Measured:
-    """Learn from each reward with the same prompts and random numbers; gold and learnt reward over the KL."""
+    """Learn from each reward with the same prompts and random numbers; gold and learnt reward over the KL.
+
+    The one member is that of median held-out accuracy; with `singles` it is the mean of policies that learn from these.
+    """
     models, data = members(setting, seed), data_of(setting, seed)
     policy = policy_of(setting, seed)
     scorer = scorer_of(setting, seed, data)
     held_out = [accuracies(scorer.of(f"member {m}", path), data)["held out"] for m, path in enumerate(models)]
-    typical = models[held_out.index(median_low(held_out))]
-    rewards: dict[str, tuple[Path, Serve]] = {
-        SINGLE: (typical, "average"),
-        ENSEMBLE: (average_of(models), "mean"),
-        WARM: (average_of(models), "average"),
+    singles = setting.get("singles") or [held_out.index(median_low(held_out))]
+    rewards: dict[str, list[tuple[Path, Serve]]] = {
+        SINGLE: [(models[m], "average") for m in singles],
+        ENSEMBLE: [(average_of(models), "mean")],
+        WARM: [(average_of(models), "average")],
     }
-    numbers: dict[str, float] = {"member": float(typical.name)}
+    numbers: dict[str, float] = {"member": fmean(float(models[m].name) for m in singles)}
     curves: dict[str, Curve] = {}
-    for name, (output, serve) in rewards.items():
-        folder = Path(tempfile.mkdtemp(prefix="hacking-"))
-        try:
-            rows = learn(policy, output, serve, setting, seed, folder)
-        finally:
-            shutil.rmtree(folder)
+    for name, served in rewards.items():
+        runs = [_learnt(policy, output, serve, setting, seed) for output, serve in served]
         gold, learnt, kl = (
-            _smooth([row[key] for row in rows], setting["window"])
+            _smooth([fmean(rows[step][key] for rows in runs) for step in range(setting["steps"])], setting["window"])
             for key in ("control/gold", "reward", "kl_to_initial")
         )
         curves |= {
@@ -58,6 +57,14 @@ def run(setting: Setting, seed: int) -> Measured:
     return Measured(numbers, curves)
 
 
+def _learnt(policy: Path, output: Path, serve: Serve, setting: Setting, seed: int) -> list[dict[str, float]]:
+    folder = Path(tempfile.mkdtemp(prefix="hacking-"))
+    try:
+        return learn(policy, output, serve, setting, seed, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
 def _smooth(values: Sequence[float], window: int) -> list[float]:
     """Means of so many steps, one after the other."""
     return [fmean(values[i : i + window]) for i in range(0, len(values) - window + 1, window)]
@@ -75,13 +82,8 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         for what in ("peak gold", "last gold")
         for gaps in (over(first, second, what),)
     )
-    numbers = ", ".join(f"{one.numbers['member']:.0f}" for one in measurements)
-    remark += f". The one member is that of median held-out accuracy: number {numbers}"
-    if not all(gap > 0 for gap in over(WARM, SINGLE, "peak gold")):
-        remark += (
-            ". Likely reasons, not tested: the median member is often one of the lowest learning rate, while average "
-            "and ensemble have those of the highest too; and single steps throw the policy far off, whatever the reward"
-        )
+    numbers = ", ".join(f"{one.numbers['member']:g}" for one in measurements)
+    remark += f". The one member is that of median held-out accuracy, or the mean of several: number {numbers}"
     return graded(
         "the gold reward peaks higher and ends higher with WARM than with the ensemble, and with that than with one "
         "member",

@@ -47,7 +47,7 @@ SETTING: Setting = {
     "pairs": 480,  # to train on
     "held_out": 400,  # pairs of each distribution to measure on
     "swapped": 0.25,  # share of the training pairs whose label is wrong
-    "epochs": 4,
+    "epochs": 8,
     "batch": 16,  # pairs a step
     "rates": (1e-4, 3e-4, 1e-3),
     "dropouts": (0.05, 0.1),
