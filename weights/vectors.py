@@ -6,12 +6,13 @@ flat vectors, numpy's arrays or torch's tensors; where these come from is the bu
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Vector = TypeVar("Vector", bound=Any)
+Vector: TypeAlias = Any
+"""One of numpy's arrays or of torch's tensors; what comes out is what went in."""
 
 SMALLEST_SINE = 1e-6  # below it SLERP and LERP agree to float32 precision, and the quotient of sines does not exist
 
