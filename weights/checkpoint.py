@@ -107,7 +107,7 @@ class Checkpoint:
         stored = self.tensors[name]
         row = _row_elements(stored.shape)
         values = np.empty((rows.stop - rows.start) * row, STORED[stored.dtype])
-        left, (file, begin) = memoryview(values.view(np.uint8)), self._place_of[name]
+        left, (file, begin) = values.view(np.uint8).data, self._place_of[name]
         at = begin + rows.start * row * stored.element_bytes
         while left:
             count = os.preadv(file.fileno(), [left], at)
