@@ -61,6 +61,23 @@ def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[st
     return list(ids)
 
 
+def continued_ids(
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    user: str,
+    ends: Sequence[int] = (),
+) -> list[int]:
+    """Tokens of a conversation that goes on: its prompt and the very tokens that were said, and the user's next turn.
+
+    What was said is not written out and read again, which could cut it into other tokens. It ends with `<end_of_turn>`,
+    also where it ended with another of `ends` or was cut off.
+    """
+    said = completion[:-1] if completion and completion[-1] in ends else completion
+    turn = f"{END_OF_TURN}\n<start_of_turn>user\n{user.strip()}{END_OF_TURN}\n<start_of_turn>model\n"
+    return [*prompt, *said, *tokenizer(turn, add_special_tokens=False)["input_ids"]]
+
+
 def completion_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     """Tokens of what the model says after `prompt_ids`: the text as it is, then `<end_of_turn>` and nothing more."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -125,6 +125,27 @@ def sequence_logprobs(
     return torch.cat(sums)[back.to(sums[0].device)]
 
 
+def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batch: int | None = None) -> list[Tensor]:
+    """Log-probability of each token of each completion, [T] for each, in nats, on the CPU; without gradients.
+
+    Args:
+        model: as in `token_logprobs`.
+        prompts: S token sequences of at least one token.
+        completions: S token sequences.
+        batch: sequences computed at once; none: all of them.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
+    listed = [torch.zeros(0)] * len(order)
+    rows = len(order) if batch is None else batch
+    with torch.no_grad(), evaluating(model):
+        for start in range(0, len(order), max(rows, 1)):
+            chunk = order[start : start + rows]
+            logprobs_ST, _ = token_logprobs(model, [prompts[i] for i in chunk], [completions[i] for i in chunk])
+            for i, row_T in zip(chunk, logprobs_ST.cpu(), strict=True):
+                listed[i] = row_T[: len(completions[i])].clone()
+    return listed
+
+
 def right_padded(prompts: Tokens, completions: Tokens, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Inputs without each sequence's last token, what is attended, where completion tokens are predicted; the mask."""
     lengths = [len(prompt) + len(completion) - 1 for prompt, completion in zip(prompts, completions, strict=True)]

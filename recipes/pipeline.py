@@ -23,9 +23,9 @@ from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
-from rl.config import BondAlgorithm, RolloutConfig, SftStage
+from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
-from rl.rewards.fitting import gate_fault
+from rl.rewards.fitting import gate_fault, turns_fault
 
 EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
@@ -158,11 +158,15 @@ def _check_plugin(
 
 
 def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
-    """What is learnt must be learnt with its gate."""
+    """What is learnt must be learnt with its gate, and over several turns from the tests of programs."""
     for config in stages:
         for learner in (config, getattr(config, "inner", None)):
             if isinstance(learner, RolloutConfig) and (fault := gate_fault({n: rewards[n] for n in learner.rewards})):
                 faults.add(("rewards", fault[0], "gate"), f"stage {config.id}: {fault[1]}")
+            if isinstance(learner, ReinforceAlgorithm) and learner.turns > 1:
+                unfit = turns_fault(rewards[learner.rewards[0]])
+                if unfit is not None:
+                    faults.add(("rewards", learner.rewards[0]), f"stage {config.id}: {unfit}")
 
 
 def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:

@@ -225,7 +225,8 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
 def _completions(training: TrainingConfig) -> tuple[int, int, int]:
     """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them."""
     if isinstance(training, ReinforceAlgorithm):
-        return training.samples, training.samples, training.samples
+        most = training.samples * training.turns
+        return most, most, most
     if isinstance(training, BondAlgorithm):  # the policy's, the anchor's best, one that is scored twice; a classifier's
         return 1, training.drawn, 3 + (training.quantile == "classifier")
     return 0, 0, 1

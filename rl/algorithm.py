@@ -1,10 +1,11 @@
 """What an algorithm is given and what it answers: rollouts in, weighted sequences and metrics out."""
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ class Draw:
     `logprob_PN` is under the live policy, `anchor_logprob_PN` and `initial_logprob_PN` under the EMA anchor and the
     initial policy; the last two are None where the algorithm did not ask for them. `importance_PN` is the probability
     of each completion under what it should have been drawn from over that under what the sampler drew it from; None
-    where the sampler has the trainer's own weights.
+    where the sampler has the trainer's own weights. `finished_PN` is false where a completion was cut off.
+
+    `tokens`, `anchor_tokens` and `initial_tokens` are the same log-probabilities token by token, [T] for each
+    completion, for algorithms with a `TokenLoss`; None for the others.
     """
 
     ids: list[list[int]]
@@ -31,6 +35,47 @@ class Draw:
     anchor_logprob_PN: Tensor | None = None
     initial_logprob_PN: Tensor | None = None
     importance_PN: Tensor | None = None
+    finished_PN: Tensor | None = None
+    tokens: list[Tensor] | None = None
+    anchor_tokens: list[Tensor] | None = None
+    initial_tokens: list[Tensor] | None = None
+
+    def of_prompts(self, prompts: slice) -> "Draw":
+        """The completions of some of the prompts."""
+        n = self.reward_PN.shape[1]
+        rows = slice(prompts.start * n, prompts.stop * n)
+
+        def cut(value: Any) -> Any:
+            return value[rows] if isinstance(value, list) else value if value is None else value[prompts]
+
+        return Draw(**{field.name: cut(getattr(self, field.name)) for field in fields(Draw)})
+
+    @staticmethod
+    def joined(draws: Sequence["Draw"]) -> "Draw":
+        """The completions of all of them, in order; undoes `of_prompts`."""
+
+        def join(values: list[Any]) -> Any:
+            if values[0] is None:
+                return None
+            return [item for value in values for item in value] if isinstance(values[0], list) else torch.cat(values)
+
+        return Draw(**{field.name: join([getattr(draw, field.name) for draw in draws]) for field in fields(Draw)})
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One completion with the constant that its log-probability is multiplied by in the objective to be raised.
+
+    For a `TokenLoss` the weight is the ratio's, `kl` that of the KL to be lowered, and there are the log-probabilities
+    of the tokens, [T], under the policy that drew (none: the live one) and under the reference.
+    """
+
+    prompt: list[int]
+    completion: list[int]
+    weight: float
+    kl: float = 0.0
+    drawn: Tensor | None = None
+    reference: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -41,14 +86,18 @@ class Rollouts:
     policy: Draw
     anchor: Draw | None = None
 
+    def parts(self, count: int) -> "list[Rollouts]":
+        """The rollouts cut, prompt by prompt, for each of the optimiser steps that learn from them."""
+        cuts = [len(self.prompts) * part // count for part in range(count + 1)]
+        return [self._of_prompts(slice(start, end)) for start, end in pairwise(cuts)] if count > 1 else [self]
 
-@dataclass(frozen=True)
-class Weighted:
-    """One completion with the constant that its log-probability is multiplied by in the objective to be raised."""
+    def blank(self) -> Weighted:
+        """A completion that teaches nothing."""
+        return Weighted(self.prompts[0], self.policy.ids[0], 0.0)
 
-    prompt: list[int]
-    completion: list[int]
-    weight: float
+    def _of_prompts(self, prompts: slice) -> "Rollouts":
+        anchor = None if self.anchor is None else self.anchor.of_prompts(prompts)
+        return Rollouts(self.prompts[prompts], self.policy.of_prompts(prompts), anchor)
 
 
 class Learner(Protocol):
@@ -81,6 +130,21 @@ class Algorithm(Protocol):
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
         """The sequences to learn from, and metrics of the step."""
+
+
+@runtime_checkable
+class TokenLoss(Protocol):
+    """What an algorithm has besides when its loss is not linear in the log-probabilities.
+
+    Rollouts then hold the log-probabilities of each token, and the trainer lowers this loss of a micro-batch's
+    sequences in place of the weighted sum, which is cheaper under a trained vocabulary head.
+    """
+
+    def token_loss(self, logprobs_ST: Tensor, sequences: Sequence[Weighted]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a sum over the sequences, and for each metric its values at the tokens that it is the mean of.
+
+        `logprobs_ST` are the live policy's, differentiable, of the sequences' completions, and 0 after their ends.
+        """
 
 
 def build(config: RolloutConfig) -> Algorithm:

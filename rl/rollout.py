@@ -14,13 +14,13 @@ from torch import Tensor
 from curation.example import Example
 from policy.chat import prompt_ids
 from policy.config import SamplerConfig, SamplingConfig
-from policy.logprobs import sequence_logprobs
+from policy.logprobs import listed_logprobs, sequence_logprobs
 from policy.policy import Policy
 from policy.processes import from_all, rank
 from policy.samplers.contract import Sampler, Samples, Scorer
 from policy.samplers.gap import PLAIN, Gap, Scored, check, check_completions, handful, probe, scored, suspects_of
 from policy.weight_set import WeightSet
-from rl.algorithm import Algorithm, Draw, Rollouts, Weights
+from rl.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
 from rl.drawing import Drawing
 from rl.rewards.compose import Rewards
 from rl.rewards.contributions import Composed, Moments, compose
@@ -99,7 +99,7 @@ class RolloutCollector:
             The rollouts of all prompts, and metrics of the policy's own completions, the same in every process.
         """
         prompts = self._prompts(examples)
-        mine, next_ = _share(len(examples), processes), _share(len(ahead), processes)
+        mine, next_ = share(len(examples), processes), share(len(ahead), processes)
         part = self._part(
             examples[mine], prompts[mine], seed, mine.start, (self._prompts(ahead[next_]), seed + 1, next_.start)
         )
@@ -108,7 +108,7 @@ class RolloutCollector:
         draws, composed = self._composed(examples, part)
         self.running = composed.running
         self._show(examples, part, draws["policy"].reward_PN)
-        metrics = _metrics(part.draws["policy"], part.finish)
+        metrics = draw_metrics(part.draws["policy"], part.finish)
         if self.shaped:
             metrics["reward_learnt"] = draws["policy"].reward_PN.mean().item()
         counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
@@ -142,24 +142,24 @@ class RolloutCollector:
     ) -> _Part:
         """Draw, reward and measure some of the prompts; `before` of the step's stand before them, `ahead` as these."""
         seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
-        with _timed(seconds, "sampling"):
+        with timed(seconds, "sampling"):
             from_ahead = self.drawing.take()
         if from_ahead is None or ahead[0]:
-            with _timed(seconds, "sync"):
+            with timed(seconds, "sync"):
                 self.sampler.sync()
-        with _timed(seconds, "sampling"):
+        with timed(seconds, "sampling"):
             samples = from_ahead or self.drawing.now(prompts, seed, before)
         gaps = {}
         if ahead[0]:
-            with _timed(seconds, "sync"):
+            with timed(seconds, "sync"):
                 gaps = self._probe(prompts, samples)
             self.drawing.start(*ahead)
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
-        with _timed(seconds, "reward"):
+        with timed(seconds, "reward"):
             draws, raw = self._reward(examples, samples)
             control = self._control(examples, samples["policy"])
-        with _timed(seconds, "logprob"):
+        with timed(seconds, "logprob"):
             draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
@@ -183,7 +183,8 @@ class RolloutCollector:
         for weights, drawn in samples.items():
             end = start + len(drawn.ids)
             reward_PN = torch.tensor(table.total[start:end]).view(len(examples), -1)
-            draws[weights] = Draw(drawn.ids, reward_PN)
+            finished_PN = torch.tensor([reason == "stop" for reason in drawn.finish]).view_as(reward_PN)
+            draws[weights] = Draw(drawn.ids, reward_PN, finished_PN=finished_PN)
             raw[weights] = {name: values[start:end] for name, values in table.each.items()}
             start = end
         return draws, raw
@@ -200,28 +201,35 @@ class RolloutCollector:
         """The policy's draw with its log-probabilities, and the trainer's view of it where the sampler's can differ."""
         n = draw.reward_PN.shape[1]
         repeated = [prompt for prompt in prompts for _ in range(n)]
+        by_token = isinstance(self.algorithm, TokenLoss)
 
-        def under_live_weights() -> Tensor:
-            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu()
+        def under_live_weights() -> tuple[Tensor, list[Tensor] | None]:
+            if by_token:
+                listed = listed_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch)
+                return torch.stack([each.sum() for each in listed]).view(-1, n), listed
+            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu(), None
 
         importance_PN, own = None, None
+        tokens: list[Tensor] | None
         if not self.sampler.same_weights:
             own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
-            live_PN = own.raw_S.view(-1, n)
+            live_PN, tokens = own.raw_S.view(-1, n), own.tokens
             importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
         elif self.sampling.plain:
             live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
+            tokens = [torch.tensor(logprobs) for logprobs in samples["policy"].logprobs]
         else:
-            live_PN = under_live_weights()
+            live_PN, tokens = under_live_weights()
+        done = replace(draw, logprob_PN=live_PN, importance_PN=importance_PN, tokens=tokens if by_token else None)
         with self.initial.applied():
-            initial_PN = under_live_weights()
-        anchor_PN = None
+            initial_PN, tokens = under_live_weights()
+        done = replace(done, initial_logprob_PN=initial_PN, initial_tokens=tokens)
         if self.algorithm.needs_anchor_logprob:
             assert self.anchor is not None
             with self.anchor.applied():
-                anchor_PN = under_live_weights()
-        done = replace(draw, logprob_PN=live_PN, anchor_logprob_PN=anchor_PN, initial_logprob_PN=initial_PN)
-        return replace(done, importance_PN=importance_PN), own
+                anchor_PN, tokens = under_live_weights()
+            done = replace(done, anchor_logprob_PN=anchor_PN, anchor_tokens=tokens)
+        return done, own
 
     def _gaps(self, prompts: list[list[int]], own: Scored, samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
         """Of every completion of the policy, and of a handful of the anchor's; what is far off stops the run here."""
@@ -281,7 +289,8 @@ class RolloutCollector:
         ]
 
 
-def _metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
+def draw_metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
+    """Metrics of completions of the policy, by why each one ended."""
     assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
     length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
     return {
@@ -297,7 +306,7 @@ def _merged(parts: Sequence[_Part]) -> _Part:
     """The parts of all processes as one; seconds are those of the slowest."""
     first = parts[0]
     return _Part(
-        draws={weights: _joined([part.draws[weights] for part in parts]) for weights in first.draws},
+        draws={weights: Draw.joined([part.draws[weights] for part in parts]) for weights in first.draws},
         text=[text for part in parts for text in part.text],
         finish=[finish for part in parts for finish in part.finish],
         raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},
@@ -312,24 +321,16 @@ def _appended(scores: Sequence[Scores]) -> Scores:
     return {name: [value for each in scores for value in each[name]] for name in scores[0]}
 
 
-def _share(examples: int, processes: int) -> slice:
-    """Those of this process."""
+def share(examples: int, processes: int) -> slice:
+    """Which of a step's examples are this process's."""
     if processes == 1:
         return slice(0, examples)
     return slice(examples * rank() // processes, examples * (rank() + 1) // processes)
 
 
-def _joined(draws: Sequence[Draw]) -> Draw:
-    def along_prompts(field: str) -> Any:
-        tensors = [getattr(draw, field) for draw in draws]
-        return None if tensors[0] is None else torch.cat(tensors)
-
-    fields = ("reward_PN", "logprob_PN", "anchor_logprob_PN", "initial_logprob_PN", "importance_PN")
-    return Draw([ids for draw in draws for ids in draw.ids], **{field: along_prompts(field) for field in fields})
-
-
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add what passes inside to the seconds of that name."""
     start = time.perf_counter()
     yield
     seconds[name] += time.perf_counter() - start

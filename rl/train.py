@@ -1,5 +1,7 @@
 """Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from policy.samplers.open import open_sampler
 from policy.training import save_trained, trainable
 from policy.weight_set import WeightSet
 from rl.algorithm import build
-from rl.config import BondAlgorithm, BondStage, ReinforceStage, RolloutConfig
+from rl.config import BondAlgorithm, BondStage, ReinforceAlgorithm, ReinforceStage, RolloutConfig
+from rl.episodes import EpisodeCollector
 from rl.parting import partings_in
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
@@ -76,15 +79,23 @@ def train_policy(
     initial = WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
     told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
+    updates = config.steps_a_rollout
     arguments = training_arguments(
-        config, stage, folder, model=model, remove_unused_columns=False, seed=seed, data_seed=seed
+        config,
+        stage,
+        folder,
+        model=model,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+        save_steps=-(-config.save_every // updates) * updates,  # what is left of a rollout is in no checkpoint
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
     with (
         open_rewards(config.control, stage) as control,
         open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,
     ):
-        collector = RolloutCollector(
+        collector = _collector_of(config)(
             live,
             sampler,
             rewards,
@@ -106,11 +117,18 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
+            updates=updates,
             ties=TieWatch(stage.say) if told else None,
         )
         run_training(trainer, stage, folder, part=part, **where)
     _say_partings(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
+
+
+def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
+    if isinstance(config, ReinforceAlgorithm) and config.turns > 1:
+        return partial(EpisodeCollector, config=config)
+    return RolloutCollector
 
 
 def _say_partings(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:

@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from curation.example import Example
-from policy.logprobs import weighted_logprobs
+from policy.logprobs import token_logprobs, weighted_logprobs
 from policy.processes import from_all
 from policy.sharding import whole
-from rl.algorithm import Rollouts, Weighted
+from rl.algorithm import Rollouts, TokenLoss, Weighted
 from rl.rewards.contributions import Moments
 from rl.rollout import RolloutCollector
 from rl.ties import TieWatch
@@ -26,7 +26,7 @@ RUNNING = "rewards.json"
 
 
 class RolloutTrainer(Trainer):
-    """Rolls out the prompts of one optimiser step together, then learns from the sequences in micro-batches."""
+    """Rolls out the prompts of one or more optimiser steps together, then learns from sequences in micro-batches."""
 
     def __init__(
         self,
@@ -37,50 +37,65 @@ class RolloutTrainer(Trainer):
         shown: Path,
         overlap: bool = False,
         ties: TieWatch | None = None,
+        updates: int = 1,
         **rest: Any,
     ):
         """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them.
 
-        With `overlap` the next step's completions are drawn while this step is rewarded and learnt from. `ties` is
-        shown each step's share of tied rewards.
+        With `overlap` the next rollout's completions are drawn while this one is rewarded and learnt from. `ties` is
+        shown each rollout's share of tied rewards. A rollout has the prompts of `updates` optimiser steps, which learn
+        from them in turn.
         """
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
-        self.overlap, self.ties = overlap, ties
+        self.overlap, self.ties, self.updates = overlap, ties, updates
+        self._left: list[tuple[list[Weighted], Rollouts]] = []
         self._ahead: tuple[list[Any], list[Example]] | None = None
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
+        self._token_metrics: dict[str, tuple[float, int]] = {}
         self.add_callback(_CollectorCallback(collector))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        """The micro-batches of one optimiser step: roll out all its prompts, weigh the completions, deal them out.
+        """The micro-batches of one optimiser step: its part of the rollout, dealt out; the first step's draws it.
 
         Prompts, completions and weights are those of the whole step, over all processes, whatever their number.
         """
-        batches, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
+        if not self._left:
+            self._left = self._rolled_out(epoch_iterator, num_batches * self.updates, device)
+        sequences, rollouts = self._left.pop(0)
+        processes = self.args.world_size
+        hands = deal(sequences, rollouts, num_batches * processes)
+        hands = hands[self.args.process_index * num_batches :][:num_batches]
+        return [{"sequences": hand, "parts": num_batches * processes} for hand in hands], None
+
+    def _rolled_out(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> list[tuple[list[Weighted], Rollouts]]:
+        """Roll out the prompts of the next `updates` steps, and weigh the completions of each step."""
+        _, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
         self._ahead = self._next(epoch_iterator, num_batches, device) if self.overlap else None
         ahead = self._ahead[1] if self._ahead else []
-        processes, parts = self.args.world_size, len(batches)
+        seed = self.seed * 1_000_003 + self.state.global_step // self.updates
         with whole(self.model_wrapped):
-            rollouts, metrics = self.collector.collect(
-                examples, self.seed * 1_000_003 + self.state.global_step, processes, ahead
-            )
-        sequences, more = self.collector.algorithm.weigh(rollouts)
+            rollouts, metrics = self.collector.collect(examples, seed, self.args.world_size, ahead)
+        parts = rollouts.parts(self.updates)
+        weighed = [self.collector.algorithm.weigh(part) for part in parts]
+        more = _means([each for _, each in weighed])
         if self.ties is not None:
             self.ties.see(more["tie_rate"])
         for name, value in (metrics | more).items():
             self._rollout_metrics[name].append(value)
         if self.state.global_step % self.args.save_steps == 0 and self.is_world_process_zero():
             self._write_shown()
-        hands = deal(sequences, rollouts, parts * processes)[self.args.process_index * parts :][:parts]
-        return [{"sequences": hand, "parts": parts * processes} for hand in hands], None
+        return [(sequences, part) for (sequences, _), part in zip(weighed, parts, strict=True)]
 
     def _next(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], list[Example]]:
-        """This process's micro-batches of one step, and the step's examples over all processes; behind the last: none.
+        """This process's micro-batches of one rollout, and its examples over all processes; behind the last: none.
 
         The data is one pass, step after step (`policy.data_order`), so that no epoch ends between a step and the next.
         """
@@ -91,22 +106,34 @@ class RolloutTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """-sum(weight * log pi) of one micro-batch; the Trainer's division by the number of parts is undone."""
+        """-sum(weight * log pi) of one micro-batch, or the algorithm's own loss of its tokens.
+
+        The Trainer's division by the number of parts is undone.
+        """
         sequences: list[Weighted] = inputs["sequences"]
         if not sequences:  # every weight was zero: nothing to learn, but a graph for the engine to walk
             return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
+        prompts, completions = [each.prompt for each in sequences], [each.completion for each in sequences]
+        algorithm = self.collector.algorithm
+        if isinstance(algorithm, TokenLoss):
+            logprobs_ST, _ = token_logprobs(model, prompts, completions)
+            loss, seen = algorithm.token_loss(logprobs_ST, sequences)
+            for name, values in seen.items():
+                before, tokens = self._token_metrics.get(name, (0.0, 0))
+                self._token_metrics[name] = (before + values.sum().item(), tokens + values.numel())
+            return loss * inputs["parts"]
         total, _ = weighted_logprobs(
-            model,
-            [sequence.prompt for sequence in sequences],
-            [sequence.completion for sequence in sequences],
-            torch.tensor([sequence.weight for sequence in sequences]),
+            model, prompts, completions, torch.tensor([sequence.weight for sequence in sequences])
         )
         return -total * inputs["parts"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means of the rollouts' metrics since the last line."""
+        """Add the means of the rollouts' metrics since the last line, and those over the tokens of all processes."""
         means = {name: sum(values) / len(values) for name, values in self._rollout_metrics.items()}
         self._rollout_metrics.clear()
+        if isinstance(self.collector.algorithm, TokenLoss):
+            means |= _token_means(from_all(self._token_metrics))
+            self._token_metrics = {}
         super().log({**logs, **means}, *args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -131,8 +158,23 @@ def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[
 
     No hand may be empty: under ZeRO-3 and DDP every process must run the model as often as the others.
     """
-    blank = Weighted(rollouts.prompts[0], rollouts.policy.ids[0], 0.0)
-    return [list(sequences[hand::hands]) or [blank] for hand in range(hands)]
+    return [list(sequences[hand::hands]) or [rollouts.blank()] for hand in range(hands)]
+
+
+def _means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the parts of a rollout that have it."""
+    found = {name: [each[name] for each in metrics if name in each] for each in metrics for name in each}
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _token_means(sums: Sequence[dict[str, tuple[float, int]]]) -> dict[str, float]:
+    """The mean of each metric over tokens, from each process's sum and number of tokens."""
+    means = {}
+    for name in sorted({name for each in sums for name in each}):
+        totals, tokens = zip(*(each.get(name, (0.0, 0)) for each in sums), strict=True)
+        if sum(tokens):
+            means[name] = sum(totals) / sum(tokens)
+    return means
 
 
 class _CollectorCallback(TrainerCallback):

@@ -58,13 +58,15 @@ class Scored:
     """The trainer's view of S drawn completions.
 
     `raw_S` are log-probabilities of whole completions at temperature 1, `processed_S` those under the distribution that
-    they should have been drawn from, `drawn_S` what the sampler said of them; in nats.
+    they should have been drawn from, `drawn_S` what the sampler said of them; in nats. `tokens` are the terms of
+    `raw_S`, [T] for each completion.
     """
 
     raw_S: Tensor
     processed_S: Tensor
     drawn_S: Tensor
     gap: Gap
+    tokens: list[Tensor]
 
 
 def scored(
@@ -97,7 +99,13 @@ def scored(
         difference_M.sum().item(),
         difference_M.max().item(),
     )
-    return Scored(_summed(raw_M, lengths), _summed(processed_M, lengths), _summed(drawn_M, lengths), gap)
+    return Scored(
+        _summed(raw_M, lengths),
+        _summed(processed_M, lengths),
+        _summed(drawn_M, lengths),
+        gap,
+        [tokens_T.clone() for tokens_T in raw_M.split(lengths)],
+    )
 
 
 def probe(

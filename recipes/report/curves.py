@@ -11,7 +11,18 @@ from rl.parting import is_number
 
 MOST_PANELS = 9
 MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
-REINFORCED = ("reward", "reward/*", "control/*", "kl_to_initial", "kl_to_anchor", "entropy", "length", "win_over_best")
+REINFORCED = (
+    "reward",
+    "reward/*",
+    "control/*",
+    "pass/*",
+    "kl_to_initial",
+    "kl_to_anchor",
+    "entropy",
+    "length",
+    "win_over_best",
+    "clipped",
+)
 SUPERVISED = ("loss", "kl_from_teacher", "accuracy", "mean_token_accuracy", "eval_loss", "margin", "entropy")
 TITLES = {
     "reward": "reward (weighted sum)",
@@ -21,6 +32,7 @@ TITLES = {
     "kl_from_teacher": "KL from the teacher (nats a token)",
     "entropy": "entropy (nats a token)",
     "length": "length (tokens)",
+    "clipped": "share of tokens whose ratio is clipped",
     "loss": "loss (nats)",
     "eval_loss": "held-out loss (nats)",
     "accuracy": "accuracy on the batch",

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Any
 
-from contracts.errors import UserError
+from contracts.errors import RunError, UserError
 from contracts.stage import Stage
 from contracts.waits import waiting
 from rl.rewards.config import CodeReward
@@ -12,9 +12,11 @@ from rl.rewards.verdicts import Verdicts
 from sandboxes.code.jobs import Calls, Limits, Script, Stdio
 from sandboxes.code.records import NoTestsError, Problem, RecordError, read_record
 from sandboxes.code.verifier import CodeVerifier
-from sandboxes.verdict import Verdict
+from sandboxes.verdict import OverdueError, Verdict
 
 REMEMBERED = 4096
+OF_THE_COMPLETION = ("finished", "completion_ids")
+"""Columns that differ between completions of one row."""
 
 
 class Code:
@@ -42,13 +44,7 @@ class Code:
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
-        found = [self._problem(index, prompts, completions, columns) for index in range(len(prompts))]
-        self._seen_tests = self._seen_tests or any(problem is not None for problem in found)
-        if prompts and not self._seen_tests:
-            raise UserError(
-                f"reward {self.name} (code) found no tests in any row of the first batch, which has the columns "
-                f"{', '.join(sorted(columns))}; name those with the tests in the data's `columns`, and see `format`."
-            )
+        found = self.problems(prompts, completions, columns)
         problems = {index: problem for index, problem in enumerate(found) if problem is not None}
         asked = list(problems)
         finished = columns.get("finished") or [True] * len(prompts)
@@ -68,6 +64,41 @@ class Code:
             scores[index] = None if verdict is None else self._score(verdict, problems[index])
         return scores
 
+    def problems(self, prompts: list[str], completions: list[str], columns: Columns) -> list[Problem | None]:
+        """The tests of each row, None where it has none.
+
+        Raises:
+            UserError: a row's tests cannot be read, or no row so far had any.
+        """
+        found = [self._problem(index, prompts, completions, columns) for index in range(len(prompts))]
+        self._seen_tests = self._seen_tests or any(problem is not None for problem in found)
+        if prompts and not self._seen_tests:
+            raise UserError(
+                f"reward {self.name} (code) found no tests in any row of the first batch, which has the columns "
+                f"{', '.join(sorted(columns))}; name those with the tests in the data's `columns`, and see `format`."
+            )
+        return found
+
+    @property
+    def programs_at_once(self) -> int:
+        """How many verdicts are worth asking for at once."""
+        return self._verifier.workers
+
+    def verdict(self, completion: str, problem: Problem, finished: bool = True) -> Verdict:
+        """One verdict, for any thread; an infrastructure fault is told by its status.
+
+        Raises:
+            RunError: it took longer than the reward's time limit.
+        """
+        limit = self._config.time_limit
+        try:
+            return self._verifier.verify([completion], [problem], within=limit, finished=[finished])[0]
+        except OverdueError as error:
+            raise RunError(
+                f"reward {self.name} (code) was not done with one program within its time_limit of {limit:g} s; raise "
+                "the reward's `time_limit`."
+            ) from error
+
     def close(self) -> None:
         """See `Reward.close`."""
         self._verifier.close()
@@ -79,7 +110,8 @@ class Code:
 
     def _problem(self, index: int, prompts: list[str], completions: list[str], columns: Columns) -> Problem | None:
         """The problem of a row, None where it has no tests; rows of one problem are read once."""
-        row = {name: values[index] for name, values in columns.items() if values[index] not in (None, "")}
+        own = {name: values[index] for name, values in columns.items() if name not in OF_THE_COMPLETION}
+        row = {name: value for name, value in own.items() if value not in (None, "")}
         key = repr(row)
         if key not in self._problems:
             try:

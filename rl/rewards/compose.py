@@ -57,6 +57,9 @@ class Rewards:
         """Names of the rewards, in the stage's order."""
         return list(self._parts)
 
+    def __getitem__(self, name: str) -> Reward:
+        return self._parts[name]
+
     @property
     def faults(self) -> dict[str, int]:
         """Completions so far that a reward could not judge through no fault of their own, by reward."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from contracts.errors import UserError
 from curation.example import Example
-from rl.rewards.config import RewardConfig
+from rl.rewards.config import CodeReward, RewardConfig
 
 
 def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
@@ -23,6 +23,16 @@ def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
             if gate in path[:-1]:
                 cycle = " -> ".join(path[path.index(gate) :])
                 return gate, f"found a cycle, {cycle}; expected a chain of gates that ends"
+    return None
+
+
+def turns_fault(term: RewardConfig) -> str | None:
+    """Why a stage of several turns cannot learn from a reward; None where it can."""
+    if not isinstance(term, CodeReward):
+        return "expected kind code, whose tests `turns` above 1 give word of"
+    if term.shaped or term.partial:
+        found = "partial" if term.partial else "normalise, clip or gate"
+        return f"found {found}, expected none where `turns` above 1 learn from 1, -1 and -0.2"
     return None
 
 

@@ -1,7 +1,7 @@
 import pytest
 from jinja2.exceptions import TemplateError
 
-from policy.chat import completion_ids, completion_text, prompt_ids
+from policy.chat import completion_ids, completion_text, continued_ids, prompt_ids
 from policy.tokenizer import tiny_tokenizer
 
 SYSTEM, USER = {"role": "system", "content": "Be brief. "}, {"role": "user", "content": "  1 + 1?\n"}
@@ -62,3 +62,15 @@ def test_the_assistant_mask_covers_what_the_model_says_and_its_end():
     made = tokenizer.apply_chat_template([USER, ANSWER], return_dict=True, return_assistant_tokens_mask=True)
     marked = [i for i, m in zip(made["input_ids"], made["assistant_masks"], strict=True) if m]
     assert tokenizer.convert_ids_to_tokens(marked) == ["2", "<end_of_turn>"]
+
+
+def test_a_conversation_goes_on_with_the_very_tokens_that_were_said():
+    tokenizer = tiny_tokenizer()
+    prompt, said = prompt_ids(tokenizer, [USER]), completion_ids(tokenizer, "2")
+    end, eos = said[-1], tokenizer.convert_tokens_to_ids("<eos>")
+    whole = prompt_ids(tokenizer, [USER, ANSWER, AGAIN])
+    assert continued_ids(tokenizer, prompt, said, " Sure?\n", (eos, end)) == whole
+    assert continued_ids(tokenizer, prompt, [*said[:-1], eos], "Sure?", (eos, end)) == whole  # as after <end_of_turn>
+    assert continued_ids(tokenizer, prompt, said[:-1], "Sure?", (eos, end)) == whole  # as if it had ended
+    apart = [token for letter in "12" for token in tokenizer(letter, add_special_tokens=False)["input_ids"]]
+    assert continued_ids(tokenizer, prompt, apart, "Sure?", (eos, end))[len(prompt) :][: len(apart)] == apart

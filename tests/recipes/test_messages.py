@@ -124,6 +124,14 @@ def test_the_recipe_of_these_tests_is_good(recipe: Path):
         ("{kind: math}", "{kind: math, gate: helpfull}", 6, "rewards.correct.gate", 'did you mean "helpful"?'),
         ("{kind: math}", "{kind: math, clip: [1, 2, 3]}", 6, "rewards.correct.clip", "expected at most 2 items"),
         ("{kind: math}", "{kind: math, clip: [.nan, 1]}", 6, "rewards.correct", "expected [low, high] with low < high"),
+        (
+            "  - {id: scores",
+            "  - {id: again, kind: reinforce, data: sums, rewards: [correct], turns: 3, steps: 4, batch: 8, "
+            "learning_rate: 1e-3}\n  - {id: scores",
+            6,
+            "rewards.correct",
+            "stage again: expected kind code, whose tests `turns` above 1 give word of",
+        ),
         ("rewards: [correct]}", "rewards: [helpful]}", 21, "stages.scores", "expected `passes`"),
         ("id: sft, kind", "id: sft, keep_steps: [3, 2], kind", 9, "stages.sft.keep_steps", "[3, 2] do not rise"),
         ("id: sft, kind", "id: sft, keep_steps: [4], kind", 9, "stages.sft.keep_steps", "4 is not before the last, 4"),

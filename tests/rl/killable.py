@@ -19,12 +19,15 @@ TRAINING: dict[str, Any] = {"data": "sums", "steps": 6, "batch": 4, "learning_ra
 ROLLOUTS: dict[str, Any] = {**TRAINING, "rewards": ["correct", "short"], "sampling": {"max_tokens": 4}}
 CLASSIFIED: dict[str, Any] = {"form": "bond", "n": 3, "quantile": "classifier", "anchor": "periodic", "anchor_every": 3}
 CLASSIFIED |= {"gamma": 0.5, "lora": LoraConfig(rank=2, alpha=4, dropout=0.1)}
+GRPO: dict[str, Any] = {"samples": 4, "baseline": "group_mean", "scale": "std", "length_norm": "sequence", "updates": 2}
+GRPO |= {"kl_in": "loss", "kl": 0.04, "clip": [0.01, 0.01], "unfinished_penalty": 1}
 STAGES: dict[str, StageConfig] = {
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
     "bond:classifier": BondStage(id="s", kind="bond", policy=TINY, **CLASSIFIED, **ROLLOUTS),
     "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),
+    "grpo": ReinforceStage(id="s", kind="reinforce", policy=TINY, **GRPO, **ROLLOUTS),
     "warp": WarpStage(
         id="s",
         kind="warp",

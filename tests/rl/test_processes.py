@@ -22,6 +22,7 @@ ORDINARY += ["iterated:3:lora"]  # best-of-n of an anchor that is refreshed
 THE_REST = [
     *("sft:0", "sft:plain", "sft:2offload", "sft:3offload", "bond:0", "bond:1", "bond:2", "bond:3", "bond:3offload"),
     *("distill:plain", "distill:3", "warm:plain", "warm:3", "reinforce:plain", "reinforce:2", "reinforce:3:lora"),
+    *("grpo:plain", "grpo:2", "grpo:3", "grpo:3:lora"),
     *("reinforce:3", "warp:plain", "warp:3", "warp:3:lora", "iterated:plain", "iterated:3"),
 ]
 
@@ -49,7 +50,18 @@ def compare(alone: Path, together: Path, case: str) -> None:
     one, two = alone / plain(case).replace(":", "-"), together / case.replace(":", "-")
     rows = [[json.loads(line) for line in (d / "metrics.jsonl").read_text().splitlines()] for d in (one, two)]
     assert len(rows[0]) == len(rows[1]) >= 3
-    for name in ("loss", "reward", "jbond_reward", "bond_reward", "length", "held_out_accuracy", "kl_from_teacher"):
+    names = (
+        "ratio",
+        "clipped",
+        "loss",
+        "reward",
+        "jbond_reward",
+        "bond_reward",
+        "length",
+        "held_out_accuracy",
+        "kl_from_teacher",
+    )
+    for name in names:
         expected, found = ([row.get(name) for row in each] for each in rows)
         assert found == [x if x is None else pytest.approx(x, rel=1e-5, abs=1e-5) for x in expected], name
     weights = [load_file(d / "output/model.safetensors") for d in (one, two)]

@@ -51,6 +51,9 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
     if kind == "iterated":
         fields = {"form": "bond", "n": 3, "quantile_samples": 4, "anchor": "periodic", "anchor_every": 2}
         return BondStage(id="s", kind="bond", policy=TINY, **fields, **ROLLOUTS, **more)
+    if kind == "grpo":
+        more |= {"samples": 4, "baseline": "group_mean", "scale": "std", "updates": 3, "kl_in": "loss", "kl": 0.04}
+        return ReinforceStage(id="s", kind="reinforce", policy=TINY, clip=[0.01, 0.01], **ROLLOUTS, **more)
     if kind == "reinforce":
         return ReinforceStage(id="s", kind="reinforce", policy=TINY, kl_to="anchor", **ROLLOUTS, **more)
     inner = BondAlgorithm(kind="bond", anchor_rate=0.3, **{**ROLLOUTS, "steps": 2}, **more)
