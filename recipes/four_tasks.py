@@ -39,7 +39,7 @@ Function = tuple[str, int, str, int]
 """Sign, summand, min or max, limit: x plus or minus the summand, kept below or above the limit."""
 
 
-def programs(seed: int, size: int, right: float = 0.4, copies: int = 4) -> Iterator[Row]:
+def programs(seed: int, size: int, right: float = 0.5, copies: int = 4) -> Iterator[Row]:
     """Small functions asked for in words, with tests; `right` is the share of demonstrations that pass them all."""
     draw = random.Random(f"programs {seed}")
     functions = list(product("+-", range(1, 10), ("min", "max"), range(1, 21)))
@@ -115,7 +115,7 @@ def _requests(draw: random.Random, size: int) -> Iterator[tuple[str, str, list[s
 def _instruction(draw: random.Random, words: Sequence[str], kind: str) -> tuple[str, str, dict[str, Any]]:
     """How it is worded, its id, and its keyword arguments."""
     word, ending, few, many = draw.choice(words), draw.choice(ENDINGS), draw.randint(3, 4), draw.randint(2, 4)
-    return {
+    asked: dict[str, tuple[str, str, dict[str, Any]]] = {
         "no comma": ("no commas", "punctuation:no_comma", {}),
         "quotes": ("in quotes", "startend:quotation", {}),
         "under": (f"under {few} words", "length_constraints:number_words", {"num_words": few, "relation": "less than"}),
@@ -123,7 +123,8 @@ def _instruction(draw: random.Random, words: Sequence[str], kind: str) -> tuple[
         "end": (f"end with {ending}", "startend:end_checker", {"end_phrase": ending}),
         "with": (f"with {word}", "keywords:existence", {"keywords": [word]}),
         "without": (f"without {word}", "keywords:forbidden_words", {"forbidden_words": [word]}),
-    }[kind]
+    }
+    return asked[kind]
 
 
 def _listing(draw: random.Random, words: Sequence[str]) -> str:

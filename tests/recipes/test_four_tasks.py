@@ -72,7 +72,7 @@ def test_every_task_has_its_own_truth_and_shares_the_reward_model():
     (stage,) = (node.config for node in pipeline.nodes if node.id == "aligned")
     routed = {task: [n for n in stage.rewards if pipeline.rewards[n].applies_to(task)] for task in tasks}  # type: ignore[attr-defined]
     assert routed == {
-        "chain_sum": ["right", "brief", "helpful"],
+        "chain_sum": ["right", "close", "brief", "helpful"],
         "programs": ["solved", "helpful"],
         "instructions": ["follows", "helpful"],
         "requests": ["safe", "helpful"],
