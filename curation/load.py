@@ -74,8 +74,9 @@ def load_data(config: DataConfig | Mixture, *, name: str, seed: int, root: Path)
 
 def _mixture(config: Mixture, name: str, seed: int, root: Path) -> DataSplit:
     splits = {section: load_data(config.sections[section], name=section, seed=seed, root=root) for section in config.of}
-    train, test, left_out = mixed(config, {section: (s.train, s.test) for section, s in splits.items()}, seed)
-    lost = {f"{section}: {why}": count for section, s in splits.items() for why, count in s.dropped.items()}
+    sides = {section: (split.train, split.test) for section, split in splits.items()}
+    train, test, left_out = mixed(config, sides, seed, name)
+    lost = {f"{section}: {why}": count for section, split in splits.items() for why, count in split.dropped.items()}
     _check_disjoint(train, test)
     return DataSplit(train, test, lost | left_out)
 

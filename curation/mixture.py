@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from contracts.errors import UserError
 from curation.config import Mixture
 from curation.example import Example
 
@@ -14,7 +15,7 @@ Prompts = dict[str, list[Example]]
 
 
 def mixed(
-    config: Mixture, sides: Mapping[str, tuple[Sequence[Example], Sequence[Example]]], seed: int
+    config: Mixture, sides: Mapping[str, tuple[Sequence[Example], Sequence[Example]]], seed: int, name: str
 ) -> tuple[list[Example], list[Example], dict[str, int]]:
     """The training and the evaluation side of a mixture, and how many prompts were left out, by reason.
 
@@ -25,23 +26,33 @@ def mixed(
         config: the mixture.
         sides: of each section in `config.of`, its examples for training and for evaluation.
         seed: fixes which prompts are taken and how they are interleaved, whatever the order of the rows.
+        name: of the mixture, for messages.
+
+    Raises:
+        UserError: a section has no prompt of its own to train on.
     """
     dropped: Counter[str] = Counter()
     held = {example.conversation for _, test in sides.values() for example in test}
     names = sorted(sides)  # the order in which a recipe names them has no effect
-    train = {name: by_prompt(_tasked(sides[name][0], name)) for name in names}
-    test = {name: by_prompt(_tasked(sides[name][1], name)) for name in names}
-    for name, prompts in train.items():
+    train = {section: by_prompt(_tasked(sides[section][0], section)) for section in names}
+    test = {section: by_prompt(_tasked(sides[section][1], section)) for section in names}
+    for section, prompts in train.items():
         shared = held & prompts.keys()
-        dropped[f"{name}: held out by another section"] += len(shared)
-        train[name] = {prompt: rows for prompt, rows in prompts.items() if prompt not in shared}
+        dropped[f"{section}: held out by another section"] += len(shared)
+        train[section] = {prompt: rows for prompt, rows in prompts.items() if prompt not in shared}
+    train, test = _each_once(train, dropped), _each_once(test, dropped)
+    for section, prompts in train.items():
+        if not prompts:
+            raise UserError(
+                f"data {name}: `of` names {section}, which has no prompt to train on that another of its sections does "
+                "not have or hold out; leave it out, or give it other prompts."
+            )
     both = []
     for side, limit in ((train, config.limit), (test, None)):
-        own = _each_once(side, dropped)
-        taken = counts(config.of, {name: len(prompts) for name, prompts in own.items()}, limit)
-        for name, prompts in own.items():
-            dropped[f"{name}: beyond its share"] += len(prompts) - taken[name]
-        chosen = {name: _chosen(prompts, taken[name], seed) for name, prompts in own.items()}
+        taken = counts(config.of, {section: len(prompts) for section, prompts in side.items()}, limit)
+        for section, prompts in side.items():
+            dropped[f"{section}: beyond its share"] += len(prompts) - taken[section]
+        chosen = {section: _chosen(prompts, taken[section], seed) for section, prompts in side.items()}
         both.append(interleaved(chosen, seed))
     return both[0], both[1], {reason: count for reason, count in dropped.items() if count}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from contracts.errors import UserError
 from curation.config import Mixture, MixtureData, PythonData, ReasoningGymData
 from curation.example import Example
 from curation.load import DataSplit, held_out, load_data, unique_prompts
@@ -90,7 +91,7 @@ def test_copies_of_a_prompt_come_along_and_do_not_count(root: Path):
 def test_a_prompt_that_one_section_holds_out_is_trained_on_in_none():
     config = mixture({"a": 1, "b": 1}, a=SUMS, b=SUMS)
     sides = {"a": (prompts("1", "2"), prompts("3")), "b": (prompts("3", "4"), prompts("5"))}
-    train, test, dropped = mixed(config, sides, seed=0)
+    train, test, dropped = mixed(config, sides, seed=0, name="all")
     assert "3" not in {example.prompt for example in train}
     assert {example.prompt for example in test} == {"3", "5"}
     assert dropped == {"b: held out by another section": 1, "a: beyond its share": 1}
@@ -98,9 +99,16 @@ def test_a_prompt_that_one_section_holds_out_is_trained_on_in_none():
 
 def test_a_prompt_of_two_sections_is_the_first_ones():
     config = mixture({"b": 1, "a": 1}, a=SUMS, b=SUMS)
-    train, _, dropped = mixed(config, {"b": (prompts("x", "y"), []), "a": (prompts("x"), [])}, seed=0)
+    train, _, dropped = mixed(config, {"b": (prompts("x", "y"), []), "a": (prompts("x"), [])}, seed=0, name="all")
     assert {example.prompt: example.task for example in train} == {"x": "a", "y": "b"}
     assert dropped == {"b: prompt of another section": 1}
+
+
+def test_a_section_without_a_prompt_of_its_own_is_named():
+    config = mixture({"a": 1, "b": 1}, a=SUMS, b=SUMS)
+    sides = {"a": (prompts("x"), []), "b": (prompts("x", "x"), [])}
+    with pytest.raises(UserError, match="data all: `of` names b, which has no prompt to train on"):
+        mixed(config, sides, seed=0, name="all")
 
 
 def test_a_larger_limit_only_adds_prompts(root: Path):
