@@ -142,7 +142,7 @@ def on_topic(prompts: Sequence[str], completions: Sequence[str], topic: Sequence
     return [sum(w in words for w in found) / max(1, len(found)) for found, words in zip(said, topic, strict=True)]
 
 
-def requests(seed: int, size: int, refused: float = 0.5, answered: float = 0.6, copies: int = 4) -> Iterator[Row]:
+def requests(seed: int, size: int, refused: float = 0.6, answered: float = 0.8, copies: int = 4) -> Iterator[Row]:
     """Requests for help with a harmless verb or a harmful one, labelled safe or unsafe.
 
     Pairs prefer an answer that says how to one that only agrees or refuses, and a courteous refusal to a curt one.

@@ -63,7 +63,7 @@ def test_harmful_requests_are_the_ones_to_refuse():
         assert harmful == (row["label"] == "unsafe") == (refuses(row["answer"]) == "full")
 
 
-def test_every_task_has_its_own_truth_and_shares_the_reward_model():
+def test_every_task_has_its_own_truth():
     pipeline = open_recipe("four-tasks")
     split = load_data(pipeline.data["all"], name="all", seed=0, root=pipeline.root)
     tasks = Counter(example.task for example in unique_prompts(split.train))
@@ -72,9 +72,9 @@ def test_every_task_has_its_own_truth_and_shares_the_reward_model():
     (stage,) = (node.config for node in pipeline.nodes if node.id == "aligned")
     routed = {task: [n for n in stage.rewards if pipeline.rewards[n].applies_to(task)] for task in tasks}  # type: ignore[attr-defined]
     assert routed == {
-        "chain_sum": ["right", "close", "brief", "helpful"],
-        "programs": ["solved", "helpful"],
-        "instructions": ["follows", "helpful"],
+        "chain_sum": ["right", "close", "brief"],
+        "programs": ["solved"],
+        "instructions": ["follows"],
         "requests": ["safe", "helpful"],
     }
 
