@@ -44,6 +44,8 @@ def test_a_stage_is_given_a_mixture_with_its_sections(tmp_path: Path):
         (("rows: 0.5}}", "rows: 0}}"), "data.all.of.rows"),
         (("passes: [right]", "passes: [right, wrong]"), "wrong"),
         (("of: {", "holdout: 0.2, of: {"), "holdout"),
+        (("clip: [-1, 1]", "tasks: [chain_sum]"), 'whose rows are of task "rows"'),
+        (("clip: [-1, 1]", "tasks: [rows, chain_sun]"), 'found "chain_sun"'),
     ],
 )
 def test_a_fault_names_section_and_field(tmp_path: Path, change: tuple[str, str], message: str):
