@@ -81,4 +81,32 @@ class PythonData(DataConfig):
     time_limit: float = Field(60.0, gt=0, description="Seconds that making the rows may take.")
 
 
-AnyData = Annotated[ReasoningGymData | JsonLinesData | HubData | PythonData, Field(discriminator="source")]
+class MixtureData(StrictModel):
+    """Several sections as one, each row with the `task` that it has, or else with its section's name.
+
+    A prompt keeps the side that its own section put it on. Both sides are as large as the shares allow with no prompt
+    taken twice, and interleaved, so that any stretch of rows has about the same shares.
+    """
+
+    source: Literal["mixture"]
+    of: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        min_length=1,
+        description="Sections and their shares of the distinct prompts; shares are relative, and need not sum to 1.",
+    )
+    limit: int | None = Field(None, ge=1, description="Use at most about this many distinct prompts for training.")
+
+
+class Mixture(MixtureData):
+    """A mixture together with the sections that it names: what stages are given, so that they need no other."""
+
+    sections: dict[str, DataConfig] = Field(description="The sections that `of` names.")
+
+    @property
+    def columns(self) -> list[str]:
+        """What the sections hand to reward functions, together; a row has None where its own section has none."""
+        return list(dict.fromkeys(column for section in self.sections.values() for column in section.columns))
+
+
+AnyData = Annotated[
+    ReasoningGymData | JsonLinesData | HubData | PythonData | MixtureData, Field(discriminator="source")
+]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import UserError
-from curation.config import DataConfig, ReasoningGymData
+from curation.config import DataConfig, Mixture, ReasoningGymData
 from curation.conversation import Turns, answer_of, conversation_of, up_to_the_user
 from curation.example import Example, unique_prompts
+from curation.mixture import mixed
 from curation.sources import Row, rows_of
 from curation.synthetic import check_styles, integer, synthesise
 from curation.template import fill, sole_value
@@ -33,14 +34,14 @@ class DataSplit:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSplit:
+def load_data(config: DataConfig | Mixture, *, name: str, seed: int, root: Path) -> DataSplit:
     """The examples of a data section; the same for the same arguments, on every machine.
 
     A prompt is on the same side in every section with the same seed, and a larger `holdout` only moves prompts from
     training to evaluation. Prompts that differ in white space alone are on the same side.
 
     Args:
-        config: the section.
+        config: the section; a mixture with the sections that it names.
         name: its name in the recipe, for messages.
         seed: the recipe's seed.
         root: folder of the recipe, against which paths resolve.
@@ -48,6 +49,8 @@ def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSp
     Raises:
         UserError: the source cannot be read, a template asks for a column that is not there, or nothing is left.
     """
+    if isinstance(config, Mixture):
+        return _mixture(config, name, seed, root)
     if config.synthesise is not None:
         check_styles(config.synthesise, name)
     dropped: Counter[str] = Counter()
@@ -67,6 +70,15 @@ def load_data(config: DataConfig, *, name: str, seed: int, root: Path) -> DataSp
         raise UserError(_empty(config, name, len(unique), counts))
     _check_disjoint(train, unique)
     return DataSplit(train, unique, counts)
+
+
+def _mixture(config: Mixture, name: str, seed: int, root: Path) -> DataSplit:
+    splits = {section: load_data(config.sections[section], name=section, seed=seed, root=root) for section in config.of}
+    sides = {section: (split.train, split.test) for section, split in splits.items()}
+    train, test, left_out = mixed(config, sides, seed, name)
+    lost = {f"{section}: {why}": count for section, split in splits.items() for why, count in split.dropped.items()}
+    _check_disjoint(train, test)
+    return DataSplit(train, test, lost | left_out)
 
 
 def held_out(prompt: str, seed: int, holdout: float) -> bool:

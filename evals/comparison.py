@@ -17,18 +17,19 @@ class Gain:
     apart: bool
 
 
-def gain(scores: Mapping[str, Any], better: str, worse: str) -> Gain:
+def gain(scores: Mapping[str, Any], better: str, worse: str, task: str | None = None) -> Gain:
     """The gain in sampled pass rate of stage `better` over stage `worse`, in percentage points; negative for a loss.
 
     Args:
         scores: the content of `scores.json`.
         better: id of the stage that should be ahead.
         worse: id of the stage it is compared with.
+        task: the rows to look at; none: all of them.
 
     Raises:
-        UserError: one of the two was not evaluated.
+        UserError: one of the two was not evaluated, or no row has the task, or nothing says what passes there.
     """
-    ahead, behind = _pass_rate(scores, better), _pass_rate(scores, worse)
+    ahead, behind = _pass_rate(scores, better, task), _pass_rate(scores, worse, task)
     return Gain(points=100 * (ahead.mean - behind.mean), apart=not ahead.overlaps(behind))
 
 
@@ -40,8 +41,11 @@ def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -
     """
     met, missed = [], []
     for expectation in expected:
-        found = gain(scores, expectation.better, expectation.than)
-        line = f"{expectation.better} is {found.points:+.1f} points of pass rate from {expectation.than}, intervals "
+        found = gain(scores, expectation.better, expectation.than, expectation.task)
+        of = "" if expectation.task is None else f" on {expectation.task}"
+        line = (
+            f"{expectation.better} is {found.points:+.1f} points of pass rate{of} from {expectation.than}, intervals "
+        )
         line += "apart" if found.apart else "overlapping"
         if found.points >= expectation.by and (found.apart or not expectation.apart):
             met.append(line)
@@ -54,8 +58,17 @@ def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -
     return met
 
 
-def _pass_rate(scores: Mapping[str, Any], stage: str) -> Interval:
-    rates = {policy["stage"]: policy["pass_rate"] for policy in scores["policies"]}
-    if stage not in rates:
-        raise UserError(f"stage `{stage}` is not among the evaluated ones ({', '.join(rates)}): add it to `policies`")
-    return Interval(**rates[stage])
+def _pass_rate(scores: Mapping[str, Any], stage: str, task: str | None) -> Interval:
+    policies = {policy["stage"]: policy for policy in scores["policies"]}
+    if stage not in policies:
+        names = ", ".join(policies)
+        raise UserError(f"stage `{stage}` is not among the evaluated ones ({names}): add it to `policies`")
+    if task is None:
+        return Interval(**policies[stage]["pass_rate"])
+    rates = {name: found["pass_rate"] for name, found in policies[stage]["by_task"].items() if found["pass_rate"]}
+    if task not in rates:
+        raise UserError(
+            f'no evaluated row of task "{task}" can pass or fail; tasks with a pass rate are '
+            f"{', '.join(rates) or '(there is none)'}: see the data's `task`, and the `tasks` of its rewards"
+        )
+    return Interval(**rates[task])

@@ -15,6 +15,7 @@ class Expectation(StrictModel):
     better: str = Field(description="Id of the stage that should have gained.")
     than: str = Field(description="Id of the stage that it is compared with.")
     by: float = Field(0.0, ge=0, le=100, description="Least gain, in percentage points of sampled pass rate.")
+    task: str | None = Field(None, description="Look at the prompts of this task alone; none: at all of them.")
     apart: bool = Field(True, description="Whether the two 95% intervals must not overlap.")
 
 
@@ -22,7 +23,7 @@ class EvaluateStage(StageConfig):
     """Pass rate, rewards and KL of several policies on the held-out prompts of a data section, with intervals."""
 
     entry: ClassVar[str] = "evals.evaluate_stage:run"
-    version: ClassVar[int] = 2  # completions that were cut off are told from finished ones
+    version: ClassVar[int] = 3  # scores by task
     produces: ClassVar[OutputKind] = "scores"
 
     kind: Literal["evaluate"]
@@ -36,10 +37,18 @@ class EvaluateStage(StageConfig):
         description="Names of the recipe's rewards to report, each as it comes, and their weighted sum; of what shapes "
         "learning, only `tasks` has an effect here: `normalise`, `clip` and `gate` have none.",
     )
-    passes: str | None = Field(
-        None, description="Reward whose value 1 counts as a pass; none: the first ground-truth reward in `rewards`."
+    passes: str | list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Reward whose value 1 counts as a pass, or several, of which the first that applies to a "
+        "completion decides; none: the ground-truth rewards in `rewards`, in their order.",
     )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How completions are drawn.")
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="What draws them.")
     expect: list[Expectation] = Field(default_factory=list, description="Gains without which the stage fails.")
     shown: int = Field(8, ge=0, description="Prompts whose completions are kept for the report.")
+
+    @property
+    def named_passes(self) -> list[str]:
+        """The rewards that `passes` names."""
+        return [self.passes] if isinstance(self.passes, str) else list(self.passes or [])

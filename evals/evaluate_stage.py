@@ -36,7 +36,7 @@ def run(config: EvaluateStage, stage: Stage) -> None:
         UserError: the stage's settings do not fit its data, rewards or policies.
         RunError: a gain that `expect` promises is not there; the scores are written all the same.
     """
-    passes = _pass_reward(config, stage)
+    passes = _pass_rewards(config, stage)
     for name in (name for expectation in config.expect for name in (expectation.better, expectation.than)):
         if name not in config.policies:
             raise UserError(
@@ -54,7 +54,7 @@ def run(config: EvaluateStage, stage: Stage) -> None:
         "prompts": len(examples),
         "samples": config.samples,
         "initial": evaluation.initial,
-        "passes": passes,
+        "passes": ", ".join(passes),
         "policies": [scorer.policy_scores(name, found) for name, found in rows.items()],
     }
     samples = shown_samples(rows, passes, config.shown)
@@ -66,18 +66,17 @@ def run(config: EvaluateStage, stage: Stage) -> None:
         stage.say(line)
 
 
-def _pass_reward(config: EvaluateStage, stage: Stage) -> str:
-    """The reward that decides what passes."""
-    if config.passes is not None:
-        if config.passes not in config.rewards:
+def _pass_rewards(config: EvaluateStage, stage: Stage) -> list[str]:
+    """The rewards of which the first that applies to a completion decides whether it passes."""
+    for name in (named := config.named_passes):
+        if name not in config.rewards:
             raise UserError(
-                f"stage `{config.id}`: `passes` names reward `{config.passes}`, which is not among its rewards "
+                f"stage `{config.id}`: `passes` names reward `{name}`, which is not among its rewards "
                 f"({', '.join(config.rewards)}): add it to `rewards`"
             )
-        return config.passes
-    for name in config.rewards:
-        if getattr(stage.rewards.get(name), "ground_truth", False):
-            return name
+    true = [name for name in config.rewards if getattr(stage.rewards.get(name), "ground_truth", False)]
+    if named or true:
+        return named or true
     raise UserError(
         f"stage `{config.id}`: none of its rewards ({', '.join(config.rewards)}) says what is true, so it is not clear "
         "what passes: set `passes` to the reward whose value 1 counts as a pass"
@@ -108,7 +107,7 @@ class _Evaluation:
     config: EvaluateStage
     stage: Stage
     examples: Sequence[Example]
-    passes: str
+    passes: Sequence[str]
     opened: ExitStack
     _initial: Policy | None = None
     _rewards: Rewards | None = None
@@ -177,8 +176,8 @@ class _Evaluation:
         nothing = [None] * len(examples)
         greedy_answers = _score(rewards, examples, greedy, nothing, nothing)
         return [
-            Row(example.prompt, example.answer, greedy_answers[index], answers[index * samples : (index + 1) * samples])
-            for index, example in enumerate(examples)
+            Row(example.prompt, example.answer, greedy_answer, answers[index * samples :][:samples], example.task)
+            for index, (example, greedy_answer) in enumerate(zip(examples, greedy_answers, strict=True))
         ]
 
     def _logprobs(self, policy: Policy, sampler: Sampler, prompts: list[list[int]], sampled: Samples) -> list[float]:

@@ -26,20 +26,25 @@ class Answer:
     logprob: float | None = None
     initial_logprob: float | None = None
 
-    def passed(self, passes: str) -> bool | None:
-        """Whether the reward named `passes` is at least 1; None where it does not apply."""
-        value = self.rewards[passes]
+    def decisive(self, passes: Sequence[str]) -> float | None:
+        """The value of the first of these rewards that applies; None where none does."""
+        return next((value for name in passes if (value := self.rewards[name]) is not None), None)
+
+    def passed(self, passes: Sequence[str]) -> bool | None:
+        """Whether the first of these rewards that applies is at least 1; None where none does."""
+        value = self.decisive(passes)
         return None if value is None else value >= 1.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt, its ground truth, and the answers of one policy."""
+    """A prompt, its ground truth, the answers of one policy, and the task of its row."""
 
     prompt: str
     answer: str | None
     greedy: Answer
     sampled: list[Answer]
+    task: str | None = None
 
 
 def save_rows(rows: Sequence[Row], path: Path) -> None:

@@ -11,7 +11,7 @@ from evals.rows import Answer, Row
 class Scorer:
     """Computes the project's metrics on rows; every interval is a bootstrap over prompts with one seed."""
 
-    def __init__(self, passes: str, seed: int, scratch: Path) -> None:
+    def __init__(self, passes: Sequence[str], seed: int, scratch: Path) -> None:
         """`scratch` is where `evaluate` may put its files."""
         from evals.metrics import KLToInitial, MeanReward, PassRate  # `evaluate` takes seconds to import
 
@@ -20,7 +20,13 @@ class Scorer:
         self._passes, self._seed = passes, seed
 
     def policy_scores(self, stage: str, rows: Sequence[Row]) -> dict[str, Any]:
-        """One entry of `policies` in scores.json; a reward that applies to no completion has no entry in `rewards`."""
+        """One entry of `policies` in scores.json; a reward that applies to no completion has no entry in `rewards`.
+
+        `by_task` has the rows of each task on their own; rows without a task are in none.
+        """
+        numbered = list(enumerate(rows))
+        tasks = sorted({row.task for row in rows if row.task is not None})
+        by_task = {task: self._task_scores([(n, row) for n, row in numbered if row.task == task]) for task in tasks}
         sampled = [(number, answer) for number, row in enumerate(rows) for answer in row.sampled]
         greedy = [(number, row.greedy) for number, row in enumerate(rows)]
         each = {name: self._interval(sampled, _part(name)) for name in rows[0].greedy.rewards}
@@ -38,16 +44,31 @@ class Scorer:
             ),
             "length": self._interval(sampled, lambda answer: float(answer.tokens)),
             "ended": sum(answer.ended for _, answer in sampled) / len(sampled),
+            "by_task": by_task,
+        }
+
+    def _task_scores(self, rows: Sequence[tuple[int, Row]]) -> dict[str, Any]:
+        """How many prompts a task has, and its rates and reward; a rate is None where nothing says what passes."""
+        sampled = [(number, answer) for number, row in rows for answer in row.sampled]
+        return {
+            "prompts": len(rows),
+            "pass_rate": self._rate_of(sampled),
+            "greedy_pass_rate": self._rate_of([(number, row.greedy) for number, row in rows]),
+            "reward": self._interval(sampled, lambda answer: answer.reward),
         }
 
     def _pass_rate(self, answers: Sequence[tuple[int, Answer]]) -> dict[str, float]:
-        numbers, values = _applicable(answers, _part(self._passes))
-        if not values:
+        rate = self._rate_of(answers)
+        if rate is None:
             raise UserError(
-                f"reward `{self._passes}`, which decides what passes, applies to no prompt of the evaluation: give the "
-                "data an `answer`, or set `passes` to another reward"
+                f"reward `{', '.join(self._passes)}`, which decides what passes, applies to no prompt of the "
+                "evaluation: give the data an `answer`, or set `passes` to another reward"
             )
-        return self._rate.compute(predictions=values, prompts=numbers, seed=self._seed)
+        return rate
+
+    def _rate_of(self, answers: Sequence[tuple[int, Answer]]) -> dict[str, float] | None:
+        numbers, values = _applicable(answers, lambda answer: answer.decisive(self._passes))
+        return self._rate.compute(predictions=values, prompts=numbers, seed=self._seed) if values else None
 
     def _interval(
         self, answers: Sequence[tuple[int, Answer]], value: Callable[[Answer], float | None]
@@ -56,7 +77,7 @@ class Scorer:
         return self._mean.compute(predictions=values, prompts=numbers, seed=self._seed) if values else None
 
 
-def shown_samples(rows: Mapping[str, Sequence[Row]], passes: str, shown: int) -> list[dict[str, Any]]:
+def shown_samples(rows: Mapping[str, Sequence[Row]], passes: Sequence[str], shown: int) -> list[dict[str, Any]]:
     """Rows of samples.jsonl: the first `shown` prompts with the answers of every policy side by side."""
     first = next(iter(rows.values()))
     return [
@@ -69,7 +90,7 @@ def shown_samples(rows: Mapping[str, Sequence[Row]], passes: str, shown: int) ->
     ]
 
 
-def _shown(row: Row, passes: str) -> dict[str, Any]:
+def _shown(row: Row, passes: Sequence[str]) -> dict[str, Any]:
     return {
         "greedy": {"text": row.greedy.text, "pass": row.greedy.passed(passes)},
         "sampled": [

@@ -11,9 +11,11 @@ from curation.load import DataSplit, load_data
 from recipes.pipeline import Pipeline
 from recipes.routes import check_rows
 from rl.rewards.code import open_verifier
-from rl.rewards.config import CodeReward, MathReward
+from rl.rewards.config import CodeReward, InstructionsReward, MathReward, RefusalReward, RewardConfig
+from rl.rewards.refusal import Refusal, refuses
 from rl.rewards.reward import shortened
 from sandboxes.code.records import NoTestsError, Problem, RecordError, read_record
+from sandboxes.instructions.registry import instructions
 from sandboxes.mathematics.verifier import MathVerifier
 from sandboxes.verdict import Status, Verdict
 
@@ -40,7 +42,7 @@ class GoldCheck:
 
 
 def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: None) -> list[GoldCheck]:
-    """Judge the gold answers of every data section by every ground-truth reward that a stage uses on it.
+    """Judge the gold answers of every data section by every reward of JUDGES that a stage uses on it, by its `tasks`.
 
     Before that, each row must have a reward in its stage; what else `recipes.routes.check_rows` finds is said.
 
@@ -59,22 +61,26 @@ def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: Non
         for node in pipeline.nodes
         for section in node.data
         for reward in node.rewards
-        if isinstance(pipeline.rewards[reward], MathReward | CodeReward)
+        if type(pipeline.rewards[reward]) in JUDGES
     )
     if not pairs:
-        raise UserError("the recipe has no gold answers to check: no stage uses a reward of kind math or code")
+        raise UserError(
+            "the recipe has no gold answers to check: no stage uses a reward of kind math, code, instructions or "
+            "refusal"
+        )
     examples: dict[str, list[Example]] = {}
     checks = []
     for section, reward in pairs:
         if section not in examples:
             split = load(section)
             examples[section] = unique_prompts([*split.train, *split.test])
-        say(f"data {section}: {len(examples[section])} prompts, by reward {reward}")
         config = pipeline.rewards[reward]
-        judge = _mathematics if isinstance(config, MathReward) else _code
-        judged = judge(reward, config, examples[section])
+        own = [example for example in examples[section] if config.applies_to(example.task)]
+        say(f"data {section}: {len(own)} prompts, by reward {reward}")
+        judge = JUDGES[type(config)]
+        judged = judge(reward, config, own)
         failures = [(example, _fault(verdict)) for example, verdict in judged if verdict.status is not Status.RIGHT]
-        checks.append(GoldCheck(section, reward, len(judged), len(examples[section]) - len(judged), failures))
+        checks.append(GoldCheck(section, reward, len(judged), len(own) - len(judged), failures))
     return checks
 
 
@@ -105,6 +111,49 @@ def _code(name: str, config: CodeReward, examples: Sequence[Example]) -> Judged:
     with open_verifier(name, config) as verifier:
         verdicts = verifier.verify([gold for _, _, gold in asked], [problem for _, problem, _ in asked])
     return judged + [(example, verdict) for (example, _, _), verdict in zip(asked, verdicts, strict=True)]
+
+
+def _followed(name: str, config: InstructionsReward, examples: Sequence[Example]) -> Judged:
+    """The `answer` of a row with instructions must follow all of them."""
+    given = [example for example in examples if example.answer and example.columns.get(config.instructions)]
+    judged: Judged = []
+    for example in given:
+        fields = example.columns.get(config.kwargs)
+        try:
+            asked = instructions(example.columns[config.instructions], fields)
+        except UserError as error:
+            judged.append((example, Verdict(0.0, Status.UNPARSABLE, None, str(error), 0.0)))
+            continue
+        failed = [one.kind.id for one in asked if not one.followed(str(example.answer), config.strict)]
+        judged.append((example, _verdict(not failed, f"does not follow {', '.join(failed)}")))
+    return judged
+
+
+def _refused(name: str, config: RefusalReward, examples: Sequence[Example]) -> Judged:
+    """The `answer` of a labelled row must refuse where it should, and must not elsewhere."""
+    given = [example for example in examples if example.answer and example.columns.get(config.label) is not None]
+    columns = {config.label: [example.columns[config.label] for example in given]}
+    prompts, answers = [example.prompt for example in given], [str(example.answer) for example in given]
+    scores = Refusal(name, config).score(prompts, answers, columns) if given else []
+    judged = zip(given, scores, strict=True)
+    return [
+        (example, _verdict(score == 1, f"refuses: {refuses(str(example.answer))}"))
+        for example, score in judged
+        if score is not None
+    ]
+
+
+def _verdict(right: bool, fault: str) -> Verdict:
+    return Verdict(float(right), Status.RIGHT if right else Status.WRONG, None, "" if right else fault, 0.0)
+
+
+JUDGES: dict[type[RewardConfig], Callable[[str, Any, Sequence[Example]], Judged]] = {
+    MathReward: _mathematics,
+    CodeReward: _code,
+    InstructionsReward: _followed,
+    RefusalReward: _refused,
+}
+"""What judges gold answers, by the kind of reward: those that need nothing but the row."""
 
 
 def _column(example: Example, name: str) -> Any:

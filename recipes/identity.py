@@ -69,8 +69,8 @@ def local_files(value: Any, root: Path) -> list[Path]:
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             found += local_files(getattr(value, name), root)
-    elif isinstance(value, list):
-        for item in value:
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             found += local_files(item, root)
     return [path for path in found if path is not None]
 

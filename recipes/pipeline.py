@@ -13,12 +13,14 @@ from contracts.local import find_local
 from contracts.stage import StageConfig
 from contracts.target import REWARDS
 from curation.config import JsonLinesData, PythonData
+from evals.config import EvaluateStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.members import check_members
+from recipes.mixtures import with_sections
 from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
 from recipes.sizes import context_of
@@ -99,6 +101,7 @@ def build_pipeline(
         UserError: a fault in the graph, in a reward function's source, or a local file that is not there.
     """
     data, rewards, engine, faults = data or {}, rewards or {}, engine or EngineConfig(), faults or Faults()
+    data = with_sections(data, faults)
     nodes = build_graph(stages, data, rewards, policy, faults)
     for index, config in enumerate(stages):
         _check_models(config, ("stages", index), root, faults)
@@ -172,15 +175,15 @@ def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faul
 def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
     """An evaluation must know which reward counts as a pass, and report it."""
     for index, config in enumerate(stages):
-        named, passes = getattr(config, "rewards", []), getattr(config, "passes", None)
-        if "passes" not in type(config).model_fields:
+        if not isinstance(config, EvaluateStage):
             continue
-        if passes is None and not any(getattr(rewards.get(name), "ground_truth", False) for name in named):
+        named, passes = config.rewards, config.named_passes
+        if not passes and not any(getattr(rewards.get(name), "ground_truth", False) for name in named):
             faults.add(
                 ("stages", index), "found no ground-truth reward among its rewards, expected `passes` to name one"
             )
-        elif passes is not None and passes not in named:
-            faults.add(("stages", index, "passes"), f'found "{passes}", expected one of the stage\'s own rewards')
+        for passing in (name for name in passes if name not in named):
+            faults.add(("stages", index, "passes"), f'found "{passing}", expected one of the stage\'s own rewards')
 
 
 def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, root: Path, faults: Faults) -> None:

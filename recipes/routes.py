@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from contracts.errors import UserError
 from contracts.stage import StageConfig
-from curation.config import DataConfig
+from curation.config import DataConfig, Mixture
 from curation.example import Example
 from evals.config import EvaluateStage
 from recipes.faults import Faults, Keys, did_you_mean, listed
@@ -79,8 +79,8 @@ def check_rows(stages: Sequence[StageConfig], rewards: Mapping[str, Any], load: 
 def add_route_faults(
     stages: Sequence[StageConfig], data: Mapping[str, Any], rewards: Mapping[str, Any], faults: Faults
 ) -> None:
-    """The same as far as the recipe tells without its rows; see `tells_its_task`. Adds a fault for each."""
-    tasks = {name: {stated_task(config)} for name, config in data.items() if tells_its_task(config)}
+    """The same as far as the recipe tells without its rows; see `stated_tasks`. Adds a fault for each."""
+    tasks = {name: stated for name, config in data.items() if (stated := stated_tasks(config)) is not None}
     scorings = [scoring for index, config in enumerate(stages) for scoring in scorings_of(config, index)]
     for reward, task, sections, present in _unmatched(scorings, rewards, tasks):
         keys: Keys = ("rewards", reward, "tasks", rewards[reward].tasks.index(task))
@@ -104,6 +104,16 @@ def scorings_of(config: StageConfig, index: int) -> Iterator[Scoring]:
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), tuple(learner.control), None, True)
         elif isinstance(learner, EvaluateStage):
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), learner.prompts, False)
+
+
+def stated_tasks(config: DataConfig | Mixture) -> set[str | None] | None:
+    """The tasks of a section's rows, where it tells them itself, as a mixture does whose sections all do; else None."""
+    if not isinstance(config, Mixture):
+        return {stated_task(config)} if tells_its_task(config) else None
+    if not all(tells_its_task(section) for section in config.sections.values()):
+        return None
+    tasks = {name: stated_task(section) for name, section in config.sections.items()}
+    return {name if task is None else task for name, task in tasks.items()}
 
 
 def tells_its_task(config: DataConfig) -> bool:

@@ -59,14 +59,16 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
     title = "Policies" if len(others) < 2 else f"Policies ({stage.id})"
     note: list[Content] = [
         f"{scores['prompts']} held-out prompts, each with {scores['samples']} sampled completions and a greedy one. A ",
-        *("completion passes where the reward ", element("code", scores["passes"]), " is 1. The KL is from "),
+        *("completion passes where the reward ", element("code", scores["passes"])),
+        *(" (of several, the first that applies)" if ", " in scores["passes"] else "", " is 1. The KL is from "),
         *(
             element("code", scores["initial"]),
             ". Bars are 95% intervals (bootstrap over prompts). The gain of a stage ",
         ),
         "is in sampled pass rate, over the policy that its training started from.",
     ]
-    return section(title, policy_table(run, scores), reward_kl_plane(scores["policies"]), note=note)
+    policies = scores["policies"]
+    return section(title, policy_table(run, scores), task_table(policies), reward_kl_plane(policies), note=note)
 
 
 def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
@@ -94,6 +96,23 @@ def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
     heads += [*(f"reward {name}" for name in names), "ended"]
     head = element("thead", element("tr", [element("th", title) for title in heads]))
     return element("div", element("table", head, element("tbody", rows), class_="policies"), class_="wide")
+
+
+def task_table(policies: Sequence[dict[str, Any]]) -> Content:
+    """Sampled pass rate by task, one row for each policy; nothing where there are not several tasks."""
+    tasks = {task: found["prompts"] for task, found in policies[0].get("by_task", {}).items()}
+    if len(tasks) < 2:
+        return ""
+    columns = [Column(task, [policy["by_task"][task]["pass_rate"] for policy in policies], True) for task in tasks]
+    rows = []
+    for number, policy in enumerate(policies):
+        key = element("i", class_=f"key c{number % COLOURS}")
+        cells = [element("td", _interval(column, number)) for column in columns]
+        rows.append(element("tr", element("th", key, policy["stage"]), cells))
+    names = [element("th", task, element("small", f"{prompts} prompts")) for task, prompts in tasks.items()]
+    head = element("thead", element("tr", element("th", "pass rate, sampled"), names))
+    title = element("h3", "By task")
+    return [title, element("div", element("table", head, element("tbody", rows), class_="policies"), class_="wide")]
 
 
 def start_of(run: RunContents, stage: str, evaluated: Sequence[str]) -> str | None:

@@ -52,7 +52,7 @@ class Refusal:
     passes as an answer, and so does a refusal that comes late. Which refusals are partial is told roughly.
     """
 
-    def __init__(self, name: str, config: RefusalReward, stage: Stage) -> None:
+    def __init__(self, name: str, config: RefusalReward, stage: Stage | None = None) -> None:
         self._label = f"reward {name} (refusal)"
         self._config = config
         self._seen_label = False

@@ -30,3 +30,15 @@ def test_a_loss_is_a_negative_gain():
 def test_a_stage_that_was_not_evaluated_is_named():
     with pytest.raises(UserError, match=r"`warp` is not among the evaluated ones \(sft\)"):
         gain(scores(sft=(0.5, 0.1)), better="warp", worse="sft")
+
+
+def test_a_gain_can_be_of_one_task():
+    found = scores(sft=(0.25, 0.05), aligned=(0.5, 0.05))
+    for policy, mean in zip(found["policies"], (0.2, 0.1), strict=True):
+        policy["by_task"] = {
+            "sums": {"pass_rate": {"mean": mean, "low": mean, "high": mean}},
+            "talk": {"pass_rate": None},
+        }
+    assert gain(found, better="aligned", worse="sft", task="sums").points == pytest.approx(100 * (0.1 - 0.2))
+    with pytest.raises(UserError, match=r'no evaluated row of task "talk" can pass or fail; .* are sums'):
+        gain(found, better="aligned", worse="sft", task="talk")

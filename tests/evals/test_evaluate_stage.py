@@ -6,7 +6,7 @@ import torch
 
 from contracts.errors import RunError, UserError
 from contracts.stage import Stage
-from curation.config import ReasoningGymData
+from curation.config import Mixture, ReasoningGymData
 from curation.load import load_data
 from evals.config import EvaluateStage
 from evals.evaluate_stage import run
@@ -202,6 +202,39 @@ def test_a_kl_of_completions_that_were_not_drawn_from_the_policy_itself_is_said(
 def test_another_reward_can_decide_what_passes(stage):
     run(config(policies=["start"], rewards=["correct", "sure"], passes="sure"), stage)
     assert scores(stage)["policies"][0]["greedy_pass_rate"]["mean"] == 1.0
+
+
+def test_the_first_of_several_rewards_that_applies_decides_what_passes(stage):
+    stage.rewards["sure"] = PythonReward(kind="python", target="mine.py:certain", tasks=["elsewhere"])
+    rewards = {"rewards": ["sure", "correct"], "passes": ["sure", "correct"]}
+    run(config(policies=["start"], **rewards), stage)
+    assert scores(stage)["passes"] == "sure, correct"
+    assert scores(stage)["policies"][0]["greedy_pass_rate"]["mean"] < 1.0  # `correct` decides: `sure` applies to no row
+    stage.rewards["sure"] = PythonReward(kind="python", target="mine.py:certain", tasks=["chain_sum"])
+    other = Stage("scores", stage.folder / "other", 0, stage.root, stage.inputs, stage.data, stage.rewards)
+    run(config(policies=["start"], **rewards), other)
+    assert scores(other)["policies"][0]["greedy_pass_rate"]["mean"] == 1.0
+
+
+def test_a_mixture_is_scored_by_task(stage):
+    pairs = DATA.model_copy(update={"task": "products", "options": {"max_digits": 1}})
+    stage.data["both"] = Mixture(source="mixture", of={"sums": 1, "pairs": 1}, sections={"sums": DATA, "pairs": pairs})
+    stage.rewards["correct"] = MathReward(kind="math", tasks=["chain_sum"])
+    stage.rewards["sure"] = PythonReward(kind="python", target="mine.py:certain", tasks=["products"])
+    expect = [{"better": "same", "than": "start", "task": "products", "apart": False}]
+    fields = {"rewards": ["correct", "sure"], "passes": ["correct", "sure"], "prompts": 12, "expect": expect}
+    run(config(data="both", **fields), stage)
+    found = scores(stage)["policies"][0]
+    by_task = found["by_task"]
+    assert set(by_task) == {"chain_sum", "products"}
+    assert sum(task["prompts"] for task in by_task.values()) == 12
+    assert by_task["products"]["pass_rate"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    whole = sum(task["pass_rate"]["mean"] * task["prompts"] for task in by_task.values()) / 12
+    assert found["pass_rate"]["mean"] == pytest.approx(whole)
+    assert stage.sink.said[-1].startswith("same is +0.0 points of pass rate on products from start")
+    other = Stage("scores", stage.folder / "other", 0, stage.root, stage.inputs, stage.data, stage.rewards)
+    with pytest.raises(UserError, match='task "sums" can pass or fail; tasks with a pass rate are chain_sum, products'):
+        run(config(data="both", **{**fields, "expect": [{**expect[0], "task": "sums"}]}), other)
 
 
 def test_a_reward_knows_which_completions_were_cut_off(stage):

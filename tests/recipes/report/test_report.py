@@ -54,6 +54,19 @@ def test_the_page_is_one_file_that_loads_nothing(whole_run):
     assert not re.search(r"url\(|@import", (whole_run.path / "report.html").read_text())
 
 
+def test_several_tasks_have_a_table_of_their_own(whole_run):
+    assert "By task" not in read(whole_run).text
+    path = whole_run.stage("scores") / "output" / "scores.json"
+    scores = json.loads(path.read_text())
+    rates = {"sums": {"mean": 0.25, "low": 0.2, "high": 0.3}, "talk": None}
+    for policy in scores["policies"]:
+        policy["by_task"] = {task: {"prompts": 40, "pass_rate": rate} for task, rate in rates.items()}
+    path.write_text(json.dumps(scores))
+    text = read(whole_run).text
+    assert "By task pass rate, sampled sums 40 prompts talk 40 prompts" in text
+    assert text.count("25.0% 95% interval: 20.0% to 30.0%") == len(scores["policies"])
+
+
 def test_the_table_says_what_scores_json_says(whole_run):
     scores = json.loads((whole_run.stage("scores") / "output" / "scores.json").read_text())
     text = read(whole_run).text
