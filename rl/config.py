@@ -354,6 +354,7 @@ class WarpStage(StageConfig):
     entry: ClassVar[str] = "rl.warp:run"
     version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
+    keeps_line: ClassVar[bool] = True
 
     kind: Literal["warp"]
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.stage import Stage, write_atomically
-from policy.load import load_policy, save_policy
+from policy.line import write_line
+from policy.load import load_policy, save_policy, stage_policy
 from policy.processes import meet, rank, wait_for_all
 from rl.config import WarpStage
 from rl.rewards.compose import Rewards, open_rewards
@@ -42,6 +43,7 @@ def run(config: WarpStage, stage: Stage) -> None:
     _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
     if rank():
         return
+    write_line(stage, start, merged)
     write_atomically(stage.output / REPORT, json.dumps({"merges": merges}, indent=1))
     for iteration in range(
         config.iterations - 1
@@ -54,7 +56,7 @@ def _start(config: WarpStage, stage: Stage) -> Path:
     source = config.policy
     assert source is not None
     if source.from_ is not None and source.rope is None:
-        return stage.inputs[source.from_]
+        return stage_policy(stage.inputs[source.from_], source.liti)
 
     def write(folder: Path) -> None:
         save_policy(load_policy(source, stage.inputs, stage.root, seed=stage.seed), folder)
@@ -68,7 +70,7 @@ def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Pat
     final = folder / "final"
     if not final.exists():
         assert config.policy is not None
-        source = config.policy.model_copy(update={"model": None, "from_": "start"})
+        source = config.policy.model_copy(update={"model": None, "from_": "start", "liti": None})
         policy = load_policy(source, {"start": beginning}, stage.root, tokens=config.inner.stated_length)
         examples = training_prompts(config.inner, policy, stage)
         train_policy(

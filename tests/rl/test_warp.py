@@ -1,0 +1,144 @@
+"""WARP's stage: the points of its line as policies, how they score, how runs are merged, and runs that differ."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.errors import UserError
+from contracts.stage import Silence, Stage
+from curation.config import ReasoningGymData
+from policy.config import PolicyConfig
+from policy.line import point_on_line, write_line
+from policy.load import load_policy, save_policy
+from policy.policy import Policy
+from recipes.pipeline import open_recipe
+from rl.config import BondAlgorithm, WarpStage
+from rl.rewards.config import MathReward, PythonReward
+from rl.warp import run
+
+ROOT = Path(__file__).parents[2]
+SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
+INNER: dict[str, Any] = {
+    "data": "sums", "steps": 2, "batch": 4, "learning_rate": 1e-3, "rewards": ["short"], "anchor_rate": 0.3,
+    "control": ["correct"], "sampling": {"max_tokens": 4},
+}  # fmt: skip
+
+
+def stage_at(folder: Path, sink: Any = None, start: Path | None = None) -> Stage:
+    folder.mkdir(exist_ok=True)
+    (folder / "short.py").write_text(
+        "def short(prompts, completions, **columns):\n    return [-float(len(c)) for c in completions]\n"
+    )
+    rewards = {"short": PythonReward(kind="python", target="short.py:short"), "correct": MathReward(kind="math")}
+    inputs = {"sft": start} if start is not None else {}
+    stage = Stage("w", folder, 3, root=folder, data={"sums": SUMS}, rewards=rewards, inputs=inputs)
+    stage.sink = sink or Silence()
+    return stage
+
+
+def warp(inner: dict[str, Any] | None = None, **fields: Any) -> WarpStage:
+    algorithm = BondAlgorithm.model_validate({"kind": "bond", **INNER, **(inner or {})})
+    return WarpStage(**{"id": "w", "kind": "warp", "policy": PolicyConfig(model="tiny"), "inner": algorithm, **fields})
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def tensors(policy: Policy) -> dict[str, Any]:
+    return policy.model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a stage of two iterations, which is the point at 0.25 of its line."""
+    stage = stage_at(tmp_path_factory.mktemp("line") / "w")
+    run(warp(iterations=2, output_rate=0.25), stage)
+    return stage.output
+
+
+def test_the_line_runs_from_the_stages_start_to_its_last_merge(line: Path):
+    folder = line.parent
+    assert weights(point_on_line(line, 0)) == weights(folder / "start")
+    assert weights(point_on_line(line, 1)) == weights(folder / "iteration-1/merged")
+    assert weights(point_on_line(line, 0.25)) == weights(line)
+    assert weights(point_on_line(line, 0)) != weights(point_on_line(line, 1))
+
+
+def test_a_point_beyond_the_merge_is_a_policy_like_any_other(line: Path):
+    start, end, beyond = (
+        tensors(load_policy(PolicyConfig.model_validate({"from": "w", "liti": rate}), {"w": line}))
+        for rate in (0, 1, 1.5)
+    )
+    for name, values in beyond.items():  # start + 1.5 * (end - start)
+        assert values.allclose(start[name] + 1.5 * (end[name] - start[name]), atol=1e-6)
+
+
+def test_a_point_is_written_once(line: Path):
+    written = point_on_line(line, 0.5) / "model.safetensors"
+    before = written.stat().st_mtime_ns
+    assert point_on_line(line, 0.5) / "model.safetensors" == written
+    assert written.stat().st_mtime_ns == before
+
+
+def test_a_stage_starts_from_a_point(line: Path, tmp_path: Path):
+    stage = stage_at(tmp_path / "next", start=line)
+    run(warp(policy=PolicyConfig.model_validate({"from": "sft", "liti": 0.5})), stage)
+    assert weights(point_on_line(stage.output, 0)) == weights(point_on_line(line, 0.5))
+
+
+def test_a_run_whose_folder_moved_keeps_its_lines(tmp_path: Path):
+    before = Stage("w", tmp_path / "run/stages/w", 0, root=tmp_path)
+    start = tmp_path / "run/stages/sft/output"
+    save_policy(load_policy(PolicyConfig(model="tiny")), start)
+    before.output.mkdir(parents=True)
+    write_line(before, start, start)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert point_on_line(tmp_path / "moved/stages/w/output", 0) == tmp_path / "moved/stages/sft/output"
+    with pytest.raises(UserError, match=r"line\.json does not tell of a line: `liti` is for the output of a stage"):
+        point_on_line(tmp_path / "moved/stages/sft/output", 0.5)
+
+
+RECIPE = """\
+name: points
+policy: {model: tiny}
+data:
+  sums: {source: reasoning_gym, task: chain_sum, size: 100}
+rewards:
+  correct: {kind: math}
+stages:
+  - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: w, kind: warp, policy: {from: sft}, inner: {kind: bond, data: sums, rewards: [correct], steps: 2, batch: 4,
+     learning_rate: 1e-3}}
+  - {id: out, kind: export, policy: {from: w, liti: 0.5}}
+  - {id: scores, kind: evaluate, policies: [sft, w, w@0.5], data: sums, rewards: [correct]}
+"""
+
+
+def recipe(folder: Path, *sets: str) -> Any:
+    (folder / "points.yaml").write_text(RECIPE)
+    return open_recipe(str(folder / "points.yaml"), sets)
+
+
+def test_the_rate_is_part_of_what_builds_on_it_and_of_nothing_else(tmp_path: Path):
+    before = recipe(tmp_path).identities
+    for stage, change in (("out", "policy.liti=0.3"), ("scores", "policies=[sft, w, w@2]")):
+        after = recipe(tmp_path, f"stages.{stage}.{change}").identities
+        assert {name for name in before if before[name] != after[name]} == {stage}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fault"),
+    [
+        ("stages.out.policy.from=sft", 'policy.from: found a point (liti 0.5) of "sft", which keeps no line, expected'),
+        ("stages.scores.policies=[sft@0.5]", 'found a point (liti 0.5) of "sft", which keeps no line'),
+        ("stages.scores.policies=[w@half]", 'found the unknown stage "w@half"'),
+        ("stages.out.policy.liti=-1", "found -1, expected a number greater than or equal to 0"),
+        ("stages.out.policy={model: tiny, liti: 1}", "`liti` is a point between a warp stage's start and"),
+    ],
+)  # fmt: skip
+def test_a_point_of_no_line_is_refused(tmp_path: Path, assignment: str, fault: str):
+    with pytest.raises(UserError) as error:
+        recipe(tmp_path, assignment)
+    assert fault in str(error.value)
