@@ -17,8 +17,9 @@ from recipes.record import Status, read_stage
 from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
-from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, WarpStage
+from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 from rl.rewards.config import RewardModelReward
+from rl.warp_config import WarpStage
 
 # Measured on two AVX2 cores in float32: 60 training tokens/s and 47 sampled tokens/s at 270 million parameters.
 TRAINING_FLOPS = 48e9  # a second and core

@@ -14,9 +14,10 @@ from contracts.stage import Stage, write_atomically
 from policy.line import write_line
 from policy.load import load_policy, save_policy, stage_policy
 from policy.processes import meet, rank, wait_for_all
-from rl.config import WarpStage
+from rl.front import held_out, measure_front
 from rl.rewards.compose import Rewards, open_rewards
 from rl.train import train_policy, training_prompts
+from rl.warp_config import WarpStage
 from weights.merge import interpolate, slerp
 
 REPORT = "warp.json"
@@ -29,6 +30,7 @@ def run(config: WarpStage, stage: Stage) -> None:
     meet()
     start = _start(config, stage)
     beginning = merged = start
+    examples = held_out(config, stage)  # before anything is trained: there may be none
     merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
         for iteration in range(config.iterations):
@@ -40,11 +42,14 @@ def run(config: WarpStage, stage: Stage) -> None:
                 beginning = _once(
                     folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out)
                 )
+        report: dict[str, Any] = {"merge": config.merge, "merges": merges}
+        if config.front:
+            report["front"] = measure_front(config, stage, rewards, examples, start, merged)
     _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
     if rank():
         return
     write_line(stage, start, merged)
-    write_atomically(stage.output / REPORT, json.dumps({"merges": merges}, indent=1))
+    write_atomically(stage.output / REPORT, json.dumps(report, indent=1))
     for iteration in range(
         config.iterations - 1
     ):  # the last iteration's runs and merge stay, for other points of the line
@@ -94,8 +99,8 @@ def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path)
     merged, kept = folder / "merged", folder / "merge.json"
     if rank() == 0 and not (merged.exists() and kept.exists()):
         shutil.rmtree(merged, ignore_errors=True)
-        groups = slerp(beginning, finals, merged, config.group)
-        write_atomically(kept, json.dumps([asdict(group) for group in groups]))
+        groups = slerp(beginning, finals, merged, config.group, config.merge)
+        write_atomically(kept, json.dumps([asdict(group) | {"norm_ratio": group.norm_ratio} for group in groups]))
     wait_for_all()
     return merged, json.loads(kept.read_text())
 

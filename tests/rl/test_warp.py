@@ -1,5 +1,10 @@
 """WARP's stage: the points of its line as policies, how they score, how runs are merged, and runs that differ."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,11 @@ from policy.line import point_on_line, write_line
 from policy.load import load_policy, save_policy
 from policy.policy import Policy
 from recipes.pipeline import open_recipe
-from rl.config import BondAlgorithm, WarpStage
+from rl.config import BondAlgorithm
+from rl.front import interval
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp import run
+from rl.warp_config import WarpStage
 
 ROOT = Path(__file__).parents[2]
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
@@ -142,3 +149,76 @@ def test_a_point_of_no_line_is_refused(tmp_path: Path, assignment: str, fault: s
     with pytest.raises(UserError) as error:
         recipe(tmp_path, assignment)
     assert fault in str(error.value)
+
+
+FRONT: dict[str, Any] = {"front": [0, 0.5, 1], "front_prompts": 3, "merge": "lerp"}
+
+
+class Killer(Silence):
+    """A sink that ends its process, as `kill -9` does, once it has heard of so many points."""
+
+    def __init__(self, points: int) -> None:
+        self.left = points
+
+    def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
+        """Count down to the end."""
+        self.left -= unit == "point"
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_path: Path):
+    whole = stage_at(tmp_path / "whole")
+    run(warp(**FRONT), whole)
+    code = (
+        "import sys; from pathlib import Path; from rl.warp import run\n"
+        "from tests.rl.test_warp import FRONT, Killer, stage_at, warp\n"
+        "run(warp(**FRONT), stage_at(Path(sys.argv[1]), Killer(2)))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=600)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    kept = [tmp_path / f"killed/front/{rate}.json" for rate in ("0.0", "0.5")]
+    times = [path.stat().st_mtime_ns for path in kept]
+    resumed = stage_at(tmp_path / "killed")
+    run(warp(**FRONT), resumed)
+    assert times == [path.stat().st_mtime_ns for path in kept]
+    assert (whole.output / "warp.json").read_text() == (resumed.output / "warp.json").read_text()
+    _check_front(json.loads((whole.output / "warp.json").read_text()))
+    assert not (whole.folder / "front/0.5").exists()  # weights are not kept
+
+
+def _check_front(report: dict[str, Any]) -> None:
+    points = report["front"]["points"]
+    assert [point["rate"] for point in points] == [0, 0.5, 1]
+    assert points[0]["kl"] == {"low": 0, "mean": 0, "high": 0}  # the start to itself
+    assert points[2]["kl"]["mean"] != 0
+    for point in points:
+        assert point["prompts"] == 3
+        assert point["reward"] == point["rewards"]["short"]
+        assert 0 <= point["control"]["correct"]["mean"] <= 1
+        assert point["reward"]["low"] <= point["reward"]["mean"] <= point["reward"]["high"]
+    runs = report["front"]["trajectory"]
+    assert [len(each["points"]) for each in runs] == [INNER["steps"]] * 2
+    assert runs[0]["points"][0][0] == pytest.approx(0, abs=1e-5)  # the first step has learnt nothing yet
+    assert all(group["shares"] == [0.5, 0.5] for group in report["merges"][0]["groups"])  # merge: lerp
+
+
+def test_a_front_needs_held_out_prompts_before_anything_is_trained(tmp_path: Path):
+    stage = stage_at(tmp_path / "w")
+    stage.data = {"sums": SUMS.model_copy(update={"holdout": 0.0})}
+    with pytest.raises(UserError, match=r"data\.sums holds 0 out: raise its `holdout`"):
+        run(warp(**FRONT), stage)
+    assert not (stage.folder / "metrics.jsonl").exists()
+
+
+def test_an_interval_is_two_standard_errors_wide_on_either_side():
+    # mean 2, deviations -1 0 1: s = sqrt(2 / 2) = 1, s / sqrt(3) = 0.577
+    found = interval([1.0, 2.0, 3.0])
+    assert found == pytest.approx({"low": 2 - 1.96 / 3**0.5, "mean": 2.0, "high": 2 + 1.96 / 3**0.5})
+
+
+def test_rates_of_a_front_rise():
+    with pytest.raises(ValueError, match="do not rise: give each once, the lowest first"):
+        warp(front=[0, 1, 0.5])

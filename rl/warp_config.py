@@ -1,0 +1,74 @@
+"""Configuration of WARP. Imports no torch."""
+
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from contracts.stage import OutputKind, StageConfig
+from policy.config import PolicyConfig
+from rl.config import AnyAlgorithm, BondAlgorithm, ReinforceAlgorithm
+
+
+class WarpStage(StageConfig):
+    """Weight-averaged rewarded policies: EMA anchor, SLERP of runs, LITI towards the start (Rame et al. 2024).
+
+    With `bond` inside, of either form, BOND's anchor is the EMA anchor: one copy, one rate (`inner.anchor_rate`). With
+    `reinforce` inside, the anchor is what the KL is taken to.
+    """
+
+    entry: ClassVar[str] = "rl.warp:run"
+    version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
+    produces: ClassVar[OutputKind] = "policy"
+    keeps_line: ClassVar[bool] = True
+
+    kind: Literal["warp"]
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    runs: int = Field(2, ge=1, description="M, runs merged in each iteration (paper: 2).")
+    iterations: int = Field(1, ge=1, description="I, rounds of train and merge (paper: up to 5).")
+    liti: float = Field(
+        0.3, ge=0, le=1, description="Rate of the step from an iteration's start to its merge (paper: 0.3)."
+    )
+    output_rate: float = Field(
+        1.0,
+        ge=0,
+        description="Point of the final LITI line that becomes the stage's policy: 0 the start, 1 the last merge.",
+    )
+    group: Literal["layer", "tensor", "model"] = Field(
+        "layer", description="What shares one SLERP angle (paper: layer)."
+    )
+    merge: Literal["slerp", "lerp"] = Field(
+        "slerp",
+        description="How the runs of an iteration become one. slerp: along the sphere, which keeps the length of the "
+        "step (paper). lerp: their plain average, the paper's baseline, which shortens it where runs differ.",
+    )
+    front: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=list,
+        description="Points of the final line whose reward and KL are measured at the end, rising; empty: none "
+        "(paper: [0, 0.1, 0.3, 0.5, 0.8, 1]). It changes no weights.",
+    )
+    front_prompts: int = Field(
+        256, ge=2, description="Held-out prompts of `inner.data`, at most, that each point of `front` answers once."
+    )
+    inner: AnyAlgorithm = Field(description="The algorithm of each run, with its data, rewards and training settings.")
+
+    @field_validator("front")
+    @classmethod
+    def _front_rises(cls, front: list[float]) -> list[float]:
+        if any(later <= earlier for earlier, later in pairwise(front)):
+            raise ValueError(f"the rates {front} do not rise: give each once, the lowest first")
+        return front
+
+    @model_validator(mode="after")
+    def _anchor_in_the_kl(self) -> "WarpStage":
+        if isinstance(self.inner, ReinforceAlgorithm) and self.inner.kl_to != "anchor":
+            raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
+        return self
+
+    @model_validator(mode="after")
+    def _bond_follows_the_ema(self) -> "WarpStage":
+        if isinstance(self.inner, BondAlgorithm) and self.inner.anchor != "ema":
+            raise ValueError(f"inside warp, the anchor is WARP's moving average: remove `anchor: {self.inner.anchor}`")
+        if isinstance(self.inner, BondAlgorithm) and self.inner.quantile == "classifier":
+            raise ValueError("inside warp, each run would begin a classifier of its own: set `quantile: samples`")
+        return self
