@@ -219,7 +219,7 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
     seconds = (examples * learnt * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
     seconds += examples * drawn * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):
-        seconds *= node.config.runs * node.config.iterations
+        seconds *= sum(run.steps for run in node.config.run_configs) / training.steps
     return 2.0 + seconds * getattr(node.config, "members", 1)
 
 

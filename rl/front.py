@@ -83,6 +83,7 @@ def measure_front(
         end: policy at the rate 1.
     """
     inner = config.inner
+    alike = [run for run in range(config.runs) if config.run_config(0, run).rewards == inner.rewards]
     kept = {rate: stage.folder / FOLDER / f"{rate!r}.json" for rate in config.front}
     missing = [rate for rate in config.front if not kept[rate].is_file()]
     wait_for_all()  # before any is written
@@ -92,19 +93,20 @@ def measure_front(
         "kl_estimator": KL_ESTIMATOR,
         "own_distribution": inner.sampling.plain,
         "points": [json.loads(path.read_text()) for path in kept.values()],
-        "trajectory": trajectory(stage.folder / "metrics.jsonl") if rank() == 0 else [],
+        "trajectory": trajectory(stage.folder / "metrics.jsonl", alike) if rank() == 0 else [],
     }
 
 
-def trajectory(metrics: Path) -> list[dict[str, Any]]:
+def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
     """KL to the start and reward of every logged step of the first iteration's runs, on the prompts that they train on.
 
-    The runs of later iterations measure their KL from another start, and have no place in this plane.
+    Only those `alike`, which learn from the rewards that the front is measured by. The runs of later iterations measure
+    their KL from another start, and have no place in this plane.
     """
     runs: dict[int, list[list[float]]] = {}
     for line in metrics.read_text().splitlines() if metrics.is_file() else []:
         row = json.loads(line)
-        if row.get("iteration") == 0 and "reward" in row and "kl_to_initial" in row:
+        if row.get("iteration") == 0 and row["run"] in alike and "reward" in row and "kl_to_initial" in row:
             runs.setdefault(row["run"], []).append([row["kl_to_initial"], row["reward"]])
     return [{"run": run, "points": points} for run, points in sorted(runs.items())]
 

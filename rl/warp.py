@@ -6,6 +6,7 @@ and steps from the start towards the merge (LITI). Merging streams from disk.
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,22 +76,25 @@ def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Pat
     final = folder / "final"
     if not final.exists():
         assert config.policy is not None
+        inner = config.run_config(iteration, number)
         source = config.policy.model_copy(update={"model": None, "from_": "start", "liti": None})
-        policy = load_policy(source, {"start": beginning}, stage.root, tokens=config.inner.stated_length)
-        examples = training_prompts(config.inner, policy, stage)
-        train_policy(
-            policy,
-            config.inner,
-            stage,
-            rewards,
-            examples,
-            folder / "checkpoints",
-            final,
-            run_seed=1 + iteration * config.runs + number,
-            part=(iteration * config.runs + number, config.iterations * config.runs),
-            iteration=iteration,
-            run=number,
-        )
+        policy = load_policy(source, {"start": beginning}, stage.root, tokens=inner.stated_length)
+        examples = training_prompts(inner, policy, stage)
+        same = inner.rewards == config.inner.rewards
+        with nullcontext(rewards) if same else open_rewards(inner.rewards, stage) as own:
+            train_policy(
+                policy,
+                inner,
+                stage,
+                own,
+                examples,
+                folder / "checkpoints",
+                final,
+                run_seed=1 + iteration * config.runs + number,
+                part=(iteration * config.runs + number, config.iterations * config.runs),
+                iteration=iteration,
+                run=number,
+            )
     return final
 
 

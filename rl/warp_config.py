@@ -1,13 +1,19 @@
 """Configuration of WARP. Imports no torch."""
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from contracts.stage import OutputKind, StageConfig
 from policy.config import PolicyConfig
 from rl.config import AnyAlgorithm, BondAlgorithm, ReinforceAlgorithm
+from rl.vary import changed, changes_of
+
+if TYPE_CHECKING:
+    from contracts.strict import StrictModel as RunChange
+else:
+    RunChange = changes_of("RunChange", BondAlgorithm, ReinforceAlgorithm)
 
 
 class WarpStage(StageConfig):
@@ -51,6 +57,28 @@ class WarpStage(StageConfig):
         256, ge=2, description="Held-out prompts of `inner.data`, at most, that each point of `front` answers once."
     )
     inner: AnyAlgorithm = Field(description="The algorithm of each run, with its data, rewards and training settings.")
+    vary: list[RunChange] = Field(
+        default_factory=list,
+        description="What the runs of an iteration change of `inner`, in turn, such as [{}, {learning_rate: 1e-4}]; "
+        "fewer than runs begin again.",
+    )
+    iteration_steps: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list,
+        description="`inner.steps` of each iteration (paper: 9000, 7000, 7000, 5000, 5000); empty: as `inner` says.",
+    )
+
+    def run_config(self, iteration: int, number: int) -> BondAlgorithm | ReinforceAlgorithm:
+        """The algorithm and settings of one run, counted from 0."""
+        config = changed(self.inner, self.vary[number % len(self.vary)]) if self.vary else self.inner
+        if self.iteration_steps:
+            steps = changes_of("Steps", type(config))(steps=self.iteration_steps[iteration])
+            config = changed(config, steps)
+        return config
+
+    @property
+    def run_configs(self) -> list[BondAlgorithm | ReinforceAlgorithm]:
+        """Those of every run of every iteration, in their order."""
+        return [self.run_config(iteration, run) for iteration in range(self.iterations) for run in range(self.runs)]
 
     @field_validator("front")
     @classmethod
@@ -60,15 +88,35 @@ class WarpStage(StageConfig):
         return front
 
     @model_validator(mode="after")
+    def _changes_fit(self) -> "WarpStage":
+        if len(self.vary) > self.runs:
+            raise ValueError(f"vary has {len(self.vary)} entries and runs is {self.runs}: the last is never taken")
+        if self.iteration_steps and len(self.iteration_steps) != self.iterations:
+            raise ValueError(
+                f"iteration_steps has {len(self.iteration_steps)} entries and iterations is {self.iterations}: "
+                "give one for each"
+            )
+        for number, change in enumerate(self.vary):
+            if self.iteration_steps and getattr(change, "steps", None) is not None:
+                raise ValueError(f"vary.{number}.steps and iteration_steps both say how long a run is: remove one")
+            try:
+                changed(self.inner, change)
+            except ValueError as error:
+                raise ValueError(f"vary.{number}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
     def _anchor_in_the_kl(self) -> "WarpStage":
-        if isinstance(self.inner, ReinforceAlgorithm) and self.inner.kl_to != "anchor":
-            raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
+        for run in self.run_configs:
+            if isinstance(run, ReinforceAlgorithm) and run.kl_to != "anchor":
+                raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
         return self
 
     @model_validator(mode="after")
     def _bond_follows_the_ema(self) -> "WarpStage":
-        if isinstance(self.inner, BondAlgorithm) and self.inner.anchor != "ema":
-            raise ValueError(f"inside warp, the anchor is WARP's moving average: remove `anchor: {self.inner.anchor}`")
-        if isinstance(self.inner, BondAlgorithm) and self.inner.quantile == "classifier":
-            raise ValueError("inside warp, each run would begin a classifier of its own: set `quantile: samples`")
+        for run in self.run_configs:
+            if isinstance(run, BondAlgorithm) and run.anchor != "ema":
+                raise ValueError(f"inside warp, the anchor is WARP's moving average: remove `anchor: {run.anchor}`")
+            if isinstance(run, BondAlgorithm) and run.quantile == "classifier":
+                raise ValueError("inside warp, each run would begin a classifier of its own: set `quantile: samples`")
         return self

@@ -222,3 +222,42 @@ def test_an_interval_is_two_standard_errors_wide_on_either_side():
 def test_rates_of_a_front_rise():
     with pytest.raises(ValueError, match="do not rise: give each once, the lowest first"):
         warp(front=[0, 1, 0.5])
+
+
+def test_runs_take_their_changes_in_turn_and_iterations_their_steps():
+    vary = [{}, {"learning_rate": 1e-4, "sampling": {"temperature": 0.9}}]
+    config = warp(runs=3, iterations=2, vary=vary, iteration_steps=[9, 7])
+    assert [run.learning_rate for run in config.run_configs] == [1e-3, 1e-4, 1e-3] * 2
+    assert [run.steps for run in config.run_configs] == [9] * 3 + [7] * 3
+    assert config.run_config(0, 1).sampling.max_tokens == 4  # of `inner`, beside the temperature that changed
+    assert config.run_config(0, 1).sampling.temperature == 0.9
+
+
+def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
+    stage = stage_at(tmp_path / "w")
+    run(warp(vary=[{"steps": 1}, {"rewards": ["correct"], "control": ["short"], "learning_rate": 0}]), stage)
+    rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["step"]) for row in rows] == [(0, 1), (1, 1), (1, 2)]
+    assert "reward/short" in rows[0]
+    assert {"reward/correct", "control/short"} < rows[1].keys()
+    merge = json.loads((stage.output / "warp.json").read_text())["merges"][0]
+    assert all(group["norms"][1] == 0 for group in merge["groups"])  # a learning rate of 0 goes nowhere
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fault"),
+    [
+        ("stages.w.vary=[{}, {learning_rat: 1}]", 'vary.1.learning_rat: found the unknown key "learning_rat"'),
+        ("stages.w.vary=[{learning_rate: -1}]", "vary.0.learning_rate: found -1, expected a number greater than or"),
+        ("stages.w.vary=[{rewards: [corect]}]", 'vary.0.rewards.0: found the unknown reward "corect"'),
+        ("stages.w.vary=[{kl: 0.1}]", "vary.0: kl is no field of kind bond"),
+        ("stages.w.vary=[{micro_batch: 3}]", "vary.0: micro_batch 3 does not divide batch 4"),
+        ("stages.w.vary=[{}, {}, {}]", "vary has 3 entries and runs is 2"),
+        ("stages.w.iteration_steps=[2, 2]", "iteration_steps has 2 entries and iterations is 1"),
+        ("stages.w.vary=[{anchor: fixed}]", "inside warp, the anchor is WARP's moving average"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, fault: str):
+    with pytest.raises(UserError) as error:
+        recipe(tmp_path, assignment)
+    assert fault in str(error.value)
