@@ -26,7 +26,7 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
                 _group_name(group["group"]),
                 _listed(group["angles"], "°"),
                 _listed(group["norms"]),
-                short(group.get("norm_ratio")),
+                short(_ratio(group["norms"])),
                 short(group["norm"]),
             ]
             for group in groups
@@ -34,7 +34,7 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
         angles = [angle for group in groups for angle in group["angles"] if angle is not None]
         spread = f", angles {short(min(angles))}° to {short(max(angles))}°" if angles else ""
         listed = table(["group", "angle", "norms of the runs", "first over second", "norm of the merge"], rows)
-        ratios = [group["norm_ratio"] for group in groups if group.get("norm_ratio")]
+        ratios = [ratio for group in groups if (ratio := _ratio(group["norms"]))]
         spread += f", norm of the first over the second {short(min(ratios))} to {short(max(ratios))}" if ratios else ""
         summary = f"iteration {merge['iteration'] + 1}: {len(groups)} groups{spread}"
         tables.append(element("details", element("summary", summary), listed, open=None if len(rows) > FOLDED else ""))
@@ -69,6 +69,11 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
         )
     note = "The folder was loaded again and compared with what was trained; an export that equals its base fails."
     return section(f"Export ({stage.id})", table(["check", "found"], rows), note=note)
+
+
+def _ratio(norms: Sequence[float]) -> float | None:
+    """The first run's norm over the second's, where there are two that moved."""
+    return norms[0] / norms[1] if len(norms) > 1 and norms[1] else None
 
 
 def _group_name(name: str) -> str:

@@ -89,8 +89,8 @@ def front_plane(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]
             transform=turn,
         ),
     ]
-    label = "reward against KL of the points of the line, and of the runs"
-    picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
+    told = "reward against KL of the points of the line, and of the runs"
+    picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=told)
     names = ["the line, by rate", *(f"run {number + 1} in training" for number in range(len(runs)))]
     return element("figure", legend(names), picture, class_="plane")
 
