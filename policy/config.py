@@ -203,3 +203,14 @@ class EngineConfig(StrictModel):
         description="Processes that share each sequence, a slice each (DeepSpeed-Ulysses); stages of kind sft only.",
     )
     report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")
+
+
+def crowded(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
+    """Why so many trainings of a stage (each a `what`) cannot run at once here; None where they can, or need not."""
+    if parallel == 1 or (processes == 1 and not deepspeed):
+        return None
+    found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"
+    return (
+        f"found parallel {parallel} and {found} each {what}, expected parallel 1: {what}s at once are for one process "
+        "in plain torch"
+    )

@@ -6,19 +6,20 @@ and steps from the start towards the merge (LITI). Merging streams from disk.
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import UserError
 from contracts.stage import Stage, write_atomically
+from policy.config import EngineConfig
 from policy.line import write_line
 from policy.load import load_policy, save_policy, stage_policy
-from policy.processes import meet, rank, wait_for_all
+from policy.processes import count, meet, rank, wait_for_all
 from rl.front import held_out, measure_front
 from rl.rewards.compose import Rewards, open_rewards
-from rl.train import train_policy, training_prompts
 from rl.warp_config import WarpStage
+from rl.warp_run import WarpRun, train_run, train_runs
 from weights.merge import interpolate, slerp
 
 REPORT = "warp.json"
@@ -29,13 +30,16 @@ def run(config: WarpStage, stage: Stage) -> None:
     if (stage.output / REPORT).exists():  # all was done just before a kill
         return
     meet()
+    engine = stage.engine or EngineConfig()
+    if fault := config.crowded(count(), deepspeed=engine.deepspeed is not None):
+        raise UserError(fault)
     start = _start(config, stage)
     beginning = merged = start
     examples = held_out(config, stage)  # before anything is trained: there may be none
     merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
         for iteration in range(config.iterations):
-            finals = [_inner_run(config, stage, rewards, beginning, iteration, number) for number in range(config.runs)]
+            finals = _trained(config, stage, rewards, beginning, iteration)
             folder = stage.folder / f"iteration-{iteration}"
             merged, groups = _merge(config, beginning, finals, folder)
             merges.append({"iteration": iteration, "groups": groups})
@@ -70,32 +74,30 @@ def _start(config: WarpStage, stage: Stage) -> Path:
     return _once(stage.folder / "start", write)
 
 
-def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int) -> Path:
-    """Train one run of an iteration, unless its final policy is there already; its folder."""
-    folder = stage.folder / f"iteration-{iteration}" / f"run-{number}"
-    final = folder / "final"
-    if not final.exists():
-        assert config.policy is not None
-        inner = config.run_config(iteration, number)
-        source = config.policy.model_copy(update={"model": None, "from_": "start", "liti": None})
-        policy = load_policy(source, {"start": beginning}, stage.root, tokens=inner.stated_length)
-        examples = training_prompts(inner, policy, stage)
-        same = inner.rewards == config.inner.rewards
-        with nullcontext(rewards) if same else open_rewards(inner.rewards, stage) as own:
-            train_policy(
-                policy,
-                inner,
-                stage,
-                own,
-                examples,
-                folder / "checkpoints",
-                final,
-                run_seed=1 + iteration * config.runs + number,
-                part=(iteration * config.runs + number, config.iterations * config.runs),
-                iteration=iteration,
-                run=number,
-            )
-    return final
+def _trained(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int) -> list[Path]:
+    """The policies of an iteration's runs, which are trained unless they are there already."""
+    assert config.policy is not None
+    runs = [
+        WarpRun(
+            policy=config.policy,
+            inner=config.run_config(iteration, number),
+            beginning=beginning,
+            folder=stage.folder / f"iteration-{iteration}" / f"run-{number}",
+            iteration=iteration,
+            run=number,
+            part=(iteration * config.runs + number, config.iterations * config.runs),
+        )
+        for number in range(config.runs)
+    ]
+    if config.parallel > 1:
+        lengths = [inner.steps for inner in config.run_configs]
+        left = [run for run in runs if not run.final.exists()]
+        before = sum(lengths[: iteration * config.runs]) + sum(run.inner.steps for run in runs if run not in left)
+        train_runs(left, stage, config.parallel, before, sum(lengths))
+    for run in runs:
+        if not run.final.exists():
+            train_run(run, stage, rewards if run.inner.rewards == config.inner.rewards else None)
+    return [run.final for run in runs]
 
 
 def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:

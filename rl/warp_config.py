@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig
+from policy.config import PolicyConfig, crowded
 from rl.config import AnyAlgorithm, BondAlgorithm, ReinforceAlgorithm
-from rl.vary import changed, changes_of
+from rl.vary import changed, changes_of, given_by
 
 if TYPE_CHECKING:
     from contracts.strict import StrictModel as RunChange
 else:
-    RunChange = changes_of("RunChange", BondAlgorithm, ReinforceAlgorithm)
+    RunChange = changes_of("RunChange", __name__, BondAlgorithm, ReinforceAlgorithm)
 
 
 class WarpStage(StageConfig):
@@ -69,16 +69,26 @@ class WarpStage(StageConfig):
 
     def run_config(self, iteration: int, number: int) -> BondAlgorithm | ReinforceAlgorithm:
         """The algorithm and settings of one run, counted from 0."""
-        config = changed(self.inner, self.vary[number % len(self.vary)]) if self.vary else self.inner
+        given = given_by(self.vary[number % len(self.vary)]) if self.vary else {}
         if self.iteration_steps:
-            steps = changes_of("Steps", type(config))(steps=self.iteration_steps[iteration])
-            config = changed(config, steps)
-        return config
+            given["steps"] = self.iteration_steps[iteration]
+        return changed(self.inner, given) if given else self.inner
 
     @property
     def run_configs(self) -> list[BondAlgorithm | ReinforceAlgorithm]:
         """Those of every run of every iteration, in their order."""
         return [self.run_config(iteration, run) for iteration in range(self.iterations) for run in range(self.runs)]
+
+    parallel: int = Field(
+        1,
+        ge=1,
+        description="Runs of an iteration trained at once, each in a process of its own with its share of the threads; "
+        "for one process in plain torch.",
+    )
+
+    def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
+        """Why runs cannot be trained at once here, as a sentence; None where they can, or need not."""
+        return crowded(self.parallel, "run", processes, deepspeed=deepspeed)
 
     @field_validator("front")
     @classmethod
@@ -100,7 +110,7 @@ class WarpStage(StageConfig):
             if self.iteration_steps and getattr(change, "steps", None) is not None:
                 raise ValueError(f"vary.{number}.steps and iteration_steps both say how long a run is: remove one")
             try:
-                changed(self.inner, change)
+                changed(self.inner, given_by(change))
             except ValueError as error:
                 raise ValueError(f"vary.{number}: {error}") from error
         return self

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from contracts.errors import UserError
 from contracts.stage import Silence, Stage
@@ -261,3 +262,44 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, 
     with pytest.raises(UserError) as error:
         recipe(tmp_path, assignment)
     assert fault in str(error.value)
+
+
+def test_runs_at_once_come_to_what_they_come_to_in_turn(tmp_path: Path):
+    """Each process has one thread, as this one has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    vary = [{}, {"rewards": ["correct"], "control": []}]
+    stages = [stage_at(tmp_path / name, Listener()) for name in ("in-turn", "at-once")]
+    for parallel, stage in enumerate(stages, start=1):
+        run(warp(vary=vary, parallel=parallel), stage)
+    torch.set_num_threads(threads)
+    in_turn, at_once = stages
+    assert weights(in_turn.output) == weights(at_once.output)
+    rows = [
+        sorted((stage.folder / "metrics.jsonl").read_text().count(f'"run": {run}') for run in (0, 1))
+        for stage in stages
+    ]
+    assert rows == [[2, 2], [2, 2]]
+    assert "training 2 runs at once, with one thread each" in at_once.sink.said
+    assert at_once.sink.told[-1] == (4, 4)
+
+
+class Listener(Silence):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.told: list[tuple[int, int]] = []
+
+    def say(self, message: str) -> None:
+        """Note it."""
+        self.said.append(message)
+
+    def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
+        """Note it."""
+        self.told.append((done, total))
+
+
+def test_runs_at_once_are_for_plain_torch(tmp_path: Path):
+    with pytest.raises(UserError, match=r"w\.parallel: found parallel 2 and DeepSpeed, which trains each run"):
+        recipe(tmp_path, "stages.w.parallel=2", "engine.deepspeed={}")
