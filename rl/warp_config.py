@@ -116,6 +116,14 @@ class WarpStage(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _front_is_of_one_turn(self) -> "WarpStage":
+        if self.front and isinstance(self.inner, ReinforceAlgorithm) and self.inner.turns > 1:
+            raise ValueError(
+                f"`front` is measured on single turns, and inner.turns is {self.inner.turns}: remove `front`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _anchor_in_the_kl(self) -> "WarpStage":
         for run in self.run_configs:
             if isinstance(run, ReinforceAlgorithm) and run.kl_to != "anchor":

@@ -19,7 +19,7 @@ from policy.line import point_on_line, write_line
 from policy.load import load_policy, save_policy
 from policy.policy import Policy
 from recipes.pipeline import open_recipe
-from rl.config import BondAlgorithm
+from rl.config import BondAlgorithm, ReinforceAlgorithm
 from rl.front import interval
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp import run
@@ -218,6 +218,12 @@ def test_an_interval_is_two_standard_errors_wide_on_either_side():
     # mean 2, deviations -1 0 1: s = sqrt(2 / 2) = 1, s / sqrt(3) = 0.577
     found = interval([1.0, 2.0, 3.0])
     assert found == pytest.approx({"low": 2 - 1.96 / 3**0.5, "mean": 2.0, "high": 2 + 1.96 / 3**0.5})
+
+
+def test_a_front_is_of_single_turns():
+    inner = {"kind": "reinforce", "kl_to": "anchor", "turns": 3, **INNER, "control": []}
+    with pytest.raises(ValueError, match=r"measured on single turns, and inner\.turns is 3: remove `front`"):
+        WarpStage(id="w", kind="warp", front=[0, 1], inner=ReinforceAlgorithm.model_validate(inner))
 
 
 def test_rates_of_a_front_rise():
