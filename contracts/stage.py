@@ -19,11 +19,13 @@ class StageConfig(StrictModel):
 
     `entry` names the function `run(config, stage)` that does the work, as "package.module:function", so that reading a
     recipe imports none of it. `version` counts changes of the code that change results; it is part of the identity.
+    `keeps_line` says that other points of a line than the output can be asked for (`liti`).
     """
 
     entry: ClassVar[str]
     version: ClassVar[int] = 1
     produces: ClassVar[OutputKind]
+    keeps_line: ClassVar[bool] = False
 
     id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of the stage, unique in the recipe.")
 

@@ -27,7 +27,11 @@ class EvaluateStage(StageConfig):
     produces: ClassVar[OutputKind] = "scores"
 
     kind: Literal["evaluate"]
-    policies: list[str] = Field(min_length=1, description="Ids of the stages whose policies are compared, in order.")
+    policies: list[str] = Field(
+        min_length=1,
+        description="Ids of the stages whose policies are compared, in order; `aligned@0.5` is the point at 0.5 of "
+        "the line of `aligned`, a stage of kind warp.",
+    )
     initial: str | None = Field(None, description="Stage that the KL is measured from; none: the first of `policies`.")
     data: str = Field(description="Name of a data section; its held-out prompts are used.")
     prompts: int | None = Field(None, ge=1, description="Use at most this many prompts.")

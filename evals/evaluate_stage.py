@@ -139,9 +139,9 @@ class _Evaluation:
 
     def _load(self, name: str) -> Policy:
         if name != self.initial:
-            return load_policy(PolicyConfig.model_validate({"from": name}), self.stage.inputs, self.stage.root)
+            return load_policy(PolicyConfig.named(name), self.stage.inputs, self.stage.root)
         if self._initial is None:
-            self._initial = load_policy(PolicyConfig.model_validate({"from": name}), self.stage.inputs, self.stage.root)
+            self._initial = load_policy(PolicyConfig.named(name), self.stage.inputs, self.stage.root)
         return self._initial
 
     def _open_rewards(self) -> Rewards:

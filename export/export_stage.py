@@ -31,7 +31,7 @@ def run(config: ExportStage, stage: Stage) -> None:
         RunError: the export does not load, is not what was trained, or equals its base.
     """
     source = stage.inputs[config.policy.from_] if config.policy.from_ is not None else None
-    lineage = read_lineage(source) if source is not None else Lineage()
+    lineage = read_lineage(source, config.policy.liti) if source is not None else Lineage()
     policy = _load(config.policy, stage, stage.seed)
     base: _Base | None = None
     if config.base is not None:
@@ -42,7 +42,7 @@ def run(config: ExportStage, stage: Stage) -> None:
     _export(
         policy,
         stage.output,
-        title=f"{lineage.run}-{lineage.stages[-1].id}" if lineage.stages else config.id,
+        title=lineage.title if lineage.stages else config.id,
         dtype=config.dtype,
         seed=stage.seed,
         lineage=lineage,
@@ -66,7 +66,7 @@ def export_folder(source: Path, to: Path, dtype: Dtype = "float32") -> dict[str,
     lineage = read_lineage(source)
     base = _recorded_base(lineage)
     policy = load_policy(PolicyConfig(model=str(source), dtype="float32"))
-    title = f"{lineage.run}-{lineage.stages[-1].id}" if lineage.stages else to.name
+    title = lineage.title if lineage.stages else to.name
     return _export(
         policy, to, title=title, dtype=dtype, seed=0, lineage=lineage, base=base, tell=lambda done, what: None
     )
@@ -94,7 +94,7 @@ def _name(config: PolicyConfig, folders: Mapping[str, Path]) -> str:
     """What a person calls the policy: the stage that made it, or the name of its weights."""
     if config.from_ is not None:
         stages = read_lineage(folders[config.from_]).stages
-        return stages[-1].id if stages else config.from_
+        return config.model_copy(update={"from_": stages[-1].id}).name if stages else config.name
     return f"tiny ({config.size})" if config.model == "tiny" else str(config.model)
 
 

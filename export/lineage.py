@@ -29,6 +29,7 @@ class Lineage:
         folders: output folder of every stage of the run.
         recipe: text of the resolved recipe.
         scores: content of the newest finished evaluation that holds the policy.
+        liti: rate of the point of the last stage's line that the policy is; None: the stage's own output.
     """
 
     run: str = ""
@@ -37,6 +38,13 @@ class Lineage:
     folders: Mapping[str, Path] = field(default_factory=dict)
     recipe: str = ""
     scores: Mapping[str, Any] | None = None
+    liti: float | None = None
+
+    @property
+    def title(self) -> str:
+        """A name for the policy: of the run, the stage and the point of its line."""
+        point = "" if self.liti is None else f"-liti-{self.liti:g}"
+        return f"{self.run}-{self.stages[-1].id}{point}"
 
     @property
     def start(self) -> PolicyConfig | None:
@@ -50,8 +58,11 @@ class Lineage:
         return list(dict.fromkeys(name for stage in self.stages for name in _models(stage.config)))
 
 
-def read_lineage(folder: Path) -> Lineage:
-    """The lineage of the policy in `folder`, which is `<run>/stages/<stage>/output` where a run wrote it."""
+def read_lineage(folder: Path, liti: float | None = None) -> Lineage:
+    """The lineage of the policy in `folder`, which is `<run>/stages/<stage>/output` where a run wrote it.
+
+    With `liti`, of that point of the stage's line instead; an evaluation holds it as `<stage>@<liti>`.
+    """
     folder = folder.resolve()
     own, run = folder.parent / "stage.json", folder.parents[2] if len(folder.parts) > 3 else folder
     if not own.is_file() or not (run / "run.json").is_file():
@@ -68,7 +79,8 @@ def read_lineage(folder: Path) -> Lineage:
         stages=tuple(Ancestor(id, records[id]["kind"], records[id]["config"]) for id in records if id in behind),
         folders={stage["id"]: run / stage["folder"] / "output" for stage in content["stages"]},
         recipe=recipe.read_text() if recipe.is_file() else "",
-        scores=_scores(run, content["stages"], name),
+        scores=_scores(run, content["stages"], name if liti is None else f"{name}@{liti:g}"),
+        liti=liti,
     )
 
 

@@ -52,8 +52,9 @@ def _opening(lineage: Lineage, proof: Mapping[str, Any]) -> str:
         return f"A Gemma 3 text model with {weights}, exported by gemsmith from a folder without a history."
     origins = ", ".join("a random tiny model" if origin == "tiny" else f"`{origin}`" for origin in lineage.origins)
     last = lineage.stages[-1]
+    point = "the policy" if lineage.liti is None else f"the point at {lineage.liti:g} (0 its start, 1 its last merge)"
     return (
-        f"A Gemma 3 text model with {weights}. It is the policy of stage `{last.id}` ({last.kind}) of the gemsmith "
+        f"A Gemma 3 text model with {weights}. It is {point} of stage `{last.id}` ({last.kind}) of the gemsmith "
         f"run `{lineage.run}` (seed {lineage.seed}). The weights it started from, and its teachers', are from "
         f"{origins or 'an unrecorded source'}; they were changed by training."
     )

@@ -19,12 +19,22 @@ class RopeConfig(StrictModel):
 
 
 class PolicyConfig(StrictModel):
-    """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two."""
+    """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two.
+
+    With `liti` it is a point of the line that a stage of kind warp keeps (`policy.line`).
+    """
 
     model: str | None = Field(
         None, description="`tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file."
     )
     from_: str | None = Field(None, alias="from", description="Id of an earlier stage whose policy to take.")
+    liti: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Which point of the line of the stage in `from`, of kind warp: 0 its start, 1 its last merge, "
+        "above 1 beyond it (paper: up to 2). None: the stage's output.",
+    )
     size: Literal["small", "large"] = Field("small", description="Width of `tiny`: small (student) or large (teacher).")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: float32 on a CPU (bfloat16 is five times slower there), bfloat16 on a GPU."
@@ -41,7 +51,29 @@ class PolicyConfig(StrictModel):
     def _one_origin(self) -> "PolicyConfig":
         if (self.model is None) == (self.from_ is None):
             raise ValueError("give either `model` (weights by name) or `from` (an earlier stage), and not both")
+        if self.liti is not None and self.from_ is None:
+            raise ValueError("`liti` is a point between a warp stage's start and its last merge: name that in `from`")
         return self
+
+    @classmethod
+    def named(cls, name: str) -> "PolicyConfig":
+        """The policy that a list of stages means by `ID` (that stage's output) or `ID@RATE` (a point of its line).
+
+        Raises:
+            ValueError: the rate is no number of 0 or more.
+        """
+        id, at, rate = name.partition("@")
+        try:
+            return cls.model_validate({"from": id, "liti": float(rate) if at else None})
+        except ValueError as error:
+            raise ValueError(
+                f'found "{name}", expected the id of a stage, or `id@rate`, a rate of 0 or more'
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """`named` the other way round, or the name of the weights."""
+        return f"{self.from_ or self.model}" + ("" if self.liti is None else f"@{self.liti:g}")
 
 
 class LoraConfig(StrictModel):
@@ -171,3 +203,14 @@ class EngineConfig(StrictModel):
         description="Processes that share each sequence, a slice each (DeepSpeed-Ulysses); stages of kind sft only.",
     )
     report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")
+
+
+def crowded(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
+    """Why so many trainings of a stage (each a `what`) cannot run at once here; None where they can, or need not."""
+    if parallel == 1 or (processes == 1 and not deepspeed):
+        return None
+    found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"
+    return (
+        f"found parallel {parallel} and {found} each {what}, expected parallel 1: {what}s at once are for one process "
+        "in plain torch"
+    )

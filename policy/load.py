@@ -19,6 +19,7 @@ from policy.attention.attention import implementation
 from policy.chat import CHAT_TEMPLATE
 from policy.config import PolicyConfig
 from policy.gguf_file import load_gguf
+from policy.line import point_on_line
 from policy.multimodal import KEY_MAPPING, forget_multimodal
 from policy.policy import Policy
 from policy.rope import check_window, rescale_context
@@ -107,7 +108,7 @@ def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Pat
     if config.from_ is not None:
         if config.from_ not in inputs:
             raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")
-        return inputs[config.from_]
+        return stage_policy(inputs[config.from_], config.liti)
     name = str(config.model)
     if name == "tiny":
         return name
@@ -119,6 +120,11 @@ def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Pat
         elsewhere = "" if path.exists() or path.is_absolute() else f" or in the working folder {Path.cwd()}"
         raise UserError(f"`model: {name}` is {found} at {path}{elsewhere}: {_EXPECTED}.")
     return name
+
+
+def stage_policy(output: Path, liti: float | None) -> Path:
+    """The folder of a stage's policy, or of the point at the rate `liti` of its line."""
+    return output if liti is None else point_on_line(output, liti)
 
 
 def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -> Policy:

@@ -1,6 +1,7 @@
 """The stage graph: what each stage refers to, whether it is there and of the right kind, and the order to run in."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +21,12 @@ DATA_FIELDS = ("data",)
 
 @dataclass(frozen=True)
 class Reference:
-    """A name in a recipe that stands for something elsewhere in it."""
+    """A name in a recipe that stands for something elsewhere in it; `liti` with a stage is a point of its line."""
 
     keys: Keys
     name: str
     wanted: Wanted
+    liti: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Node:
 def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     """Every reference in a configuration, however deep.
 
-    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages; `rewards`,
-    `control` and `passes` name rewards; `data` names a data section; a reward model's `from` names its stage.
+    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages (`ID`, or `ID@RATE`
+    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; a reward
+    model's `from` names its stage.
     """
     wanted_by_field: dict[str, Wanted] = {
         **dict.fromkeys(STAGE_FIELDS, "policy"),
@@ -61,17 +64,26 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     for name, info in type(config).model_fields.items():
         here, value = (*keys, info.alias or name), getattr(config, name)
         if name == "from_" and isinstance(value, str):
-            yield Reference(here, value, "reward_model" if isinstance(config, RewardModelReward) else "policy")
+            wanted: Wanted = "reward_model" if isinstance(config, RewardModelReward) else "policy"
+            yield Reference(here, value, wanted, getattr(config, "liti", None))
         elif isinstance(value, BaseModel):
             yield from references(value, here)
         elif name in wanted_by_field and isinstance(value, str):
-            yield Reference(here, value, wanted_by_field[name])
+            yield _reference(here, value, wanted_by_field[name])
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from references(item, (*here, index))
                 elif name in wanted_by_field and isinstance(item, str):
-                    yield Reference((*here, index), item, wanted_by_field[name])
+                    yield _reference((*here, index), item, wanted_by_field[name])
+
+
+def _reference(keys: Keys, name: str, wanted: Wanted) -> Reference:
+    if wanted == "policy" and "@" in name:
+        with suppress(ValueError):  # else it is told as a stage that is not there
+            policy = PolicyConfig.named(name)
+            return Reference(keys, str(policy.from_), wanted, policy.liti)
+    return Reference(keys, name, wanted)
 
 
 def build_graph(
@@ -168,13 +180,17 @@ def _check(
         faults.add(reference.keys, f'found the unknown stage "{name}", {expected}{did_you_mean(name, fitting)}')
     elif name not in fitting:
         faults.add(reference.keys, f'found "{name}", whose output is {_article(stages[name].produces)}, {expected}')
+    elif reference.liti is not None and not stages[name].keeps_line:
+        lines = listed(stage for stage, config in stages.items() if config.keeps_line)
+        found = f'found a point (liti {reference.liti:g}) of "{name}", which keeps no line'
+        faults.add(reference.keys, f"{found}, expected a stage of kind warp: {lines}")
 
 
 def _check_once(found: Sequence[Reference], faults: Faults) -> None:
     """Add a fault where a list names one thing twice."""
     seen = set()
     for reference in found:
-        place = (reference.keys[:-1], reference.name)
+        place = (reference.keys[:-1], reference.name, reference.liti)
         if isinstance(reference.keys[-1], int) and place in seen:
             more = "; its `weight` says how much it counts" if reference.wanted == "reward" else ""
             faults.add(

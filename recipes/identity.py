@@ -23,6 +23,8 @@ WITHOUT_EFFECT = frozenset(
     | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
     | {"parallel"}
 )
+# Fields that a recipe may do without, and which leave a stage what it was before they were thought of.
+WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
 
 
 def identities(
@@ -78,8 +80,8 @@ def local_files(value: Any, root: Path) -> list[Path]:
 def _plain(value: Any) -> Any:
     """A configuration as JSON's own types, without what has no effect on results."""
     if isinstance(value, BaseModel):
-        names = [name for name in type(value).model_fields if name not in WITHOUT_EFFECT]
-        return {name: _plain(getattr(value, name)) for name in names}
+        fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
+        return {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

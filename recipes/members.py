@@ -1,4 +1,4 @@
-"""What the members of a stage `warm` need of the rest of the recipe: steps that its SFT stage keeps, and an engine."""
+"""What trainings of one stage need of the rest of the recipe: steps that an SFT stage keeps, and an engine."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,11 @@ from recipes.faults import Faults, Keys, listed
 from recipes.graph import Node
 from reward_models.config import WarmStage
 from rl.config import SftStage
+from rl.warp_config import WarpStage
 
 
 def check_members(stages: Sequence[StageConfig], nodes: Sequence[Node], engine: EngineConfig, faults: Faults) -> None:
-    """Members start from steps that are kept, and several at once are for plain torch.
+    """Members of `warm` start from steps that are kept, and several trainings at once are for plain torch.
 
     Args:
         stages: as in the file.
@@ -22,11 +23,10 @@ def check_members(stages: Sequence[StageConfig], nodes: Sequence[Node], engine: 
     by_id = {node.id: node.config for node in nodes}
     for index, config in enumerate(stages):
         filled = by_id[config.id]
-        if not isinstance(filled, WarmStage):
-            continue
-        if fault := filled.crowded(1, deepspeed=engine.deepspeed is not None):
+        crowded = filled.crowded if isinstance(filled, WarmStage | WarpStage) else None
+        if crowded and (fault := crowded(1, deepspeed=engine.deepspeed is not None)):
             faults.add(("stages", index, "parallel"), fault)
-        if filled.starts:
+        if isinstance(filled, WarmStage) and filled.starts:
             source = filled.policy.from_ if filled.policy is not None else None
             _check_starts(filled.starts, by_id.get(source or ""), ("stages", index, "starts"), faults)
 

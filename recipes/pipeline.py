@@ -163,7 +163,7 @@ def _check_plugin(
 def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faults: Faults) -> None:
     """What is learnt must be learnt with its gate, and over several turns from the tests of programs."""
     for config in stages:
-        for learner in (config, getattr(config, "inner", None)):
+        for learner in (config, *getattr(config, "run_configs", ())):
             if isinstance(learner, RolloutConfig) and (fault := gate_fault({n: rewards[n] for n in learner.rewards})):
                 faults.add(("rewards", fault[0], "gate"), f"stage {config.id}: {fault[1]}")
             if isinstance(learner, ReinforceAlgorithm) and learner.turns > 1:

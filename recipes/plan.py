@@ -17,8 +17,9 @@ from recipes.record import Status, read_stage
 from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
-from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, WarpStage
+from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 from rl.rewards.config import RewardModelReward
+from rl.warp_config import WarpStage
 
 # Measured on two AVX2 cores in float32: 60 training tokens/s and 47 sampled tokens/s at 270 million parameters.
 TRAINING_FLOPS = 48e9  # a second and core
@@ -218,7 +219,7 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
     seconds = (examples * learnt * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
     seconds += examples * drawn * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):
-        seconds *= node.config.runs * node.config.iterations
+        seconds *= sum(run.steps for run in node.config.run_configs) / training.steps
     return 2.0 + seconds * getattr(node.config, "members", 1)
 
 

@@ -10,8 +10,9 @@ from evals.config import EvaluateStage
 from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig
 from reward_models.config import WarmStage
-from rl.config import BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
+from rl.config import BondStage, DistillStage, ReinforceStage, SftStage
 from rl.rewards.config import AnyReward
+from rl.warp_config import WarpStage
 
 AnyStage = Annotated[
     SftStage | DistillStage | WarmStage | BondStage | ReinforceStage | WarpStage | EvaluateStage | ExportStage,

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, TrainingConfig
+from policy.config import PolicyConfig, TrainingConfig, crowded
 
 
 class WarmStage(StageConfig, TrainingConfig):
@@ -82,10 +82,4 @@ class WarmStage(StageConfig, TrainingConfig):
 
     def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
         """Why members cannot be trained at once here, as a sentence; None where they can, or need not."""
-        if self.parallel == 1 or (processes == 1 and not deepspeed):
-            return None
-        found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"
-        return (
-            f"found parallel {self.parallel} and {found} each member, expected parallel 1: members at once are for one "
-            "process in plain torch"
-        )
+        return crowded(self.parallel, "member", processes, deepspeed=deepspeed)

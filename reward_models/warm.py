@@ -35,7 +35,7 @@ from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from reward_models.probe import fit_head
 from reward_models.quality import Rewards, quality
 from reward_models.scorer import last_features, score_sequences
-from reward_models.together import train_together
+from reward_models.together import train_members
 from weights.merge import average, interpolate
 
 RATES = (0.25, 0.5, 0.75)  # between the two best members
@@ -56,7 +56,7 @@ def run(config: WarmStage, stage: Stage) -> None:
     plans, rewards = member_plans(config, stage.seed), {}
     if config.parallel > 1:
         left = [plan for plan in plans if not _folder(stage, plan).exists()]
-        train_together(config, left, stage, probed, split.train, lambda plan: _folder(stage, plan))
+        train_members(config, left, stage, probed, split.train, lambda plan: _folder(stage, plan))
     for plan in plans:
         folder = _folder(stage, plan)
         if not folder.exists():

@@ -49,6 +49,7 @@ def train_policy(
     output: Path,
     run_seed: int = 0,
     part: tuple[int, int] = (0, 1),
+    together: bool = False,
     **where: Any,
 ) -> None:
     """One training run, resumable, from `policy` to a saved policy.
@@ -63,6 +64,7 @@ def train_policy(
         output: folder of the trained policy.
         run_seed: tells runs of one stage apart: prompt order and samples.
         part: (i, n) when this is the i-th of n runs of the stage, for its progress.
+        together: whether other trainings of the stage go on in other processes meanwhile.
         where: marks of this run's metrics.
 
     Raises:
@@ -120,7 +122,7 @@ def train_policy(
             updates=updates,
             ties=TieWatch(stage.say) if told else None,
         )
-        run_training(trainer, stage, folder, part=part, **where)
+        run_training(trainer, stage, folder, part=part, together=together, **where)
     _say_partings(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
 

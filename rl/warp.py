@@ -10,12 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import UserError
 from contracts.stage import Stage, write_atomically
-from policy.load import load_policy, save_policy
-from policy.processes import meet, rank, wait_for_all
-from rl.config import WarpStage
+from policy.config import EngineConfig
+from policy.line import write_line
+from policy.load import load_policy, save_policy, stage_policy
+from policy.processes import count, meet, rank, wait_for_all
+from rl.front import held_out, measure_front
 from rl.rewards.compose import Rewards, open_rewards
-from rl.train import train_policy, training_prompts
+from rl.warp_config import WarpStage
+from rl.warp_run import WarpRun, train_run, train_runs
 from weights.merge import interpolate, slerp
 
 REPORT = "warp.json"
@@ -26,12 +30,16 @@ def run(config: WarpStage, stage: Stage) -> None:
     if (stage.output / REPORT).exists():  # all was done just before a kill
         return
     meet()
+    engine = stage.engine or EngineConfig()
+    if fault := config.crowded(count(), deepspeed=engine.deepspeed is not None):
+        raise UserError(fault)
     start = _start(config, stage)
     beginning = merged = start
+    examples = held_out(config, stage)  # before anything is trained: there may be none
     merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
         for iteration in range(config.iterations):
-            finals = [_inner_run(config, stage, rewards, beginning, iteration, number) for number in range(config.runs)]
+            finals = _trained(config, stage, rewards, beginning, iteration)
             folder = stage.folder / f"iteration-{iteration}"
             merged, groups = _merge(config, beginning, finals, folder)
             merges.append({"iteration": iteration, "groups": groups})
@@ -39,10 +47,14 @@ def run(config: WarpStage, stage: Stage) -> None:
                 beginning = _once(
                     folder / "start", lambda out, b=beginning, m=merged: interpolate(b, m, config.liti, out)
                 )
+        report: dict[str, Any] = {"merge": config.merge, "merges": merges}
+        if config.front:
+            report["front"] = measure_front(config, stage, rewards, examples, start, merged)
     _once(stage.output, lambda out: interpolate(start, merged, config.output_rate, out))
     if rank():
         return
-    write_atomically(stage.output / REPORT, json.dumps({"merges": merges}, indent=1))
+    write_line(stage, start, merged)
+    write_atomically(stage.output / REPORT, json.dumps(report, indent=1))
     for iteration in range(
         config.iterations - 1
     ):  # the last iteration's runs and merge stay, for other points of the line
@@ -54,7 +66,7 @@ def _start(config: WarpStage, stage: Stage) -> Path:
     source = config.policy
     assert source is not None
     if source.from_ is not None and source.rope is None:
-        return stage.inputs[source.from_]
+        return stage_policy(stage.inputs[source.from_], source.liti)
 
     def write(folder: Path) -> None:
         save_policy(load_policy(source, stage.inputs, stage.root, seed=stage.seed), folder)
@@ -62,29 +74,30 @@ def _start(config: WarpStage, stage: Stage) -> Path:
     return _once(stage.folder / "start", write)
 
 
-def _inner_run(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int, number: int) -> Path:
-    """Train one run of an iteration, unless its final policy is there already; its folder."""
-    folder = stage.folder / f"iteration-{iteration}" / f"run-{number}"
-    final = folder / "final"
-    if not final.exists():
-        assert config.policy is not None
-        source = config.policy.model_copy(update={"model": None, "from_": "start"})
-        policy = load_policy(source, {"start": beginning}, stage.root, tokens=config.inner.stated_length)
-        examples = training_prompts(config.inner, policy, stage)
-        train_policy(
-            policy,
-            config.inner,
-            stage,
-            rewards,
-            examples,
-            folder / "checkpoints",
-            final,
-            run_seed=1 + iteration * config.runs + number,
-            part=(iteration * config.runs + number, config.iterations * config.runs),
+def _trained(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int) -> list[Path]:
+    """The policies of an iteration's runs, which are trained unless they are there already."""
+    assert config.policy is not None
+    runs = [
+        WarpRun(
+            policy=config.policy,
+            inner=config.run_config(iteration, number),
+            beginning=beginning,
+            folder=stage.folder / f"iteration-{iteration}" / f"run-{number}",
             iteration=iteration,
             run=number,
+            part=(iteration * config.runs + number, config.iterations * config.runs),
         )
-    return final
+        for number in range(config.runs)
+    ]
+    if config.parallel > 1:
+        lengths = [inner.steps for inner in config.run_configs]
+        left = [run for run in runs if not run.final.exists()]
+        before = sum(lengths[: iteration * config.runs]) + sum(run.inner.steps for run in runs if run not in left)
+        train_runs(left, stage, config.parallel, before, sum(lengths))
+    for run in runs:
+        if not run.final.exists():
+            train_run(run, stage, rewards if run.inner.rewards == config.inner.rewards else None)
+    return [run.final for run in runs]
 
 
 def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:
@@ -92,8 +105,8 @@ def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path)
     merged, kept = folder / "merged", folder / "merge.json"
     if rank() == 0 and not (merged.exists() and kept.exists()):
         shutil.rmtree(merged, ignore_errors=True)
-        groups = slerp(beginning, finals, merged, config.group)
-        write_atomically(kept, json.dumps([asdict(group) for group in groups]))
+        groups = slerp(beginning, finals, merged, config.group, config.merge)
+        write_atomically(kept, json.dumps([asdict(group) | {"norm_ratio": group.norm_ratio} for group in groups]))
     wait_for_all()
     return merged, json.loads(kept.read_text())
 

@@ -20,15 +20,16 @@ from contracts.errors import UserError
 from weights.ahead import computed_ahead
 from weights.checkpoint import Checkpoint, write_checkpoint
 from weights.formats import Array, widened
-from weights.vectors import combined_norm, fold_slerp, gram_matrix, lerp
+from weights.vectors import combined_norm, fold, gram_matrix, lerp, lerp_shares, slerp_shares
 
 Grouping = Literal["layer", "tensor", "model"]
+Along = Literal["slerp", "lerp"]
 LAYER = re.compile(r"^(?:.*\.)?layers\.\d+(?=\.)")
 
 
 @dataclass(frozen=True)
 class GroupMerge:
-    """How the task vectors of one group of tensors were merged by SLERP.
+    """How the task vectors of one group of tensors were merged.
 
     Attributes:
         group: the layer (its tensors' common prefix), tensor, or "model".
@@ -79,17 +80,20 @@ def average(folders: Sequence[Path], out: Path) -> None:
         _write(out, checkpoints, mean)
 
 
-def slerp(init: Path, finals: Sequence[Path], out: Path, group: Grouping = "layer") -> list[GroupMerge]:
+def slerp(
+    init: Path, finals: Sequence[Path], out: Path, group: Grouping = "layer", along: Along = "slerp"
+) -> list[GroupMerge]:
     """Write init + SLERP of the task vectors of `finals` to the folder `out` (WARP's second stage).
 
     More than two are folded in the given order with rate 1/m (Eq. 26), which is not associative: keep the order fixed.
+    Along "lerp" it is their average instead (the paper's baseline), with the same angles and norms told.
     With group "layer" the tensors of a layer share one angle; embeddings, final norm and heads have their own.
 
     Returns:
         Angles and norms of each group, in the order of the stored tensors.
     """
     with _opened([init, *finals]) as checkpoints:
-        merges = _merge_groups(checkpoints, group)
+        merges = _merge_groups(checkpoints, group, along)
 
         def merged(name: str, rows: slice) -> Array:
             start = _wide(checkpoints[0], name, rows)
@@ -187,7 +191,7 @@ def _group_of(name: str, group: Grouping) -> str:
     return layer.group() if layer else name
 
 
-def _merge_groups(checkpoints: list[Checkpoint], group: Grouping) -> dict[str, GroupMerge]:
+def _merge_groups(checkpoints: list[Checkpoint], group: Grouping, along: Along) -> dict[str, GroupMerge]:
     """First pass: the inner products of the task vectors of each group, and from them angles and coefficients."""
     init, finals = checkpoints[0], checkpoints[1:]
     names = [name for name, tensor in init.tensors.items() if tensor.floating]
@@ -202,11 +206,11 @@ def _merge_groups(checkpoints: list[Checkpoint], group: Grouping) -> dict[str, G
     grams: dict[str, Array] = {}
     for key, gram in computed_ahead(products, ((name, rows) for name in names for rows in init.blocks(name))):
         grams[key] = grams[key] + gram if key in grams else gram
-    return {key: _merge(key, gram.tolist()) for key, gram in grams.items()}
+    return {key: _merge(key, gram.tolist(), along) for key, gram in grams.items()}
 
 
-def _merge(name: str, gram: list[list[float]]) -> GroupMerge:
-    shares, angles = fold_slerp(gram)
+def _merge(name: str, gram: list[list[float]], along: Along) -> GroupMerge:
+    shares, angles = fold(gram, slerp_shares if along == "slerp" else lerp_shares)
     return GroupMerge(
         group=name,
         shares=tuple(shares),

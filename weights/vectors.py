@@ -5,7 +5,7 @@ flat vectors, numpy's arrays or torch's tensors; where these come from is the bu
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,6 +32,11 @@ def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
     if angle is None or math.sin(angle) < SMALLEST_SINE:
         return 1.0 - rate, rate
     return math.sin((1.0 - rate) * angle) / math.sin(angle), math.sin(rate * angle) / math.sin(angle)
+
+
+def lerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
+    """Coefficients of two task vectors on the straight line between them, whatever their angle."""
+    return 1.0 - rate, rate
 
 
 def slerp(first: Vector, second: Vector, rate: float) -> tuple[Vector, float | None]:
@@ -62,12 +67,21 @@ def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
 
 
 def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float | None]]:
-    """SLERP of M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m (Eq. 26).
+    """SLERP of M task vectors one after another (Eq. 26); see `fold`. It depends on the order."""
+    return fold(gram, slerp_shares)
 
-    The fold is a linear combination of the vectors, so their inner products are all it needs. It depends on the order.
+
+def fold(
+    gram: Sequence[Sequence[float]], shares_at: Callable[[float | None, float], tuple[float, float]]
+) -> tuple[list[float], list[float | None]]:
+    """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m.
+
+    The fold is a linear combination of the vectors, so their inner products are all it needs.
 
     Args:
         gram: inner products of the M task vectors, [M][M].
+        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, or `lerp_shares`, whose fold is
+            the average.
 
     Returns:
         The M coefficients, and the M - 1 angles met on the way, in radians (None if a vector was zero).
@@ -77,7 +91,7 @@ def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float
     for new in range(1, len(gram)):
         dot = math.fsum(share * gram[m][new] for m, share in enumerate(shares))
         angle = angle_between(dot, combined_norm(shares, gram), math.sqrt(gram[new][new]))
-        share_merged, share_new = slerp_shares(angle, 1.0 / (new + 1))
+        share_merged, share_new = shares_at(angle, 1.0 / (new + 1))
         shares = [share_merged * share for share in shares] + [share_new]
         angles.append(angle)
     return shares, angles

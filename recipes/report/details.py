@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recipes.report.contents import RunContents, StageContents
+from recipes.report.front import front_part
 from recipes.report.markup import Content, Markup, element, section, short, table
 from recipes.report.reward_models import reward_models_section
 
@@ -21,19 +22,28 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
     for merge in warp.get("merges", []):
         groups = merge.get("groups", [])
         rows: list[list[Content]] = [
-            [_group_name(group["group"]), _listed(group["angles"], "°"), _listed(group["norms"]), short(group["norm"])]
+            [
+                _group_name(group["group"]),
+                _listed(group["angles"], "°"),
+                _listed(group["norms"]),
+                short(_ratio(group["norms"])),
+                short(group["norm"]),
+            ]
             for group in groups
         ]
         angles = [angle for group in groups for angle in group["angles"] if angle is not None]
         spread = f", angles {short(min(angles))}° to {short(max(angles))}°" if angles else ""
-        listed = table(["group", "angle", "norms of the runs", "norm of the merge"], rows)
+        listed = table(["group", "angle", "norms of the runs", "first over second", "norm of the merge"], rows)
+        ratios = [ratio for group in groups if (ratio := _ratio(group["norms"]))]
+        spread += f", norm of the first over the second {short(min(ratios))} to {short(max(ratios))}" if ratios else ""
         summary = f"iteration {merge['iteration'] + 1}: {len(groups)} groups{spread}"
         tables.append(element("details", element("summary", summary), listed, open=None if len(rows) > FOLDED else ""))
+    way = "their plain average (LERP)" if warp.get("merge") == "lerp" else "SLERP"
     note = (
-        "Angle between the runs' task vectors, and their norms. Near 90° (the paper's case) averaging would shrink the "
-        "step and SLERP keeps its length; near 0° the runs learnt the same thing and merging changes little."
+        f"Merged by {way}. Angle between the runs' task vectors, and their norms. Near 90° (the paper's case) averaging"
+        " shrinks the step and SLERP keeps its length; near 0° the runs learnt the same and merging changes little."
     )
-    return section(f"Merges ({stage.id})", tables, note=note)
+    return section(f"Merges ({stage.id})", tables, front_part(warp.get("front", {})), note=note)
 
 
 def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
@@ -59,6 +69,11 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
         )
     note = "The folder was loaded again and compared with what was trained; an export that equals its base fails."
     return section(f"Export ({stage.id})", table(["check", "found"], rows), note=note)
+
+
+def _ratio(norms: Sequence[float]) -> float | None:
+    """The first run's norm over the second's, where there are two that moved."""
+    return norms[0] / norms[1] if len(norms) > 1 and norms[1] else None
 
 
 def _group_name(name: str) -> str:

@@ -41,14 +41,19 @@ def reward_kl_plane(policies: Sequence[dict[str, Any]]) -> Markup | None:
     return element("figure", element("figcaption", "reward against KL"), picture, class_="plane")
 
 
-def place_labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Left end and baseline of each label: beside its point where it covers no other point and no earlier label."""
+def place_labels(
+    names: Sequence[str], points: Sequence[tuple[float, float]], rising: bool = False, least: float = 0.0
+) -> list[tuple[float, float]]:
+    """Left end and baseline of each label: beside its point where it covers no other point and no earlier label.
+
+    Points on a `rising` line have theirs on the left, above the line; none begins left of `least`.
+    """
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     places = []
     for name, (x, y) in zip(names, points, strict=True):
         width = LETTER * len(name)
-        lefts = (x + 9, x - 9 - width)
-        choices = [(left, y + down) for down in (-7, 15, -20, 28) for left in lefts if 0 <= left <= WIDTH - width]
+        lefts = (x - 9 - width, x + 9) if rising else (x + 9, x - 9 - width)
+        choices = [(left, y + down) for down in (-7, 15, -20, 28) for left in lefts if least <= left <= WIDTH - width]
         boxes = [(left, line - LINE + 3, left + width, line + 3) for left, line in choices]
         free = [n for n, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
         chosen = free[0] if free else 0

@@ -12,8 +12,9 @@ from recipes.pipeline import Pipeline, build_pipeline
 from recipes.report.curves import chosen_metrics
 from recipes.source import read_recipe, read_source
 from reward_models.config import WarmStage
-from rl.config import BondAlgorithm, WarpStage
+from rl.config import BondAlgorithm
 from rl.rewards.config import MathReward, RewardModelReward
+from rl.warp_config import WarpStage
 
 TINY = PolicyConfig(model="tiny")
 

@@ -18,7 +18,7 @@ import torch
 from contracts.errors import RunError, UserError
 from contracts.stage import Silence
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
-from reward_models.together import thread_share
+from policy.together import thread_share
 from reward_models.warm import run
 from tests.reward_models.stages import warm_stage, write_pairs
 

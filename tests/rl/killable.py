@@ -11,8 +11,9 @@ from typing import Any
 from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
-from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage, WarpStage
+from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
 from rl.rewards.config import MathReward, PythonReward
+from rl.warp_config import WarpStage
 
 TINY = PolicyConfig(model="tiny")
 TRAINING: dict[str, Any] = {"data": "sums", "steps": 6, "batch": 4, "learning_rate": 1e-3, "save_every": 2}

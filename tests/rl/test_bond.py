@@ -11,7 +11,8 @@ from contracts.errors import UserError
 from rl.algorithm import Draw, Rollouts, leave_one_out, tie_rate
 from rl.best_of_n import best_of_n_logprob, jeffreys
 from rl.bond import JBond, backward_return, build_bond, jbond_reward, policy_weights, standing
-from rl.config import BondAlgorithm, WarpStage
+from rl.config import BondAlgorithm
+from rl.warp_config import WarpStage
 
 
 @pytest.mark.parametrize("quantile", [0.1, 0.25, 0.5, 0.75, 0.9])

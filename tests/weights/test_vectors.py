@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from weights.vectors import fold_slerp, gram_matrix, lerp, slerp, slerp_shares
+from weights.vectors import combined_norm, fold, fold_slerp, gram_matrix, lerp, lerp_shares, slerp, slerp_shares
 
 
 def test_slerp_of_equal_norms_keeps_the_norm():
@@ -74,3 +74,10 @@ def test_lerp_is_exact_at_its_ends_and_goes_beyond_them():
     assert torch.equal(lerp(start, end, 0.0), start)
     assert torch.equal(lerp(start, end, 1.0), end)
     assert torch.allclose(lerp(start, end, 1.5), end + 0.5 * (end - start), atol=1e-6)
+
+
+def test_a_fold_along_straight_lines_is_the_average():
+    shares, angles = fold(torch.eye(3).tolist(), lerp_shares)
+    assert shares == pytest.approx([1 / 3] * 3)
+    assert angles[0] == pytest.approx(math.pi / 2)  # orthogonal vectors
+    assert combined_norm(shares, torch.eye(3).tolist()) == pytest.approx(1 / math.sqrt(3))  # SLERP's would be 1

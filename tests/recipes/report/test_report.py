@@ -122,7 +122,7 @@ def test_each_run_is_a_line_that_breaks_where_an_iteration_ends(whole_run):
 def test_what_single_kinds_leave_is_shown(whole_run):
     text = read(whole_run).text
     assert "member 1 0.0005 0.05 88.4% 86.4% to 90.4% 4.2% 0.31 -0.12 averaged" in text
-    assert "layers.0 71.9° 1.1, 1.2 1.15" in text
+    assert "layers.0 71.9° 1.1, 1.2 0.917 1.15" in text
     assert "parameters 1,432,576" in text and "difference of a weight from sft 0.021" in text
 
 
