@@ -67,7 +67,7 @@ def test_the_recipe_of_these_tests_is_good(recipe: Path):
         ("steps: 4, batch", "steps: 0, batch", 9, "stages.sft.steps", "greater than or equal to 1"),
         ("steps: 4, batch", "batch", 9, "stages.sft.steps", "this key is missing"),
         ("kind: sft", "kind: sfft", 9, "stages.sft.kind", 'did you mean "sft"?'),
-        ("source: reasoning_gym", "source: reasoning", 4, "data.sums.source", "reasoning_gym, jsonl, hub or python"),
+        ("source: reasoning_gym", "source: reasoning", 4, "data.sums.source", "reasoning_gym, jsonl, hub, python or mixture"),
         ("kind: math", "kind: maths", 6, "rewards.correct.kind", 'did you mean "math"?'),
         ("{kind: math}", "3", 6, "rewards.correct", "found 3, expected a mapping"),
         ("policy: {model: tiny}", "policy: {}", 2, "policy", "give either `model`"),
