@@ -86,7 +86,9 @@ def register(app: typer.Typer, answering: Callable[[Callable[..., None]], Callab
 
 
 def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: bool) -> None:
-    """Check the folders before torch is imported, merge, and say what was written."""
+    """Check the folders before anything is read, merge, and say what was written."""
+    from weights.ahead import keep_freed_memory
+
     for folder in folders:
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
@@ -94,6 +96,7 @@ def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: 
     if out.exists() or out.is_symlink():
         _check_replaceable(out, folders, force)
     begun = time.perf_counter()
+    keep_freed_memory()
     try:
         print(merge())
     except OSError as error:
