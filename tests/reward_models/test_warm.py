@@ -111,7 +111,12 @@ def test_output_loads_in_transformers_and_scores_like_the_ensemble(finished: Pat
     of_ensemble = [sum(scores) / 2 for scores in zip(*kept, strict=True)]
     spread = max(of_ensemble) - min(of_ensemble)
     assert of_average[0] < of_average[-1]
-    assert of_average == pytest.approx(of_ensemble, abs=0.2 * spread)  # equal to first order (Observation 2)
+    assert centred(of_average) == pytest.approx(centred(of_ensemble), abs=0.15 * spread)  # to first order (Obs. 2)
+
+
+def centred(rewards: list[float]) -> list[float]:
+    """Without the offset, which preferences leave open and each model has of its own."""
+    return [reward - sum(rewards) / len(rewards) for reward in rewards]
 
 
 def test_best_members_are_best_first_and_ties_go_to_the_earlier():
