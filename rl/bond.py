@@ -1,6 +1,7 @@
 """BOND: distil Best-of-N of an anchor into the policy (Sessa et al. 2024, arXiv 2407.14622): Algorithms 1 and 2."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -66,7 +67,7 @@ class Quantile(Protocol):
         """Estimates for one sample of each prompt, and metrics of the estimator."""
 
 
-class BestOfN:
+class BestOfN(ABC):
     """One step towards Best-of-n of the anchor: what J-BOND and BOND have in common."""
 
     needs_anchor_logprob = True
@@ -82,9 +83,9 @@ class BestOfN:
         self.anchor_rate = {"ema": rate, "periodic": 1.0, "fixed": 0.0}[config.anchor]
         self.anchor_every = (config.anchor_every or PAPER_PERIOD) if config.anchor == "periodic" else 1
 
+    @abstractmethod
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, float]]:
         """(N - 1) r of the policy's sample of each prompt, [P] in nats, and metrics that belong to r."""
-        raise NotImplementedError
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
         """(1 - beta) forward KL on the best of the anchor's first n, the first drawn of equals; beta backward KL.
