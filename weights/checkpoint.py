@@ -140,12 +140,14 @@ def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], 
         _copy_other_files(like.folder, part)
         with (part / WEIGHTS_FILE).open("wb") as file, ThreadPoolExecutor(1) as disk:
             file.write(_header_bytes(names, like.tensors))
-            waiting = 0
+            waiting, flushes = 0, []
             for stored in computed_ahead(stored_block, ((n, rows) for n in names for rows in like.blocks(n))):
                 waiting += file.write(stored.view(np.uint8).data)
                 if waiting >= FLUSHED:  # the disk writes while the next blocks are computed
-                    disk.submit(os.fdatasync, file.fileno())
+                    flushes.append(disk.submit(os.fdatasync, file.fileno()))
                     waiting = 0
+            for flush in flushes:
+                flush.result()  # a disk that failed says so once, and here
 
 
 @contextmanager

@@ -258,3 +258,16 @@ def test_codes_of_eight_bits_are_not_averaged(tmp_path: Path):
         save_file({"w": torch.tensor([value]).to(torch.float8_e4m3fn)}, tmp_path / name / "model.safetensors")
     with pytest.raises(UserError, match=r"w \(F8_E4M3\) differs"):
         average([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
+def test_a_disk_that_fails_while_the_next_blocks_are_computed_is_not_overheard(
+    three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "FLUSHED", 1)
+    monkeypatch.setattr(checkpoint.os, "fdatasync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        average(three, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
