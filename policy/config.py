@@ -1,8 +1,10 @@
 """Configuration of policies, sampling and training. Imports no torch."""
 
-from typing import Literal
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from contracts.strict import StrictModel
 
@@ -172,6 +174,25 @@ class TrainingConfig(StrictModel):
                 f"processes gets of batch {self.batch}: lower micro_batch."
             )
         return None
+
+
+class KeepingConfig(TrainingConfig):
+    """What a training needs to know that keeps policies of its way."""
+
+    keep_steps: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list,
+        description="Steps whose policies are kept whole in kept/STEP beside the output, rising and before the last: "
+        "to evaluate a training's way, or for a stage of kind warm to start its members from.",
+    )
+
+    @field_validator("keep_steps")
+    @classmethod
+    def _rise_to_the_last(cls, steps: list[int], info: ValidationInfo) -> list[int]:
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise ValueError(f"the steps {steps} do not rise: give each once, the earliest first")
+        if steps and steps[-1] >= info.data.get("steps", math.inf):
+            raise ValueError(f"step {steps[-1]} is not before the last, {info.data['steps']}, which is the output")
+        return steps
 
 
 class DeepSpeedConfig(StrictModel):

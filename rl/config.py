@@ -1,16 +1,14 @@
 """Configuration of fine-tuning, distillation and reinforcement. Imports no torch."""
 
-import math
-from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
+from policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
 
 
-class SftStage(StageConfig, TrainingConfig):
+class SftStage(StageConfig, KeepingConfig):
     """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
 
     entry: ClassVar[str] = "rl.sft:run"
@@ -20,20 +18,6 @@ class SftStage(StageConfig, TrainingConfig):
     kind: Literal["sft"]
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
     data: str = Field(description="Name of a data section with demonstrations.")
-    keep_steps: list[Annotated[int, Field(ge=1)]] = Field(
-        default_factory=list,
-        description="Steps whose policies are kept whole beside the output, rising and before the last: a stage of "
-        "kind warm can start its members from them.",
-    )
-
-    @field_validator("keep_steps")
-    @classmethod
-    def _rise_to_the_last(cls, steps: list[int], info: ValidationInfo) -> list[int]:
-        if any(later <= earlier for earlier, later in pairwise(steps)):
-            raise ValueError(f"the steps {steps} do not rise: give each once, the earliest first")
-        if steps and steps[-1] >= info.data.get("steps", math.inf):
-            raise ValueError(f"step {steps[-1]} is not before the last, {info.data['steps']}, which is the output")
-        return steps
 
 
 class DistillStage(StageConfig, TrainingConfig):
@@ -321,7 +305,7 @@ class ReinforceAlgorithm(RolloutConfig):
         return self
 
 
-class BondStage(StageConfig, BondAlgorithm):
+class BondStage(StageConfig, BondAlgorithm, KeepingConfig):
     """Best-of-N distillation as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"
@@ -331,7 +315,7 @@ class BondStage(StageConfig, BondAlgorithm):
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
 
 
-class ReinforceStage(StageConfig, ReinforceAlgorithm):
+class ReinforceStage(StageConfig, ReinforceAlgorithm, KeepingConfig):
     """REINFORCE as a stage."""
 
     entry: ClassVar[str] = "rl.train:run"

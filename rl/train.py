@@ -1,6 +1,6 @@
 """Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from curation.example import Example
 from curation.load import load_data, unique_prompts
 from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
+from policy.kept import KeepPolicies, write_index
 from policy.load import load_policy
 from policy.policy import Policy
 from policy.processes import rank
@@ -29,14 +30,20 @@ from rl.trainer import RolloutTrainer
 
 
 def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
-    """Train `config.policy` with the stage's algorithm and save it to `stage.output`."""
+    """Train `config.policy` with the stage's algorithm and save it to `stage.output`.
+
+    The policies of `config.keep_steps` are kept beside it (`policy.kept`).
+    """
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
+    if rank() == 0:
+        write_index(stage, config.keep_steps, config.steps)
     with open_rewards(config.rewards, stage) as rewards:
-        train_policy(policy, config, stage, rewards, examples, stage.folder / "checkpoints", stage.output)
+        checkpoints = stage.folder / "checkpoints"
+        train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, kept=config.keep_steps)
 
 
 def train_policy(
@@ -50,6 +57,7 @@ def train_policy(
     run_seed: int = 0,
     part: tuple[int, int] = (0, 1),
     together: bool = False,
+    kept: Sequence[int] = (),
     **where: Any,
 ) -> None:
     """One training run, resumable, from `policy` to a saved policy.
@@ -65,6 +73,7 @@ def train_policy(
         run_seed: tells runs of one stage apart: prompt order and samples.
         part: (i, n) when this is the i-th of n runs of the stage, for its progress.
         together: whether other trainings of the stage go on in other processes meanwhile.
+        kept: steps after which the policy is kept whole, in `kept/STEP` of the stage's folder.
         where: marks of this run's metrics.
 
     Raises:
@@ -122,6 +131,7 @@ def train_policy(
             updates=updates,
             ties=TieWatch(stage.say) if told else None,
         )
+        trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
         run_training(trainer, stage, folder, part=part, together=together, **where)
     _say_partings(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)

@@ -1,9 +1,10 @@
 """Measurements that are kept in `runs/fidelity`: an interrupted suite goes on, and what has not changed is not run."""
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,7 +50,12 @@ def save(path: Path, trial: Trial) -> None:
 
 
 def shared_folder(
-    name: str, make: Callable[[Path, Setting, int], None], setting: Setting, seed: int, root: Path = KEPT
+    name: str,
+    make: Callable[[Path, Setting, int], None],
+    setting: Setting,
+    seed: int,
+    root: Path = KEPT,
+    names: Sequence[str] = (),
 ) -> Path:
     """A folder that several claims read, such as trained reward models: made once for each setting, seed and code.
 
@@ -59,15 +65,20 @@ def shared_folder(
         setting: only what `make` reads, so that claims that differ otherwise share the folder.
         seed: of the trial.
         root: where what is kept is kept.
+        names: modules of ours that `make` reaches by name and not by import, whose code counts too.
 
     Returns:
-        The folder. It appears whole: one that was interrupted is begun again.
+        The folder. It appears whole: one that was interrupted is begun again. Where another process is making it, this
+        one waits for that.
     """
-    folder = root / "shared" / f"{name}-{identity([make.__module__], setting, seed)[:16]}"
-    if not folder.exists():
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        make(unfinished, setting, seed)
-        unfinished.replace(folder)
+    folder = root / "shared" / f"{name}-{identity([make.__module__, *names], setting, seed)[:16]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished, setting, seed)
+            unfinished.replace(folder)
     return folder
