@@ -1,14 +1,16 @@
 """The papers' claims, tried: numeric identities first, then claims with three seeds each.
 
-`make fidelity`, or `python -m benchmarks.fidelity [--quick] [--only ID ...] [--list] [--json PATH] [--out FOLDER]`.
-Measurements are kept in runs/fidelity, so that a suite that was interrupted goes on. Exit code 1 when an identity is
-off or a claim crashed, never because a claim does not hold.
+`make fidelity`, or `python -m benchmarks.fidelity [--quick] [--only ID ...] [--list] [--json PATH] [--out FOLDER]
+[--jobs N]`. Measurements are kept in runs/fidelity, so that a suite that was interrupted goes on. Exit code 1 when an
+identity is off or a claim crashed, never because a claim does not hold.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from benchmarks.fidelity import report
 from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.identities import identity_rows
 from benchmarks.fidelity.kept import KEPT
+from benchmarks.fidelity.parallel import measure_ahead
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.suite import planned, run_claim
 from benchmarks.results import print_rows
@@ -29,6 +32,7 @@ def main(words: list[str] | None = None) -> int:
     """Run the suite; the exit code."""
     options = _parser().parse_args(words)
     torch.set_num_threads(options.threads)
+    jobs = options.jobs or (1 if options.quick else os.cpu_count() or 1)
     try:
         chosen = claims([name for name in options.only if name != IDENTITIES] if options.only else None)
     except UserError as error:
@@ -55,11 +59,15 @@ def main(words: list[str] | None = None) -> int:
         faults += [row.name for row in rows if not row.within]
         say(f"off: {', '.join(faults)}" if faults else f"all {len(rows)} identities are within their tolerance")
         report.write_identities(rows, out)
-    for plan in plans:
-        result = run_claim(plan, say)
-        faults += [plan.claim.id] if result.verdict is None else []
-        report.write_result(result, out)
-        report.write_table([claim.id for claim in claims()], out)
+    with ThreadPoolExecutor(jobs) as pool:
+        ahead = measure_ahead(pool, plans, options.kept, options.threads, say) if jobs > 1 else {}
+        for plan in plans:
+            for trial in ahead.get(plan.claim.id, ()):
+                trial.result()
+            result = run_claim(plan, say)
+            faults += [plan.claim.id] if result.verdict is None else []
+            report.write_result(result, out)
+            report.write_table([claim.id for claim in claims()], out)
     written = report.write_table([claim.id for claim in claims()], out)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--kept", type=Path, metavar="FOLDER", default=KEPT, help="where measurements are kept")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1, for equal results)")
+    parser.add_argument(
+        "--jobs", type=int, help="trials at once, a process each (default: one a core; quick ones one after another)"
+    )
     return parser
 
 

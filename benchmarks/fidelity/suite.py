@@ -88,7 +88,7 @@ def run_claim(plan: Plan, say: Callable[[str], None]) -> Result:
             trial = kept.load(place)
             if trial is None:
                 say(f"{claim.id} seed {seed}: begun")
-                trial = _measure(claim, plan.setting, seed)
+                trial = measured(claim, plan.setting, seed)
                 kept.save(place, trial)
                 say(f"{claim.id} seed {seed}: {trial.seconds:.1f} s, {trial.cpu_seconds:.1f} s of processors")
             else:
@@ -103,7 +103,8 @@ def run_claim(plan: Plan, say: Callable[[str], None]) -> Result:
     return Result(claim, plan.setting, plan.size, tuple(trials), verdict, identities=plan.identities)
 
 
-def _measure(claim: Claim, setting: Setting, seed: int) -> Trial:
+def measured(claim: Claim, setting: Setting, seed: int) -> Trial:
+    """Measure a claim once, with all random numbers from the seed."""
     torch.manual_seed(seed)
     begun, before = time.perf_counter(), sum(os.times()[:4])
     measured = claim.run(setting, seed)

@@ -135,7 +135,8 @@ def test_only_a_crash_ends_with_exit_code_1_and_the_other_claims_still_run(
     chosen = [counting(tmp_path, fails_at, holds), Claim(**{**other.__dict__, "id": "T2"})]
     monkeypatch.setattr(command, "claims", lambda only=None: chosen)
     out, kept = tmp_path / "out", tmp_path / "kept"
-    words = ["--only", "T1", "T2", "--out", str(out), "--kept", str(kept), "--json", str(tmp_path / "all.json")]
+    words = ["--only", "T1", "T2", "--out", str(out), "--kept", str(kept), "--jobs", "1"]
+    words += ["--json", str(tmp_path / "all.json")]
     assert command.main(words) == code
     rows = json.loads((tmp_path / "all.json").read_text())
     assert [row["id"] for row in rows] == ["T1", "T2"]
@@ -143,6 +144,27 @@ def test_only_a_crash_ends_with_exit_code_1_and_the_other_claims_still_run(
     assert {"commit", "date", "machine", "seconds", "setting"} <= rows[1].keys() and rows[1]["machine"].count("cores")
     said = "crashed" if fails_at is not None else "holds" if holds else "does not hold"
     assert f"**{said}**" in (out / "README.md").read_text()
+
+
+def test_trials_in_processes_of_their_own_measure_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for jobs in ("1", "2"):
+        words = [
+            "--quick",
+            "--only",
+            "W3",
+            "--jobs",
+            jobs,
+            "--kept",
+            str(tmp_path / jobs),
+            "--out",
+            str(tmp_path / "out"),
+        ]
+        assert command.main(words) == 0
+        row = json.loads((tmp_path / "out" / "results" / "W3.json").read_text())
+        found.append([trial["measured"] for trial in row["trials"]])
+    assert found[0] == found[1] and len(found[0]) == 3
+    assert capsys.readouterr().out.count("of processors") == 6  # no trial was measured twice
 
 
 def test_an_unknown_claim_is_the_users_fault(capsys: pytest.CaptureFixture[str]) -> None:

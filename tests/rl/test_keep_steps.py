@@ -1,4 +1,4 @@
-"""Policies that `sft` keeps on its way: whole, as a shorter stage would have written them, and through a kill."""
+"""Policies that a stage keeps on its way: whole, as a shorter stage would have written them, and through a kill."""
 
 import os
 import signal
@@ -16,8 +16,11 @@ from curation.config import ReasoningGymData
 from policy.config import LoraConfig, PolicyConfig
 from policy.kept import kept_policy
 from policy.load import load_policy
-from rl.config import SftStage
+from rl.config import BondStage, ReinforceStage, SftStage
+from rl.rewards.config import MathReward
 from rl.sft import run
+from rl.train import run as reinforce
+from tests.rl.killable import STAGES
 
 ROOT = Path(__file__).parents[2]
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
@@ -72,6 +75,20 @@ def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path):
     whole = trained(tmp_path / "whole", 5, keep_steps=[1, 3, 4])
     for step in (1, 3, 4, 5):
         assert weights(kept_policy(output, step)) == weights(kept_policy(whole, step))
+
+
+@pytest.mark.parametrize("name", ["bond", "reinforce", "grpo"])
+def test_reinforcement_keeps_what_a_stage_of_so_many_steps_ends_with(tmp_path: Path, name: str):
+    def trained(folder: Path, **fields: Any) -> Path:
+        config = STAGES[name].model_copy(update={"schedule": "constant", "rewards": ["correct"], **fields})
+        assert isinstance(config, BondStage | ReinforceStage)
+        stage = Stage("s", folder, 3, root=folder, data={"sums": SUMS}, rewards={"correct": MathReward(kind="math")})
+        reinforce(config, stage)
+        return stage.output
+
+    output = trained(tmp_path / "kept", keep_steps=[2])
+    assert weights(kept_policy(output, 2)) == weights(trained(tmp_path / "two", steps=2))
+    assert kept_policy(output, 6) == output
 
 
 @pytest.mark.parametrize(
