@@ -14,12 +14,13 @@ from curation.load import load_data
 from policy.engine import run_training, training_arguments
 from policy.head import Targets
 from policy.load import load_policy
-from policy.logprobs import completion_hidden, weighted_logprobs
-from policy.policy import Policy, evaluating
+from policy.logprobs import weighted_logprobs
+from policy.policy import Policy
 from policy.training import save_trained, trainable
 from rl.config import DistillStage
-from rl.sampled_logits import Mode, TeacherTargets
 from rl.sft import demonstration_tokens
+from rl.teachers.in_process import InProcessTeacher
+from rl.teachers.teacher import Row, Teacher
 
 GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 
@@ -36,15 +37,14 @@ def run(config: DistillStage, stage: Stage) -> None:
     rows = demonstration_tokens(data.train, student, config.max_length, config.data, stage)
     model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
+    arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
+    teacher.model.to(arguments.device)
     trainer = DistillTrainer(
         model=model,
-        args=training_arguments(config, stage, folder, model=model, remove_unused_columns=False),
+        args=arguments,
         train_dataset=[{**row, "number": number} for number, row in enumerate(rows)],
         processing_class=student.tokenizer,
-        teacher=teacher.model,
-        k=k,
-        mode=config.mode,
-        temperature=config.temperature,
+        teacher=InProcessTeacher(teacher.model, k, config.mode, config.temperature),
     )
     run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
     save_trained(trainer, student, stage.output, folder)
@@ -69,11 +69,10 @@ def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
 class DistillTrainer(Trainer):
     """transformers' Trainer with the sampled-logit loss, averaged over the completion tokens of an optimiser step."""
 
-    def __init__(self, *, teacher: torch.nn.Module, k: int, mode: Mode, temperature: float, **rest: Any) -> None:
-        """`teacher` is frozen; `k` and `mode` are those of `draw_targets`, `temperature` the teacher's."""
+    def __init__(self, *, teacher: Teacher, **rest: Any) -> None:
+        """`teacher` is asked for the targets of each micro-batch's tokens."""
         super().__init__(data_collator=list, **rest)
-        self.teacher = teacher.to(self.args.device).requires_grad_(False)
-        self.k, self.mode, self.temperature = k, mode, temperature
+        self.teacher = teacher
         self.loss_is_scaled_for_ga = True
         self._divergence = torch.zeros(2, dtype=torch.float64)  # summed over tokens since the last line; tokens
 
@@ -91,15 +90,9 @@ class DistillTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
-        prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]
-        with torch.no_grad(), evaluating(self.teacher):
-            teacher = TeacherTargets(
-                *completion_hidden(self.teacher, prompts, completions),
-                self.k,
-                self.mode,
-                self.temperature,
-                [seed for row in inputs for seed in self._seeds(row)],
-            )
+        rows = [Row(row["prompt"], row["completion"], row["number"]) for row in inputs]
+        prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        teacher = self.teacher.targets(rows, [seed for row in inputs for seed in self._seeds(row)])
         total, scores = weighted_logprobs(model, prompts, completions, torch.ones(len(inputs)), Targets(teacher.choose))
         divergence_M = teacher.divergence(scores)
         own = torch.stack([divergence_M.sum(), divergence_M.new_tensor(len(divergence_M))])

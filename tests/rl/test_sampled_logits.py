@@ -3,7 +3,7 @@ import torch
 
 from policy import head
 from policy.head import Targets, weighted_sum
-from rl.sampled_logits import TeacherTargets, draw_targets
+from rl.sampled_logits import ExactTargets, draw_targets
 
 
 def _zipf(size: int, exponent: float) -> torch.Tensor:
@@ -43,13 +43,17 @@ def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_t
     torch.manual_seed(0)
     monkeypatch.setattr(head, "CHUNK", 2 * 20)  # five tokens in three chunks
     teacher_TD, student_TD, weight_VD = torch.randn(5, 8), torch.randn(5, 8), torch.randn(20, 8)
-    teacher = TeacherTargets(teacher_TD, weight_VD, 20, "gumbel_renorm", temperature=0.7)
+    teacher = ExactTargets(
+        lambda rows: (teacher_TD[rows] @ weight_VD.t() / 0.7).log_softmax(-1), torch.arange(5), 20, "gumbel_renorm"
+    )
     total, scores = weighted_sum(student_TD.requires_grad_(), weight_VD, Targets(teacher.choose), torch.ones(5))
     teacher_TV = (teacher_TD @ weight_VD.t() / 0.7).log_softmax(-1)
     full_T = -(teacher_TV.exp() * (student_TD @ weight_VD.t()).log_softmax(-1)).sum(-1)
     assert -total.item() == pytest.approx(full_T.sum().item(), rel=1e-5)
     entropy_T = -(teacher_TV.exp() * teacher_TV).sum(-1)
     assert torch.allclose(teacher.divergence(scores), full_T - entropy_T, atol=1e-5)
+    assert teacher.best_M.tolist() == teacher_TV.argmax(-1).tolist()
+    assert torch.allclose(teacher.own_M, teacher_TV.diagonal())
 
 
 @pytest.mark.parametrize(("mode", "low", "high"), [("multinomial_counts", 0.97, 1.03), ("gumbel_renorm", 1.10, 1.16)])
