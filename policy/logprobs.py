@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from contracts.errors import UserError
 from policy.head import Scores, Targets, logprobs, weighted_sum
 from policy.policy import evaluating
+from policy.quantised import seen_weight
 
 Tokens = Sequence[Sequence[int]]
 
@@ -86,7 +87,7 @@ def completion_hidden(model: nn.Module, prompts: Tokens, completions: Tokens) ->
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, _device(model))
     with instead_of_logits(model, predicts_SL, lambda hidden, head: hidden):
         hidden_MD = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
-    return hidden_MD, vocabulary_head(model).weight
+    return hidden_MD, seen_weight(vocabulary_head(model))
 
 
 def sequence_logprobs(
@@ -175,7 +176,7 @@ def instead_of_logits(
     """
     head: Any = vocabulary_head(model)
     before = head.__dict__.get("forward")
-    head.forward = lambda hidden_SLD: compute(hidden_SLD[positions_SL], head.weight)
+    head.forward = lambda hidden_SLD: compute(hidden_SLD[positions_SL], seen_weight(head))
     try:
         yield
     finally:

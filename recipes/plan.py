@@ -18,6 +18,7 @@ from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from rl.qat_config import QatStage
 from rl.rewards.config import RewardModelReward
 from rl.warp_config import WarpStage
 
@@ -172,6 +173,8 @@ def _memory(
     teacher = getattr(node.config, "teacher", None)
     other = _shape(teacher, shapes, pipeline.root) if isinstance(teacher, PolicyConfig) else None
     total += WEIGHT_BYTES * other.parameters if other else 0
+    if isinstance(node.config, QatStage):
+        total += 2 * WEIGHT_BYTES * shape.parameters  # the unquantised policy, and the quantised copy of the weights
     if isinstance(training, RolloutConfig):
         total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
         if isinstance(training, BondAlgorithm) and training.quantile == "classifier":
