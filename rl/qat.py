@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +26,6 @@ from rl.qat_config import QatStage
 from rl.sft import demonstration_tokens
 from rl.teachers.in_process import InProcessTeacher
 from rl.teachers.teacher import Row
-from weights.checkpoint import whole_folder
 
 MEASURED = "qat.json"
 
@@ -73,13 +75,15 @@ def run(config: QatStage, stage: Stage) -> None:
     plain = trained(trainer)
     if plain is not None:
         quantise_in_place(plain, scheme)
-        measured = {"format": scheme.format, "embedding": scheme.embedding, "rows": len(held_out)}
-        with whole_folder(stage.output) as part:
-            save_policy(Policy(plain, policy.tokenizer), part)
-            write_mark(part, scheme)
-            (part / MEASURED).write_text(json.dumps({**measured, "ptq": rounded, "qat": learnt}, indent=1) + "\n")
+        measured = {"rows": len(held_out), "ptq": rounded, "qat": learnt}
+        save_policy(Policy(plain, policy.tokenizer), stage.output, partial(_write_beside, scheme, measured))
         remove_checkpoints(folder)
     wait_for_all()
+
+
+def _write_beside(scheme: Scheme, measured: dict[str, Any], folder: Path) -> None:
+    write_mark(folder, scheme)
+    (folder / MEASURED).write_text(json.dumps({**asdict(scheme), **measured}, indent=1) + "\n")
 
 
 def scheme_of(config: QatStage) -> Scheme:
@@ -128,8 +132,10 @@ def _rows(config: QatStage, policy: Policy, stage: Stage) -> tuple[list[dict[str
 
 
 def _check_whole(arguments: Any) -> None:
-    """Raises:
-    UserError: the weights would be in parts, which quantising rows does not see whole.
+    """Refuse ZeRO-3, whose weights are in parts, while rows are quantised whole.
+
+    Raises:
+        UserError: it is asked for.
     """
     deepspeed = arguments.deepspeed
     if isinstance(deepspeed, dict) and deepspeed["zero_optimization"]["stage"] == 3:

@@ -1,4 +1,4 @@
-"""Quantised weights: the numbers that training pretends to have and the bytes that an export writes, by one set of rules.
+"""Quantised weights: the numbers that training computes with and the bytes that an export writes, by the same rules.
 
 Sources: Gemma's own quantisation for the per-channel int4 and for switched fp8 (Gemma 3 report, section 2.3), ggml for
 Q4_0 and Q8_0. Every rule here is idempotent to the last bit: what is on a format's grid stays where it is. For that a
@@ -19,7 +19,13 @@ Format = Literal["int4_channel", "q4_0", "sfp8", "q8_0", "f16"]
 BLOCK = 32  # neighbours in a row that share a step in Q4_0 and Q8_0
 CHUNK = 1 << 22  # weights quantised at once
 # With the steps: 16 bits for each block. A channel's step is one for thousands of weights, and is not counted.
-BITS: dict[Format, float] = {"int4_channel": 4.0, "q4_0": 4.0 + 16 / 32, "sfp8": 8.0, "q8_0": 8.0 + 16 / 32, "f16": 16.0}
+BITS: dict[Format, float] = {
+    "int4_channel": 4.0,
+    "q4_0": 4.0 + 16 / 32,
+    "sfp8": 8.0,
+    "q8_0": 8.0 + 16 / 32,
+    "f16": 16.0,
+}
 
 SFP8_MAX = 1.875
 SFP8_MIN = 1.25 * 2.0**-23
