@@ -1,4 +1,4 @@
-"""A policy as a GGUF file: the keys and names of ggml's architecture `gemma3`, weights packed by weights/quantise.py."""
+"""A policy as a GGUF file: the keys and names of ggml's architecture `gemma3`, weights from weights/quantise.py."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The proof that a GGUF file holds the policy it should: its bytes, its weights and its log-probabilities, read back."""
+"""The proof that a GGUF file holds the policy it should: its bytes, weights and log-probabilities, read back."""
 
 import importlib.util
 import math

@@ -1,4 +1,4 @@
-"""A policy's tokenizer as the keys of a GGUF file (ggml's docs/gguf.md), for llama.cpp and for those who read it back."""
+"""A policy's tokenizer as the keys of a GGUF file (ggml's docs/gguf.md), for llama.cpp and for readers of ours."""
 
 import json
 import re
@@ -63,9 +63,7 @@ def _entries(content: dict[str, Any], size: int) -> tuple[list[str], list[float]
         if pieces is not None:
             scores.append(float(pieces.get(text, _NEVER)))
         else:
-            scores.append(
-                float(first - place) if kind == TokenType.NORMAL else 0.0 if kind == TokenType.BYTE else _NEVER
-            )
+            scores.append({TokenType.NORMAL: float(first - place), TokenType.BYTE: 0.0}.get(kind, _NEVER))
     return tokens, scores, types
 
 
