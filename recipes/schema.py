@@ -10,7 +10,8 @@ from evals.config import EvaluateStage
 from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig
 from reward_models.config import WarmStage
-from rl.config import BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import AnyReward
 from rl.warp_config import WarpStage
 

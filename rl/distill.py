@@ -17,7 +17,7 @@ from policy.load import load_policy
 from policy.logprobs import weighted_logprobs
 from policy.policy import Policy
 from policy.training import save_trained, trainable
-from rl.config import DistillStage
+from rl.distill_config import DistillStage
 from rl.sft import demonstration_tokens
 from rl.teachers.in_process import InProcessTeacher
 from rl.teachers.teacher import Row, Teacher

@@ -11,7 +11,8 @@ from typing import Any
 from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
-from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
 

@@ -21,7 +21,8 @@ from policy.processes import count, meet, rank, wait_for_all
 from policy.samplers.contract import Samples
 from policy.samplers.transformers_sampler import TransformersSampler
 from reward_models.config import WarmStage
-from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import PythonReward
 from rl.warp_config import WarpStage
 
