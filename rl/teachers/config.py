@@ -73,15 +73,9 @@ class ShareConfig(StrictModel):
     )
 
 
-class TaughtConfig(StrictModel):
-    """What every stage has that learns from a teacher's targets, or writes them."""
+class SampledConfig(StrictModel):
+    """How a teacher's sampled logits are drawn, for every stage that learns from them or writes them."""
 
-    teacher: TeacherConfig | None = Field(None, description="The teacher; it must have the student's tokenizer.")
-    teachers: list[ShareConfig] = Field(
-        default_factory=list,
-        description="Several teachers in place of one: the prompt's `task` picks; those that one task has together are "
-        "an ensemble, the mean of their probabilities.",
-    )
     sampled_logits: int | None = Field(
         None,
         ge=1,
@@ -93,6 +87,17 @@ class TaughtConfig(StrictModel):
         "with replacement weighted by counts (unbiased), or the K likeliest.",
     )
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="Softmax temperature of the teacher.")
+
+
+class TaughtConfig(SampledConfig):
+    """Whose targets a stage learns from, or writes."""
+
+    teacher: TeacherConfig | None = Field(None, description="The teacher; it must have the student's tokenizer.")
+    teachers: list[ShareConfig] = Field(
+        default_factory=list,
+        description="Several teachers in place of one: the prompt's `task` picks; those that one task has together are "
+        "an ensemble, the mean of their probabilities.",
+    )
 
     @property
     def shares(self) -> list[ShareConfig]:
