@@ -90,9 +90,14 @@ class DistillStage(StageConfig, TargetsConfig):
         """The student's completions of a prompt in an on-policy step."""
         return self.samples or (2 if self.rewards else 1)
 
+    def _given(self, *names: str) -> list[str]:
+        """Which of the fields are not at their defaults."""
+        fields = type(self).model_fields
+        return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+
     @model_validator(mode="after")
     def _on_policy_fields_have_their_steps(self) -> "DistillStage":
-        given = [name for name in ("samples", "sampling", "sampler", "rewards") if name in self.model_fields_set]
+        given = self._given("samples", "sampling", "sampler", "rewards")
         if given and not self.on_policy:
             raise ValueError(
                 f"{given[0]} is for the student's own completions, and on_policy is 0: set on_policy, the share of "
@@ -108,12 +113,11 @@ class DistillStage(StageConfig, TargetsConfig):
     def _fields_of_each_other(self) -> "DistillStage":
         if self.rewards and self.drawn < 2:
             raise ValueError("rewards compare the completions of a prompt, and samples is 1: set samples to 2 or more")
-        if "reward_weight" in self.model_fields_set and not self.rewards:
+        if self._given("reward_weight") and not self.rewards:
             raise ValueError("reward_weight weighs `rewards`, and there are none: name some, or remove it")
-        if "jsd_beta" in self.model_fields_set and self.divergence != "jsd":
+        if self._given("jsd_beta") and self.divergence != "jsd":
             raise ValueError(f"jsd_beta is for `divergence: jsd`, and divergence is {self.divergence}: remove one")
-        whole = self.divergence != "forward"
-        if drawn := [name for name in ("sampled_logits", "mode") if whole and name in self.model_fields_set]:
+        if self.divergence != "forward" and (drawn := self._given("sampled_logits", "mode")):
             raise ValueError(
                 f"divergence {self.divergence} is over the whole vocabulary and draws no logits: remove {drawn[0]}"
             )
