@@ -17,14 +17,24 @@ import numpy as np
 
 from contracts.errors import RunError, UserError
 from contracts.stage import write_atomically
+from curation.store_manifest import MANIFEST, About, Manifest, ShardRecord, damage, differs, read_manifest
 from curation.target_shard import MAGIC, Array, index_bytes, pack, row_key
-from curation.teacher_store import MANIFEST, About, Manifest, Row, ShardRecord, damage, differs, read_manifest
 
 SHARD_TOKENS = 8192  # 8 MB at K = 256: what a kill costs is at most so much of the teacher's time
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+Row = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a prompt and of its completion."""
 Ask = Callable[[range], tuple[Array, Array]]
 """Ids and log-probabilities, each [M, K], of the M completion tokens of a few rows; the same for the same rows."""
+
+
+def data_hash(rows: Sequence[Row]) -> str:
+    """What identifies rows of token ids in an order."""
+    digest = hashlib.sha256()
+    for prompt, completion in rows:
+        digest.update(row_key(prompt, completion))
+    return digest.hexdigest()
 
 
 def shard_rows(rows: Sequence[Row]) -> list[range]:

@@ -8,21 +8,18 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
-from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.load import load_data
 from policy.engine import run_training, training_arguments
 from policy.head import Targets
 from policy.load import load_policy
 from policy.logprobs import weighted_logprobs
-from policy.policy import Policy
 from policy.training import save_trained, trainable
 from rl.distill_config import DistillStage
 from rl.sft import demonstration_tokens
-from rl.teachers.in_process import InProcessTeacher
+from rl.teachers.opening import open_teacher
+from rl.teachers.rows import teaching_rows
 from rl.teachers.teacher import Row, Teacher
-
-GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 
 
 def run(config: DistillStage, stage: Stage) -> None:
@@ -31,39 +28,21 @@ def run(config: DistillStage, stage: Stage) -> None:
     if stage.output.exists():  # saved whole just before a kill
         return
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
-    teacher = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
-    k = sampled_logits(config.sampled_logits, student, teacher)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     rows = demonstration_tokens(data.train, student, config.max_length, config.data, stage)
+    teacher = open_teacher(config, student, stage, teaching_rows(rows))
     model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
-    teacher.model.to(arguments.device)
     trainer = DistillTrainer(
         model=model,
         args=arguments,
         train_dataset=[{**row, "number": number} for number, row in enumerate(rows)],
         processing_class=student.tokenizer,
-        teacher=InProcessTeacher(teacher.model, k, config.mode, config.temperature),
+        teacher=teacher,
     )
     run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
     save_trained(trainer, student, stage.output, folder)
-
-
-def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
-    """K: what the recipe asks for, else Gemma's 256 or the whole vocabulary where that is smaller.
-
-    Raises:
-        UserError: the vocabularies differ, or K is above their size.
-    """
-    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-        raise UserError(
-            "the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary"
-        )
-    vocabulary = student.model.config.vocab_size
-    if asked is not None and asked > vocabulary:
-        raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
-    return asked or min(GEMMA_SAMPLED_LOGITS, vocabulary)
 
 
 class DistillTrainer(Trainer):
@@ -90,7 +69,7 @@ class DistillTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
-        rows = [Row(row["prompt"], row["completion"], row["number"]) for row in inputs]
+        rows = [Row(row["prompt"], row["completion"], row["number"], row["task"]) for row in inputs]
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
         teacher = self.teacher.targets(rows, [seed for row in inputs for seed in self._seeds(row)])
         total, scores = weighted_logprobs(model, prompts, completions, torch.ones(len(inputs)), Targets(teacher.choose))

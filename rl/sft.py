@@ -1,6 +1,7 @@
 """Supervised fine-tuning with TRL's SFTTrainer; the loss is on the completion and its end-of-turn token only."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig
@@ -59,8 +60,8 @@ def run(config: SftStage, stage: Stage) -> None:
 
 def demonstration_tokens(
     examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
-) -> list[dict[str, list[int]]]:
-    """Token ids of demonstrations, as rows of `prompt` and `completion`; the completion ends with `<end_of_turn>`.
+) -> list[dict[str, Any]]:
+    """Token ids of demonstrations, as rows of `prompt`, `completion` and `task`; `<end_of_turn>` ends each.
 
     Examples longer than `max_length` tokens together are dropped and counted.
 
@@ -77,7 +78,7 @@ def demonstration_tokens(
         prompt = prompt_ids(policy.tokenizer, example.messages)
         completion = completion_ids(policy.tokenizer, str(example.demonstration))
         if len(prompt) + len(completion) <= max_length:
-            rows.append({"prompt": prompt, "completion": completion})
+            rows.append({"prompt": prompt, "completion": completion, "task": example.task})
     if not rows:
         raise UserError(f"data.{name}: every demonstration is longer than max_length = {max_length} tokens")
     if len(rows) < len(shown):
@@ -85,7 +86,7 @@ def demonstration_tokens(
     return rows
 
 
-def _labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
+def _labelled(row: dict[str, Any]) -> dict[str, list[int]]:
     """The form that TRL trains on; prompts carry the label -100, so that only completions are learnt."""
     prompt, completion = row["prompt"], row["completion"]
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}

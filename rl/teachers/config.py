@@ -51,6 +51,11 @@ class TeacherConfig(PolicyConfig):
         return PolicyConfig(**{name: getattr(self, name) for name in PolicyConfig.model_fields})
 
     @property
+    def loaded(self) -> PolicyConfig | None:
+        """What takes memory where the teacher is asked; None for a server or a store in a folder."""
+        return None if self.store is not None else self.weights
+
+    @property
     def name(self) -> str:
         """For messages and tables."""
         if self.server is not None:
@@ -92,6 +97,8 @@ class SampledConfig(StrictModel):
 class TaughtConfig(SampledConfig):
     """Whose targets a stage learns from, or writes."""
 
+    needs_teacher: ClassVar[bool] = True
+
     teacher: TeacherConfig | None = Field(None, description="The teacher; it must have the student's tokenizer.")
     teachers: list[ShareConfig] = Field(
         default_factory=list,
@@ -108,6 +115,8 @@ class TaughtConfig(SampledConfig):
     def _one_or_several(self) -> "TaughtConfig":
         if self.teacher is not None and self.teachers:
             raise ValueError("give either `teacher` or `teachers`, and not both")
+        if not self.shares and self.needs_teacher:
+            raise ValueError("found no teacher: give `teacher`, or several as `teachers`")
         return self
 
     @model_validator(mode="after")
@@ -132,6 +141,9 @@ class TeacherCacheStage(StageConfig, TaughtConfig):
     produces: ClassVar[OutputKind] = "targets"
 
     kind: Literal["teacher_cache"]
+    policy: PolicyConfig | None = Field(
+        None, description="Whose tokenizer makes tokens of the demonstrations; none: the recipe's policy."
+    )
     data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
     max_length: int = Field(
         1024, ge=8, description="Longest prompt and completion together, in tokens; longer rows are left out."
@@ -139,9 +151,7 @@ class TeacherCacheStage(StageConfig, TaughtConfig):
     batch: int = Field(8, ge=1, description="Rows that the teacher is asked about at once, and that are in memory.")
 
     @model_validator(mode="after")
-    def _asks_somebody(self) -> "TeacherCacheStage":
-        if not self.shares:
-            raise ValueError("found no teacher: give `teacher`, or several as `teachers`")
+    def _asks_no_store(self) -> "TeacherCacheStage":
         if any(share.teacher.store is not None for share in self.shares):
             raise ValueError("a store is what this stage writes: name the teacher, by `model`, `from` or `server`")
         return self

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import UserError
-from contracts.local import find_local
 from contracts.stage import Stage
-from curation.teacher_store import MANIFEST, TeacherStore, tokenizer_hash
+from curation.store_manifest import MANIFEST, tokenizer_hash
+from curation.teacher_store import TeacherStore
 from policy.load import load_policy
 from policy.policy import Policy
 from rl.teachers.config import SampledConfig, ShareConfig, TaughtConfig, TeacherConfig
@@ -15,6 +15,7 @@ from rl.teachers.in_process import InProcessTeacher
 from rl.teachers.quantised import quantise
 from rl.teachers.server import ServerTeacher
 from rl.teachers.several import Ensemble, TeachersByTask, same_draws
+from rl.teachers.stated import check_stated, named_store
 from rl.teachers.store import StoreTeacher
 from rl.teachers.teacher import Row, Teacher
 
@@ -48,8 +49,8 @@ def open_teacher(
     teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _together(opened)
     if exact and not teacher.exact:
         raise UserError(
-            f"This divergence needs the teacher's whole distribution, and a store or a server has {teacher.k} entries a "
-            "token: take divergence forward, or a teacher by `model` or `from`."
+            f"This divergence needs the teacher's whole distribution, and a store or a server has {teacher.k} "
+            "entries a token: take divergence forward, or a teacher by `model` or `from`."
         )
     if drawn and not teacher.on_policy:
         raise UserError(
@@ -136,13 +137,7 @@ def store_folder(teacher: TeacherConfig, stage: Stage) -> Path | None:
         UserError: there is no such folder.
     """
     if teacher.store is not None:
-        found = find_local(stage.root, teacher.store)
-        if found is None:
-            raise UserError(
-                f"teacher.store is {teacher.store}, and there is no such folder beside the recipe or in {Path.cwd()}: "
-                "name one that `gemsmith teacher-cache` wrote."
-            )
-        return found
+        return named_store(teacher.store, stage.root)
     folder = stage.inputs.get(teacher.from_ or "")
     return folder if folder is not None and (folder / MANIFEST).exists() else None
 
@@ -151,23 +146,12 @@ def _open_store(
     folder: Path, teacher: TeacherConfig, config: SampledConfig, student: Policy, stage: Stage
 ) -> StoreTeacher:
     """A store that is what the recipe says of it."""
-    again = "run `gemsmith teacher-cache` into the folder again"
+    again = "run `gemsmith teacher-cache` into it again"
     if teacher.store is None:
-        again = f"run `gemsmith run --only {teacher.from_} --fresh`"
+        again = f"run `gemsmith run RECIPE --only {teacher.from_} --fresh`"
     store = TeacherStore(folder, again)
     about, tokens = store.about, tokenizer_hash(student.tokenizer.get_vocab())
-    entries_of(config.sampled_logits, about.vocabulary)
-    stated: list[tuple[str, object, object]] = [
-        ("mode", about.mode, config.mode),
-        ("temperature", about.temperature, config.temperature),
-        ("sampled_logits", about.k, config.sampled_logits or about.k),
-    ]
-    for name, found, asked in stated:
-        if found != asked:
-            raise UserError(
-                f"The store {folder} was written with {name} {found}, and this stage says {asked}: make them the same, "
-                "here or in what writes the store."
-            )
+    check_stated(folder, about, config)
     if about.tokenizer != tokens or about.vocabulary != student.model.config.vocab_size:
         raise UserError(
             f"The store {folder} was written with another tokenizer than the student's: logits can only be distilled "
