@@ -61,12 +61,14 @@ class Scores:
         normaliser: log sum_v exp(logit_v).
         entropy: of the distribution over the whole vocabulary, in nats; zeros where it was not asked for.
         best: whether the token's first target has the highest logit; of an `Objective`, what it likes.
+        highest: the highest logit.
     """
 
     logprobs: Tensor
     normaliser: Tensor
     entropy: Tensor
     best: Tensor
+    highest: Tensor
 
 
 def score(
@@ -220,7 +222,7 @@ def _run(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MD.dtype
     size, vocabulary = len(hidden_MD), len(weight_VD)
     zeros_M = hidden_MD.new_zeros(size, dtype=_wide(hidden_MD.dtype))
-    scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool())
+    scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool(), zeros_M.clone())
     rows = min(chunk_rows(vocabulary), max(size, 1))
     buffer_CV = hidden_MD.new_empty(rows, vocabulary, dtype=_wide(dtype))
     with torch.autocast(device, enabled=False):
@@ -268,7 +270,7 @@ def _score_chunk(scores: Scores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor
     normaliser_C = highest_C + mass_C.log()
     scores.normaliser[chunk] = normaliser_C
     scores.logprobs[chunk] = (shares_CK * (chosen_CK - normaliser_C.unsqueeze(-1))).sum(-1)
-    scores.best[chunk] = chosen_CK[:, 0] >= highest_C
+    scores.best[chunk], scores.highest[chunk] = chosen_CK[:, 0] >= highest_C, highest_C
     return mass_C
 
 

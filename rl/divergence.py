@@ -5,12 +5,13 @@ q_v (r_v - sum_u q_u r_u), because a divergence does not change when a constant 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from policy.head import Objective, Scores
+from policy.head import Objective, Scores, Targets
 from rl.teachers.teacher import TokenTargets
 
 Divergence = Literal["forward", "reverse", "jsd"]
@@ -52,26 +53,44 @@ def divergence_and_gradient(
     return value_C, q_CV.mul_(own_CV.sub_(own_C.unsqueeze(-1))).mul_(1 - beta)
 
 
-class WholeDivergence:
-    """Minus a divergence as an objective of the student's head, which asks for one chunk of tokens after the other.
+@dataclass(frozen=True)
+class Watched:
+    """What is told of M tokens, whatever was lowered; without gradients.
 
     Attributes:
-        kl_M: KL(P || Q) of each token, [M], in nats, once every chunk has passed, whatever is lowered.
+        kl_M: KL(P || Q), in nats, as well as the teacher can tell.
+        entropy_M: the student's, in nats.
+        agrees_M: whether the student's likeliest entry is the teacher's.
+        own_M: the teacher's log-probability of the sequences' own tokens, in nats; nan where it is not known.
     """
+
+    kl_M: Tensor
+    entropy_M: Tensor
+    agrees_M: Tensor
+    own_M: Tensor
+
+
+class WholeDivergence:
+    """Minus a divergence as an objective of the student's head, which asks for one chunk of tokens after the other."""
 
     def __init__(self, targets: TokenTargets, divergence: Divergence, beta: float) -> None:
         """Of the tokens that `targets` are of, from a teacher that is `exact`; see `divergence_and_gradient`."""
         self.targets, self.kind, self.beta = targets, divergence, beta
-        self.kl_M = torch.zeros(len(targets.best_M), device=targets.best_M.device)
+        self._kl_M = torch.zeros(len(targets.best_M), device=targets.best_M.device)
 
     @property
     def objective(self) -> Objective:
         """For the head. `best` is whether the likeliest entry is the teacher's."""
         return Objective(self._evaluate)
 
+    def watched(self, scores: Scores) -> Watched:
+        """What the head found, once every chunk has passed."""
+        return Watched(self._kl_M, scores.entropy, scores.best, self.targets.own_M)
+
     def _evaluate(self, chunk: slice, logits_CV: Tensor) -> Scores:
         teacher_CV = self.targets.logprobs(chunk)
-        best_C = logits_CV.argmax(dim=-1) == self.targets.best_M[chunk]
+        highest_C = logits_CV.amax(dim=-1)
+        best_C = logits_CV.gather(-1, self.targets.best_M[chunk].unsqueeze(-1)).squeeze(-1) >= highest_C
         normaliser_C = logits_CV.logsumexp(dim=-1)
         value_C, entropy_C = torch.empty_like(normaliser_C), torch.empty_like(normaliser_C)
         rows = max(1, PART // logits_CV.shape[1])
@@ -80,6 +99,31 @@ class WholeDivergence:
             teacher_RV, student_RV = teacher_CV[part], logits_CV[part] - normaliser_C[part].unsqueeze(-1)
             value_C[part], gradient_RV = divergence_and_gradient(teacher_RV, student_RV, self.kind, self.beta)
             entropy_C[part] = -torch.linalg.vecdot(student_RV.exp(), student_RV)
-            self.kl_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV - student_RV).float()
+            self._kl_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV - student_RV).float()
             logits_CV[part] = gradient_RV
-        return Scores(-value_C, normaliser_C, entropy_C, best_C)
+        return Scores(-value_C, normaliser_C, entropy_C, best_C, highest_C)
+
+
+class SampledDivergence:
+    """KL(P || Q) but for P's entropy, by the entries that a teacher draws: cross-entropy to them, to be lowered."""
+
+    def __init__(self, targets: TokenTargets) -> None:
+        """Of the tokens that `targets` are of, from any teacher."""
+        self.targets = targets
+        self._best_logit_M = torch.zeros(len(targets.best_M), device=targets.best_M.device)
+
+    @property
+    def objective(self) -> Targets:
+        """For the head."""
+        return Targets(self._choose)
+
+    def watched(self, scores: Scores) -> Watched:
+        """What the head found, once every chunk has passed."""
+        agrees_M = (self.targets.best_M >= 0) & (self._best_logit_M >= scores.highest)
+        return Watched(self.targets.divergence(scores), scores.entropy, agrees_M, self.targets.own_M)
+
+    def _choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = self.targets.choose(chunk, student_CV)
+        best_C1 = self.targets.best_M[chunk].clamp(min=0).unsqueeze(-1)
+        self._best_logit_M[chunk] = student_CV.gather(-1, best_C1).squeeze(-1).float()
+        return chosen

@@ -1,7 +1,6 @@
 """Supervised fine-tuning with TRL's SFTTrainer; the loss is on the completion and its end-of-turn token only."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig
@@ -60,8 +59,16 @@ def run(config: SftStage, stage: Stage) -> None:
 
 def demonstration_tokens(
     examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
-) -> list[dict[str, Any]]:
-    """Token ids of demonstrations, as rows of `prompt`, `completion` and `task`; `<end_of_turn>` ends each.
+) -> list[dict[str, list[int]]]:
+    """Token ids of demonstrations, as rows of `prompt` and `completion`; see `fitting_demonstrations`."""
+    fitting = fitting_demonstrations(examples, policy, max_length, name, stage)
+    return [{"prompt": prompt, "completion": completion} for _, prompt, completion in fitting]
+
+
+def fitting_demonstrations(
+    examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
+) -> list[tuple[Example, list[int], list[int]]]:
+    """Examples with the token ids of their prompts and demonstrations; these end with `<end_of_turn>`.
 
     Examples longer than `max_length` tokens together are dropped and counted.
 
@@ -73,20 +80,20 @@ def demonstration_tokens(
         raise UserError(
             f"data.{name} has no demonstrations: map them with `demonstration`, or make them with `synthesise`"
         )
-    rows = []
+    fitting = []
     for example in shown:
         prompt = prompt_ids(policy.tokenizer, example.messages)
         completion = completion_ids(policy.tokenizer, str(example.demonstration))
         if len(prompt) + len(completion) <= max_length:
-            rows.append({"prompt": prompt, "completion": completion, "task": example.task})
-    if not rows:
+            fitting.append((example, prompt, completion))
+    if not fitting:
         raise UserError(f"data.{name}: every demonstration is longer than max_length = {max_length} tokens")
-    if len(rows) < len(shown):
-        stage.say(f"data.{name}: dropped {len(shown) - len(rows)} demonstrations longer than {max_length} tokens")
-    return rows
+    if len(fitting) < len(shown):
+        stage.say(f"data.{name}: dropped {len(shown) - len(fitting)} demonstrations longer than {max_length} tokens")
+    return fitting
 
 
-def _labelled(row: dict[str, Any]) -> dict[str, list[int]]:
+def _labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
     """The form that TRL trains on; prompts carry the label -100, so that only completions are learnt."""
     prompt, completion = row["prompt"], row["completion"]
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}

@@ -16,11 +16,10 @@ from curation.target_shard import MOST, Array, highs_of
 from policy.head import chunk_rows
 from policy.load import load_policy
 from rl.sampled_logits import draw_targets
-from rl.sft import demonstration_tokens
+from rl.sft import fitting_demonstrations
 from rl.teachers.config import TeacherCacheStage
 from rl.teachers.identity import teachers_identity, teachers_name
 from rl.teachers.opening import open_teacher
-from rl.teachers.rows import teaching_rows
 from rl.teachers.sparse import SparseTargets
 from rl.teachers.teacher import Row, Teacher
 
@@ -44,7 +43,8 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
     assert config.policy is not None
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
-    rows = teaching_rows(demonstration_tokens(data.train, student, config.max_length, config.data, stage))
+    shown = fitting_demonstrations(data.train, student, config.max_length, config.data, stage)
+    rows = [Row(prompt, completion, number, example.task) for number, (example, prompt, completion) in enumerate(shown)]
     teacher = open_teacher(config, student, stage, rows)
     if teacher.k > MOST:
         raise UserError(f"sampled_logits is {teacher.k}, and a store has room for {MOST} entries a token: lower it")

@@ -1,6 +1,6 @@
 """Configuration of teachers and of the stage that writes their targets into a store. Imports no torch."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,14 @@ class TeacherConfig(PolicyConfig):
         "the name under which it serves (none: the first that it has). Mode topk only.",
     )
     timeout: float = Field(600, gt=0, description="Seconds that a server may take over one call before it is given up.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _any_policy(cls, value: Any) -> Any:
+        """A policy is a teacher."""
+        if isinstance(value, PolicyConfig) and not isinstance(value, TeacherConfig):
+            return {name: getattr(value, name) for name in type(value).model_fields}
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TeacherConfig":

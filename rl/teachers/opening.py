@@ -22,15 +22,7 @@ from rl.teachers.teacher import Row, Teacher
 GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 
 
-def open_teacher(
-    config: TaughtConfig,
-    student: Policy,
-    stage: Stage,
-    rows: Sequence[Row],
-    *,
-    exact: bool = False,
-    drawn: bool = False,
-) -> Teacher:
+def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequence[Row]) -> Teacher:
     """The teacher, or several as one, that answers for `rows`, and what was found out without asking it much.
 
     Args:
@@ -38,25 +30,12 @@ def open_teacher(
         student: whose tokenizer it must have, and on whose device its targets are wanted.
         stage: for the outputs that `from` names, and the folder against which paths resolve.
         rows: what it will be asked about, as far as that is known.
-        exact: its whole distribution is needed.
-        drawn: it will also be asked about the student's own completions.
 
     Raises:
-        UserError: it cannot be opened; has another tokenizer; is a store of something else, or without these rows; or
-            has no more than K entries, or no answer for new sequences, where these are needed.
+        UserError: it cannot be opened; has another tokenizer; or is a store of something else, or without these rows.
     """
     opened = [(share, _open(share, config, student, stage)) for share in config.shares]
     teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _together(opened)
-    if exact and not teacher.exact:
-        raise UserError(
-            f"This divergence needs the teacher's whole distribution, and a store or a server has {teacher.k} "
-            "entries a token: take divergence forward, or a teacher by `model` or `from`."
-        )
-    if drawn and not teacher.on_policy:
-        raise UserError(
-            "on_policy asks the teacher about the student's own completions, which no store can have: set on_policy to "
-            "0, or take a teacher by `model`, `from` or `server`."
-        )
     for own, answering in _dealt(teacher, rows):
         if isinstance(answering, StoreTeacher):
             answering.check(own)
@@ -102,7 +81,7 @@ def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Sta
         return _open_store(folder, teacher, config, student, stage)
     k = entries_of(config.sampled_logits, vocabulary)
     if teacher.server is not None:
-        return ServerTeacher(teacher.server, teacher.model, k, vocabulary, teacher.timeout, stage.say)
+        return ServerTeacher(teacher.server, teacher.model, k, vocabulary, teacher.timeout, student.device, stage.say)
     assert teacher.weights is not None
     policy = load_policy(teacher.weights, stage.inputs, stage.root, seed=stage.seed)
     if student.tokenizer.get_vocab() != policy.tokenizer.get_vocab():

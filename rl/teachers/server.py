@@ -33,7 +33,14 @@ class ServerTeacher:
     mode: Mode = "topk"
 
     def __init__(
-        self, url: str, model: str | None, k: int, vocabulary: int, timeout: float, say: Callable[[str], None]
+        self,
+        url: str,
+        model: str | None,
+        k: int,
+        vocabulary: int,
+        timeout: float,
+        device: torch.device,
+        say: Callable[[str], None],
     ) -> None:
         """Find the server, and the model among those that it serves.
 
@@ -43,13 +50,14 @@ class ServerTeacher:
             k: entries a token.
             vocabulary: of the student, above every id.
             timeout: seconds that a call may take.
+            device: where the student's logits are.
             say: told about long waits.
 
         Raises:
             UserError: no server answers, or it does not have the model.
         """
         self.k, self.vocabulary = k, vocabulary
-        self.device = torch.device("cpu")
+        self.device = device
         self._server = CompletionsServer(url, timeout, "teacher's server", "teacher.timeout", say)
         served = self._server.served()
         if model is not None and model not in served:

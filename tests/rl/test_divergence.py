@@ -106,6 +106,6 @@ def test_through_the_head_chunk_by_chunk_it_is_plain_autograd(
     expected = torch.autograd.grad(-(coefficient_M * value_M).sum(), (hidden_MD, weight_VD))
     assert torch.allclose(scores.logprobs, -value_M, atol=1e-5)
     assert all(torch.allclose(g, e, atol=1e-5) for g, e in zip(got, expected, strict=True))
-    assert torch.allclose(whole.kl_M, plain(teacher_MV, student_MV, "forward", 0.5), atol=1e-5)
+    assert torch.allclose(whole.watched(scores).kl_M, plain(teacher_MV, student_MV, "forward", 0.5), atol=1e-5)
     assert torch.allclose(scores.entropy, -(student_MV.exp() * student_MV).sum(-1), atol=1e-5)
     assert scores.best.tolist() == (student_MV.argmax(-1) == teacher_MV.argmax(-1)).tolist()

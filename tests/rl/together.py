@@ -45,6 +45,11 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         teacher = PolicyConfig(model="tiny", size="large")
         fields = {**TRAINING, "data": "sums", "sampled_logits": 16, **more}
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
+    if kind == "gkd":  # steps on the student's own completions among others
+        teacher = PolicyConfig(model="tiny", size="large")
+        more |= {"on_policy": 0.7, "divergence": "jsd", "jsd_beta": 0.9, "rewards": ["even"], "samples": 3}
+        fields = {**TRAINING, "data": "sums", "sampling": ROLLOUTS["sampling"], **more}
+        return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
     if kind == "warm":
         fields = {**TRAINING, "members": 2, "dropouts": [0.0], "probe_steps": 3, **more}
         return WarmStage(id="s", kind="warm", policy=TINY, data="pairs", **fields)
