@@ -14,10 +14,12 @@ from rl.config import BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
 from rl.qat_config import QatStage
 from rl.rewards.config import AnyReward
+from rl.teachers.config import TeacherCacheStage
 from rl.warp_config import WarpStage
 
 AnyStage = Annotated[
     SftStage
+    | TeacherCacheStage
     | DistillStage
     | QatStage
     | WarmStage

@@ -5,24 +5,25 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, TrainingConfig
+from policy.config import PolicyConfig
+from rl.distill_config import TargetsConfig
+from rl.teachers.config import TaughtConfig
 
 
-class QatStage(StageConfig, TrainingConfig):
+class QatStage(StageConfig, TargetsConfig, TaughtConfig):
     """Quantisation-aware training: the quantised policy learns the unquantised one's targets (Gemma 3 report, 2.3).
 
-    The report trains for about 5,000 steps. What comes out is on the format's grid, so that quantising it in an export
+    Without a teacher the targets are the policy's own before it was quantised, as in the report, which trains for about
+    5,000 steps; a store of these saves asking it in each step. What comes out is on the format's grid, so that quantising it in an export
     changes nothing.
     """
 
     entry: ClassVar[str] = "rl.qat:run"
     produces: ClassVar[OutputKind] = "policy"
+    needs_teacher: ClassVar[bool] = False
 
     kind: Literal["qat"]
     policy: PolicyConfig | None = Field(None, description="What to quantise; none: the recipe's policy.")
-    teacher: PolicyConfig | None = Field(
-        None, description="Whose targets to learn; none: the policy itself, unquantised, as the report has it."
-    )
     data: str = Field(description="Name of a data section with demonstrations like those the policy was trained on.")
     format: Literal["q4_0", "int4_channel", "sfp8"] = Field(
         description="Of the matrices of attention and MLP: int4 by blocks of 32 (GGUF's Q4_0), int4 with a step for "
@@ -33,15 +34,6 @@ class QatStage(StageConfig, TrainingConfig):
         description="Of the embedding, which is the head too: float16 as in the Q4_0 files that Gemma 3 was released "
         "in, eight bits, or the same format as the rest.",
     )
-    sampled_logits: int | None = Field(
-        None,
-        ge=1,
-        description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller.",
-    )
-    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
-        "gumbel_renorm", description="How entries are drawn, as in distillation."
-    )
-    temperature: float = Field(1.0, gt=0, description="Softmax temperature of the teacher.")
     held_out: int = Field(
         128, ge=1, description="Held-out demonstrations on which the KL to the unquantised policy is measured."
     )
