@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from contracts.errors import UserError
 from contracts.stage import Stage
+from curation.example import Example
 from curation.load import load_data
 from policy.config import PolicyConfig
 from policy.engine import remove_checkpoints, run_training, training_arguments
@@ -21,11 +23,13 @@ from policy.policy import Policy, evaluating
 from policy.processes import wait_for_all
 from policy.quantised import Scheme, check_widths, fake_quantised, quantise_in_place, write_mark
 from policy.training import trainable, trained
-from rl.distill import DistillTrainer, sampled_logits
+from rl.distill import SHOWN, Lesson, asked_rows, rows_of
+from rl.distill_trainer import DistillTrainer
 from rl.qat_config import QatStage
-from rl.sft import demonstration_tokens
+from rl.sft import fitting_demonstrations
 from rl.teachers.in_process import InProcessTeacher
-from rl.teachers.teacher import Row
+from rl.teachers.opening import entries_of, open_teacher
+from rl.teachers.teacher import Row, Teacher
 
 MEASURED = "qat.json"
 
@@ -46,31 +50,27 @@ def run(config: QatStage, stage: Stage) -> None:
     policy = _in_float32(config.policy, config, stage)
     check_widths(policy.model, scheme, "take `format: int4_channel` or `sfp8`, and `embedding: f16`")
     unquantised = _in_float32(config.policy, config, stage)
-    teacher = (
-        unquantised
-        if config.teacher is None
-        else load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
-    )
-    k = sampled_logits(config.sampled_logits, policy, teacher)
-    rows, held_out = _rows(config, policy, stage)
+    lessons, held_out = _lessons(config, policy, stage)
     model = trainable(policy, None, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     _check_whole(arguments)
     unquantised.model.to(arguments.device)
-    teacher.model.to(arguments.device)
-    with fake_quantised(policy.model, scheme):
-        rounded = closeness(policy, unquantised, held_out, config.micro_batch or config.batch)
+    teacher = _teacher(config, policy, unquantised, lessons, stage)
+    together = config.micro_batch or config.batch
+    with fake_quantised(policy.model, scheme), closing(teacher):
+        rounded = closeness(policy, unquantised, held_out, together)
         stage.say(f"rounded to {config.format}: KL {rounded['kl']:.4g} nats a token to the unquantised policy")
         trainer = DistillTrainer(
             model=model,
             args=arguments,
-            train_dataset=[{**row, "number": number} for number, row in enumerate(rows)],
+            train_dataset=rows_of(lessons),
             processing_class=policy.tokenizer,
-            teacher=InProcessTeacher(teacher.model, k, config.mode, config.temperature),
+            teacher=teacher,
+            average=config.average,
         )
-        run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
-        learnt = closeness(policy, unquantised, held_out, config.micro_batch or config.batch)
+        run_training(trainer, stage, folder, shown=SHOWN)
+        learnt = closeness(policy, unquantised, held_out, together)
     stage.say(f"trained for {config.format}: KL {learnt['kl']:.4g} nats a token to the unquantised policy")
     plain = trained(trainer)
     if plain is not None:
@@ -91,8 +91,8 @@ def scheme_of(config: QatStage) -> Scheme:
     return Scheme(config.format, config.format if config.embedding == "format" else config.embedding)
 
 
-def closeness(policy: Policy, unquantised: Policy, rows: Sequence[dict[str, Any]], batch: int) -> dict[str, float]:
-    """How near a policy is to the unquantised one on the completion tokens of rows.
+def closeness(policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], batch: int) -> dict[str, float]:
+    """How near a policy is to the unquantised one on the completion tokens of lessons.
 
     Returns:
         `kl`: KL(unquantised || policy) over the whole vocabulary, in nats a token; `agreement`: the share of tokens at
@@ -101,8 +101,8 @@ def closeness(policy: Policy, unquantised: Policy, rows: Sequence[dict[str, Any]
     teacher = InProcessTeacher(unquantised.model, 1, "topk", 1.0)  # the one target is the likeliest entry
     kl, agreed, tokens = 0.0, 0.0, 0
     with torch.no_grad(), evaluating(policy.model):
-        for start in range(0, len(rows), batch):
-            part = [Row(row["prompt"], row["completion"]) for row in rows[start : start + batch]]
+        for start in range(0, len(lessons), batch):
+            part = [Row(each.prompt, each.completion) for each in lessons[start : start + batch]]
             prompts, completions = [row.prompt for row in part], [row.completion for row in part]
             asked = teacher.targets(part, [0] * sum(len(completion) for completion in completions))
             _, scores = weighted_logprobs(
@@ -120,15 +120,27 @@ def _in_float32(wanted: PolicyConfig, config: QatStage, stage: Stage) -> Policy:
     return load_policy(wanted, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
 
 
-def _rows(config: QatStage, policy: Policy, stage: Stage) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Tokens of the training demonstrations, and of held-out ones; of training ones where none are held out."""
+def _teacher(config: QatStage, policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], stage: Stage) -> Teacher:
+    """The teachers that the stage names, else the policy itself before it is quantised."""
+    if config.shares:
+        return open_teacher(config, policy, stage, asked_rows(lessons))
+    k = entries_of(config.sampled_logits, policy.model.config.vocab_size)
+    return InProcessTeacher(unquantised.model, k, config.mode, config.temperature)
+
+
+def _lessons(config: QatStage, policy: Policy, stage: Stage) -> tuple[list[Lesson], list[Lesson]]:
+    """The training demonstrations, and held-out ones; of the training ones where none are held out."""
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
-    rows = demonstration_tokens(data.train, policy, config.max_length, config.data, stage)
-    shown = [example for example in data.test if example.demonstration is not None]
-    if not shown:
-        stage.say(f"data.{config.data}: no demonstrations are held out, so that closeness is measured on training ones")
-        return rows, rows[: config.held_out]
-    return rows, demonstration_tokens(shown, policy, config.max_length, config.data, stage)[: config.held_out]
+
+    def fitting(examples: Sequence[Example]) -> list[Lesson]:
+        found = fitting_demonstrations(examples, policy, config.max_length, config.data, stage)
+        return [Lesson(*each) for each in found]
+
+    lessons = fitting(data.train)
+    if any(example.demonstration is not None for example in data.test):
+        return lessons, fitting(data.test)[: config.held_out]
+    stage.say(f"data.{config.data}: no demonstrations are held out, so that closeness is measured on training ones")
+    return lessons, lessons[: config.held_out]
 
 
 def _check_whole(arguments: Any) -> None:

@@ -14,8 +14,8 @@ class QatStage(StageConfig, TargetsConfig, TaughtConfig):
     """Quantisation-aware training: the quantised policy learns the unquantised one's targets (Gemma 3 report, 2.3).
 
     Without a teacher the targets are the policy's own before it was quantised, as in the report, which trains for about
-    5,000 steps; a store of these saves asking it in each step. What comes out is on the format's grid, so that quantising it in an export
-    changes nothing.
+    5,000 steps; a store of them saves asking in each step. What comes out is on the format's grid, so that quantising
+    it in an export changes nothing.
     """
 
     entry: ClassVar[str] = "rl.qat:run"

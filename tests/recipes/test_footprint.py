@@ -28,16 +28,11 @@ def test_12b_and_27b_are_within_5_percent_of_the_report():
 
 def test_the_small_models_are_explained_by_their_embedding_and_by_round_names():
     off = {(cell.model, cell.column) for cell in cells() if abs(cell.deviation) > max(0.025, cell.rounding)}
-    assert off == {
-        ("1b", "int4, blocks of 32"),
-        ("4b", "bf16"),
-        ("4b", "int4"),
-        ("4b", "int4, blocks of 32"),
-        ("12b", "int4"),
-    }
+    blocks = "int4, blocks of 32"
+    assert off == {("1b", blocks), ("4b", "bf16"), ("4b", "int4"), ("4b", blocks), ("12b", "int4")}
     eight = {(cell.model, cell.column): cell for cell in cells(8)}
     for model in ("1b", "4b"):
-        cell = eight[model, "int4, blocks of 32"]
+        cell = eight[model, blocks]
         assert abs(cell.deviation) <= cell.rounding  # met to the report's one decimal
     for name, row in REPORT.items():  # bf16 and SFP8 of a model of its round name, and a tower in bytes
         weights, tower = float(name[:-1]), 0 if name == "1b" else VISION / 1e9
