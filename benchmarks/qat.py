@@ -11,7 +11,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Lines:
     def __init__(self, name: str) -> None:
         self.name, self.begun = name, time.monotonic()
 
-    def progress(self, done: int, total: int, unit: str, shown: dict[str, float]) -> None:
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
         """A line now and then."""
         if done % 10 == 0 or done == total:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -5,7 +5,7 @@ which is the head too, has a format of its own (released Q4_0 files keep it in f
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,11 +101,11 @@ def fake_quantised(model: Gemma3ForCausalLM, scheme: Scheme) -> Iterator[None]:
             if format is None or not isinstance(module, nn.Linear | nn.Embedding):
                 continue
             forward = _rows_looked_up if isinstance(module, nn.Embedding) else _linear
-            module.forward = _bound(forward, module, format)
+            module.__dict__["forward"] = _bound(forward, module, format)
             changed.append(module)
-        head: Any = model.lm_head
-        head.seen_weight = lambda: straight_through(head.weight, scheme.embedding)
-        head.forward = _bound(_linear, head, scheme.embedding)
+        head = model.lm_head
+        head.__dict__["seen_weight"] = lambda: straight_through(head.weight, scheme.embedding)
+        head.__dict__["forward"] = _bound(_linear, head, scheme.embedding)
         changed.append(head)
         yield
     finally:
@@ -114,9 +114,9 @@ def fake_quantised(model: Gemma3ForCausalLM, scheme: Scheme) -> Iterator[None]:
             module.__dict__.pop("seen_weight", None)
 
 
-def seen_weight(module: nn.Module) -> Tensor:
+def seen_weight(module: nn.Linear) -> Tensor:
     """The weight that a module computes with, where its forward pass is not what is run (policy/logprobs.py)."""
-    see = module.__dict__.get("seen_weight")
+    see: Callable[[], Tensor] | None = module.__dict__.get("seen_weight")
     return module.weight if see is None else see()
 
 

@@ -13,6 +13,7 @@ from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
+from rl.qat_config import QatStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
 
@@ -29,6 +30,7 @@ STAGES: dict[str, StageConfig] = {
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
     "distill:own": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, **OWN_WORDS, **TRAINING),
+    "qat": QatStage(id="s", kind="qat", policy=TINY, format="q4_0", held_out=4, **TRAINING),
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
     "bond:classifier": BondStage(id="s", kind="bond", policy=TINY, **CLASSIFIED, **ROLLOUTS),
     "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),
