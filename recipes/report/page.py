@@ -131,18 +131,35 @@ def _loading(run: RunContents) -> Content:
         "completion = model.generate(**inputs, max_new_tokens=64)[0, inputs['input_ids'].shape[1]:]\n"
         "print(tokenizer.decode(completion, skip_special_tokens=True))"
     )
-    quoted = "'" + folder.replace("'", "'\\''") + "'"
+    quoted = _quoted(folder)
     blocks = [("transformers", python), ("vLLM", f"vllm serve {quoted}"), ("gemsmith", f"gemsmith chat {quoted}")]
+    blocks += _gguf_files(run)
     shown = [element("div", element("h4", name), element("pre", code, class_="code")) for name, code in blocks]
     return section("How to load the result", shown, note=f"The policy of stage {stage.id}.")
 
 
 def _result(run: RunContents) -> StageContents | None:
-    """The stage whose folder people want: the last export, else the last policy, among those that are finished."""
+    """The stage whose folder people load: the last export for transformers, else the last policy, of those finished."""
     finished = [stage for stage in run.stages if stage.status == "finished"]
-    exports = [stage for stage in finished if stage.kind == "export"]
+    exports = [stage for stage in finished if stage.kind == "export" and "transformers" in _formats(stage)]
     policies = [stage for stage in finished if stage.kind in POLICY_KINDS]
     return next(iter([*exports[::-1], *policies[::-1]]), None)
+
+
+def _formats(stage: StageContents) -> list[str]:
+    formats: list[str] = (stage.output("export.json") or {}).get("formats") or ["transformers"]
+    return formats
+
+
+def _gguf_files(run: RunContents) -> list[tuple[str, str]]:
+    """How to run each GGUF file of the run's exports."""
+    exports = [(stage, stage.output("export.json") or {}) for stage in run.stages if stage.status == "finished"]
+    paths = [str((s.folder / "output" / found["gguf"]["file"]).resolve()) for s, found in exports if "gguf" in found]
+    return [("llama.cpp", f"llama-cli -m {_quoted(path)}") for path in paths]
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("'", "'\\''") + "'"
 
 
 def _recipe_and_machine(run: RunContents) -> Content:

@@ -139,6 +139,12 @@ def test_quantisation_and_the_formats_of_an_export_are_shown(whole_run):
     for words in ("0.625", "75.0%", "9 held-out demonstrations (1,234 tokens)", "a-q4_0.gguf", "2.5 MB", "rank 16"):
         assert words in text
     assert "not run: llama_cpp is not installed" in text
+    assert "/release-0123abcd/output/a-q4_0.gguf'" in text  # llama-cli -m
+
+
+def test_an_export_without_a_transformers_folder_is_not_what_to_load(whole_run):
+    whole_run.write(whole_run.stage("release") / "output" / "export.json", {"formats": ["gguf", "adapter"]})
+    assert "The policy of stage aligned." in read(whole_run).text
 
 
 def test_the_header_says_what_ran_where_and_for_how_long(whole_run):
