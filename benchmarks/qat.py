@@ -102,8 +102,8 @@ def measure(model: str, options: argparse.Namespace, root: Path) -> Iterator[Row
                 size = proof["gguf"]["bytes"] / 1e6
                 whole = whole or size
                 yield Row(f"{kind} file of the {name} policy, read back", size, "MB", "f16 file", whole)
-                gap = f"{kind} file of the {name} policy: largest gap of a log-probability"
-                yield Row(gap, proof["gguf"]["gap"], "nats", "", 0.0)
+                gap = f"{kind} file of the {name} policy: mean gap of a log-probability"
+                yield Row(gap, proof["gguf"]["mean_gap"], "nats", "", 0.0)
 
 
 def _new(root: Path, name: str) -> Path:

@@ -37,8 +37,8 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
         mark: what the policy's folder says of its weights: on the file's grid, rounding must move none.
 
     Returns:
-        For `export.json`; `gap` is the largest difference of a log-probability from the policy's, in nats: what the
-        format costs.
+        For `export.json`; `gap` and `mean_gap` are the largest and the mean difference of a token's log-probability
+        from the policy's, in nats: what the format costs.
 
     Raises:
         RunError: something differs.
@@ -75,6 +75,7 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
         "bytes": path.stat().st_size,
         "moved": len(moved),
         "gap": gap_ST.max().item(),
+        "mean_gap": gap_ST.sum().item() / sum(len(completion) for completion in sequences.completions),
         "llama_cpp": llama_cpp(path, policy, sequences),
     }
 

@@ -160,7 +160,8 @@ def _checks(proof: Mapping[str, Any]) -> str:
         found.append(
             "The GGUF file was read back by the gguf package and by transformers: bytes, weights and, under equal "
             "weights, log-probabilities are those that were meant. What the number format costs a token's "
-            f"log-probability is at most {gguf['gap']:.3g} nats. {_llama_cpp(gguf['llama_cpp'])}"
+            f"log-probability is {gguf['mean_gap']:.3g} nats in the mean, and at most {gguf['gap']:.3g}. "
+            f"{_llama_cpp(gguf['llama_cpp'])}"
         )
     if adapter := proof.get("adapter"):
         found.append(

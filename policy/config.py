@@ -79,7 +79,7 @@ class PolicyConfig(StrictModel):
 
 
 class LoraConfig(StrictModel):
-    """Low-rank adapters instead of full training; merged into the weights when the stage ends."""
+    """Low-rank adapters instead of full training; merged into the weights when the stage ends, and kept beside them."""
 
     rank: int = Field(16, ge=1, description="Rank of each adapter.")
     alpha: float = Field(32, gt=0, description="Scale of the adapters: alpha / rank multiplies their output.")

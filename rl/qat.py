@@ -74,7 +74,7 @@ def run(config: QatStage, stage: Stage) -> None:
     stage.say(f"trained for {config.format}: KL {learnt['kl']:.4g} nats a token to the unquantised policy")
     plain = trained(trainer)
     if plain is not None:
-        quantise_in_place(plain, scheme)
+        quantise_in_place(plain.to(torch.float32), scheme)  # an engine may have trained in another format
         measured = {"rows": len(held_out), "ptq": rounded, "qat": learnt}
         save_policy(Policy(plain, policy.tokenizer), stage.output, partial(_write_beside, scheme, measured))
         remove_checkpoints(folder)

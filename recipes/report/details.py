@@ -65,7 +65,8 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
         rows.append(["its size", f"{gguf['bytes'] / 1e6:,.1f} MB"])
         rows.append(["stored as", f"{gguf['matrices']}, embedding {gguf['embedding']}"])
         rows.append(["matrices that this rounds", str(gguf["moved"])])
-        rows.append(["largest gap of a log-probability that this costs", f"{short(gguf['gap'])} nats"])
+        rows.append(["mean gap of a log-probability that this costs", f"{short(gguf['mean_gap'])} nats"])
+        rows.append(["the largest", f"{short(gguf['gap'])} nats"])
         rows.append(["llama.cpp", _llama_cpp(gguf["llama_cpp"])])
     if adapter := proof.get("adapter"):
         rows.append(["adapter", f"rank {adapter['rank']}, {adapter['bytes'] / 1e6:,.1f} MB"])

@@ -45,6 +45,7 @@ def test_a_policy_comes_back_from_a_gguf_file_as_its_format_holds_it(write_run, 
     found = proof["gguf"]
     assert (proof["formats"], proof["reload_gap"], proof["base"]) == (["gguf"], None, "tiny (small)")
     assert (found["file"], found["matrices"], found["embedding"]) == (f"sums-run-sft-{kind}.gguf", kind, embedding)
+    assert 0 < found["mean_gap"] < found["gap"]
     policy = load_policy(PolicyConfig(model=str(source)))
     state = policy.model.state_dict()
     again = load_policy(PolicyConfig(model=str(stage.output / found["file"]), dtype="float32"))

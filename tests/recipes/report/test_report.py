@@ -131,12 +131,21 @@ def test_quantisation_and_the_formats_of_an_export_are_shown(whole_run):
     measured = {"format": "q4_0", "embedding": "f16", "rows": 9, "ptq": {**seen, "kl": 0.625}, "qat": seen}
     whole_run.write(whole_run.stage("aligned") / "output" / "qat.json", measured)
     silent = {"run": False, "reason": "llama_cpp is not installed"}
-    gguf = {"file": "a-q4_0.gguf", "matrices": "q4_0", "embedding": "f16", "bytes": 2_500_000, "moved": 0, "gap": 0.125}
+    gguf = {"file": "a-q4_0.gguf", "matrices": "q4_0", "embedding": "f16", "bytes": 2_500_000, "moved": 0, "gap": 0.125,
+            "mean_gap": 0.015625}  # fmt: skip
     proof = {"base": None, "reload_gap": None, "gguf": {**gguf, "llama_cpp": silent}}
     proof["adapter"] = {"folder": "adapter", "bytes": 1_000_000, "rank": 16, "gap": 0.25}
     whole_run.write(whole_run.stage("release") / "output" / "export.json", proof)
     text = read(whole_run).text
-    for words in ("0.625", "75.0%", "9 held-out demonstrations (1,234 tokens)", "a-q4_0.gguf", "2.5 MB", "rank 16"):
+    for words in (
+        "0.625",
+        "75.0%",
+        "9 held-out demonstrations (1,234 tokens)",
+        "a-q4_0.gguf",
+        "2.5 MB",
+        "0.0156",
+        "rank 16",
+    ):
         assert words in text
     assert "not run: llama_cpp is not installed" in text
     assert "/release-0123abcd/output/a-q4_0.gguf'" in text  # llama-cli -m
