@@ -21,7 +21,8 @@ from rl.rewards.code import Code
 from rl.rewards.compose import Rewards
 from rl.rewards.fitting import turns_fault
 from rl.rewards.reward import columns_of
-from rl.rollout import RolloutCollector, draw_metrics, share, timed
+from rl.rollout import RolloutCollector, draw_metrics, share
+from rl.speed import rates, timed, tokens_in
 from rl.turns import Episodes
 from sandboxes.code.feedback import FAILED, PASSED, Episode, Turn
 from sandboxes.verdict import Status
@@ -54,11 +55,15 @@ class Said:
 
 @dataclass(frozen=True)
 class _Play:
-    """The turns that one process played, in the order of their episodes, and their log-probabilities."""
+    """The turns that one process played, in the order of their episodes, and their log-probabilities.
+
+    `drawn` counts completions and their tokens, also of episodes that were left out.
+    """
 
     said: list[Said]
     draw: Draw
     left_out: int
+    drawn: tuple[int, int]
     seconds: dict[str, float]
     gap: Gap | None
 
@@ -99,7 +104,7 @@ class EpisodeCollector(RolloutCollector):
         weight = self.rewards.terms[self.code.name].weight
         metrics |= episode_metrics(said, self.config.turns, left_out, self.code.name)
         metrics["reward"] = weight * metrics[f"reward/{self.code.name}"]
-        metrics |= {f"{name}_seconds": max(play.seconds[name] for play in plays) for name in plays[0].seconds}
+        metrics |= self._speed(plays)
         if gaps:
             metrics["sampler_gap/policy"] = functools.reduce(operator.add, gaps).mean
         self.shown = _shown(said, examples, n, self.code.name)
@@ -138,7 +143,17 @@ class EpisodeCollector(RolloutCollector):
         said = [each for turns in counted.values() for each in turns]
         with timed(seconds, "logprob"):
             draw, gap = self._draw_of(said)
-        return _Play(said, draw, n * len(prompts) - len(counted), seconds, gap)
+        every = [each.ids for turns in played.values() for each in turns]
+        return _Play(said, draw, n * len(prompts) - len(counted), (len(every), tokens_in(every)), seconds, gap)
+
+    def _speed(self, plays: Sequence[_Play]) -> dict[str, float]:
+        """Seconds of the slowest process, and what all did in a second."""
+        seconds = {name: max(play.seconds[name] for play in plays) for name in plays[0].seconds}
+        completions, tokens = (sum(play.drawn[i] for play in plays) for i in (0, 1))
+        logprob = sum(tokens_in(play.draw.ids) for play in plays) * self.scorings
+        metrics = {f"{name}_seconds": value for name, value in seconds.items()}
+        metrics |= rates({"sampling": tokens, "logprob": logprob}, seconds)
+        return metrics | rates({"reward": completions}, seconds, unit="completions")
 
     def _episodes(self, examples: Sequence[Example]) -> list[Episode | None]:
         """Each row's tests as an episode; None where it has none."""
