@@ -21,6 +21,7 @@ from policy.weight_set import WeightSet
 from rl.algorithm import build
 from rl.config import BondAlgorithm, BondStage, ReinforceAlgorithm, ReinforceStage, RolloutConfig
 from rl.episodes import EpisodeCollector
+from rl.estimators import record_estimators
 from rl.parting import partings_in
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
@@ -102,6 +103,8 @@ def train_policy(
         save_steps=-(-config.save_every // updates) * updates,  # what is left of a rollout is in no checkpoint
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
+    if not where:  # the runs of one stage have theirs recorded together
+        record_estimators([config], stage)
     with (
         open_rewards(config.control, stage) as control,
         open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,
