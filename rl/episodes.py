@@ -1,7 +1,9 @@
 """Episodes of several turns: a program that fails public tests is told so, and written again (RLEF; see `rl.turns`)."""
 
 import functools
+import itertools
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -236,14 +238,20 @@ def code_reward(rewards: Rewards) -> Code:
 def episode_metrics(said: Sequence[Said], turns: int, left_out: int, name: str) -> dict[str, float]:
     """Metrics of the episodes that count.
 
-    `reward/NAME` is the mean of what an episode's turns earn together, `pass/turn_K` the share of episodes that have
-    passed all tests by turn K, `turns` how many were used; `no_program` is a share of completions, `too_long` of
-    episodes that had no room for another turn, and `left_out` of all episodes: no tests, or the sandbox failed.
+    `reward/NAME` is the mean of what an episode's turns earn together, `reward/NAME_std` the standard deviation of
+    that, `pass/turn_K` the share of episodes that have passed all tests by turn K, `turns` how many were used;
+    `no_program` is a share of completions, `too_long` of episodes that had no room for another turn, and `left_out` of
+    all episodes: no tests, or the sandbox failed.
     """
-    episodes = len({each.episode for each in said})
+    earned = [
+        sum(each.reward or 0.0 for each in own)
+        for _, own in itertools.groupby(said, key=operator.attrgetter("episode"))
+    ]
+    episodes = len(earned)
     passed = [sum(each.passed and each.turn <= turn for each in said) / episodes for turn in range(turns)]
     return {
-        f"reward/{name}": sum(each.reward or 0.0 for each in said) / episodes,
+        f"reward/{name}": statistics.fmean(earned),
+        f"reward/{name}_std": statistics.pstdev(earned),
         **{f"pass/turn_{turn + 1}": share for turn, share in enumerate(passed)},
         "turns": len(said) / episodes,
         "no_program": sum(each.status is Status.UNPARSABLE for each in said) / len(said),
