@@ -1,11 +1,11 @@
 """What is counted in a second, over which seconds."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from policy.samplers.contract import Samples
+from policy.samplers.contract import Sampler, Samples
 from rl.drawing import Drawing
 from rl.speed import StepClock, rates
 
@@ -36,7 +36,7 @@ def test_a_rate_is_the_count_over_the_phases_own_seconds() -> None:
 
 
 def test_drawing_takes_as_long_in_the_background_whoever_waits_for_it() -> None:
-    drawing = Drawing(Sleeper(), {"policy": 1, "anchor": 2})
+    drawing = Drawing(cast(Sampler, Sleeper()), {"policy": 1, "anchor": 2})
     drawing.now([[1]], 0, 0)
     assert drawing.seconds >= 0.1  # two sets of weights, 0.05 s each
     drawing.seconds = 0.0
