@@ -24,6 +24,10 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
+    "jbond_reinforce_tiny",
+    "jbond_anchor_tiny",
+    "jbond_rates_tiny",
+    "bond_iterated_tiny",
 )
 
 
