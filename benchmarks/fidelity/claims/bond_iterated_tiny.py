@@ -63,6 +63,13 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         """Win rate of a period's end against its own Best-of-N."""
         return one.curves[f"win rate against Best-of-{2**period}"][period][1]
 
+    def nearer(one: Measured, period: int) -> bool:
+        """Whether the log-quantile is past the middle between half as many, and Best-of-2^i itself."""
+        half, whole = (
+            1.0 if n == 1 else -one.numbers[f"Best-of-{n} log-quantile"] for n in (2**period // 2, 2**period)
+        )
+        return -one.numbers[f"period {period} log-quantile"] < (half + whole) / 2
+
     def over(one: Measured, what: str) -> str:
         return ", ".join(
             f"{one.numbers[f'period {period} {what}']:.2f} ({one.numbers[f'Best-of-{2**period} {what}']:.2f})"
@@ -85,6 +92,9 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
                 ]
                 for period in periods
             },
+            "log-quantile is nearer to that of Best-of-2^i than to that of half as many, in each period": [
+                all(nearer(one, period) for period in periods) for one in measurements
+            ],
             "log-quantile rises with each period": [
                 all(a < b for a, b in pairwise(one.numbers[f"period {period} log-quantile"] for period in periods))
                 for one in measurements

@@ -75,9 +75,10 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """Reward over KL."""
+    """Reward over KL, as far as J-BOND goes and a little further."""
     labels = {"J-BOND": "J-BOND"} | {f"REINFORCE {p}": f"REINFORCE, KL weight {p:g}" for p in PENALTIES}
     draw_curves(axes, measurements, labels, "KL to the initial policy (nats)", "mean reward (standard deviations)", "o")
+    axes.set_xlim(0, 1.3 * max(one.numbers["J-BOND KL"] for one in measurements))
 
 
 CLAIM = Claim(
