@@ -86,7 +86,7 @@ CLAIM = Claim(
     sentence="Tiny Gemma 3: J-BOND has a better reward at equal KL than REINFORCE with any KL weight, and its KL "
     "rises linearly.",
     source="BOND (arXiv 2407.14622), section 6 and figure 7",
-    setting={**jbond_ways.SETTING, "reinforce_learning_rate": 1e-4, "reinforce_steps": 60},
+    setting={**jbond_ways.SETTING, "reinforce_learning_rate": 1e-4, "reinforce_steps": 48},
     quick={**jbond_ways.QUICK, "reinforce_steps": 4},
     run=run,
     judge=judge,

@@ -8,7 +8,7 @@ from benchmarks.fidelity.toys.trajectory import Way, way_of
 
 # Rates and steps were chosen by a pilot on seed 99. An anchor rate of 0.05 is in the paper's range for 2B.
 SETTING: Setting = {
-    **trajectory.SETTING, "learning_rate": 3e-4, "steps": 100, "points": 8, "asked": 192, "anchor_rate": 0.05,
+    **trajectory.SETTING, "learning_rate": 3e-4, "steps": 100, "points": 8, "asked": 160, "anchor_rate": 0.05,
 }  # fmt: skip
 QUICK: Setting = trajectory.QUICK
 
