@@ -24,6 +24,9 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
+    "warp_line_tiny",
+    "warp_merge_tiny",
+    "warp_iterated_tiny",
 )
 
 
