@@ -27,7 +27,7 @@ def run(setting: Setting, seed: int) -> Measured:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for count, end in zip(ITERATIONS, iterated(setting, seed, max(ITERATIONS), folder), strict=True):
-            points = line(ruler, start, end, folder / "point")
+            points = line(ruler, start, end, folder / "point", setting["rates"])
             numbers |= {f"reward {count}": points[-1].reward, f"KL {count}": points[-1].kl}
             curves[f"iteration {count}"] = mean_curve([[initial, *points]])
     return Measured(numbers, curves)

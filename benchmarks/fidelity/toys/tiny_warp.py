@@ -39,10 +39,10 @@ SETTING: Setting = {
     "anchor_rate": 0.05,
     "runs": 4,
     "points": 6,  # policies of each run's way that are measured, the last one among them
+    "rates": (0.2, 0.4, 0.6, 0.8, 1.0),  # points of each line that are measured
     "asked": 384,  # prompts that policies are measured on, four completions each
 }
-QUICK: Setting = {"sft_steps": 12, "prompts": 4, "steps": 4, "points": 2, "asked": 8}
-RATES = (0.2, 0.4, 0.6, 0.8, 1.0)
+QUICK: Setting = {"sft_steps": 12, "prompts": 2, "steps": 4, "points": 2, "rates": (0.5, 1.0), "asked": 8}
 
 
 def warp_config(setting: Setting, **options: object) -> WarpStage:
@@ -101,7 +101,7 @@ class Merge:
     Attributes:
         angles: mean angle of each layer, embeddings and norms left out, in degrees.
         ratios: norm of the first task vector over that of the second, of each layer.
-        line: points at RATES; only the last for LERP.
+        line: points at the rates of the setting; only its end for LERP.
     """
 
     angles: list[float]
@@ -152,25 +152,25 @@ def _measure_fronts(folder: Path, setting: Setting, seed: int) -> None:
         [initial, *(point_of(ruler, run / "kept" / str(step), step) for step in steps_kept(setting)[:-1])]
         for run in runs
     ]
-    lines = [line(ruler, start, run / "final", folder / "point") for run in runs]
+    lines = [line(ruler, start, run / "final", folder / "point", setting["rates"]) for run in runs]
     ways = [[*way, Point(setting["steps"], ends[-1].reward, ends[-1].kl, ends[-1].length)]
             for way, ends in zip(ways, lines, strict=True)]  # fmt: skip
     merges: dict[str, list[Merge]] = {}
     for size in (2, count):
         for along in ("slerp", "lerp"):
+            rates = setting["rates"] if along == "slerp" else (1.0,)
+            groups = [[run / "final" for run in runs[first : first + size]] for first in range(0, count, size)]
             merges[f"{along} {size}"] = [
-                merge(ruler, start, [run / "final" for run in runs[first : first + size]], folder / "merged", along)
-                for first in range(0, count, size)
+                merge(ruler, start, finals, folder / "merged", along, rates) for finals in groups
             ]
     angle = angle_of_weights([run / "final" for run in runs])
     content = {"ways": ways, "lines": lines, "merges": merges, "weights_angle": angle}
     (folder / "fronts.json").write_text(json.dumps(content, default=asdict))
 
 
-def merge(ruler: Ruler, start: Path, finals: Sequence[Path], out: Path, along: Along) -> Merge:
+def merge(ruler: Ruler, start: Path, finals: Sequence[Path], out: Path, along: Along, rates: Sequence[float]) -> Merge:
     """Merge and measure; `out` is written and removed again."""
     groups = layers(slerp(start, finals, out, "layer", along))
-    rates = RATES if along == "slerp" else RATES[-1:]
     found = line(ruler, start, out, out.with_name("point"), rates)
     shutil.rmtree(out)
     angles = [fmean(angle for angle in group.angles if angle is not None) for group in groups]
@@ -194,7 +194,7 @@ def angle_of_weights(folders: Sequence[Path]) -> float:
     return fmean(math.degrees(math.acos(float(cosine))) for cosine in cosines)
 
 
-def line(ruler: Ruler, start: Path, end: Path, out: Path, rates: Sequence[float] = RATES) -> list[Point]:
+def line(ruler: Ruler, start: Path, end: Path, out: Path, rates: Sequence[float]) -> list[Point]:
     """Points at `rates` from the start to the end; their step is the rate in percent."""
     found = []
     for rate in rates:

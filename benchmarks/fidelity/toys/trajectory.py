@@ -34,7 +34,7 @@ from rl.rewards.compose import Rewards
 from rl.train import train_policy
 
 Options = Mapping[str, Any]
-KINDS = {"bond": BondStage, "reinforce": ReinforceStage}
+KINDS: Mapping[str, type[BondStage] | type[ReinforceStage]] = {"bond": BondStage, "reinforce": ReinforceStage}
 # Chosen by a pilot on seed 99, which is not among the seeds that are reported.
 SETTING: Setting = {
     "sft_steps": 90,
