@@ -28,7 +28,7 @@ from rl.warp_config import WarpStage
 from weights.merge import Along, GroupMerge, interpolate, slerp
 
 GOLD = "benchmarks.fidelity.toys.gold:Gold"
-NAMES = ("rl.reinforce", "rl.rewards.plugin")
+NAMES = ("rl.reinforce", "rl.rewards.plugin", "rl.rewards.plugin_worker")
 # Chosen by a pilot on seed 99, which is not among the seeds that are reported.
 SETTING: Setting = {
     "sft_steps": 90,
