@@ -12,7 +12,7 @@ from policy.load import load_policy, save_policy
 from rl import warp
 from weights.merge import difference, slerp
 
-SETTING = {**tiny_warp.SETTING, "prompts": 2, "steps": 3, "runs": 2, "points": 3, "asked": 4, "liti": 0.3}
+SETTING = {**tiny_warp.SETTING, "prompts": 2, "steps": 3, "runs": 2, "kept": (2,), "asked": 4, "liti": 0.3}
 
 
 @pytest.fixture

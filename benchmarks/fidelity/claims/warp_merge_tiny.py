@@ -82,7 +82,11 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
     )
 
 
-REMARK = "M = 2 is the mean of both pairs of the four runs."
+REMARK = (
+    "M = 2 is the mean of both pairs of the four runs. The angle says how far noise leads: what runs share grows with "
+    "the steps, and noise with their root. In the pilot, on seed 99, it was 61° to 84° by layer after 20 steps, 55° to "
+    "74° after 60, and 46° to 66° after 120 of twice the prompts; later layers share more, and embeddings most."
+)
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:

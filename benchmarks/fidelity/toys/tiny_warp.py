@@ -38,11 +38,11 @@ SETTING: Setting = {
     "kl": 0.5,
     "anchor_rate": 0.05,
     "runs": 4,
-    "points": 6,  # policies of each run's way that are measured, the last one among them
+    "kept": (8, 12, 16, 20, 30, 40, 50),  # steps of each run that are measured, beside the last; KL rises fast early
     "rates": (0.2, 0.4, 0.6, 0.8, 1.0),  # points of each line that are measured
     "asked": 384,  # prompts that policies are measured on, four completions each
 }
-QUICK: Setting = {"sft_steps": 12, "prompts": 2, "steps": 4, "points": 2, "rates": (0.5, 1.0), "asked": 8}
+QUICK: Setting = {"sft_steps": 12, "prompts": 2, "steps": 4, "kept": (3,), "rates": (0.5, 1.0), "asked": 8}
 
 
 def warp_config(setting: Setting, **options: object) -> WarpStage:
@@ -74,11 +74,6 @@ def members(setting: Setting, seed: int) -> Path:
     return shared_folder("warp-members", _train_members, read, seed, names=NAMES)
 
 
-def steps_kept(setting: Setting) -> list[int]:
-    """The steps whose policies are kept, the last one among them."""
-    return sorted({round(setting["steps"] * part / setting["points"]) for part in range(1, setting["points"] + 1)})
-
-
 def _train_members(folder: Path, setting: Setting, seed: int) -> None:
     """As `rl.warp_run.train_run` does, which keeps no policies of the way."""
     start, ruler = start_of(setting, seed), Ruler(start_of(setting, seed), setting, seed)
@@ -90,7 +85,7 @@ def _train_members(folder: Path, setting: Setting, seed: int) -> None:
         with open_rewards(config.rewards, stage) as rewards:
             train_policy(
                 policy, config, stage, rewards, examples, stage.folder / "checkpoints", stage.folder / "final",
-                run_seed=1 + number, kept=steps_kept(setting)[:-1],
+                run_seed=1 + number, kept=setting["kept"],
             )  # fmt: skip
 
 
@@ -148,10 +143,7 @@ def _measure_fronts(folder: Path, setting: Setting, seed: int) -> None:
     ruler, count = Ruler(start, setting, seed), setting["runs"]
     runs = [made / f"run-{number}" for number in range(count)]
     initial = point_of(ruler, start, 0)
-    ways = [
-        [initial, *(point_of(ruler, run / "kept" / str(step), step) for step in steps_kept(setting)[:-1])]
-        for run in runs
-    ]
+    ways = [[initial, *(point_of(ruler, run / "kept" / str(step), step) for step in setting["kept"])] for run in runs]
     lines = [line(ruler, start, run / "final", folder / "point", setting["rates"]) for run in runs]
     ways = [[*way, Point(setting["steps"], ends[-1].reward, ends[-1].kl, ends[-1].length)]
             for way, ends in zip(ways, lines, strict=True)]  # fmt: skip
