@@ -14,3 +14,11 @@ def at(curve: Sequence[tuple[float, float]], x: float) -> float:
         if left <= x <= right:
             return low if right == left else low + (high - low) * (x - left) / (right - left)
     return float("nan")
+
+
+def at_kl(front: Sequence[tuple[float, float]], kl: float) -> float:
+    """The reward of a front of (KL, reward) at a KL, between its points by straight lines over the root of KL.
+
+    Reward grows about as the root of KL, so that a front of few points is not taken to sag between them.
+    """
+    return at([(max(0.0, point[0]) ** 0.5, point[1]) for point in front], kl**0.5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.fidelity import suite
-from benchmarks.fidelity.curves import at
+from benchmarks.fidelity.curves import at, at_kl
 from benchmarks.fidelity.figure import draw
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.toys.bandit import copy_of, jbond, make_bandit, reinforce, reward_and_kl, trace
@@ -88,3 +88,9 @@ def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
     curve = [(0.0, 1.0), (2.0, 3.0), (1.0, 0.0)]
     assert at(curve, 0.5) == 0.5 and at(curve, 1.5) == 1.5 and at(curve, 2.0) == 3.0
     assert math.isnan(at(curve, 2.1))
+
+
+def test_a_front_is_read_over_the_root_of_kl() -> None:
+    root = [(0.0, 0.0), (1.0, 1.0), (4.0, 2.0), (9.0, 3.0)]  # reward = sqrt(KL)
+    assert [at_kl(root, kl) for kl in (0.25, 2.25, 4.0)] == [0.5, 1.5, 2.0]
+    assert math.isnan(at_kl(root, 10.0))

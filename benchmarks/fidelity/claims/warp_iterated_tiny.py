@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Curve, Measured, Setting, Verdict, graded
-from benchmarks.fidelity.curves import at
+from benchmarks.fidelity.curves import at_kl
 from benchmarks.fidelity.figure import draw_curves
 from benchmarks.fidelity.toys import tiny_warp
 from benchmarks.fidelity.toys.tiny_warp import iterated, line, mean_curve, point_of
@@ -27,7 +27,7 @@ def run(setting: Setting, seed: int) -> Measured:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for count, end in zip(ITERATIONS, iterated(setting, seed, max(ITERATIONS), folder), strict=True):
-            points = line(ruler, start, end, folder / "point", setting["rates"])
+            points = line(ruler, start, end, folder / "point", setting["line"])
             numbers |= {f"reward {count}": points[-1].reward, f"KL {count}": points[-1].kl}
             curves[f"iteration {count}"] = mean_curve([[initial, *points]])
     return Measured(numbers, curves)
@@ -37,7 +37,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
     """Ends of the lines, and lines at equal KL."""
 
     def fronts(one: Measured, share: float) -> list[float]:
-        return [at(one.curves[f"iteration {count}"], share * one.numbers["KL 1"]) for count in ITERATIONS]
+        return [at_kl(one.curves[f"iteration {count}"], share * one.numbers["KL 1"]) for count in ITERATIONS]
 
     ends = [[one.numbers[f"reward {count}"] for count in ITERATIONS] for one in measurements]
     return graded(
@@ -67,7 +67,12 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
     )
 
 
-REMARK = "M = 2; the stage of I iterations finds the runs of the earlier ones trained, as after an interruption."
+REMARK = (
+    "M = 2; the stage of I iterations finds the runs of the earlier ones trained, as after an interruption. In the "
+    "pilot, on seed 99, iterated fronts lay 0.02 to 0.07 lower at equal KL, and with a rate of 0.5 in place of 0.3 0.03 "
+    "to 0.09: what iterating gives here is reach. Each iteration is 60 steps, which is far from where reward saturates, "
+    "so that gains need not shrink yet."
+)
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
@@ -81,8 +86,8 @@ CLAIM = Claim(
     id="G7",
     sentence="In tiny Gemma 3 policies iterating WARP improves the front of reward over KL, by less each time.",
     source="WARP (arXiv 2406.16768), section 3.3, observation 6, figure 1b",
-    setting={**tiny_warp.SETTING, "liti": 0.3},
-    quick=tiny_warp.QUICK,
+    setting={**tiny_warp.SETTING, "liti": 0.3, "line": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)},
+    quick={**tiny_warp.QUICK, "line": (0.5, 1.0)},
     run=run,
     judge=judge,
     draw=draw,

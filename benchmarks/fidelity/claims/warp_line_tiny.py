@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
-from benchmarks.fidelity.curves import at
+from benchmarks.fidelity.curves import at_kl
 from benchmarks.fidelity.figure import draw_curves
 from benchmarks.fidelity.toys import tiny_warp
 from benchmarks.fidelity.toys.tiny_warp import fronts_of, mean_curve
@@ -37,7 +37,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
     """Reward at equal KL: lines against the way, and line against line."""
 
     def reward(one: Measured, name: str, share: float) -> float:
-        return at(one.curves[name], share * one.numbers["KL"])
+        return at_kl(one.curves[name], share * one.numbers["KL"])
 
     def ahead(above: str, below: str, share: float) -> list[bool]:
         return [reward(one, above, share) > reward(one, below, share) for one in measurements]
