@@ -28,3 +28,11 @@ def mean_gap(first: Sequence[tuple[float, float]], second: Sequence[tuple[float,
         return float("nan")
     places = [left + (right - left) * i / 100 for i in range(101)]
     return fmean(at(first, min(x, right)) - at(second, min(x, right)) for x in places)
+
+
+def at_kl(front: Sequence[tuple[float, float]], kl: float) -> float:
+    """The reward of a front of (KL, reward) at a KL, between its points by straight lines over the root of KL.
+
+    Reward grows about as the root of KL, so that a front of few points is not taken to sag between them.
+    """
+    return at([(max(0.0, point[0]) ** 0.5, point[1]) for point in front], kl**0.5)

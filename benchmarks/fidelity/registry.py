@@ -28,6 +28,9 @@ CLAIMS = (
     "jbond_anchor_tiny",
     "jbond_rates_tiny",
     "bond_iterated_tiny",
+    "warp_line_tiny",
+    "warp_merge_tiny",
+    "warp_iterated_tiny",
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.fidelity import suite
-from benchmarks.fidelity.curves import at, mean_gap
+from benchmarks.fidelity.curves import at, at_kl, mean_gap
 from benchmarks.fidelity.figure import draw
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.toys.bandit import copy_of, jbond, make_bandit, reinforce, reward_and_kl, trace
@@ -119,3 +119,9 @@ def test_best_of_n_has_the_quantile_that_the_maximum_of_uniforms_has() -> None:
         assert fmean(reward for reward, _ in found) == pytest.approx(n / (n + 1), abs=0.01)
         assert fmean(quantile for _, quantile in found) == pytest.approx(-1 / n, abs=0.02)  # E log U^(1/n)
     assert log_quantile(0.5, [0.1, 0.2, 0.9]) == pytest.approx(math.log(2.5 / 3.5))
+
+
+def test_a_front_is_read_over_the_root_of_kl() -> None:
+    root = [(0.0, 0.0), (1.0, 1.0), (4.0, 2.0), (9.0, 3.0)]  # reward = sqrt(KL)
+    assert [at_kl(root, kl) for kl in (0.25, 2.25, 4.0)] == [0.5, 1.5, 2.0]
+    assert math.isnan(at_kl(root, 10.0))
