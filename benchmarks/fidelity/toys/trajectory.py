@@ -77,6 +77,17 @@ def _make_start(folder: Path, setting: Setting, seed: int) -> None:
     make_policy(folder, setting, seed, init=seed)
 
 
+def asked(setting: Setting, seed: int) -> list[str]:
+    """The prompts that policies are measured on."""
+    return prompts(3000, random.Random(f"asked {seed}"))[: setting["asked"]]
+
+
+def learnt(setting: Setting, seed: int) -> list[str]:
+    """The prompts that policies are trained on by reinforcement: none of those that they are measured on."""
+    measured = set(asked(setting, seed))
+    return [prompt for prompt in prompts(2000, random.Random(f"learnt {seed}")) if prompt not in measured]
+
+
 class Ruler:
     """Measures policies on one set of prompts that no training sees, with one seed for all of them."""
 
@@ -84,7 +95,7 @@ class Ruler:
         """Draw from the initial policy in `start`, whose completions set the unit of the reward."""
         self._seed, self._gold = seed, Gold(seed)
         self._initial = load_policy(policy_config(str(start)))
-        self._asked = [prompt for prompt in prompts(3000, random.Random(f"asked {seed}"))][: setting["asked"]]
+        self._asked = asked(setting, seed)
         self._ids = [prompt_ids(self._initial.tokenizer, messages(prompt)) for prompt in self._asked]
         gold = self.gold(self.drawn(self._initial))
         self.mean, self.unit = fmean(gold), pstdev(gold)
@@ -166,7 +177,7 @@ def train(
         start: folder of the initial policy.
         kind: `bond` or `reinforce`.
         options: fields of the stage that `setting` does not give.
-        setting: `prompts` (a step), `learning_rate` and `steps`; options may change them.
+        setting: `prompts` (a step), `learning_rate` and `steps`, which options may change, and `asked`.
         seed: of the prompts, their order and the samples.
         folder: where the stage runs; it has the kept policies and metrics.jsonl afterwards.
         keep: steps, the last one among them.
@@ -179,7 +190,7 @@ def train(
         **{"sampling": {"max_tokens": ROOM}, **options},
     }
     config = KINDS[kind].model_validate({"save_every": fields["steps"], **fields})
-    examples = [Example(prompt) for prompt in prompts(2000, random.Random(f"learnt {seed}"))]
+    examples = [Example(prompt) for prompt in learnt(setting, seed)]
     rewards = Rewards({"gold": GoldReward(seed, ruler)}, {"gold": 1.0})
     policy = load_policy(policy_config(str(start)), seed=seed)
     kept = [step for step in keep if step < config.steps]
