@@ -172,6 +172,7 @@ def train(
     keep: Sequence[int],
     ruler: Ruler,
     reward: Reward | None = None,
+    run_seed: int = 0,
 ) -> dict[int, Path]:
     """Run a stage of `kind` with `options`, from `start` with the gold reward; the policies of the steps to keep.
 
@@ -185,6 +186,7 @@ def train(
         keep: steps, the last one among them.
         ruler: the unit of the reward.
         reward: what is learnt; none: the gold reward of `seed`.
+        run_seed: tells trainings of one seed apart: prompt order and samples.
     """
     stage = Stage(id="aligned", folder=folder, seed=seed, root=ROOT)
     fields = {
@@ -197,7 +199,8 @@ def train(
     rewards = Rewards({"gold": reward or GoldReward(seed, ruler)}, {"gold": 1.0})
     policy = load_policy(policy_config(str(start)), seed=seed)
     kept = [step for step in keep if step < config.steps]
-    train_policy(policy, config, stage, rewards, examples, folder / "checkpoints", stage.output, kept=kept)
+    checkpoints = folder / "checkpoints"
+    train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, run_seed=run_seed, kept=kept)
     return {step: folder / "kept" / str(step) if step < config.steps else stage.output for step in keep}
 
 
