@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -57,6 +57,12 @@ class Cost:
 
     seconds: float
     added: int
+
+
+def cell_of(algorithm: str, grown: str, size: int) -> Cell:
+    """The cell in which one number has grown to a size."""
+    sizes: dict[str, Any] = {"algorithm": algorithm, grown: size}
+    return Cell(**sizes)
 
 
 class Asked:
@@ -195,7 +201,7 @@ def main() -> None:
     for algorithm, growths in GROWS.items():
         for grown in growths:
             sizes = SIZES[grown][:FEW] if options.quick else SIZES[grown]
-            cells = {size: replace(Cell(algorithm), **{grown: size}) for size in sizes}
+            cells = {size: cell_of(algorithm, grown, size) for size in sizes}
             known |= {cell: measured(cell) for cell in cells.values() if cell not in known}
             rows += rows_of(algorithm, grown, {size: known[cell] for size, cell in cells.items()})
     print_rows(rows, "what a step of reinforcement costs as it grows (memory: how far the process grew)")

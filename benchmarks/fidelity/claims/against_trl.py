@@ -37,7 +37,8 @@ def run(setting: Setting, seed: int) -> Measured:
     numbers: dict[str, float] = {}
     chosen = {name: {0} for name in grid}
     if max(len(each) for each in grid.values()) > 1:
-        pilot = _scores(_ran(grid, {name: set(range(len(each))) for name, each in grid.items()}, setting, PILOT))
+        everything = {name: set(range(len(each))) for name, each in grid.items()}
+        pilot = _scores(_ran(grid, everything, setting, PILOT, backwards=seed % 2 == 1))
         chosen = {name: _best(scores) for name, scores in pilot.items()}
         for name, scores in pilot.items():
             for i, score in scores.items():
@@ -64,9 +65,16 @@ def _best(scores: Mapping[int, Mapping[str, float]]) -> set[int]:
 
 
 def _ran(
-    grid: Mapping[str, list[dict[str, Any]]], which: Mapping[str, set[int]], setting: Setting, seed: int
+    grid: Mapping[str, list[dict[str, Any]]],
+    which: Mapping[str, set[int]],
+    setting: Setting,
+    seed: int,
+    backwards: bool = False,
 ) -> dict[str, dict[int, Contest]]:
-    return {name: {i: contest(name, grid[name][i], setting, seed) for i in sorted(which[name])} for name in grid}
+    """Run settings of each contender, or read those that have been; backwards, so that two processes can share them."""
+    order = [(name, i) for name in grid for i in sorted(which[name])]
+    found = {(name, i): contest(name, grid[name][i], setting, seed) for name, i in order[:: -1 if backwards else 1]}
+    return {name: {i: found[name, i] for i in sorted(which[name])} for name in grid}
 
 
 def _scores(found: Mapping[str, Mapping[int, Contest]]) -> dict[str, dict[int, dict[str, float]]]:
