@@ -1,21 +1,19 @@
 """What a step of reinforcement costs as its work grows: seconds and peak memory over prompts, tokens, samples, runs.
 
 `python -m benchmarks.costs [--quick] [--json PATH]`: `tiny` with random weights, all of them trained, and completions
-that never end before their limit. Each cell has a process of its own and one core: a first training loads libraries,
-and a second one is measured, by the median of its seconds between two calls of the reward, and by how far the process
+that never end before their limit. Each cell has a process of its own and one core: a first training warms it up, and a
+second one is measured, by the median of its seconds between two calls of the reward, and by how far the process
 grew. One number grows at a time, from 16 prompts, 16 tokens and two samples (of J-BOND one of the policy and two of the
 anchor; of BOND one and N). Two numbers sum up each growth: the exponent, the slope of a line through the logarithms (1
 is proportional, 0 costs nothing), and what one more adds, the slope of a line through the numbers themselves.
 """
 
 import argparse
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -145,18 +143,13 @@ def warp_cost(cell: Cell, folder: Path) -> Cost:
     return Cost(time.process_time() - begun, added)
 
 
-def measured(cell: Cell) -> Cost:
-    """Measure a cell in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.costs", "--cell", json.dumps(asdict(cell))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=quiet())
-    if done.returncode:
-        raise RuntimeError(f"{cell} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def quiet() -> dict[str, str]:
-    """This process's environment, with one thread and without bars and warnings."""
-    return {**os.environ, **QUIET, "OMP_NUM_THREADS": "1"}
+def measured(cells: list[Cell]) -> dict[Cell, Cost]:
+    """Measure cells, each in a process of its own, on one core; libraries are loaded once, before they part."""
+    os.environ |= {**QUIET, "OMP_NUM_THREADS": "1"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rl.train", "rl.bond", "rl.reinforce", "deepspeed"])
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        return dict(zip(cells, pool.imap(cost_of, cells), strict=True))
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
@@ -187,24 +180,38 @@ def rows_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> list[Row]:
     return rows
 
 
+def line_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> str:
+    """The growth as a line of the table in docs/training-cost.md."""
+    sizes, unit = list(costs), UNITS[grown].split()[0]
+    seconds = [cost.seconds for cost in costs.values()]
+    mebibytes = [cost.added / 2**20 for cost in costs.values()]
+    ends = f"{unit} {sizes[0]} to {sizes[-1]}"
+    return (
+        f"| {NAMES[algorithm]}, {ends} | {seconds[0]:.2f} to {seconds[-1]:.2f} s | {exponent(sizes, seconds):.2f} | "
+        f"{1000 * slope(sizes, seconds):.0f} ms | {mebibytes[0]:.0f} to {mebibytes[-1]:.0f} MiB | "
+        f"{exponent(sizes, mebibytes):.2f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two sizes of each: two minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.cell:
-        print(json.dumps(asdict(cost_of(Cell(**json.loads(options.cell))))))
-        return
+    growths = {
+        (algorithm, grown): [cell_of(algorithm, grown, size) for size in SIZES[grown][: FEW if options.quick else None]]
+        for algorithm, numbers in GROWS.items()
+        for grown in numbers
+    }
+    known = measured(list(dict.fromkeys(cell for cells in growths.values() for cell in cells)))
     rows: list[Row] = []
-    known: dict[Cell, Cost] = {}
-    for algorithm, growths in GROWS.items():
-        for grown in growths:
-            sizes = SIZES[grown][:FEW] if options.quick else SIZES[grown]
-            cells = {size: cell_of(algorithm, grown, size) for size in sizes}
-            known |= {cell: measured(cell) for cell in cells.values() if cell not in known}
-            rows += rows_of(algorithm, grown, {size: known[cell] for size, cell in cells.items()})
+    lines: list[str] = []
+    for (algorithm, grown), cells in growths.items():
+        costs = {getattr(cell, grown): known[cell] for cell in cells}
+        rows += rows_of(algorithm, grown, costs)
+        lines.append(line_of(algorithm, grown, costs))
     print_rows(rows, "what a step of reinforcement costs as it grows (memory: how far the process grew)")
+    print("\n".join(lines))  # as docs/training-cost.md holds them
     if options.json:
         write_rows(rows, options.json)
 
