@@ -31,6 +31,7 @@ CLAIMS = (
     "warp_line_tiny",
     "warp_merge_tiny",
     "warp_iterated_tiny",
+    "against_trl",
 )
 
 

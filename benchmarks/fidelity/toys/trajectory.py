@@ -31,6 +31,7 @@ from policy.policy import Policy
 from policy.samplers.transformers_sampler import TransformersSampler
 from rl.config import BondStage, ReinforceStage
 from rl.rewards.compose import Rewards
+from rl.rewards.reward import Reward
 from rl.train import train_policy
 
 Options = Mapping[str, Any]
@@ -170,6 +171,8 @@ def train(
     folder: Path,
     keep: Sequence[int],
     ruler: Ruler,
+    reward: Reward | None = None,
+    run_seed: int = 0,
 ) -> dict[int, Path]:
     """Run a stage of `kind` with `options`, from `start` with the gold reward; the policies of the steps to keep.
 
@@ -182,6 +185,8 @@ def train(
         folder: where the stage runs; it has the kept policies and metrics.jsonl afterwards.
         keep: steps, the last one among them.
         ruler: the unit of the reward.
+        reward: what is learnt; none: the gold reward of `seed`.
+        run_seed: tells trainings of one seed apart: prompt order and samples.
     """
     stage = Stage(id="aligned", folder=folder, seed=seed, root=ROOT)
     fields = {
@@ -191,10 +196,11 @@ def train(
     }
     config = KINDS[kind].model_validate({"save_every": fields["steps"], **fields})
     examples = [Example(prompt) for prompt in learnt(setting, seed)]
-    rewards = Rewards({"gold": GoldReward(seed, ruler)}, {"gold": 1.0})
+    rewards = Rewards({"gold": reward or GoldReward(seed, ruler)}, {"gold": 1.0})
     policy = load_policy(policy_config(str(start)), seed=seed)
     kept = [step for step in keep if step < config.steps]
-    train_policy(policy, config, stage, rewards, examples, folder / "checkpoints", stage.output, kept=kept)
+    checkpoints = folder / "checkpoints"
+    train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, run_seed=run_seed, kept=kept)
     return {step: folder / "kept" / str(step) if step < config.steps else stage.output for step in keep}
 
 
