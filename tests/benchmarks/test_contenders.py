@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from benchmarks.costs import exponent, slope
+from benchmarks.fidelity.claims.against_trl import CRITERIA, _best, _within
 from benchmarks.fidelity.toys.contenders import Clocked, Contest, shared_out, steps_kept
 from benchmarks.fidelity.toys.rival_trainers import Rival, train_rival
 from benchmarks.fidelity.toys.trajectory import Point, learnt
@@ -63,6 +64,19 @@ def test_a_front_is_reward_over_kl_and_of_equal_times_the_best_reward_counts() -
     found = Contest(points, [0.0, 5.0, 5.0], first=0.1)
     assert found.front == [(0.0, 0.0), (2.0, 1.5), (3.0, 1.0)]
     assert found.over_time == [(0.0, 0.0), (5.0, 1.5)]
+
+
+def test_within_a_kl_the_best_reward_counts_whether_the_way_goes_on_to_it_or_not() -> None:
+    front = [(0.0, 0.0), (1.0, 1.0), (3.0, 2.0), (2.5, 2.2)]
+    assert _within(front, 2.0) == pytest.approx(1.0 + 1.2 * 1.0 / 1.5)  # between (1, 1) and (2.5, 2.2)
+    assert _within(front, 3.0) == 2.2  # more reward, and nearer, than where it ends
+    assert _within([(0.0, 0.0), (0.5, 0.7)], 1.0) == 0.7
+
+
+def test_the_pilot_keeps_what_is_best_by_one_criterion_or_another() -> None:
+    first, *_, last = CRITERIA
+    scores = {criterion: 0.5 for criterion in CRITERIA}
+    assert _best({0: scores | {first: 0.9}, 1: scores | {last: 0.8}, 2: {last: 0.7}}) == {0, 1}
 
 
 def test_a_step_takes_the_median_time_so_that_one_policy_kept_does_not_count() -> None:

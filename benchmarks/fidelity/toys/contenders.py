@@ -25,7 +25,7 @@ from policy.load import load_policy
 from rl.rewards.reward import Columns, Reward
 from weights.merge import interpolate, slerp
 
-LINE = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)  # rates of WARP's line that are measured
+LINE = (0.3, 0.45, 0.6, 0.8, 1.0, 1.3)  # rates of WARP's line that are measured; the paper goes to 2
 NAMES = ("rl.bond", "rl.reinforce")
 READ = ("sft_steps", "prompts", "samples", "steps", "points", "asked")
 
