@@ -15,6 +15,8 @@ from benchmarks.fidelity.figure import draw
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.toys.bandit import copy_of, jbond, make_bandit, reinforce, reward_and_kl, trace
 from benchmarks.fidelity.toys.best_of_n import best_of_n, best_weights, log_quantile, win_rate
+from benchmarks.fidelity.toys.demonstrations import rows
+from benchmarks.fidelity.toys.language import LONGEST
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
 from benchmarks.fidelity.toys.warp import between, line, merged
 from rl.best_of_n import best_of_n_logprob, jeffreys
@@ -125,3 +127,10 @@ def test_a_front_is_read_over_the_root_of_kl() -> None:
     root = [(0.0, 0.0), (1.0, 1.0), (4.0, 2.0), (9.0, 3.0)]  # reward = sqrt(KL)
     assert [at_kl(root, kl) for kl in (0.25, 2.25, 4.0)] == [0.5, 1.5, 2.0]
     assert math.isnan(at_kl(root, 10.0))
+
+
+def test_demonstrations_of_the_toy_language_have_distinct_prompts_and_are_told_by_its_seed() -> None:
+    found = list(rows(3, 50))
+    assert found == list(rows(3, 50)) != list(rows(4, 50))
+    assert len({row["prompt"] for row in found}) == 50
+    assert all(4 <= len(row["completion"]) <= LONGEST for row in found)
