@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
+from policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
 
 
 class TargetsConfig(TrainingConfig):
@@ -29,7 +29,7 @@ class TargetsConfig(TrainingConfig):
     )
 
 
-class DistillStage(StageConfig, TargetsConfig):
+class DistillStage(StageConfig, TargetsConfig, KeepingConfig):
     """Distillation from a teacher: sampled logits (Gemma 3 report, section 2.2), on the student's own words (GKD)."""
 
     entry: ClassVar[str] = "rl.distill:run"
