@@ -61,7 +61,7 @@ def load_policy(
     """
     dtype, device = _dtype(config), _device()
     attention = implementation(config.attention)
-    source = _source(config, inputs, root)
+    source = weights_source(config, inputs, root)
     if source == "tiny":
         policy = tiny_policy(config.size, seed)
         policy.model.set_attn_implementation(attention)
@@ -103,8 +103,12 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
-    """The folder or file to read, or else `tiny` or a hub id."""
+def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
+    """The folder or file to read, or else `tiny` or a hub id.
+
+    Raises:
+        UserError: there is nothing of that name.
+    """
     if config.from_ is not None:
         if config.from_ not in inputs:
             raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")

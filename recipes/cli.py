@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from contracts.errors import RunError, UserError
-from recipes import merging
+from recipes import merging, teaching
 from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
 from recipes.last_words import Failed, leave_words
@@ -333,6 +333,7 @@ def chat(
 
 
 merging.register(app, answering)
+teaching.register(app, answering)
 
 
 def _default_out(name: str) -> Path:

@@ -11,8 +11,9 @@ from contracts.stage import StageConfig
 from policy.config import PolicyConfig
 from recipes.faults import Faults, Keys, did_you_mean, listed
 from rl.rewards.config import RewardModelReward
+from rl.teachers.config import TeacherConfig
 
-Wanted = Literal["policy", "reward_model", "data", "reward"]
+Wanted = Literal["policy", "reward_model", "teacher", "data", "reward"]
 
 STAGE_FIELDS = ("policies", "initial", "better", "than")
 REWARD_FIELDS = ("rewards", "control", "passes")
@@ -64,7 +65,8 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     for name, info in type(config).model_fields.items():
         here, value = (*keys, info.alias or name), getattr(config, name)
         if name == "from_" and isinstance(value, str):
-            wanted: Wanted = "reward_model" if isinstance(config, RewardModelReward) else "policy"
+            wanted: Wanted = "teacher" if isinstance(config, TeacherConfig) else "policy"
+            wanted = "reward_model" if isinstance(config, RewardModelReward) else wanted
             yield Reference(here, value, wanted, getattr(config, "liti", None))
         elif isinstance(value, BaseModel):
             yield from references(value, here)
@@ -129,7 +131,7 @@ def _node(config: StageConfig, found: list[Reference]) -> Node:
     def names(*wanted: Wanted) -> tuple[str, ...]:
         return tuple(dict.fromkeys(reference.name for reference in found if reference.wanted in wanted))
 
-    return Node(config, names("policy", "reward_model"), names("data"), names("reward"))
+    return Node(config, names("policy", "reward_model", "teacher"), names("data"), names("reward"))
 
 
 def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
@@ -174,8 +176,9 @@ def _check(
             expected = f"expected {listed(known)}{did_you_mean(name, known)}"
             faults.add(reference.keys, f'found the unknown {thing} "{name}", {expected}')
         return
-    fitting = [stage for stage, config in stages.items() if config.produces == wanted]
-    expected = f"expected a stage whose output is {_article(wanted)}: {listed(fitting)}"
+    outputs = ("policy", "targets") if wanted == "teacher" else (wanted,)
+    fitting = [stage for stage, config in stages.items() if config.produces in outputs]
+    expected = f"expected a stage whose output is {' or '.join(map(_article, outputs))}: {listed(fitting)}"
     if name not in stages:
         faults.add(reference.keys, f'found the unknown stage "{name}", {expected}{did_you_mean(name, fitting)}')
     elif name not in fitting:

@@ -13,10 +13,19 @@ from reward_models.config import WarmStage
 from rl.config import BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
 from rl.rewards.config import AnyReward
+from rl.teachers.config import TeacherCacheStage
 from rl.warp_config import WarpStage
 
 AnyStage = Annotated[
-    SftStage | DistillStage | WarmStage | BondStage | ReinforceStage | WarpStage | EvaluateStage | ExportStage,
+    SftStage
+    | TeacherCacheStage
+    | DistillStage
+    | WarmStage
+    | BondStage
+    | ReinforceStage
+    | WarpStage
+    | EvaluateStage
+    | ExportStage,
     Field(discriminator="kind"),
 ]
 

@@ -23,10 +23,9 @@ from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
 from rl.sft import fitting_demonstrations
 from rl.student_words import StudentWords
-from rl.teachers.in_process import InProcessTeacher
-from rl.teachers.teacher import Teacher
+from rl.teachers.opening import open_teacher
+from rl.teachers.teacher import Row, Teacher
 
-GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 SHOWN = ("loss", "kl_from_teacher", "reward", "teacher_logprob", "agreement")
 
 
@@ -58,7 +57,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     live = Policy(model, student.tokenizer)
     with (
-        _opened_teacher(config, stage, student, arguments.device) as teacher,
+        _opened_teacher(config, stage, student, lessons) as teacher,
         open_rewards(config.rewards, stage) as rewards,
         _opened_words(config, stage, live, lessons, rewards) as words,
     ):
@@ -167,29 +166,22 @@ def _opened_words(
 
 
 @contextmanager
-def _opened_teacher(config: DistillStage, stage: Stage, student: Policy, device: Any) -> Iterator[Teacher]:
-    """The stage's teacher, on the student's device."""
-    policy = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
-    k = sampled_logits(config.sampled_logits, student, policy)
-    policy.model.to(device)
-    teacher = InProcessTeacher(policy.model, k, config.mode, config.temperature)
+def _opened_teacher(
+    config: DistillStage, stage: Stage, student: Policy, lessons: Sequence[Lesson]
+) -> Iterator[Teacher]:
+    """The stage's teacher, once it is known to answer for the lessons."""
+    teacher = open_teacher(config, student, stage, asked_rows(lessons))
     try:
         yield teacher
     finally:
         teacher.close()
 
 
-def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
-    """K: what the recipe asks for, else Gemma's 256 or the whole vocabulary where that is smaller.
-
-    Raises:
-        UserError: the vocabularies differ, or K is above their size.
-    """
-    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-        raise UserError(
-            "the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary"
-        )
-    vocabulary = student.model.config.vocab_size
-    if asked is not None and asked > vocabulary:
-        raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
-    return asked or min(GEMMA_SAMPLED_LOGITS, vocabulary)
+def asked_rows(lessons: Sequence[Lesson]) -> list[Row]:
+    """What the teacher will be asked about, as far as it is known: a prompt alone stands for what the student adds."""
+    return [
+        Row(each.prompt, each.completion, number, each.example.task)
+        if each.completion
+        else Row(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
+        for number, each in enumerate(lessons)
+    ]

@@ -6,22 +6,12 @@ from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
 from policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
+from rl.teachers.config import SampledConfig, TaughtConfig
 
 
-class TargetsConfig(TrainingConfig):
-    """How a teacher's sampled logits are drawn, for every stage that learns from them."""
+class TargetsConfig(TrainingConfig, SampledConfig):
+    """How a teacher's sampled logits are drawn and learnt, for every stage that learns from them."""
 
-    sampled_logits: int | None = Field(
-        None,
-        ge=1,
-        description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller.",
-    )
-    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
-        "gumbel_renorm",
-        description="How entries are drawn: without replacement and renormalised (the literal recipe), "
-        "with replacement weighted by counts (unbiased), or the K likeliest.",
-    )
-    temperature: float = Field(1.0, gt=0, description="Softmax temperature of the teacher.")
     average: Literal["tokens", "sequences"] = Field(
         "tokens",
         description="What a step's loss is the mean of. tokens: all the step's tokens alike. sequences: the means over "
@@ -29,7 +19,7 @@ class TargetsConfig(TrainingConfig):
     )
 
 
-class DistillStage(StageConfig, TargetsConfig, KeepingConfig):
+class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
     """Distillation from a teacher: sampled logits (Gemma 3 report, section 2.2), on the student's own words (GKD)."""
 
     entry: ClassVar[str] = "rl.distill:run"
@@ -38,7 +28,6 @@ class DistillStage(StageConfig, TargetsConfig, KeepingConfig):
 
     kind: Literal["distill"]
     policy: PolicyConfig | None = Field(None, description="The student; none: the recipe's policy.")
-    teacher: PolicyConfig = Field(description="The teacher; it must have the student's tokenizer.")
     data: str = Field(
         description="Name of a data section with demonstrations, on whose tokens the teacher is asked; its prompts "
         "alone are read with `on_policy: 1`."
@@ -121,4 +110,19 @@ class DistillStage(StageConfig, TargetsConfig, KeepingConfig):
             raise ValueError(
                 f"divergence {self.divergence} is over the whole vocabulary and draws no logits: remove {drawn[0]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_teacher_has_what_is_asked(self) -> "DistillStage":
+        for teacher in (share.teacher for share in self.shares):
+            if self.divergence != "forward" and (teacher.server is not None or teacher.store is not None):
+                raise ValueError(
+                    f"divergence {self.divergence} needs the teacher's whole distribution, and {teacher.name} gives K "
+                    "entries a token: take divergence forward, or a teacher by `model` or `from`"
+                )
+            if self.on_policy and teacher.store is not None:
+                raise ValueError(
+                    "on_policy asks the teacher about the student's own completions, which no store can have: set "
+                    "on_policy to 0, or take a teacher by `model`, `from` or `server`"
+                )
         return self
