@@ -105,9 +105,8 @@ class StudentWords:
         """Completions of some of the step's rows; `before` stand before them."""
         prompts = [row["prompt"] for row in rows]
         self.sampler.sync()
-        drawn = self.sampler.sample(
-            prompts, self.samples, seed=self.seed * 1_000_003 + step, before=before * self.samples
-        )
+        seed = self.seed * 1_000_003 + step
+        drawn = self.sampler.sample(prompts, self.samples, seed, weights="policy", before=before * self.samples)
         check_completions(drawn, self.policy, self.sampling)
         self._compare([prompt for prompt in prompts for _ in range(self.samples)], drawn)
         asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]

@@ -47,7 +47,7 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
     if kind == "gkd":  # steps on the student's own completions among others
         teacher = PolicyConfig(model="tiny", size="large")
-        more |= {"on_policy": 0.7, "divergence": "jsd", "jsd_beta": 0.9, "rewards": ["even"], "samples": 3}
+        more |= {"on_policy": 0.5, "divergence": "jsd", "jsd_beta": 0.9, "rewards": ["even"], "samples": 3}
         fields = {**TRAINING, "data": "sums", "sampling": ROLLOUTS["sampling"], **more}
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
     if kind == "warm":
