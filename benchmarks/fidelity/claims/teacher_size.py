@@ -20,7 +20,7 @@ def run(setting: Setting, seed: int) -> Measured:
         teacher = teacher_of(size, setting, seed)
         numbers[f"{size} teacher"] = measured(teacher, teacher, seed, setting["asked"]).nll
         with tempfile.TemporaryDirectory() as folder:
-            student = narrow(Path(folder) / "random", seed)
+            student = narrow(Path(folder) / "random", setting["width"], seed)
             steps, kept = setting["steps"], [step for step in setting["kept"] if step < setting["steps"]]
             fields = {"steps": steps, "batch": setting["batch"], "learning_rate": setting["learning_rate"]}
             fields |= {"schedule": "constant", "warmup": 10, "keep_steps": kept}

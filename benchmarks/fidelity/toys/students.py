@@ -35,6 +35,7 @@ Options = Mapping[str, Any]
 SETTING: Setting = {
     "teacher_steps": 90,
     "start_steps": 60,
+    "width": 16,  # of the student
     "steps": 150,
     "batch": 32,
     "learning_rate": 3e-3,
@@ -42,8 +43,8 @@ SETTING: Setting = {
 }
 QUICK: Setting = {"teacher_steps": 8, "start_steps": 4, "steps": 4, "batch": 4, "asked": 8}
 OWN: Options = {"on_policy": 1.0, "sampling": {"max_tokens": ROOM}}
-# Two layers of width 16: the logits of a token have rank 16, and the language's transitions do not fit.
-NARROW = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 1, "num_key_value_heads": 1}
+# Two layers; the logits of a token have the rank of the width, and the language's transitions do not fit.
+NARROW = {"num_attention_heads": 1, "num_key_value_heads": 1}
 NARROW |= {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
 UNLIKELY = 0.01
 TAIL = 8
@@ -54,9 +55,10 @@ SAMPLES = 4
 class Report:
     """What a student comes to; all in nats a token, on prompts that no training sees, end of turn included.
 
+    The teacher is at the temperature that the student was taught at.
+
     Attributes:
-        kl: KL(teacher || student) over the whole vocabulary, on completions of the language; the teacher at the
-            temperature that the student was taught at.
+        kl: KL(teacher || student) over the whole vocabulary, on completions of the language.
         tail: the student's mass behind the teacher's 8 likeliest entries over the teacher's there, a ratio.
         nll: -log p(completions of the language).
         teacher: the teacher's log-probability of the student's own completions.
@@ -82,10 +84,10 @@ def demonstrations(seed: int, count: int, name: str = "learnt") -> list[dict[str
     return [{"prompt": p, "demonstration": language.completion(p, draw)} for p in draw.sample(asked, count)]
 
 
-def narrow(folder: Path, seed: int) -> Path:
+def narrow(folder: Path, width: int, seed: int) -> Path:
     """A folder of a narrow student with random weights."""
     config = tiny_config("small")
-    config.update(NARROW)
+    config.update({**NARROW, "hidden_size": width, "intermediate_size": 2 * width})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForCausalLM(config)
@@ -139,11 +141,12 @@ def _make_teacher(folder: Path, setting: Setting, seed: int) -> None:
 
 def start_of(setting: Setting, seed: int) -> Path:
     """The folder of a narrow student that was fine-tuned a little, as GKD starts from; made once for all claims."""
-    return shared_folder("student", _make_start, {"start_steps": setting["start_steps"]}, seed) / "output"
+    read = {name: setting[name] for name in ("start_steps", "width")}
+    return shared_folder("student", _make_start, read, seed) / "output"
 
 
 def _make_start(folder: Path, setting: Setting, seed: int) -> None:
-    first = narrow(folder / "random", seed)
+    first = narrow(folder / "random", setting["width"], seed)
     fields = {"steps": setting["start_steps"], "batch": 32, "learning_rate": 1e-2, "warmup": 10}
     fine_tuned(folder, {"model": str(first)}, demonstrations(seed, 3000), seed, **fields)
 
@@ -193,7 +196,8 @@ def measured(student: Path, teacher: Path, seed: int, asked: int, temperature: f
     drawn = TransformersSampler(ours, SamplingConfig(max_tokens=ROOM)).sample(prompt, SAMPLES, seed + 1)
     repeated = [each for each in prompt for _ in range(SAMPLES)]
     ours_MV, own_M = _logprobs(ours, repeated, drawn.ids)
-    theirs_M = _logprobs(theirs, repeated, drawn.ids)[0].gather(-1, own_M.unsqueeze(-1)).squeeze(-1)
+    theirs_MV = (_logprobs(theirs, repeated, drawn.ids)[0] / temperature).log_softmax(-1)
+    theirs_M = theirs_MV.gather(-1, own_M.unsqueeze(-1)).squeeze(-1)
     language = Language(seed)
     scored = [
         gold(language, rows[i // SAMPLES]["prompt"], text) / max(len(text), 1) for i, text in enumerate(drawn.text)
