@@ -13,7 +13,7 @@ MEASURES = ("kl", "nll", "teacher", "gold")
 
 def run(setting: Setting, seed: int) -> Measured:
     """The same student, demonstrations and steps, with the teacher's targets and without."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for rows in setting["rows"]:
         for kind in KINDS:
             report = asdict(report_of({}, setting, seed, rows=rows, kind=kind))

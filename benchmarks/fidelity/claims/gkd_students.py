@@ -22,7 +22,7 @@ SEEKING = ("jsd 0.5, own", "jsd 0.9, own", "reverse, own")
 
 def run(setting: Setting, seed: int) -> Measured:
     """Teach the same student in each way."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for name, options in RUNS.items():
         report = asdict(report_of(options, setting, seed))
         numbers |= {f"{name}: {measure}": report[measure] for measure in MEASURES}

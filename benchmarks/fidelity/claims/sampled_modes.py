@@ -16,7 +16,7 @@ TEMPERATURES = (1.0, 0.5)
 
 def run(setting: Setting, seed: int) -> Measured:
     """Teach the same student by each mode, and by the whole distribution, from the teacher as is and sharpened."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for temperature in TEMPERATURES:
         ways = {mode: {"mode": mode, "sampled_logits": setting["k"]} for mode in MODES} | {"whole": WHOLE}
         for name, options in ways.items():

@@ -44,7 +44,7 @@ SETTING: Setting = {
 QUICK: Setting = {"teacher_steps": 8, "start_steps": 4, "steps": 4, "batch": 4, "asked": 8}
 OWN: Options = {"on_policy": 1.0, "sampling": {"max_tokens": ROOM}}
 # Two layers; the logits of a token have the rank of the width, and the language's transitions do not fit.
-NARROW = {"num_attention_heads": 1, "num_key_value_heads": 1}
+NARROW: dict[str, Any] = {"num_attention_heads": 1, "num_key_value_heads": 1}
 NARROW |= {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
 UNLIKELY = 0.01
 TAIL = 8
