@@ -24,6 +24,10 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
+    "gkd_students",
+    "distil_against_sft",
+    "sampled_modes",
+    "teacher_size",
 )
 
 

@@ -31,10 +31,23 @@ from rl.distill_config import DistillStage
 from rl.sft import run as fine_tune
 
 Options = Mapping[str, Any]
-# Two layers of width 16: the logits of a token have rank 16, and the language's transitions do not fit.
-NARROW = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 1, "num_key_value_heads": 1}
+# Chosen by a pilot on seed 99, which is not among the seeds that are reported.
+SETTING: Setting = {
+    "teacher_steps": 90,
+    "start_steps": 60,
+    "width": 16,  # of the student
+    "steps": 150,
+    "batch": 32,
+    "learning_rate": 3e-3,
+    "asked": 128,  # held-out prompts that students are measured on
+}
+QUICK: Setting = {"teacher_steps": 8, "start_steps": 4, "steps": 4, "batch": 4, "asked": 8}
+OWN: Options = {"on_policy": 1.0, "sampling": {"max_tokens": ROOM}}
+# Two layers; the logits of a token have the rank of the width, and the language's transitions do not fit.
+NARROW: dict[str, Any] = {"num_attention_heads": 1, "num_key_value_heads": 1}
 NARROW |= {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
 UNLIKELY = 0.01
+TAIL = 8
 SAMPLES = 4
 
 
@@ -42,8 +55,11 @@ SAMPLES = 4
 class Report:
     """What a student comes to; all in nats a token, on prompts that no training sees, end of turn included.
 
+    The teacher is at the temperature that the student was taught at.
+
     Attributes:
         kl: KL(teacher || student) over the whole vocabulary, on completions of the language.
+        tail: the student's mass behind the teacher's 8 likeliest entries over the teacher's there, a ratio.
         nll: -log p(completions of the language).
         teacher: the teacher's log-probability of the student's own completions.
         entropy: the student's, on its own completions.
@@ -52,6 +68,7 @@ class Report:
     """
 
     kl: float
+    tail: float
     nll: float
     teacher: float
     entropy: float
@@ -67,10 +84,10 @@ def demonstrations(seed: int, count: int, name: str = "learnt") -> list[dict[str
     return [{"prompt": p, "demonstration": language.completion(p, draw)} for p in draw.sample(asked, count)]
 
 
-def narrow(folder: Path, seed: int) -> Path:
+def narrow(folder: Path, width: int, seed: int) -> Path:
     """A folder of a narrow student with random weights."""
     config = tiny_config("small")
-    config.update(NARROW)
+    config.update({**NARROW, "hidden_size": width, "intermediate_size": 2 * width})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForCausalLM(config)
@@ -124,38 +141,33 @@ def _make_teacher(folder: Path, setting: Setting, seed: int) -> None:
 
 def start_of(setting: Setting, seed: int) -> Path:
     """The folder of a narrow student that was fine-tuned a little, as GKD starts from; made once for all claims."""
-    return shared_folder("student", _make_start, {"start_steps": setting["start_steps"]}, seed) / "output"
+    read = {name: setting[name] for name in ("start_steps", "width")}
+    return shared_folder("student", _make_start, read, seed) / "output"
 
 
 def _make_start(folder: Path, setting: Setting, seed: int) -> None:
-    first = narrow(folder / "random", seed)
+    first = narrow(folder / "random", setting["width"], seed)
     fields = {"steps": setting["start_steps"], "batch": 32, "learning_rate": 1e-2, "warmup": 10}
     fine_tuned(folder, {"model": str(first)}, demonstrations(seed, 3000), seed, **fields)
 
 
-def report_of(
-    options: Options, setting: Setting, seed: int, size: str = "small", rows: int = 3000, kind: str = "distill"
-) -> Report:
+def report_of(options: Options, setting: Setting, seed: int, rows: int = 3000, kind: str = "distill") -> Report:
     """What a student comes to that is taught with `options`; made once for all claims that ask for it.
 
     Args:
         options: fields of the stage that `setting` does not give.
         setting: with `teacher_steps`, `start_steps`, `steps`, `batch`, `learning_rate` and `asked`.
         seed: of everything.
-        size: of the teacher.
         rows: demonstrations.
         kind: `distill`, or `sft` for a student without a teacher, which is there to be compared with.
     """
-    read = {name: setting[name] for name in READ} | {"options": dict(options), "size": size, "rows": rows, "kind": kind}
+    read = {name: setting[name] for name in SETTING} | {"options": dict(options), "rows": rows, "kind": kind}
     folder = shared_folder("taught", _make_report, read, seed)
     return Report(**json.loads((folder / "report.json").read_text()))
 
 
-READ = ("teacher_steps", "start_steps", "steps", "batch", "learning_rate", "asked")
-
-
 def _make_report(folder: Path, setting: Setting, seed: int) -> None:
-    start, teacher = start_of(setting, seed), teacher_of(setting["size"], setting, seed)
+    start, teacher = start_of(setting, seed), teacher_of("small", setting, seed)
     rows = demonstrations(seed, setting["rows"])
     fields = {name: setting[name] for name in ("steps", "batch", "learning_rate")} | dict(setting["options"])
     fields = {"warmup": 5, **fields}
@@ -163,33 +175,42 @@ def _make_report(folder: Path, setting: Setting, seed: int) -> None:
         student = fine_tuned(folder, {"model": str(start)}, rows, seed, **fields)
     else:
         student = taught(folder, start, teacher, rows, seed, **fields)
-    found = measured(student, teacher, seed, setting["asked"])
+    found = measured(student, teacher, seed, setting["asked"], fields.get("temperature", 1.0))
     (folder / "report.json").write_text(json.dumps(asdict(found)))
 
 
 @torch.no_grad()
-def measured(student: Path, teacher: Path, seed: int, asked: int) -> Report:
+def measured(student: Path, teacher: Path, seed: int, asked: int, temperature: float = 1.0) -> Report:
     """What a student comes to on so many held-out prompts, with a completion of the language and some of its own."""
     ours, theirs = (load_policy(policy_config(str(folder))) for folder in (student, teacher))
     rows = demonstrations(seed, asked, "held out")
     prompt = [prompt_ids(ours.tokenizer, messages(row["prompt"])) for row in rows]
     shown = [completion_ids(ours.tokenizer, row["demonstration"]) for row in rows]
     ours_MV, own_M = _logprobs(ours, prompt, shown)
-    theirs_MV, _ = _logprobs(theirs, prompt, shown)
+    theirs_MV = (_logprobs(theirs, prompt, shown)[0] / temperature).log_softmax(-1)
     kl = (theirs_MV.exp() * (theirs_MV - ours_MV)).sum(-1).mean().item()
     nll = -ours_MV.gather(-1, own_M.unsqueeze(-1)).mean().item()
+    likeliest_MK = theirs_MV.topk(TAIL, dim=-1).indices
+    tails = [1 - each_MV.gather(-1, likeliest_MK).exp().sum(-1).mean().item() for each_MV in (ours_MV, theirs_MV)]
 
     drawn = TransformersSampler(ours, SamplingConfig(max_tokens=ROOM)).sample(prompt, SAMPLES, seed + 1)
     repeated = [each for each in prompt for _ in range(SAMPLES)]
     ours_MV, own_M = _logprobs(ours, repeated, drawn.ids)
-    theirs_M = _logprobs(theirs, repeated, drawn.ids)[0].gather(-1, own_M.unsqueeze(-1)).squeeze(-1)
-    entropy = -(ours_MV.exp() * ours_MV).sum(-1).mean().item()
+    theirs_MV = (_logprobs(theirs, repeated, drawn.ids)[0] / temperature).log_softmax(-1)
+    theirs_M = theirs_MV.gather(-1, own_M.unsqueeze(-1)).squeeze(-1)
     language = Language(seed)
     scored = [
         gold(language, rows[i // SAMPLES]["prompt"], text) / max(len(text), 1) for i, text in enumerate(drawn.text)
     ]
-    unlikely = (theirs_M < math.log(UNLIKELY)).float().mean().item()
-    return Report(kl, nll, theirs_M.mean().item(), entropy, unlikely, sum(scored) / len(scored))
+    return Report(
+        kl=kl,
+        tail=tails[0] / tails[1],
+        nll=nll,
+        teacher=theirs_M.mean().item(),
+        entropy=-(ours_MV.exp() * ours_MV).sum(-1).mean().item(),
+        unlikely=(theirs_M < math.log(UNLIKELY)).float().mean().item(),
+        gold=sum(scored) / len(scored),
+    )
 
 
 def gold(language: Language, prompt: str, text: str) -> float:
