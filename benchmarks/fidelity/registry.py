@@ -28,6 +28,14 @@ CLAIMS = (
     "distil_against_sft",
     "sampled_modes",
     "teacher_size",
+    "jbond_reinforce_tiny",
+    "jbond_anchor_tiny",
+    "jbond_rates_tiny",
+    "bond_iterated_tiny",
+    "warp_line_tiny",
+    "warp_merge_tiny",
+    "warp_iterated_tiny",
+    "against_trl",
 )
 
 
