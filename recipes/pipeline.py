@@ -17,6 +17,7 @@ from evals.config import EvaluateStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
+from recipes.generated import with_prompts
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.members import check_members
@@ -103,6 +104,7 @@ def build_pipeline(
     data, rewards, engine, faults = data or {}, rewards or {}, engine or EngineConfig(), faults or Faults()
     data = with_sections(data, faults)
     nodes = build_graph(stages, data, rewards, policy, faults)
+    data = with_prompts(data, nodes)
     for index, config in enumerate(stages):
         _check_models(config, ("stages", index), root, faults)
     if policy is not None:

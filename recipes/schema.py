@@ -11,11 +11,20 @@ from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig
 from reward_models.config import WarmStage
 from rl.config import BondStage, DistillStage, ReinforceStage, SftStage
+from rl.generate_config import GenerateStage
 from rl.rewards.config import AnyReward
 from rl.warp_config import WarpStage
 
 AnyStage = Annotated[
-    SftStage | DistillStage | WarmStage | BondStage | ReinforceStage | WarpStage | EvaluateStage | ExportStage,
+    SftStage
+    | DistillStage
+    | GenerateStage
+    | WarmStage
+    | BondStage
+    | ReinforceStage
+    | WarpStage
+    | EvaluateStage
+    | ExportStage,
     Field(discriminator="kind"),
 ]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from recipes.report.contents import RunContents, StageContents
 from recipes.report.front import front_part
+from recipes.report.generated import generated_section
 from recipes.report.markup import Content, Markup, element, section, short, table
 from recipes.report.reward_models import reward_models_section
 
@@ -13,7 +14,12 @@ FOLDED = 8  # rows of a table above which it is folded
 
 def details_sections(run: RunContents) -> list[Markup]:
     """Sections of every stage whose output holds one of the known files."""
-    makers = (("warm.json", reward_models_section), ("warp.json", _warp), ("export.json", _export))
+    makers = (
+        ("generated.json", generated_section),
+        ("warm.json", reward_models_section),
+        ("warp.json", _warp),
+        ("export.json", _export),
+    )
     return [make(stage, found) for name, make in makers for stage in run.stages if (found := stage.output(name))]
 
 
