@@ -12,6 +12,7 @@ from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
+from rl.generate_config import GenerateStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
 
@@ -23,6 +24,15 @@ CLASSIFIED |= {"gamma": 0.5, "lora": LoraConfig(rank=2, alpha=4, dropout=0.1)}
 GRPO: dict[str, Any] = {"samples": 4, "baseline": "group_mean", "scale": "std", "length_norm": "sequence", "updates": 2}
 GRPO |= {"kl_in": "loss", "kl": 0.04, "clip": [0.01, 0.01], "unfinished_penalty": 1}
 STAGES: dict[str, StageConfig] = {
+    "generate": GenerateStage(
+        id="s",
+        kind="generate",
+        policy=TINY,
+        data="sums",
+        keep=2,
+        rewards=["short"],
+        sampling={"max_tokens": 24, "batch": 32},
+    ),
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
