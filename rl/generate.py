@@ -209,18 +209,19 @@ def _nothing(config: GenerateStage, sums: Counter[str], shown: Sequence[dict[str
             "policy's context: lower sampling.max_tokens, or give shorter prompts"
         )
     counts = {reason: int(sums[f"fate/{reason}"]) for reason, _ in LIKELY}
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
     main = max(counts, key=lambda reason: counts[reason])
     such = next(
         (
-            f", such as {shortened(one['text'])} to {shortened(row['prompt'])}"
+            f" (such as {shortened(one['text'])} to {shortened(row['prompt'])})"
             for row in shown
             for one in row["answers"]
             if one["fate"] == main
         ),
         "",
     )
+    said = {reason: f"{count} {reason}{such if reason == main else ''}" for reason, count in counts.items() if count}
     return (
         f"the policy {config.policy.name if config.policy else ''} gave no answer to keep: of {int(sums['samples'])} "
-        f"completions of {int(sums['prompts'])} prompts of data {config.data}, {reasons}{such}; {dict(LIKELY)[main]}"
+        f"completions of {int(sums['prompts'])} prompts of data {config.data}, {', '.join(said.values())}; "
+        f"{dict(LIKELY)[main]}"
     )
