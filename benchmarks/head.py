@@ -17,7 +17,8 @@ from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.turns import contest, take_turns
 from policy.head import Targets, logprobs, weighted_sum
-from rl.sampled_logits import TeacherTargets, draw_targets
+from rl.sampled_logits import ExactTargets, draw_targets
+from rl.teachers.in_process import head_logprobs
 
 VOCABULARY, WIDTH, SAMPLED = 262144, 640, 256
 TRL_TILE = 32768  # entries of a tile where TRL's trainers call its function
@@ -39,7 +40,7 @@ def _ours(loss: str, ids_M: Tensor, teacher_MD: Tensor, teacher_VD: Tensor) -> L
         return lambda hidden, weight: weighted_sum(hidden, weight, Targets.given(ids_M), share_M)[0]
 
     def sampled(hidden: Tensor, weight: Tensor) -> Tensor:
-        targets = TeacherTargets(teacher_MD, teacher_VD, SAMPLED, "gumbel_renorm")
+        targets = ExactTargets(head_logprobs(teacher_MD, teacher_VD), ids_M, SAMPLED, "gumbel_renorm")
         total, scores = weighted_sum(hidden, weight, Targets(targets.choose), share_M)
         targets.divergence(scores)
         return total

@@ -1,22 +1,29 @@
-"""The export stage: a policy as a transformers folder that appears once it was reloaded, compared and described."""
+"""The export stage: a policy in one folder that appears once each of its formats was read back and compared."""
 
 import gc
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from contracts.errors import UserError
+from contracts.local import find_local
 from contracts.stage import Stage
+from export.adapter import check_adapter, find_adapter, write_adapter
 from export.config import ExportStage
+from export.gguf_model import check_readable, gguf_scheme, write_gguf
+from export.gguf_proof import check_gguf
 from export.lineage import Lineage, read_lineage
 from export.model_card import write_model_card
-from export.proof import difference_from_base, reload, reload_gap, sample_sequences
+from export.proof import Sequences, difference_from_base, reload, reload_gap, sample_sequences
 from policy.config import PolicyConfig
 from policy.load import load_policy, save_policy
+from policy.lora import ADAPTER
 from policy.policy import Policy
+from policy.quantised import read_mark, write_mark
 from weights.checkpoint import whole_folder
 
 Dtype = Literal["float32", "bfloat16"]
@@ -28,6 +35,7 @@ def run(config: ExportStage, stage: Stage) -> None:
     """Write the folder to the stage's output; killed at any time, it starts again and leaves no half export.
 
     Raises:
+        UserError: a format cannot hold the policy.
         RunError: the export does not load, is not what was trained, or equals its base.
     """
     source = stage.inputs[config.policy.from_] if config.policy.from_ is not None else None
@@ -39,36 +47,52 @@ def run(config: ExportStage, stage: Stage) -> None:
         base = _name(wanted, stage.inputs), lambda: _load(wanted, stage, stage.seed)
     else:
         stage.say("the policy has no base to differ from: it is exported without that comparison")
+    folder = None if config.policy.liti is not None else source or find_local(stage.root, str(config.policy.model))
     _export(
         policy,
         stage.output,
+        config,
         title=lineage.title if lineage.stages else config.id,
-        dtype=config.dtype,
         seed=stage.seed,
         lineage=lineage,
         base=base,
+        source=folder,
         tell=lambda done, what: stage.progress(done, 3, "check", **what),
     )
 
 
-def export_folder(source: Path, to: Path, dtype: Dtype = "float32") -> dict[str, Any]:
+def export_folder(source: Path, to: Path, dtype: Dtype = "float32", **fields: Any) -> dict[str, Any]:
     """Export a policy's folder, such as a stage's output, to `to`; a base that the run's records name must differ.
+
+    Args:
+        source: the policy.
+        to: a new or empty folder.
+        dtype: of a transformers folder.
+        fields: others of the stage's, such as `formats`.
 
     Returns:
         The content of `export.json`.
 
     Raises:
-        UserError: `to` holds something already.
+        UserError: `to` holds something already, or a format cannot hold the policy.
         RunError: the export does not load, is not what was trained, or equals its base.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} holds something already, expected a new or empty folder: give another one")
     lineage = read_lineage(source)
     base = _recorded_base(lineage)
-    policy = load_policy(PolicyConfig(model=str(source), dtype="float32"))
-    title = lineage.title if lineage.stages else to.name
+    wanted = PolicyConfig(model=str(source), dtype="float32")
+    config = ExportStage(id="export", kind="export", policy=wanted, dtype=dtype, **fields)
     return _export(
-        policy, to, title=title, dtype=dtype, seed=0, lineage=lineage, base=base, tell=lambda done, what: None
+        load_policy(wanted),
+        to,
+        config,
+        title=lineage.title if lineage.stages else to.name,
+        seed=0,
+        lineage=lineage,
+        base=base,
+        source=source,
+        tell=lambda done, what: None,
     )
 
 
@@ -101,42 +125,87 @@ def _name(config: PolicyConfig, folders: Mapping[str, Path]) -> str:
 def _export(
     policy: Policy,
     to: Path,
+    config: ExportStage,
     *,
     title: str,
-    dtype: Dtype,
     seed: int,
     lineage: Lineage,
     base: _Base | None,
+    source: Path | None,
     tell: Callable[[int, dict[str, float]], None],
 ) -> dict[str, Any]:
     """Write, reload, compare with the policy in memory and then with the base; two models in memory at a time."""
+    mark = read_mark(source) if source is not None and source.is_dir() else None
+    scheme = gguf_scheme(config.gguf, config.gguf_embedding, mark)
+    adapter = find_adapter(source) if "adapter" in config.formats else None
+    if "gguf" in config.formats:
+        check_text_only(source)
+        check_readable(policy, scheme)
+    if adapter is not None and base is None:
+        raise UserError("an adapter is nothing without its base: give the export a `base`")
     sequences = sample_sequences(policy, seed)
     tell(1, {})
-    policy.model.to(_DTYPES[dtype])
-    policy.model.config.dtype = _DTYPES[dtype]
     with whole_folder(to) as part:
-        save_policy(policy, part)
-        for weights in part.glob("*.safetensors"):
-            weights.chmod((part / "config.json").stat().st_mode)  # safetensors writes for the owner only
-        reloaded = reload(part, policy)
-        gap = reload_gap(reloaded, policy, sequences)
-        tell(2, {"reload gap": gap})
-        del policy
-        gc.collect()
-        found = None
+        found: dict[str, Any] = {"formats": list(config.formats), "dtype": config.dtype}
+        found |= {"sequences": len(sequences.completions), "reload_gap": None}
+        if "gguf" in config.formats:
+            path = part / f"{title}-{config.gguf}.gguf"
+            write_gguf(policy, path, scheme, title)
+            found["gguf"] = check_gguf(path, policy, scheme, sequences, mark)
+        if "transformers" in config.formats:
+            found["reload_gap"] = _transformers(policy, part, config.dtype, sequences)
+            if mark is not None and config.dtype == "float32":  # bfloat16 rounds the weights off their grid
+                write_mark(part, mark)
+        tell(2, {"reload gap": found["reload_gap"] or 0.0})
+        parameters = sum(parameter.numel() for parameter in policy.model.parameters())
+        difference = None
         if base is not None:
             name, load = base
-            found = difference_from_base(reloaded.model.state_dict(), load().model.state_dict(), name)
+            other = load()
+            difference = difference_from_base(policy.model.state_dict(), other.model.state_dict(), name)
+            del policy
+            gc.collect()
+            if adapter is not None:
+                write_adapter(adapter, part / ADAPTER, name)
+                found["adapter"] = check_adapter(part / ADAPTER, other, sequences)
         proof = {
             "base": base[0] if base is not None else None,
-            "largest_difference": found.largest if found is not None else None,
-            "relative_difference": found.relative if found is not None else None,
-            "reload_gap": gap,
-            "sequences": len(sequences.completions),
-            "dtype": dtype,
-            "parameters": sum(parameter.numel() for parameter in reloaded.model.parameters()),
+            "largest_difference": difference.largest if difference is not None else None,
+            "relative_difference": difference.relative if difference is not None else None,
+            "parameters": parameters,
+            "quantisation": asdict(mark) if mark is not None else None,
+            **found,
         }
         (part / "export.json").write_text(json.dumps(proof, indent=1) + "\n")
         write_model_card(part, title, lineage, proof)
-    tell(3, {"reload gap": gap})
+    tell(3, {"reload gap": proof["reload_gap"] or 0.0})
     return proof
+
+
+def _transformers(policy: Policy, part: Path, dtype: Dtype, sequences: Sequences) -> float:
+    """Write the transformers folder and reload it; the policy in memory takes the number format with it."""
+    policy.model.to(_DTYPES[dtype])
+    policy.model.config.dtype = _DTYPES[dtype]
+    save_policy(policy, part, lambda new: _move_all(part, new))
+    for weights in part.glob("*.safetensors"):
+        weights.chmod((part / "config.json").stat().st_mode)  # safetensors writes for the owner only
+    return reload_gap(reload(part, policy), policy, sequences)
+
+
+def _move_all(folder: Path, to: Path) -> None:
+    for path in folder.iterdir():
+        path.rename(to / path.name)
+
+
+def check_text_only(source: Path | None) -> None:
+    """Refuse a multimodal checkpoint, of which a GGUF file would hold the text tower alone.
+
+    Raises:
+        UserError: it is one.
+    """
+    path = source / "config.json" if source is not None else None
+    if path is not None and path.is_file() and json.loads(path.read_text()).get("model_type") == "gemma3":
+        raise UserError(
+            f"{source} has a vision tower, which this GGUF file would leave out: export its text tower with "
+            "`formats: [transformers]` first, and that folder as gguf"
+        )

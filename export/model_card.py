@@ -20,7 +20,7 @@ def write_model_card(folder: Path, title: str, lineage: Lineage, proof: Mapping[
         proof: the content of `export.json`.
     """
     gemma = descends_from_gemma(lineage)
-    sections = [_header(lineage, gemma), f"# {title}", _opening(lineage, proof), _use(title), _training(lineage)]
+    sections = [_header(lineage, gemma), f"# {title}", _opening(lineage, proof), _use(title, proof), _training(lineage)]
     sections += [_scores(lineage.scores), _checks(proof), _terms(lineage)]
     (folder / "README.md").write_text("\n\n".join(section for section in sections if section) + "\n")
     if gemma:
@@ -60,10 +60,27 @@ def _opening(lineage: Lineage, proof: Mapping[str, Any]) -> str:
     )
 
 
-def _use(title: str) -> str:
-    return f"""## How to use it
+def _use(title: str, proof: Mapping[str, Any]) -> str:
+    parts = ["## How to use it"]
+    if "transformers" in proof["formats"]:
+        parts.append(_use_transformers(title))
+    if "adapter" in proof["formats"]:
+        parts.append(
+            f"`adapter/` is a LoRA adapter of {proof['base']}: "
+            '`peft.PeftModel.from_pretrained(base, "adapter")` puts it on that model.'
+        )
+    if "gguf" in proof["formats"]:
+        gguf = proof["gguf"]
+        parts.append(
+            f"`{gguf['file']}` ({gguf['bytes'] / 1e6:,.1f} MB; matrices in {gguf['matrices']}, embedding in "
+            f"{gguf['embedding']}) is for llama.cpp and what is built on it: `llama-cli -m {gguf['file']}`. In "
+            "transformers: `from_pretrained(folder, gguf_file=...)`."
+        )
+    return "\n\n".join(parts)
 
-```python
+
+def _use_transformers(title: str) -> str:
+    return f"""```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "{title}"  # this folder, or the hub id it is uploaded to
@@ -132,19 +149,41 @@ def _interval(interval: Mapping[str, float], scale: float, unit: str) -> str:
 
 
 def _checks(proof: Mapping[str, Any]) -> str:
-    lines = [
-        "## What was checked",
-        "",
-        f"The folder was loaded again with transformers: every weight came back as it was written, and on "
-        f"{proof['sequences']} sampled completions the log-probability of a token differs from the trained policy's by "
-        f"at most {proof['reload_gap']:.3g} nats.",
-    ]
-    if proof["base"] is not None:
-        lines[-1] += (
-            f" It differs from its base, {proof['base']}, by {100 * proof['relative_difference']:.3g}% of the weights' "
-            "norm."
+    found = []
+    if proof["reload_gap"] is not None:
+        found.append(
+            "The folder was loaded again with transformers: every weight came back as it was written, and on "
+            f"{proof['sequences']} sampled completions the log-probability of a token differs from the trained "
+            f"policy's by at most {proof['reload_gap']:.3g} nats."
         )
-    return "\n".join(lines)
+    if gguf := proof.get("gguf"):
+        found.append(
+            "The GGUF file was read back by the gguf package and by transformers: bytes, weights and, under equal "
+            "weights, log-probabilities are those that were meant. What the number format costs a token's "
+            f"log-probability is at most {gguf['gap']:.3g} nats. {_llama_cpp(gguf['llama_cpp'])}"
+        )
+    if adapter := proof.get("adapter"):
+        found.append(
+            "Base and adapter were put together by peft: the log-probability of a token differs from the merged "
+            f"policy's by at most {adapter['gap']:.3g} nats."
+        )
+    if proof["base"] is not None:
+        found.append(
+            f"The policy differs from its base, {proof['base']}, by {100 * proof['relative_difference']:.3g}% of the "
+            "weights' norm."
+        )
+    if mark := proof.get("quantisation"):
+        found.append(
+            f"It was trained for quantisation: its matrices are on the grid of {mark['format']}, its embedding on that "
+            f"of {mark['embedding']}."
+        )
+    return "\n".join(["## What was checked", "", " ".join(found)])
+
+
+def _llama_cpp(found: Mapping[str, Any]) -> str:
+    if found["run"]:
+        return f"llama.cpp differs by at most {found['gap']:.3g}."
+    return f"llama.cpp was not run: {found['reason']}."
 
 
 def _terms(lineage: Lineage) -> str:

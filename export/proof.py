@@ -47,7 +47,7 @@ def sample_sequences(policy: Policy, seed: int) -> Sequences:
     sampler = TransformersSampler(policy, SamplingConfig(max_tokens=MAX_TOKENS))
     completions = sampler.sample(prompts, SAMPLES, seed).ids
     repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
-    return Sequences(repeated, completions, _logprobs(policy.model, repeated, completions))
+    return Sequences(repeated, completions, logprobs(policy.model, repeated, completions))
 
 
 def reload(folder: Path, policy: Policy) -> Policy:
@@ -70,7 +70,7 @@ def reload(folder: Path, policy: Policy) -> Policy:
             ends != list(policy.end_ids)
         ),
         "the tokenizer has no chat template": not tokenizer.chat_template,
-        "the tokenizer writes prompts differently": _prompts(tokenizer) != _prompts(policy.tokenizer),
+        "the tokenizer writes prompts differently": prompts(tokenizer) != prompts(policy.tokenizer),
     }
     for fault, found in faults.items():
         if found:
@@ -93,7 +93,7 @@ def reload_gap(reloaded: Policy, policy: Policy, sequences: Sequences) -> float:
     for name, tensor in reloaded.model.state_dict().items():
         if name not in written or not torch.equal(tensor, written[name]):
             raise RunError(f"the export does not hold what was trained: {name} came back with other values")
-    found_ST = _logprobs(reloaded.model, sequences.prompts, sequences.completions)
+    found_ST = logprobs(reloaded.model, sequences.prompts, sequences.completions)
     gap = (found_ST - sequences.logprobs_ST).abs().max().item()
     tolerance = TOLERANCE[reloaded.model.dtype]
     if not gap <= tolerance:
@@ -131,11 +131,13 @@ def difference_from_base(exported: Mapping[str, Tensor], base: Mapping[str, Tens
     return BaseDifference(largest, (square / base_square) ** 0.5 if base_square else float("inf"))
 
 
-def _prompts(tokenizer: object) -> list[list[int]]:
+def prompts(tokenizer: object) -> list[list[int]]:
+    """The fixed prompts as a tokenizer writes them."""
     return [prompt_ids(tokenizer, [{"role": "user", "content": text}]) for text in PROMPTS]
 
 
-def _logprobs(model: torch.nn.Module, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
+def logprobs(model: torch.nn.Module, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
+    """Of each token of each completion, [S, T], in nats, on the CPU; zero behind a completion's end."""
     with torch.no_grad():
         logprobs_ST, mask_ST = token_logprobs(model, prompts, completions)
     return torch.where(mask_ST.bool(), logprobs_ST, 0.0).float().cpu()

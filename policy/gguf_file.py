@@ -1,10 +1,13 @@
 """A policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import Gemma3ForCausalLM, GemmaTokenizer
+from tokenizers import Tokenizer
+from transformers import Gemma3ForCausalLM, GemmaTokenizer, PreTrainedTokenizerFast
 from transformers.integrations.gguf import read_gguf_metadata
 
 from contracts.errors import UserError
@@ -29,15 +32,30 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
         model = Gemma3ForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )
-        tokenizer = GemmaTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = _tokenizer(path, metadata)
     except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         raise UserError(f"The weights of {path} could not be read ({error}): download the file again.") from error
     _forget_quantisation(model)
     check_window(model.config, path)
     if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the context's length, and not this
         set_global_factor(model, float(metadata["gemma3.rope.scaling.factor"]))
-    tokenizer.add_bos_token = True  # as Gemma's own tokenizer does; the file's flag is not read
     return Policy(model, tokenizer)
+
+
+def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+    """The one that the file holds whole, where it does (tiny's, which is no Gemma's), else rebuilt from its entries."""
+    whole = metadata.get("tokenizer.huggingface.json")
+    if whole is None:
+        tokenizer = GemmaTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer.add_bos_token = True  # as Gemma's own tokenizer does; the file's flag is not read
+        return tokenizer
+    special = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(whole),
+        clean_up_tokenization_spaces=False,
+        chat_template=metadata.get("tokenizer.chat_template"),
+        **special,
+    )
 
 
 def _forget_quantisation(model: Gemma3ForCausalLM) -> None:

@@ -42,24 +42,37 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """Any function of a token's logits to be raised, in place of targets, where `evaluate` knows its gradient.
+
+    `evaluate` is called once per chunk with its rows and their logits [C, V]. It returns the rows' scores, and leaves
+    in the place of the logits *minus* the gradient of their `logprobs` by them.
+    """
+
+    evaluate: "Callable[[slice, Tensor], Scores]"
+
+
+@dataclass(frozen=True)
 class Scores:
     """Numbers per token, [M], float32, without gradients.
 
     Attributes:
-        logprobs: sum_k share_k log p(id_k), in nats.
+        logprobs: sum_k share_k log p(id_k), in nats; of an `Objective`, its value.
         normaliser: log sum_v exp(logit_v).
         entropy: of the distribution over the whole vocabulary, in nats; zeros where it was not asked for.
-        best: whether the token's first target has the highest logit.
+        best: whether the token's first target has the highest logit; of an `Objective`, what it likes.
+        highest: the highest logit.
     """
 
     logprobs: Tensor
     normaliser: Tensor
     entropy: Tensor
     best: Tensor
+    highest: Tensor
 
 
 def score(
-    hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature: float = 1.0, entropy: bool = False
+    hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, temperature: float = 1.0, entropy: bool = False
 ) -> Scores:
     """Score tokens without gradients: one product.
 
@@ -86,9 +99,11 @@ def logprobs(hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature
 
 
 def weighted_sum(
-    hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, coefficient_M: Tensor, entropy: bool = False
+    hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, coefficient_M: Tensor, entropy: bool = False
 ) -> tuple[Tensor, Scores]:
     """sum_m coefficient_m log p(targets of m): a differentiable float32 scalar; and the scores of the tokens.
+
+    With an `Objective` it is the coefficients times its values.
 
     Args:
         hidden_MD: as in `score`.
@@ -126,7 +141,12 @@ class _WeightedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, coefficient_M: Tensor, entropy: bool
+        ctx: Any,
+        hidden_MD: Tensor,
+        weight_VD: Tensor,
+        targets: Targets | Objective,
+        coefficient_M: Tensor,
+        entropy: bool,
     ) -> tuple[Tensor, ...]:
         grads = _Gradients.of(
             hidden_MD, weight_VD if ctx.needs_input_grad[1] else None, coefficient_M.to(_wide(hidden_MD.dtype))
@@ -192,7 +212,7 @@ class _Gradients:
 def _run(
     hidden_MD: Tensor,
     weight_VD: Tensor,
-    targets: Targets,
+    targets: Targets | Objective,
     temperature: float,
     entropy: bool,
     grads: _Gradients | None = None,
@@ -202,7 +222,7 @@ def _run(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MD.dtype
     size, vocabulary = len(hidden_MD), len(weight_VD)
     zeros_M = hidden_MD.new_zeros(size, dtype=_wide(hidden_MD.dtype))
-    scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool())
+    scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool(), zeros_M.clone())
     rows = min(chunk_rows(vocabulary), max(size, 1))
     buffer_CV = hidden_MD.new_empty(rows, vocabulary, dtype=_wide(dtype))
     with torch.autocast(device, enabled=False):
@@ -211,6 +231,12 @@ def _run(
             logits_CV = chunk_logits(hidden_CD, weight_VD, buffer_CV[: len(hidden_CD)])
             if temperature != 1.0:
                 logits_CV.div_(temperature)
+            if isinstance(targets, Objective):
+                _evaluate(targets, scores, chunk, logits_CV)
+                if grads is not None:
+                    ones_C = torch.ones_like(logits_CV[:, 0])
+                    _add_gradients(grads, chunk, logits_CV, ones_C, hidden_CD, weight_VD, temperature)
+                continue
             ids_CK, shares_CK = targets.choose(chunk, logits_CV)
             mass_C = _score_chunk(scores, chunk, logits_CV, ids_CK, shares_CK)
             if entropy and (grads is None or _rounds(hidden_CD)):
@@ -221,6 +247,14 @@ def _run(
                 if entropy and not _rounds(hidden_CD):  # h . sum_v (p - q) W_v = E_p[logit] - E_q[logit]
                     scores.entropy[chunk] = -scores.logprobs[chunk] - (hidden_CD * mean_CD).sum(-1) / temperature
     return scores
+
+
+def _evaluate(objective: Objective, scores: Scores, chunk: slice, logits_CV: Tensor) -> None:
+    """Fill the scores of a chunk, and leave minus the gradient where its logits are."""
+    with torch.no_grad():
+        part = objective.evaluate(chunk, logits_CV)
+    for field in fields(Scores):
+        getattr(scores, field.name)[chunk] = getattr(part, field.name)
 
 
 def _score_chunk(scores: Scores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor, shares_CK: Tensor) -> Tensor:
@@ -236,7 +270,7 @@ def _score_chunk(scores: Scores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor
     normaliser_C = highest_C + mass_C.log()
     scores.normaliser[chunk] = normaliser_C
     scores.logprobs[chunk] = (shares_CK * (chosen_CK - normaliser_C.unsqueeze(-1))).sum(-1)
-    scores.best[chunk] = chosen_CK[:, 0] >= highest_C
+    scores.best[chunk], scores.highest[chunk] = chosen_CK[:, 0] >= highest_C, highest_C
     return mass_C
 
 
@@ -254,7 +288,7 @@ def _add_gradients(
     Args:
         grads: to add to.
         chunk: its rows.
-        excess_CV: (p - q) * mass.
+        excess_CV: (p - q) * mass, or minus whatever gradient the logits have, times mass.
         mass_C: what the rows have to be divided by; the narrow factors of the products are, in its place.
         hidden_CD: of the chunk, in the precision of the products.
         weight_VD: of the head; what has to be widened for the product is taken tile by tile, not whole.

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -61,7 +61,7 @@ def load_policy(
     """
     dtype, device = _dtype(config), _device()
     attention = implementation(config.attention)
-    source = _source(config, inputs, root)
+    source = weights_source(config, inputs, root)
     if source == "tiny":
         policy = tiny_policy(config.size, seed)
         policy.model.set_attn_implementation(attention)
@@ -77,8 +77,13 @@ def load_policy(
     return policy
 
 
-def save_policy(policy: Policy, folder: Path) -> None:
+def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | None = None) -> None:
     """Write a transformers folder that is there whole or not at all, and that loads bit for bit as it was.
+
+    Args:
+        policy: what to write.
+        folder: where.
+        beside: writes more files into the folder before it is put in place.
 
     Raises:
         RunError: the disk refused (full, read-only).
@@ -87,6 +92,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
         with whole_folder(folder) as part:
             policy.model.save_pretrained(part)
             policy.tokenizer.save_pretrained(part)
+            if beside is not None:
+                beside(part)
     except (OSError, SafetensorError) as error:
         raise RunError(f"The policy could not be written to {folder}: {error}.") from error
 
@@ -103,8 +110,12 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def _source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
-    """The folder or file to read, or else `tiny` or a hub id."""
+def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
+    """The folder or file to read, or else `tiny` or a hub id.
+
+    Raises:
+        UserError: there is nothing of that name.
+    """
     if config.from_ is not None:
         if config.from_ not in inputs:
             raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")

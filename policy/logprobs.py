@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import UserError
-from policy.head import Scores, Targets, logprobs, weighted_sum
+from policy.head import Objective, Scores, Targets, logprobs, weighted_sum
 from policy.policy import evaluating
+from policy.quantised import seen_weight
 
 Tokens = Sequence[Sequence[int]]
 
@@ -41,7 +42,13 @@ def token_logprobs(
 
 
 def weighted_logprobs(
-    model: nn.Module, prompts: Tokens, completions: Tokens, weight_S: Tensor, targets: Targets | None = None
+    model: nn.Module,
+    prompts: Tokens,
+    completions: Tokens,
+    weight_S: Tensor,
+    targets: Targets | Objective | None = None,
+    entropy: bool = False,
+    besides_S: Tensor | None = None,
 ) -> tuple[Tensor, Scores]:
     """sum_s weight_s sum_t log p(targets of token t of completion s): a differentiable scalar, in nats.
 
@@ -53,28 +60,42 @@ def weighted_logprobs(
         completions: S token sequences, of M tokens together.
         weight_S: of each sequence; constants.
         targets: of the M tokens, row by row; none: the completions' own tokens.
+        entropy: score it too.
+        besides_S: a second weight of each sequence, of the completions' own tokens, whose sum is added to the scalar;
+            it takes another pass of the head, and no other of the model.
 
     Returns:
         The scalar, and the scores of the M tokens, without gradients.
     """
     device = _device(model)
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, device)
-    targets = targets or Targets.given(_flat(completions, device))
+    own = Targets.given(_flat(completions, device))
     counts_S = torch.tensor([len(completion) for completion in completions], device=device)
     weight_M = weight_S.to(device).repeat_interleave(counts_S)
-    return weighted_forward(model, predicts_SL, targets, weight_M, input_ids=ids_SL, attention_mask=attended_SL)
+    besides = None if besides_S is None else (own, besides_S.to(device).repeat_interleave(counts_S))
+    inputs = {"input_ids": ids_SL, "attention_mask": attended_SL}
+    return weighted_forward(model, predicts_SL, targets or own, weight_M, entropy, besides, **inputs)
 
 
 def weighted_forward(
-    model: nn.Module, positions_SL: Tensor, targets: Targets, weight_M: Tensor, entropy: bool = False, **inputs: Any
+    model: nn.Module,
+    positions_SL: Tensor,
+    targets: Targets | Objective,
+    weight_M: Tensor,
+    entropy: bool = False,
+    besides: tuple[Targets, Tensor] | None = None,
+    **inputs: Any,
 ) -> tuple[Tensor, Scores]:
-    """The model's forward pass on `inputs`, with `head.weighted_sum` at the M marked positions in place of logits."""
+    """The model's forward pass on `inputs`, with `head.weighted_sum` at the M marked positions in place of logits.
+
+    `besides` are other targets and weights, whose sum is added to the scalar; the scores are of the first.
+    """
     kept: list[Scores] = []
 
     def compute(hidden_MD: Tensor, weight_VD: Tensor) -> Tensor:
         total, scores = weighted_sum(hidden_MD, weight_VD, targets, weight_M, entropy)
         kept.append(scores)
-        return total
+        return total if besides is None else total + weighted_sum(hidden_MD, weight_VD, *besides)[0]
 
     with instead_of_logits(model, positions_SL, compute):
         total = model(**inputs, use_cache=False).logits
@@ -86,7 +107,7 @@ def completion_hidden(model: nn.Module, prompts: Tokens, completions: Tokens) ->
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, _device(model))
     with instead_of_logits(model, predicts_SL, lambda hidden, head: hidden):
         hidden_MD = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
-    return hidden_MD, vocabulary_head(model).weight
+    return hidden_MD, seen_weight(vocabulary_head(model))
 
 
 def sequence_logprobs(
@@ -175,7 +196,7 @@ def instead_of_logits(
     """
     head: Any = vocabulary_head(model)
     before = head.__dict__.get("forward")
-    head.forward = lambda hidden_SLD: compute(hidden_SLD[positions_SL], head.weight)
+    head.forward = lambda hidden_SLD: compute(hidden_SLD[positions_SL], seen_weight(head))
     try:
         yield
     finally:

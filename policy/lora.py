@@ -1,9 +1,31 @@
 """Low-rank adapters on a policy, by peft: put on before training, merged into the weights after it."""
 
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
 import peft
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import Gemma3ForCausalLM
 
 from policy.config import LoraConfig
+
+ADAPTER = "adapter"  # folder of a stage's adapter, in that of its policy
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Trained adapters by themselves, under peft's names, as they were before they were merged."""
+
+    config: peft.PeftConfig
+    tensors: dict[str, Tensor]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that peft loads; the name of the base stays open."""
+        folder.mkdir(parents=True)
+        save_file(self.tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        self.config.save_pretrained(str(folder))
 
 
 def with_lora(model: Gemma3ForCausalLM, config: LoraConfig) -> peft.PeftModel:
@@ -31,3 +53,13 @@ def merged(model: Gemma3ForCausalLM | peft.PeftModel) -> Gemma3ForCausalLM:
     if hasattr(plain, "peft_config"):
         del plain.peft_config
     return plain.requires_grad_(True)
+
+
+def adapter_of(model: Gemma3ForCausalLM | peft.PeftModel) -> Adapter | None:
+    """A copy of the model's adapters; None where it has none. To be asked before they are merged."""
+    if not isinstance(model, peft.PeftModel):
+        return None
+    config = copy.deepcopy(model.peft_config["default"])
+    config.inference_mode, config.base_model_name_or_path = True, None
+    tensors = peft.get_peft_model_state_dict(model)
+    return Adapter(config, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})

@@ -8,7 +8,7 @@ from transformers import Trainer, set_seed
 from policy.config import LoraConfig
 from policy.engine import remove_checkpoints
 from policy.load import save_policy
-from policy.lora import merged, with_lora
+from policy.lora import ADAPTER, adapter_of, merged, with_lora
 from policy.policy import Policy
 from policy.processes import wait_for_all
 from policy.sharding import is_sharded, whole_copy
@@ -28,9 +28,14 @@ def trained(trainer: Trainer) -> torch.nn.Module | None:
 
 
 def save_trained(trainer: Trainer, policy: Policy, output: Path, checkpoints: Path) -> None:
-    """Write the trained policy, adapters merged, from the first process, and remove its checkpoints."""
+    """Write the trained policy, adapters merged, from the first process, and remove its checkpoints.
+
+    The adapters by themselves stand beside it in `adapter/`; under ZeRO-3, which holds them in parts, they do not.
+    """
+    adapter = None if is_sharded(trainer.model) else adapter_of(trainer.model)
     model = trained(trainer)
     if model is not None:
-        save_policy(Policy(model, policy.tokenizer), output)
+        beside = (lambda part: adapter.save(part / ADAPTER)) if adapter is not None else None
+        save_policy(Policy(model, policy.tokenizer), output, beside)
         remove_checkpoints(checkpoints)
     wait_for_all()

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from contracts.errors import RunError, UserError
-from recipes import merging
+from recipes import merging, teaching
 from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
 from recipes.last_words import Failed, leave_words
@@ -293,8 +293,15 @@ def export(
     place: PlaceArgument,
     stage: Annotated[str | None, typer.Argument(help="The stage to export; none: the last one with a policy.")] = None,
     to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")] = Path("export"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="transformers (by default), adapter or gguf; may be given several times."),
+    ] = None,
+    gguf: Annotated[
+        str | None, typer.Option("--gguf", help="What a GGUF file stores matrices as: f16 (by default), q8_0 or q4_0.")
+    ] = None,
 ) -> None:
-    """Write a policy as a folder that other tools load; it is reloaded and compared before it counts."""
+    """Write a policy in formats that other tools load; each is read back and compared before it counts."""
     from recipes.exporting import export_policy
     from recipes.view import LineView
 
@@ -303,7 +310,7 @@ def export(
         view = LineView(file)
         view.turn("export", "running", 0.0)
         with captured(Path(os.devnull)):
-            export_policy(place, stage, to, view)
+            export_policy(place, stage, to, view, formats or [], gguf)
     print(f"export: {to}")
 
 
@@ -333,6 +340,7 @@ def chat(
 
 
 merging.register(app, answering)
+teaching.register(app, answering)
 
 
 def _default_out(name: str) -> Path:

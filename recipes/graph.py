@@ -7,15 +7,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from contracts.stage import StageConfig
+from contracts.stage import OutputKind, StageConfig
 from curation.config import GeneratedData, Mixture
 from policy.config import PolicyConfig
 from recipes.faults import Faults, Keys, did_you_mean, listed
 from rl.rewards.config import RewardModelReward
+from rl.teachers.config import TeacherConfig
 
-Wanted = Literal["policy", "reward_model", "answers", "data", "reward"]
-PRODUCED = {"policy": "policy", "reward_model": "reward_model", "answers": "data"}
-"""The output of a stage, by what a reference wants of it; the other references name sections of the recipe."""
+Wanted = Literal["policy", "reward_model", "teacher", "answers", "data", "reward"]
+OUTPUTS: dict[Wanted, tuple[OutputKind, ...]] = {
+    "policy": ("policy",),
+    "reward_model": ("reward_model",),
+    "teacher": ("policy", "targets"),
+    "answers": ("data",),
+}
+"""What a stage may put out for a reference to it, by what that wants; the others name sections of the recipe."""
 
 STAGE_FIELDS = ("policies", "initial", "better", "than")
 REWARD_FIELDS = ("rewards", "control", "passes")
@@ -87,6 +93,8 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
 def _wanted_from(config: BaseModel) -> Wanted:
     if isinstance(config, GeneratedData):
         return "answers"
+    if isinstance(config, TeacherConfig):
+        return "teacher"
     return "reward_model" if isinstance(config, RewardModelReward) else "policy"
 
 
@@ -145,7 +153,7 @@ def _node(config: StageConfig, found: list[Reference]) -> Node:
     def names(*wanted: Wanted) -> tuple[str, ...]:
         return tuple(dict.fromkeys(reference.name for reference in found if reference.wanted in wanted))
 
-    return Node(config, names("policy", "reward_model", "answers"), names("data"), names("reward"))
+    return Node(config, names(*OUTPUTS), names("data"), names("reward"))
 
 
 def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
@@ -190,8 +198,9 @@ def _check(
             expected = f"expected {listed(known)}{did_you_mean(name, known)}"
             faults.add(reference.keys, f'found the unknown {thing} "{name}", {expected}')
         return
-    fitting = [stage for stage, config in stages.items() if config.produces == PRODUCED[wanted]]
-    expected = f"expected a stage whose output is {_article(PRODUCED[wanted])}: {listed(fitting)}"
+    outputs = OUTPUTS[wanted]
+    fitting = [stage for stage, config in stages.items() if config.produces in outputs]
+    expected = f"expected a stage whose output is {' or '.join(map(_article, outputs))}: {listed(fitting)}"
     if name not in stages:
         faults.add(reference.keys, f'found the unknown stage "{name}", {expected}{did_you_mean(name, fitting)}')
     elif name not in fitting:

@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from contracts.local import find_local
 from contracts.target import REWARDS
 from curation.config import JsonLinesData, PythonData
+from curation.store_manifest import MANIFEST
 from policy.config import PolicyConfig
 from recipes.files import fingerprint
 from recipes.graph import Node
 from recipes.plugins import find_target
 from rl.rewards.config import PythonReward
+from rl.teachers.config import TeacherConfig
 
 # Settings that change how a stage runs and is watched, and not what comes out of it.
 WITHOUT_EFFECT = frozenset(
@@ -60,7 +62,10 @@ def identities(
 def local_files(value: Any, root: Path) -> list[Path]:
     """The files and folders of this disk that a configuration reads, where they exist, in the order of its fields."""
     found: list[Path | None] = []
-    if isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
+    if isinstance(value, TeacherConfig) and value.loaded is None:
+        store = find_local(root, value.store) if value.store is not None else None
+        found.append(store and store / MANIFEST)
+    elif isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
         found.append(find_local(root, value.model))
     elif isinstance(value, JsonLinesData):
         found.append(find_local(root, value.path))
@@ -74,7 +79,7 @@ def local_files(value: Any, root: Path) -> list[Path]:
     elif isinstance(value, list | dict):
         for item in value.values() if isinstance(value, dict) else value:
             found += local_files(item, root)
-    return [path for path in found if path is not None]
+    return [path for path in found if path is not None and path.exists()]
 
 
 def _plain(value: Any) -> Any:

@@ -26,9 +26,11 @@ from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
 from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
+from recipes.teachers import check_teachers
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault, turns_fault
+from rl.teachers.config import TeacherConfig
 
 EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
@@ -126,6 +128,7 @@ def build_pipeline(
     _check_lengths(stages, policy, root, faults)
     _check_sharing(stages, engine, faults)
     check_members(stages, nodes, engine, faults)
+    check_teachers(stages, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
     return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)
@@ -138,6 +141,8 @@ def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
         if isinstance(value, PolicyConfig):
             _check_models(value, (*keys, info.alias or name), root, faults)
     if not isinstance(config, PolicyConfig) or config.model in (None, "tiny"):
+        return
+    if isinstance(config, TeacherConfig) and config.weights is None:  # the name under which a server serves
         return
     assert config.model is not None
     if find_local(root, config.model) is not None:

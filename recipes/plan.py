@@ -19,6 +19,7 @@ from recipes.view import duration
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 from rl.generate_config import GenerateStage
+from rl.qat_config import QatStage
 from rl.rewards.config import RewardModelReward
 from rl.warp_config import WarpStage
 
@@ -171,9 +172,9 @@ def _memory(
         return float(WEIGHT_BYTES) * models * shape.parameters + judges
     frozen = shape.parameters if training.lora else 0
     total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
-    teacher = getattr(node.config, "teacher", None)
-    other = _shape(teacher, shapes, pipeline.root) if isinstance(teacher, PolicyConfig) else None
-    total += WEIGHT_BYTES * other.parameters if other else 0
+    total += WEIGHT_BYTES * sum(_teachers(node, shapes, pipeline))
+    if isinstance(node.config, QatStage):
+        total += 2 * WEIGHT_BYTES * shape.parameters  # the unquantised policy, and the quantised copy of the weights
     if isinstance(training, RolloutConfig):
         total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
         if isinstance(training, BondAlgorithm) and training.quantile == "classifier":
@@ -181,6 +182,13 @@ def _memory(
     rows = training.micro_batch or training.batch
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     return total + 2.0 * WEIGHT_BYTES * rows * tokens * shape.vocabulary
+
+
+def _teachers(node: Node, shapes: Mapping[str, Shape | None], pipeline: Pipeline) -> list[int]:
+    """Parameters of every teacher that is in memory."""
+    loaded = [share.teacher.loaded for share in getattr(node.config, "shares", [])]
+    found = [_shape(teacher, shapes, pipeline.root) for teacher in loaded if teacher is not None]
+    return [shape.parameters for shape in found if shape is not None]
 
 
 def _judges(names: Sequence[str], shapes: Mapping[str, Shape | None], pipeline: Pipeline) -> list[int]:

@@ -24,6 +24,8 @@ from recipes.plugins import check_importable
 from recipes.ranks import follow, rank
 from recipes.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from recipes.view import LineView, View, view_for
+from rl.teachers.config import TaughtConfig
+from rl.teachers.stated import check_stores
 
 BEAT = 5.0
 
@@ -140,6 +142,9 @@ class _Run:
         check_importable(self.pipeline.targets(waiting), self.pipeline.root)
         with self._quiet(self.run / "console.log"):
             check_data(self.pipeline, waiting)
+        for node in waiting:
+            if isinstance(node.config, TaughtConfig):
+                check_stores(node.config, self.pipeline.root)
 
     def _run_stage(self, node: Node) -> None:
         """Run one stage to its end, or record how far it came and raise."""

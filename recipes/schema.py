@@ -10,15 +10,20 @@ from evals.config import EvaluateStage
 from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig
 from reward_models.config import WarmStage
-from rl.config import BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.generate_config import GenerateStage
+from rl.qat_config import QatStage
 from rl.rewards.config import AnyReward
+from rl.teachers.config import TeacherCacheStage
 from rl.warp_config import WarpStage
 
 AnyStage = Annotated[
     SftStage
+    | TeacherCacheStage
     | DistillStage
     | GenerateStage
+    | QatStage
     | WarmStage
     | BondStage
     | ReinforceStage

@@ -1,4 +1,4 @@
-"""Configuration of fine-tuning, distillation and reinforcement. Imports no torch."""
+"""Configuration of fine-tuning and reinforcement. Imports no torch."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -18,30 +18,6 @@ class SftStage(StageConfig, KeepingConfig):
     kind: Literal["sft"]
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
     data: str = Field(description="Name of a data section with demonstrations.")
-
-
-class DistillStage(StageConfig, TrainingConfig):
-    """Distillation from a teacher through K sampled logits a token (Gemma 3 report, section 2.2)."""
-
-    entry: ClassVar[str] = "rl.distill:run"
-    version: ClassVar[int] = 3  # the order of examples and the draws do not depend on the number of processes
-    produces: ClassVar[OutputKind] = "policy"
-
-    kind: Literal["distill"]
-    policy: PolicyConfig | None = Field(None, description="The student; none: the recipe's policy.")
-    teacher: PolicyConfig = Field(description="The teacher; it must have the student's tokenizer.")
-    data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
-    sampled_logits: int | None = Field(
-        None,
-        ge=1,
-        description="K, vocabulary entries drawn a token. None: 256 (Gemma 3), or the vocabulary if smaller.",
-    )
-    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
-        "gumbel_renorm",
-        description="How entries are drawn: without replacement and renormalised (the literal recipe), "
-        "with replacement weighted by counts (unbiased), or the K likeliest.",
-    )
-    temperature: float = Field(1.0, gt=0, description="Softmax temperature of the teacher.")
 
 
 class RolloutConfig(TrainingConfig):

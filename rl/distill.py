@@ -1,118 +1,180 @@
-"""IT-teacher distillation: the student learns K sampled logits a token of the teacher, on demonstrations."""
+"""Distillation from a teacher: on demonstrations, or on the student's own completions."""
 
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
-from transformers import Trainer
 
 from contracts.errors import UserError
 from contracts.stage import Stage
+from curation.example import Example
 from curation.load import load_data
+from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
-from policy.head import Targets
 from policy.load import load_policy
-from policy.logprobs import completion_hidden, weighted_logprobs
-from policy.policy import Policy, evaluating
+from policy.policy import Policy
+from policy.samplers.open import open_sampler
 from policy.training import save_trained, trainable
-from rl.config import DistillStage
-from rl.sampled_logits import Mode, TeacherTargets
-from rl.sft import demonstration_tokens
+from rl.distill_config import DistillStage
+from rl.distill_trainer import DistillTrainer
+from rl.rewards.compose import Rewards, open_rewards
+from rl.rewards.fitting import check_gates, check_routes
+from rl.sft import fitting_demonstrations
+from rl.student_words import StudentWords
+from rl.teachers.opening import open_teacher
+from rl.teachers.teacher import Row, Teacher
 
-GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
+SHOWN = ("loss", "kl_from_teacher", "reward", "teacher_logprob", "agreement")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An example and its tokens; the completion is empty where only the student's own completions are learnt from."""
+
+    example: Example
+    prompt: list[int]
+    completion: list[int]
 
 
 def run(config: DistillStage, stage: Stage) -> None:
-    """Distil `config.teacher` into `config.policy` and save the student to `stage.output`."""
+    """Distil `config.teacher` into `config.policy` and save the student to `stage.output`.
+
+    Raises:
+        UserError: what the recipe asks for does not fit the teacher, the data or the rewards; before anything trains.
+    """
     assert config.policy is not None
     if stage.output.exists():  # saved whole just before a kill
         return
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
-    teacher = load_policy(config.teacher, stage.inputs, stage.root, seed=stage.seed)
-    k = sampled_logits(config.sampled_logits, student, teacher)
-    data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
-    rows = demonstration_tokens(data.train, student, config.max_length, config.data, stage)
+    examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
+    lessons = lessons_of(examples, student, config, stage)
     model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
-    trainer = DistillTrainer(
-        model=model,
-        args=training_arguments(config, stage, folder, model=model, remove_unused_columns=False),
-        train_dataset=[{**row, "number": number} for number, row in enumerate(rows)],
-        processing_class=student.tokenizer,
-        teacher=teacher.model,
-        k=k,
-        mode=config.mode,
-        temperature=config.temperature,
-    )
-    run_training(trainer, stage, folder, shown=("loss", "kl_from_teacher"))
+    arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
+    live = Policy(model, student.tokenizer)
+    with (
+        _opened_teacher(config, stage, student, lessons) as teacher,
+        open_rewards(config.rewards, stage) as rewards,
+        _opened_words(config, stage, live, lessons, rewards) as words,
+    ):
+        check_teacher(config, teacher)
+        trainer = DistillTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows_of(lessons),
+            processing_class=student.tokenizer,
+            teacher=teacher,
+            divergence=config.divergence,
+            jsd_beta=config.jsd_beta,
+            average=config.average,
+            words=words,
+            reward_weight=config.reward_weight if config.rewards else 0.0,
+        )
+        run_training(trainer, stage, folder, shown=SHOWN)
     save_trained(trainer, student, stage.output, folder)
 
 
-def sampled_logits(asked: int | None, student: Policy, teacher: Policy) -> int:
-    """K: what the recipe asks for, else Gemma's 256 or the whole vocabulary where that is smaller.
+def check_teacher(config: DistillStage, teacher: Teacher) -> None:
+    """That a teacher can be asked what the stage will ask.
 
     Raises:
-        UserError: the vocabularies differ, or K is above their size.
+        UserError: it cannot.
     """
-    if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+    if config.divergence != "forward" and not teacher.exact:
         raise UserError(
-            "the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary"
+            f"divergence {config.divergence} needs the teacher's distribution over the whole vocabulary, and this "
+            f"teacher gives {teacher.k} entries a token: take a teacher in this process (`model` or `from`), or "
+            "`divergence: forward`"
         )
-    vocabulary = student.model.config.vocab_size
-    if asked is not None and asked > vocabulary:
-        raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
-    return asked or min(GEMMA_SAMPLED_LOGITS, vocabulary)
+    if config.on_policy and not teacher.on_policy:
+        raise UserError(
+            f"on_policy is {config.on_policy:g}, and this teacher knows the demonstrations alone, not what the "
+            "student will write: take a teacher in this process (`model` or `from`) or a server, or set on_policy to 0"
+        )
 
 
-class DistillTrainer(Trainer):
-    """transformers' Trainer with the sampled-logit loss, averaged over the completion tokens of an optimiser step."""
+def rows_of(lessons: Sequence[Lesson]) -> list[dict[str, Any]]:
+    """As the trainer takes them."""
+    return [
+        {"prompt": each.prompt, "completion": each.completion, "number": number, "task": each.example.task}
+        for number, each in enumerate(lessons)
+    ]
 
-    def __init__(self, *, teacher: torch.nn.Module, k: int, mode: Mode, temperature: float, **rest: Any) -> None:
-        """`teacher` is frozen; `k` and `mode` are those of `draw_targets`, `temperature` the teacher's."""
-        super().__init__(data_collator=list, **rest)
-        self.teacher = teacher.to(self.args.device).requires_grad_(False)
-        self.k, self.mode, self.temperature = k, mode, temperature
-        self.loss_is_scaled_for_ga = True
-        self._divergence = torch.zeros(2, dtype=torch.float64)  # summed over tokens since the last line; tokens
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
-        """Completion tokens of the whole optimiser step, over all processes."""
-        tokens = sum(len(row["completion"]) for batch in batch_samples for row in batch)
-        count = torch.tensor(tokens, device=device)
-        return int(self.accelerator.gather(count).sum())
+def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStage, stage: Stage) -> list[Lesson]:
+    """The examples that fit `max_length`, whose prompts leave room for the student's completions where it writes any.
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: Sequence[dict[str, Any]],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Tensor:
-        """Cross-entropy to the teacher's sampled targets, as this micro-batch's share of the step's token mean."""
-        prompts, completions = [row["prompt"] for row in inputs], [row["completion"] for row in inputs]
-        with torch.no_grad(), evaluating(self.teacher):
-            teacher = TeacherTargets(
-                *completion_hidden(self.teacher, prompts, completions),
-                self.k,
-                self.mode,
-                self.temperature,
-                [seed for row in inputs for seed in self._seeds(row)],
-            )
-        total, scores = weighted_logprobs(model, prompts, completions, torch.ones(len(inputs)), Targets(teacher.choose))
-        divergence_M = teacher.divergence(scores)
-        own = torch.stack([divergence_M.sum(), divergence_M.new_tensor(len(divergence_M))])
-        self._divergence += self.accelerator.gather(own[None]).sum(dim=0).cpu()
-        return -total / num_items_in_batch * self.accelerator.num_processes
+    Raises:
+        UserError: none is left, or demonstrations are needed and there are none.
+    """
+    if config.on_policy < 1:
+        fitting = fitting_demonstrations(examples, student, config.max_length, config.data, stage)
+        lessons = [Lesson(*each) for each in fitting]
+    else:
+        lessons = [Lesson(each, prompt_ids(student.tokenizer, each.messages), []) for each in examples]
+    if not config.on_policy:
+        return lessons
+    room = config.max_length - config.sampling.max_tokens
+    roomy = [lesson for lesson in lessons if len(lesson.prompt) <= room]
+    if not roomy:
+        raise UserError(
+            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
+            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
+        )
+    if len(roomy) < len(lessons):
+        stage.say(f"data.{config.data}: dropped {len(lessons) - len(roomy)} prompts longer than {room} tokens")
+    return roomy
 
-    def _seeds(self, row: dict[str, Any]) -> list[int]:
-        """Of the draws for a row's completion tokens in this step, whichever process and micro-batch has it."""
-        source = random.Random(f"{self.args.seed}, step {self.state.global_step}, row {row['number']}")
-        return [source.getrandbits(63) for _ in row["completion"]]
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean divergence from the teacher over the whole vocabulary since the last line."""
-        total, tokens = self._divergence.tolist()
-        self._divergence.zero_()
-        super().log({**logs, "kl_from_teacher": total / tokens} if tokens else logs, *args, **kwargs)
+@contextmanager
+def _opened_words(
+    config: DistillStage, stage: Stage, live: Policy, lessons: Sequence[Lesson], rewards: Rewards
+) -> Iterator[StudentWords | None]:
+    """The student's own completions, with their sampler started; None where no step is on them."""
+    if not config.on_policy:
+        yield None
+        return
+    examples = [lesson.example for lesson in lessons]
+    check_gates(rewards.terms, stage.id)
+    if rewards.terms:
+        check_routes(rewards.terms, examples, stage.id, config.data)
+    if running := [name for name, term in rewards.terms.items() if term.normalise == "running"]:
+        raise UserError(
+            f"reward {running[0]} has `normalise: running`, whose moments a distillation does not keep: take batch, "
+            "group or none"
+        )
+    with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
+        yield StudentWords(
+            live,
+            sampler,
+            examples,
+            rewards,
+            lambda_=config.on_policy,
+            samples=config.drawn,
+            sampling=config.sampling,
+            limits=config.sampler,
+            seed=stage.seed,
+            say=stage.say,
+        )
+
+
+@contextmanager
+def _opened_teacher(
+    config: DistillStage, stage: Stage, student: Policy, lessons: Sequence[Lesson]
+) -> Iterator[Teacher]:
+    """The stage's teacher, once it is known to answer for the lessons."""
+    teacher = open_teacher(config, student, stage, asked_rows(lessons))
+    try:
+        yield teacher
+    finally:
+        teacher.close()
+
+
+def asked_rows(lessons: Sequence[Lesson]) -> list[Row]:
+    """What the teacher will be asked about, as far as it is known: a prompt alone stands for what the student adds."""
+    return [
+        Row(each.prompt, each.completion, number, each.example.task)
+        if each.completion
+        else Row(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
+        for number, each in enumerate(lessons)
+    ]

@@ -1,12 +1,13 @@
 """Distillation through K sampled logits a token, as Gemma 3 was distilled (Gemma 3 report, section 2.2)."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from policy.head import Scores, chunk_logits
+from policy.head import Scores
 
 Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
 
@@ -52,33 +53,49 @@ def _seeded(rows_TV: Tensor, seeds: Sequence[int] | None) -> Iterator[tuple[Tens
         yield row_1V, generator.manual_seed(seed)
 
 
-class TeacherTargets:
-    """A teacher's sampled targets, drawn while the student's head passes over the tokens (policy/head.py).
+class ExactTargets:
+    """Targets of a teacher that has its whole distribution, drawn while the student's head passes over the tokens.
 
-    The teacher's distribution exists for one chunk of tokens at a time, next to the student's logits of the chunk. So
-    the divergence over the whole vocabulary comes without another product.
+    That distribution exists for one chunk of tokens at a time, next to the student's logits of the chunk. So the
+    divergence over the whole vocabulary comes without another product. See `rl.teachers.teacher.TokenTargets`.
     """
 
     def __init__(
         self,
-        hidden_MD: Tensor,
-        weight_VD: Tensor,
+        logprobs: Callable[[slice], Tensor],
+        own_M: Tensor,
         k: int,
         mode: Mode,
-        temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        """Targets of the M tokens that `hidden_MD` predicts under the teacher's head, by `draw_targets`."""
-        self.hidden_MD, self.weight_VD, self.temperature = hidden_MD, weight_VD, temperature
+        """Targets by `draw_targets` of M tokens.
+
+        Args:
+            logprobs: the teacher's log-probabilities of a slice of the tokens, [C, V], in a tensor to write into.
+            own_M: ids of the completions' own tokens, on the device of the student's logits.
+            k: entries a token.
+            mode: as in `draw_targets`.
+            seeds: one a token.
+        """
+        self._logprobs, self.ids_M = logprobs, own_M
         self.k, self.mode, self.seeds = k, mode, seeds
+        self.best_M = torch.full_like(own_M, -1)
+        self.own_M = torch.full(own_M.shape, math.nan, device=own_M.device)
         # -H(teacher) - sum_v p_teacher(v) student's logit of v
-        self._gap_M = torch.zeros(len(hidden_MD), dtype=torch.float32, device=hidden_MD.device)
+        self._gap_M = torch.zeros(len(own_M), dtype=torch.float32, device=own_M.device)
+
+    def logprobs(self, chunk: slice) -> Tensor:
+        """The teacher's log-probabilities of a chunk's rows, [C, V], the caller's to write into."""
+        with torch.no_grad():
+            teacher_CV = self._logprobs(chunk)
+            self.best_M[chunk] = teacher_CV.argmax(dim=-1)
+            self.own_M[chunk] = teacher_CV.gather(-1, self.ids_M[chunk].unsqueeze(-1)).squeeze(-1).float()
+        return teacher_CV
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and weights, [C, K], of a chunk's rows."""
         with torch.no_grad():
-            teacher_CV = chunk_logits(self.hidden_MD[chunk], self.weight_VD).div_(self.temperature)
-            teacher_CV -= teacher_CV.logsumexp(dim=-1, keepdim=True)
+            teacher_CV = self.logprobs(chunk)
             targets = draw_targets(teacher_CV, self.k, self.mode, self.seeds and self.seeds[chunk])
             probability_CV = teacher_CV.exp()
             teacher_CV -= student_CV
@@ -86,5 +103,5 @@ class TeacherTargets:
         return targets
 
     def divergence(self, student: Scores) -> Tensor:
-        """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed."""
+        """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed `choose`."""
         return self._gap_M + student.normaliser

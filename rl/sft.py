@@ -60,7 +60,15 @@ def run(config: SftStage, stage: Stage) -> None:
 def demonstration_tokens(
     examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
 ) -> list[dict[str, list[int]]]:
-    """Token ids of demonstrations, as rows of `prompt` and `completion`; the completion ends with `<end_of_turn>`.
+    """Token ids of demonstrations, as rows of `prompt` and `completion`; see `fitting_demonstrations`."""
+    fitting = fitting_demonstrations(examples, policy, max_length, name, stage)
+    return [{"prompt": prompt, "completion": completion} for _, prompt, completion in fitting]
+
+
+def fitting_demonstrations(
+    examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
+) -> list[tuple[Example, list[int], list[int]]]:
+    """Examples with the token ids of their prompts and demonstrations; these end with `<end_of_turn>`.
 
     Examples longer than `max_length` tokens together are dropped and counted.
 
@@ -72,17 +80,17 @@ def demonstration_tokens(
         raise UserError(
             f"data.{name} has no demonstrations: map them with `demonstration`, or make them with `synthesise`"
         )
-    rows = []
+    fitting = []
     for example in shown:
         prompt = prompt_ids(policy.tokenizer, example.messages)
         completion = completion_ids(policy.tokenizer, str(example.demonstration))
         if len(prompt) + len(completion) <= max_length:
-            rows.append({"prompt": prompt, "completion": completion})
-    if not rows:
+            fitting.append((example, prompt, completion))
+    if not fitting:
         raise UserError(f"data.{name}: every demonstration is longer than max_length = {max_length} tokens")
-    if len(rows) < len(shown):
-        stage.say(f"data.{name}: dropped {len(shown) - len(rows)} demonstrations longer than {max_length} tokens")
-    return rows
+    if len(fitting) < len(shown):
+        stage.say(f"data.{name}: dropped {len(shown) - len(fitting)} demonstrations longer than {max_length} tokens")
+    return fitting
 
 
 def _labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:

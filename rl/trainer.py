@@ -132,7 +132,7 @@ class RolloutTrainer(Trainer):
         means = {name: sum(values) / len(values) for name, values in self._rollout_metrics.items()}
         self._rollout_metrics.clear()
         if isinstance(self.collector.algorithm, TokenLoss):
-            means |= _token_means(from_all(self._token_metrics))
+            means |= token_means(from_all(self._token_metrics))
             self._token_metrics = {}
         super().log({**logs, **means}, *args, **kwargs)
 
@@ -167,7 +167,7 @@ def _means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def _token_means(sums: Sequence[dict[str, tuple[float, int]]]) -> dict[str, float]:
+def token_means(sums: Sequence[dict[str, tuple[float, int]]]) -> dict[str, float]:
     """The mean of each metric over tokens, from each process's sum and number of tokens."""
     means = {}
     for name in sorted({name for each in sums for name in each}):

@@ -17,8 +17,8 @@ from contracts.errors import UserError
 from contracts.waits import waiting
 from policy.config import SamplerConfig
 from policy.samplers import vllm_engine, vllm_serve
+from policy.samplers.completions_server import AT_ONCE
 from policy.samplers.engine_process import ROOT
-from policy.samplers.server_sampler import AT_ONCE
 from policy.samplers.vllm_sampler import CPU_BLOCK
 
 LAST_LINES = 5

@@ -18,6 +18,7 @@ def details_sections(run: RunContents) -> list[Markup]:
         ("generated.json", generated_section),
         ("warm.json", reward_models_section),
         ("warp.json", _warp),
+        ("qat.json", _qat),
         ("export.json", _export),
     )
     return [make(stage, found) for name, make in makers for stage in run.stages if (found := stage.output(name))]
@@ -57,9 +58,20 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
     rows: list[list[Content]] = [
         ["number format", str(proof.get("dtype", "n/a"))],
         ["parameters", f"{proof['parameters']:,}" if isinstance(proof.get("parameters"), int) else "n/a"],
-        ["largest gap of a log-probability after reloading", f"{short(proof.get('reload_gap'))} nats"],
         ["completions compared", str(proof.get("sequences", "n/a"))],
     ]
+    if proof.get("reload_gap") is not None:
+        rows.append(["largest gap of a log-probability after reloading", f"{short(proof['reload_gap'])} nats"])
+    if gguf := proof.get("gguf"):
+        rows.append(["GGUF file", element("code", gguf["file"])])
+        rows.append(["its size", f"{gguf['bytes'] / 1e6:,.1f} MB"])
+        rows.append(["stored as", f"{gguf['matrices']}, embedding {gguf['embedding']}"])
+        rows.append(["matrices that this rounds", str(gguf["moved"])])
+        rows.append(["largest gap of a log-probability that this costs", f"{short(gguf['gap'])} nats"])
+        rows.append(["llama.cpp", _llama_cpp(gguf["llama_cpp"])])
+    if adapter := proof.get("adapter"):
+        rows.append(["adapter", f"rank {adapter['rank']}, {adapter['bytes'] / 1e6:,.1f} MB"])
+        rows.append(["largest gap of a log-probability, base and adapter", f"{short(adapter['gap'])} nats"])
     if base is not None:
         rows.append(
             [
@@ -73,8 +85,26 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
                 short(proof.get("relative_difference")),
             ]
         )
-    note = "The folder was loaded again and compared with what was trained; an export that equals its base fails."
+    note = "Each format was read back and compared with what was trained; an export that equals its base fails."
     return section(f"Export ({stage.id})", table(["check", "found"], rows), note=note)
+
+
+def _llama_cpp(found: dict[str, Any]) -> str:
+    return f"gap {short(found['gap'])} nats" if found["run"] else f"not run: {found['reason']}"
+
+
+def _qat(stage: StageContents, found: dict[str, Any]) -> Markup:
+    rows: list[list[Content]] = [
+        [name, short(found[key]["kl"]), f"{100 * found[key]['agreement']:.1f}%"]
+        for name, key in (("merely rounded (PTQ)", "ptq"), ("trained (QAT)", "qat"))
+    ]
+    note = (
+        f"Matrices in {found['format']}, embedding in {found['embedding']}. On {found['rows']} held-out demonstrations "
+        f"({found['qat']['tokens']:,} tokens): KL(unquantised || quantised) over the whole vocabulary, and how often "
+        "both find the same token likeliest."
+    )
+    columns = ["weights", "KL (nats a token)", "same likeliest token"]
+    return section(f"Quantisation ({stage.id})", table(columns, rows), note=note)
 
 
 def _ratio(norms: Sequence[float]) -> float | None:

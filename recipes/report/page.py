@@ -13,7 +13,7 @@ from recipes.report.markup import Content, Markup, duration, element, render, se
 from recipes.report.samples import samples_sections
 from recipes.report.scores import scores_sections
 
-POLICY_KINDS = {"sft", "distill", "bond", "reinforce", "warp"}
+POLICY_KINDS = {"sft", "distill", "qat", "bond", "reinforce", "warp"}
 
 
 def write_report(run_folder: Path) -> Path:

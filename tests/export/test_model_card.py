@@ -10,7 +10,7 @@ from export.model_card import NOTICE, write_model_card
 
 PROOF = {
     "base": "it", "largest_difference": 0.5, "relative_difference": 0.25, "reload_gap": 0.0, "sequences": 8,
-    "dtype": "float32", "parameters": 1234567,
+    "dtype": "float32", "parameters": 1234567, "formats": ["transformers"],
 }  # fmt: skip
 ONE = {"mean": 0.5, "low": 0.25, "high": 0.75}
 SCORES = {

@@ -52,6 +52,22 @@ def test_an_export_stands_where_it_was_asked_for_and_leaves_nothing_else(run: Pa
         export_policy(run, "more", tmp_path / "taken")
 
 
+def test_the_command_writes_a_gguf_file_and_refuses_what_it_does_not_know(run: Path, tmp_path: Path):
+    export_policy(run, "more", tmp_path / "taken", gguf="q4_0")
+    names = {path.name for path in (tmp_path / "taken").iterdir()}
+    assert "small-more-q4_0.gguf" in names
+    assert "model.safetensors" not in names
+    for fields, message in [
+        ({"formats": ["ggfu"]}, '--format ggfu: expected transformers, adapter or gguf, did you mean "gguf"'),
+        ({"gguf": "q5"}, "--gguf q5: expected f16, q8_0 or q4_0"),
+        ({"formats": ["adapter"], "gguf": "q4_0"}, "--gguf q4_0 is for --format gguf"),
+        ({"formats": ["adapter"]}, "the policy has no adapter to export"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            export_policy(run, "more", tmp_path / "other", **fields)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_a_conversation_answers_each_turn_and_ends_with_the_input(run: Path):
     lines, said = iter(["3 + 4 =", "", "5 + 5 ="]), []
 

@@ -11,7 +11,8 @@ from typing import Any
 from contracts.stage import Stage, StageConfig
 from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
-from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.generate_config import GenerateStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
@@ -23,6 +24,8 @@ CLASSIFIED: dict[str, Any] = {"form": "bond", "n": 3, "quantile": "classifier", 
 CLASSIFIED |= {"gamma": 0.5, "lora": LoraConfig(rank=2, alpha=4, dropout=0.1)}
 GRPO: dict[str, Any] = {"samples": 4, "baseline": "group_mean", "scale": "std", "length_norm": "sequence", "updates": 2}
 GRPO |= {"kl_in": "loss", "kl": 0.04, "clip": [0.01, 0.01], "unfinished_penalty": 1}
+OWN_WORDS: dict[str, Any] = {"on_policy": 0.5, "divergence": "jsd", "jsd_beta": 0.9, "average": "sequences"}
+OWN_WORDS |= {"rewards": ["correct"], "sampling": {"max_tokens": 4}}
 STAGES: dict[str, StageConfig] = {
     "generate": GenerateStage(
         id="s",
@@ -35,6 +38,7 @@ STAGES: dict[str, StageConfig] = {
     ),
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
+    "distill:own": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, **OWN_WORDS, **TRAINING),
     "bond": BondStage(id="s", kind="bond", policy=TINY, anchor_rate=0.3, **ROLLOUTS),
     "bond:classifier": BondStage(id="s", kind="bond", policy=TINY, **CLASSIFIED, **ROLLOUTS),
     "reinforce": ReinforceStage(id="s", kind="reinforce", policy=TINY, **ROLLOUTS),

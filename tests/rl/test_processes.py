@@ -17,11 +17,31 @@ from rl.algorithm import Draw, Rollouts, Weighted
 from rl.trainer import deal
 
 ROOT = Path(__file__).parents[2]
-ORDINARY = ["sft:1", "sft:2", "sft:3", "sft:3:lora", "distill:3:lora", "warm:3:lora", "bond:3:lora", "bond:plain"]
-ORDINARY += ["iterated:3:lora"]  # best-of-n of an anchor that is refreshed
+ORDINARY = [
+    "sft:1",
+    "sft:2",
+    "sft:3",
+    "sft:3:lora",
+    "distill:3:lora",
+    "gkd:3:lora",
+    "warm:3:lora",
+    "bond:3:lora",
+    "bond:plain",
+]
+ORDINARY += ["gkd:3:lora", "iterated:3:lora"]  # best-of-n of an anchor that is refreshed
 THE_REST = [
     *("sft:0", "sft:plain", "sft:2offload", "sft:3offload", "bond:0", "bond:1", "bond:2", "bond:3", "bond:3offload"),
-    *("distill:plain", "distill:3", "warm:plain", "warm:3", "reinforce:plain", "reinforce:2", "reinforce:3:lora"),
+    *(
+        "distill:plain",
+        "distill:3",
+        "gkd:plain",
+        "gkd:3",
+        "warm:plain",
+        "warm:3",
+        "reinforce:plain",
+        "reinforce:2",
+        "reinforce:3:lora",
+    ),
     *("grpo:plain", "grpo:2", "grpo:3", "grpo:3:lora"),
     *("reinforce:3", "warp:plain", "warp:3", "warp:3:lora", "iterated:plain", "iterated:3"),
 ]
@@ -59,7 +79,7 @@ def compare(alone: Path, together: Path, case: str) -> None:
         "bond_reward",
         "length",
         "held_out_accuracy",
-        "kl_from_teacher",
+        *("kl_from_teacher", "agreement", "teacher_logprob", "on_policy"),
     )
     for name in names:
         expected, found = ([row.get(name) for row in each] for each in rows)

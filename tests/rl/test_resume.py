@@ -21,7 +21,7 @@ def _run(folder: Path, kind: str, kill_after: int = 0) -> int:
 @pytest.mark.parametrize(
     ("kind", "kill_after"),
     [
-        *(("sft", 5), ("distill", 5), ("bond", 5), ("bond:classifier", 5), ("reinforce", 3)),
+        *(("sft", 5), ("distill", 5), ("distill:own", 5), ("bond", 5), ("bond:classifier", 5), ("reinforce", 3)),
         ("grpo", 5),  # between two updates
         ("warp", 15),  # in its third run of six steps
     ],

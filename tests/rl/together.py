@@ -21,7 +21,8 @@ from policy.processes import count, meet, rank, wait_for_all
 from policy.samplers.contract import Samples
 from policy.samplers.transformers_sampler import TransformersSampler
 from reward_models.config import WarmStage
-from rl.config import BondAlgorithm, BondStage, DistillStage, ReinforceStage, SftStage
+from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import PythonReward
 from rl.warp_config import WarpStage
 
@@ -43,6 +44,11 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
     if kind == "distill":
         teacher = PolicyConfig(model="tiny", size="large")
         fields = {**TRAINING, "data": "sums", "sampled_logits": 16, **more}
+        return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
+    if kind == "gkd":  # steps on the student's own completions among others
+        teacher = PolicyConfig(model="tiny", size="large")
+        more |= {"on_policy": 0.5, "divergence": "jsd", "jsd_beta": 0.9, "rewards": ["even"], "samples": 3}
+        fields = {**TRAINING, "data": "sums", "sampling": ROLLOUTS["sampling"], **more}
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
     if kind == "warm":
         fields = {**TRAINING, "members": 2, "dropouts": [0.0], "probe_steps": 3, **more}

@@ -1,0 +1,109 @@
+"""The table of contents of a store of targets: what they are of, how they were drawn, and its shards with checksums.
+
+`curation.store_writing` writes a store, `curation.teacher_store` reads it. Imports no numpy, as recipes are read.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from contracts.errors import UserError
+from contracts.strict import StrictModel
+
+MANIFEST = "manifest.json"
+
+
+class About(StrictModel):
+    """What a store's targets are of, and how they were drawn; two stores with the same `About` are the same."""
+
+    teacher: str = Field(description="A hash of the teacher's weights and of whatever else changes its answers.")
+    teacher_name: str = Field(description="What the recipe called the teacher, for people.")
+    tokenizer: str = Field(description="A hash of the tokenizer's entries and their ids (`tokenizer_hash`).")
+    vocabulary: int = Field(ge=1, description="V, above every id.")
+    k: int = Field(ge=1, description="Entries drawn a token.")
+    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(description="How they were drawn.")
+    temperature: float = Field(gt=0, description="Of the teacher's softmax.")
+    seed: int = Field(description="Of the draws.")
+    max_length: int = Field(description="Rows with more tokens, prompt and completion together, were left out.")
+    data: str = Field(description="A hash of the rows' token ids, in their order (`data_hash`).")
+    rows: int = Field(description="How many there are.")
+
+    @property
+    def counted(self) -> bool:
+        """Whether an entry has a count."""
+        return self.mode == "multinomial_counts"
+
+
+class ShardRecord(StrictModel):
+    """A shard that is whole."""
+
+    file: str = Field(description="Its name in the store's folder.")
+    rows: int = Field(description="Rows in it.")
+    tokens: int = Field(description="Completion tokens in it.")
+    bytes: int = Field(description="Size of the file.")
+    sha256: str = Field(description="Of the file.")
+
+
+class Manifest(StrictModel):
+    """The store's table of contents."""
+
+    format: Literal["gemsmith targets"] = "gemsmith targets"
+    version: Literal[1] = 1
+    complete: bool = Field(description="Whether every row has been written.")
+    about: About = Field(description="What it holds.")
+    shards: list[ShardRecord] = Field(description="In the order of the rows.")
+
+
+def tokenizer_hash(entries: dict[str, int]) -> str:
+    """What identifies a tokenizer: a hash of its entries and their ids, whatever order they are in."""
+    return hashlib.sha256(json.dumps(sorted(entries.items())).encode(errors="surrogatepass")).hexdigest()
+
+
+def differs(found: About, asked: About) -> str | None:
+    """The first thing in which two stores differ, as "temperature is 2.0, and 1.0 is asked for"; None: nothing."""
+    for name in About.model_fields:
+        here, there = getattr(found, name), getattr(asked, name)
+        if name != "teacher_name" and here != there:
+            if name == "teacher":
+                here, there = f"{found.teacher_name} ({here[:12]})", f"{asked.teacher_name} ({there[:12]})"
+            elif isinstance(here, str) and name != "mode":
+                here, there = here[:12], there[:12]
+            return f"{name} is {here}, and {there} is asked for"
+    return None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a store.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another version.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{folder} is no store of targets (its {MANIFEST}: {error.strerror}): name a folder that "
+            "`gemsmith teacher-cache` wrote."
+        ) from error
+    except ValidationError as error:
+        raise UserError(
+            f"{folder / MANIFEST} is damaged, or of another version of gemsmith ({error.errors()[0]['msg']}): delete "
+            "the folder, and write the targets again."
+        ) from error
+
+
+def damage(folder: Path, record: ShardRecord) -> str | None:
+    """What is wrong with a shard's file, as the end of a sentence that begins with its name; None: nothing."""
+    try:
+        with (folder / record.file).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != record.bytes:
+                return f"has {size} bytes where {record.bytes} were written"
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if digest == record.sha256 else "is not what was written: its checksum differs"

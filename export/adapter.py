@@ -1,0 +1,66 @@
+"""The LoRA adapter that a policy's stage trained, for peft, and the proof that with its base it is the policy."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import peft
+
+from contracts.errors import RunError, UserError
+from export.proof import Sequences, logprobs
+from policy.lora import ADAPTER
+from policy.policy import Policy
+
+# Nats a token, in float32: base and adapter are added in another order than when they were merged.
+TOLERANCE = 0.01
+
+
+def find_adapter(source: Path | None) -> Path:
+    """The folder of the adapter beside the policy in `source`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if source is None or not (source / ADAPTER / "adapter_config.json").is_file():
+        raise UserError(
+            "the policy has no adapter to export: expected one of a stage that was trained with `lora` (and without "
+            "ZeRO-3); leave adapter out of `formats`"
+        )
+    return source / ADAPTER
+
+
+def write_adapter(adapter: Path, to: Path, base: str) -> None:
+    """Copy an adapter, and name its base in it where peft looks for that."""
+    shutil.copytree(adapter, to)
+    path = to / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}, indent=2) + "\n")
+
+
+def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str, Any]:
+    """Put the adapter on the base by peft and compare with the policy.
+
+    Args:
+        adapter: its folder.
+        base: what it was trained on, in float32; the adapter stays on it.
+        sequences: with the log-probabilities of the policy.
+
+    Returns:
+        For `export.json`; `gap` is the largest difference of a log-probability from the merged policy's, in nats.
+
+    Raises:
+        RunError: it does not load, or the two are not the policy.
+    """
+    try:
+        model = peft.PeftModel.from_pretrained(base.model, str(adapter)).eval()
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        raise RunError(f"the adapter in {adapter} does not load in peft: {error}") from error
+    found_ST = logprobs(model, sequences.prompts, sequences.completions)
+    gap = (found_ST - sequences.logprobs_ST).abs().max().item()
+    if not gap <= TOLERANCE:
+        raise RunError(
+            f"the base with the adapter in {adapter} is not the policy: a token's log-probability differs by "
+            f"{gap:.3g} nats, expected at most {TOLERANCE}"
+        )
+    size = sum(path.stat().st_size for path in adapter.iterdir())
+    return {"folder": adapter.name, "bytes": size, "rank": model.peft_config["default"].r, "gap": gap}

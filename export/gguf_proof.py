@@ -1,0 +1,157 @@
+"""The proof that a GGUF file holds the policy it should: its bytes, weights and log-probabilities, read back."""
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import GGUFReader
+from torch import nn
+
+from contracts.errors import RunError
+from export.gguf_model import read_back, stored, stored_tensors
+from export.proof import Sequences, logprobs, prompts
+from policy.config import PolicyConfig
+from policy.load import load_policy
+from policy.policy import Policy
+from policy.quantised import Scheme
+
+LLAMA_CPP_TOLERANCE = 0.5  # nats a token: llama.cpp multiplies by activations rounded to eight bits
+
+
+def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences, mark: Scheme | None) -> dict[str, Any]:
+    """Read the file back by the gguf package and by transformers, and compare it with the policy.
+
+    Every tensor must have the bytes that were meant, and every weight that transformers makes of them the value that
+    the format gives; under those weights the policy in memory must give the same log-probabilities, to the last bit.
+
+    Args:
+        path: the file.
+        policy: in float32; it is left as it was.
+        scheme: of the file.
+        sequences: with the log-probabilities of the policy.
+        mark: what the policy's folder says of its weights: on the file's grid, rounding must move none.
+
+    Returns:
+        For `export.json`; `gap` is the largest difference of a log-probability from the policy's, in nats: what the
+        format costs.
+
+    Raises:
+        RunError: something differs.
+    """
+    _check_bytes(path, policy, scheme)
+    try:
+        reloaded = load_policy(PolicyConfig(model=str(path), dtype="float32", attention="sdpa"))
+    except Exception as error:
+        raise RunError(f"the GGUF file {path} does not load in transformers: {error}") from error
+    reloaded.model.set_attn_implementation(policy.model.config._attn_implementation)
+    reloaded.model.to(policy.device)
+    moved = _check_weights(path, policy, reloaded, scheme)
+    if mark is not None and mark.format == scheme.format and moved:
+        raise RunError(
+            f"the policy's folder says that its weights are on the grid of {mark.format}, and rounding moved "
+            f"{moved[0]}: they were changed since; run the qat stage again, or remove quantisation.json"
+        )
+    if prompts(reloaded.tokenizer) != prompts(policy.tokenizer):
+        raise RunError(f"the GGUF file {path} is not complete: its tokenizer writes prompts differently")
+    found_ST = logprobs(reloaded.model, sequences.prompts, sequences.completions)
+    with _weights_of(reloaded.model, policy.model):
+        expected_ST = logprobs(policy.model, sequences.prompts, sequences.completions)
+    if not torch.equal(found_ST, expected_ST):
+        gap = (found_ST - expected_ST).abs().max().item()
+        raise RunError(
+            f"the GGUF file {path} is read as another model: with equal weights a token's log-probability differs by "
+            f"{gap:.3g} nats"
+        )
+    gap_ST = (found_ST - sequences.logprobs_ST).abs()
+    return {
+        "file": path.name,
+        "matrices": scheme.format,
+        "embedding": scheme.embedding,
+        "bytes": path.stat().st_size,
+        "moved": len(moved),
+        "gap": gap_ST.max().item(),
+        "llama_cpp": llama_cpp(path, policy, sequences),
+    }
+
+
+def llama_cpp(path: Path, policy: Policy, sequences: Sequences) -> dict[str, Any]:
+    """What llama.cpp makes of the file: the largest gap of a log-probability, or why it was not asked.
+
+    Raises:
+        RunError: it is installed, and gives other log-probabilities.
+    """
+    config = policy.model.config
+    if config.head_dim != config.query_pre_attn_scalar:
+        reason = f"it scales queries by the head size, {config.head_dim}, and the policy by "
+        return {"run": False, "reason": f"{reason}{config.query_pre_attn_scalar}"}
+    if importlib.util.find_spec("llama_cpp") is None:
+        return {"run": False, "reason": "llama_cpp is not installed"}
+    gap = _llama_cpp_gap(path, sequences)
+    if not gap <= LLAMA_CPP_TOLERANCE:
+        raise RunError(f"llama.cpp gives a token of {path} another log-probability: the largest gap is {gap:.3g} nats")
+    return {"run": True, "gap": gap}
+
+
+def _llama_cpp_gap(path: Path, sequences: Sequences) -> float:
+    from llama_cpp import Llama
+
+    pairs = list(zip(sequences.prompts, sequences.completions, strict=True))
+    room = max(len(prompt) + len(completion) for prompt, completion in pairs)
+    engine = Llama(str(path), n_ctx=max(room, 32), logits_all=True, verbose=False)
+    largest = 0.0
+    for row, (prompt, completion) in enumerate(pairs):
+        engine.reset()
+        engine.eval([*prompt, *completion])
+        for place, token in enumerate(completion):
+            logits = np.asarray(engine.scores[len(prompt) + place - 1], dtype=np.float64)
+            logprob = logits[token] - np.logaddexp.reduce(logits)
+            largest = max(largest, abs(logprob - sequences.logprobs_ST[row, place].item()))
+    return math.inf if math.isnan(largest) else float(largest)
+
+
+def _check_bytes(path: Path, policy: Policy, scheme: Scheme) -> None:
+    try:
+        found = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise RunError(f"the GGUF file {path} cannot be read back: {error}") from error
+    for name, kind, weight in stored_tensors(policy, scheme):
+        tensor = found.pop(name, None)
+        if tensor is None or tensor.tensor_type.name.lower() != kind:
+            raise RunError(f"the GGUF file {path} does not hold {name} in {kind}")
+        if not np.array_equal(tensor.data.reshape(-1), stored(weight, kind).reshape(-1)):
+            raise RunError(f"the GGUF file {path} holds other bytes of {name} than were written")
+    if found:
+        raise RunError(f"the GGUF file {path} holds {min(found)}, which the policy has not")
+
+
+def _check_weights(path: Path, policy: Policy, reloaded: Policy, scheme: Scheme) -> list[str]:
+    """Names of quantised tensors that rounding moved, after all were found to be what the format gives."""
+    found, moved = reloaded.model.state_dict(), []
+    own = policy.model.state_dict()
+    if set(found) != set(own):
+        raise RunError(f"the GGUF file {path} is read with other tensors: {min(set(found) ^ set(own))}")
+    for name, weight in own.items():
+        expected = read_back(name, weight, scheme)
+        if not torch.equal(found[name], expected):
+            raise RunError(f"the GGUF file {path} is read with other values of {name} than its format gives")
+        if scheme.of(name) == scheme.format and not torch.equal(expected, weight):
+            moved.append(name)
+    return moved
+
+
+@contextmanager
+def _weights_of(source: nn.Module, model: nn.Module) -> Iterator[None]:
+    """Inside, the model computes with the weights of the source; nothing is copied."""
+    own = {name: parameter.data for name, parameter in model.named_parameters()}
+    try:
+        for name, parameter in source.named_parameters():
+            model.get_parameter(name).data = parameter.data
+        yield
+    finally:
+        for name, data in own.items():
+            model.get_parameter(name).data = data

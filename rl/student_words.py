@@ -1,0 +1,143 @@
+"""The student's own completions, on which it is distilled in some of the steps (GKD: Agarwal et al. 2024)."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from curation.example import Example
+from policy.config import SamplerConfig, SamplingConfig
+from policy.policy import Policy
+from policy.processes import from_all, rank
+from policy.samplers.contract import Sampler, Samples, Scorer
+from policy.samplers.gap import check, check_completions, probe
+from rl.algorithm import leave_one_out
+from rl.rewards.compose import Rewards
+from rl.rewards.contributions import compose
+from rl.rewards.metrics import reward_metrics
+from rl.rewards.reward import columns_of
+from rl.rollout import share
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What one process drew for its share of a step's prompts, and each reward's value of each completion."""
+
+    ids: list[list[int]]
+    ended: list[bool]
+    raw: dict[str, list[float | None]]
+
+
+class StudentWords:
+    """Says which steps are on the student's own completions, and draws them.
+
+    Both depend on the seed, the step and the weights alone: not on the number of processes, nor on what was run before.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        examples: Sequence[Example],
+        rewards: Rewards,
+        *,
+        lambda_: float,
+        samples: int,
+        sampling: SamplingConfig,
+        limits: SamplerConfig,
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            policy: the student, live.
+            sampler: of the student.
+            examples: of the rows, by their `number`.
+            rewards: score the completions; maybe none.
+            lambda_: share of the steps.
+            samples: completions of each prompt.
+            sampling: how they are drawn.
+            limits: how far the sampler's log-probabilities may be from the trainer's.
+            seed: of steps and completions.
+            say: told where they are far.
+        """
+        self.policy, self.sampler, self.examples, self.rewards = policy, sampler, examples, rewards
+        self.lambda_, self.samples, self.sampling, self.limits = lambda_, samples, sampling, limits
+        self.seed, self.say = seed, say
+
+    def due(self, step: int) -> bool:
+        """Whether a step, counted from 0, is on the student's own completions."""
+        return random.Random(f"{self.seed}, words of step {step}").random() < self.lambda_
+
+    def instead(self, batches: list[Rows], step: int) -> tuple[list[Rows], dict[str, float]]:
+        """This process's micro-batches of one step with the student's completions; every process must call it.
+
+        Each row stands there once for each sample, with `number` -1, a `place` in the step, its reward's `advantage`
+        over the prompt's other samples, and the step's `mean_length`. The metrics are of the whole step.
+        """
+        everyone = from_all(batches)
+        order = [row for turn in range(len(batches)) for each in everyone for row in each[turn]]
+        mine = share(len(order), len(everyone))
+        drawn = _joined(from_all(self._draw(order[mine], step, mine.start)))
+        advantage, metrics = self._rewarded(order, drawn)
+        lengths = [len(ids) for ids in drawn.ids]
+        mean_length = sum(lengths) / len(lengths)
+        metrics |= {"length": mean_length, "ended": sum(drawn.ended) / len(lengths)}
+        completions = [
+            {"completion": ids, "number": -1, "place": i, "advantage": advantage[i], "mean_length": mean_length}
+            for i, ids in enumerate(drawn.ids)
+        ]
+        own, place = [], 0
+        for turn in range(len(batches)):
+            for process, each in enumerate(everyone):
+                places = range(place * self.samples, (place + len(each[turn])) * self.samples)
+                if process == rank() % len(everyone):
+                    own.append([{**order[i // self.samples], **completions[i]} for i in places])
+                place += len(each[turn])
+        return own, metrics
+
+    def _draw(self, rows: Rows, step: int, before: int) -> _Drawn:
+        """Completions of some of the step's rows; `before` stand before them."""
+        prompts = [row["prompt"] for row in rows]
+        self.sampler.sync()
+        drawn = self.sampler.sample(
+            prompts, self.samples, seed=self.seed * 1_000_003 + step, before=before * self.samples
+        )
+        check_completions(drawn, self.policy, self.sampling)
+        self._compare([prompt for prompt in prompts for _ in range(self.samples)], drawn)
+        asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]
+        table = self.rewards.score(
+            [each.prompt for each in asked], drawn.text, columns_of(asked, drawn.finish, drawn.ids)
+        )
+        return _Drawn(drawn.ids, [reason == "stop" for reason in drawn.finish], table.each)
+
+    def _compare(self, prompts: list[list[int]], drawn: Samples) -> None:
+        """Where the sampler has weights of its own: whether they are the trainer's, by a handful of completions."""
+        if self.sampler.same_weights or not isinstance(self.sampler, Scorer):
+            return
+        gap, _ = probe(self.policy, self.sampler, prompts, drawn)
+        warning = check(gap, self.limits)
+        if warning and rank() == 0:
+            self.say(warning)
+
+    def _rewarded(self, rows: Rows, drawn: _Drawn) -> tuple[list[float], dict[str, float]]:
+        """Each completion's reward over the mean of the prompt's others (leave one out), and the mean reward."""
+        if not self.rewards.terms:
+            return [0.0] * len(drawn.ids), {}
+        prompt = [i for i in range(len(rows)) for _ in range(self.samples)]
+        tasks = [self.examples[rows[i]["number"]].task for i in prompt]
+        composed = compose(self.rewards.terms, drawn.raw, prompt, tasks, {})
+        reward_PN = torch.tensor(composed.total).view(len(rows), self.samples)
+        means = reward_metrics(self.rewards.terms, drawn.raw, composed.counted, {})
+        return leave_one_out(reward_PN).flatten().tolist(), {"reward": reward_PN.mean().item(), **means}
+
+
+def _joined(parts: Sequence[_Drawn]) -> _Drawn:
+    """The parts of all processes, in order."""
+    raw = {name: [value for part in parts for value in part.raw[name]] for name in parts[0].raw}
+    return _Drawn([ids for part in parts for ids in part.ids], [ended for part in parts for ended in part.ended], raw)

@@ -1,0 +1,59 @@
+"""What identifies a teacher: a hash of its weights and of whatever else changes its answers."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from contracts.stage import Stage
+from policy.load import weights_source
+from rl.teachers.config import ShareConfig, TeacherConfig
+
+SETTINGS = ("size", "dtype", "quantise", "rope")
+WEIGHTS = (".safetensors", ".gguf", ".bin")
+
+
+def teachers_identity(shares: Sequence[ShareConfig], stage: Stage) -> str:
+    """Of all teachers of a stage, with their tasks and weights; of one alone, its own."""
+    if len(shares) == 1 and not shares[0].tasks:
+        return teacher_identity(shares[0].teacher, stage)
+    parts = [[teacher_identity(one.teacher, stage), sorted(one.tasks), one.weight] for one in shares]
+    return _hash(parts)
+
+
+def teachers_name(shares: Sequence[ShareConfig]) -> str:
+    """For people."""
+    return ", ".join(one.teacher.name + (f" ({' and '.join(one.tasks)})" if one.tasks else "") for one in shares)
+
+
+def teacher_identity(config: TeacherConfig, stage: Stage) -> str:
+    """Of one teacher that is no store: 64 hexadecimal digits, the same wherever its files are.
+
+    Weights on this disk are read for it. A hub id and the name under which a server serves count as they stand.
+    """
+    if config.weights is None:
+        return _hash(["server", config.model])
+    settings = {name: _plain(getattr(config, name)) for name in SETTINGS}
+    source = weights_source(config.weights, stage.inputs, stage.root)
+    if source == "tiny":
+        return _hash(["tiny", stage.seed, settings])
+    return _hash([_content(source) if isinstance(source, Path) else source, {**settings, "size": None}])
+
+
+def _content(source: Path) -> list[list[str]]:
+    """Names and hashes of the files with weights in a folder, or of the one."""
+    files = [source] if source.is_file() else sorted(f for f in source.iterdir() if f.suffix in WEIGHTS)
+    found = []
+    for file in files:
+        with file.open("rb") as content:
+            found.append(["" if file == source else file.name, hashlib.file_digest(content, "sha256").hexdigest()])
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if hasattr(value, "model_dump") else value
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""A teacher that was asked before: its targets are read from a store (curation/teacher_store.py)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from contracts.errors import UserError
+from curation.target_shard import Entries
+from curation.teacher_store import TeacherStore
+from rl.sampled_logits import Mode
+from rl.teachers.sparse import SparseTargets, own_logprobs
+from rl.teachers.teacher import Row
+
+
+class StoreTeacher:
+    """Reads one draw a token: every epoch, and every student, learns from the same one."""
+
+    exact = False
+    on_policy = False
+
+    def __init__(self, store: TeacherStore, device: torch.device) -> None:
+        """`device` is where the student's logits are."""
+        self.store, self.device = store, device
+        self.k, self.temperature = store.about.k, store.about.temperature
+        self.mode: Mode = store.about.mode
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Look every row up before anything is learnt.
+
+        Raises:
+            UserError: one of them is not in the store.
+        """
+        missing = [row for row in rows if self.store.find(row.prompt, row.completion, row.number) is None]
+        if not missing:
+            return
+        about = self.store.about
+        longest = max(len(row.prompt) + len(row.completion) for row in missing)
+        if longest > about.max_length:
+            why = (
+                f"the store was written with max_length {about.max_length}, and the longest of them has {longest} "
+                "tokens: lower the student's max_length to that, or write the store with a larger one"
+            )
+        else:
+            why = (
+                "they are other demonstrations, or were put into other tokens (another chat format or seed): write the "
+                "store from this stage's data"
+            )
+        raise UserError(
+            f"{len(missing)} of {len(rows)} demonstrations are not in the store {self.store.folder}, the first being "
+            f"number {missing[0].number}; {why}."
+        )
+
+    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> SparseTargets:
+        """What was drawn for the rows' tokens when the store was written; `seeds` settle nothing."""
+        found = [self._entries(row) for row in rows]
+        width = max((entries.ids.shape[1] for entries in found), default=1)
+        ids_MK, logprobs_MK, weights_MK = (
+            torch.cat(parts).to(self.device)
+            for parts in zip(*(_padded(entries, width) for entries in found), strict=True)
+        )
+        own_M = torch.tensor([token for row in rows for token in row.completion], device=self.device)
+        return SparseTargets(
+            ids_MK, logprobs_MK, weights_MK, own_logprobs(ids_MK, logprobs_MK, own_M), drawn=self.mode != "topk"
+        )
+
+    def _entries(self, row: Row) -> Entries:
+        place = self.store.find(row.prompt, row.completion, row.number)
+        if place is None:
+            raise UserError(
+                f"The store {self.store.folder} has no targets for a row of {len(row.prompt)} and "
+                f"{len(row.completion)} tokens: it can only be asked about the demonstrations that it was written from."
+            )
+        return self.store.row(place)
+
+    def close(self) -> None:
+        """The mapped files close with the last tensor that was read from them."""
+
+
+def _padded(entries: Entries, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, log-probabilities and weights of a row, as wide as the widest: more of the first entry, of weight 0."""
+    ids_MK, logprobs_MK = torch.from_numpy(entries.ids), torch.from_numpy(entries.logprobs)
+    if entries.counts is None:
+        return ids_MK, logprobs_MK, logprobs_MK.softmax(dim=-1)
+    counts_MK = torch.from_numpy(entries.counts).float()
+    weights_MK = counts_MK / counts_MK.sum(dim=-1, keepdim=True)
+    more = width - ids_MK.shape[1]
+    if more:
+        ids_MK = torch.cat([ids_MK, ids_MK[:, :1].expand(-1, more)], dim=-1)
+        logprobs_MK = torch.cat([logprobs_MK, logprobs_MK[:, :1].expand(-1, more)], dim=-1)
+        weights_MK = torch.nn.functional.pad(weights_MK, (0, more))
+    return ids_MK, logprobs_MK, weights_MK

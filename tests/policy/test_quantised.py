@@ -1,0 +1,72 @@
+import copy
+
+import pytest
+import torch
+
+from contracts.errors import UserError
+from policy.logprobs import token_logprobs, weighted_logprobs
+from policy.quantised import MARK, Scheme, check_widths, fake_quantised, quantise_in_place, read_mark, write_mark
+from policy.tiny import tiny_config, tiny_policy
+
+PROMPTS, COMPLETIONS = [[2, 105, 370], [2, 105, 371, 372]], [[373, 374, 106], [375, 106]]
+SCHEMES = [Scheme("q4_0", "f16"), Scheme("int4_channel", "q8_0"), Scheme("sfp8", "sfp8")]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_inside_the_model_computes_what_the_quantised_one_does(scheme):
+    policy = tiny_policy()
+    rounded = copy.deepcopy(policy.model)
+    quantise_in_place(rounded, scheme)
+    before, _ = token_logprobs(policy.model, PROMPTS, COMPLETIONS)
+    expected, _ = token_logprobs(rounded, PROMPTS, COMPLETIONS)
+    ids = torch.tensor(PROMPTS[1:])
+    with fake_quantised(policy.model, scheme):
+        found, _ = token_logprobs(policy.model, PROMPTS, COMPLETIONS)
+        assert torch.equal(policy.model(ids).logits, rounded(ids).logits)
+    after, _ = token_logprobs(policy.model, PROMPTS, COMPLETIONS)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, before)
+    assert torch.equal(after, before)
+
+
+def test_gradients_are_those_at_the_quantised_weights_for_every_parameter():
+    policy, scheme = tiny_policy(), Scheme("q4_0", "q4_0")
+    rounded = copy.deepcopy(policy.model)
+    quantise_in_place(rounded, scheme)
+    ones = torch.ones(2)
+    weighted_logprobs(rounded, PROMPTS, COMPLETIONS, ones)[0].backward()
+    with fake_quantised(policy.model, scheme):
+        weighted_logprobs(policy.model, PROMPTS, COMPLETIONS, ones)[0].backward()
+    expected = dict(rounded.named_parameters())
+    for name, parameter in policy.model.named_parameters():
+        assert torch.allclose(parameter.grad, expected[name].grad, atol=1e-6), name
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_on_the_grid_quantising_again_changes_nothing_and_norms_never_moved():
+    policy, scheme = tiny_policy(), Scheme("int4_channel", "f16")
+    norms = {name: each.clone() for name, each in policy.model.named_parameters() if "norm" in name}
+    quantise_in_place(policy.model, scheme)
+    once = {name: each.clone() for name, each in policy.model.state_dict().items()}
+    quantise_in_place(policy.model, scheme)
+    assert all(torch.equal(each, once[name]) for name, each in policy.model.state_dict().items())
+    assert all(torch.equal(each, once[name]) for name, each in norms.items())
+    assert len(once["model.layers.0.mlp.up_proj.weight"][0].unique()) <= 16
+
+
+def test_a_policy_too_odd_for_blocks_is_refused_by_the_name_of_its_layer():
+    from transformers import Gemma3ForCausalLM
+
+    config = tiny_config()
+    config.intermediate_size = 100
+    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj is 100 wide, and q4_0 .* no multiple of 32: use sfp8"):
+        check_widths(Gemma3ForCausalLM(config), Scheme("q4_0", "f16"), "use sfp8")
+
+
+def test_the_mark_comes_back_and_a_broken_one_is_refused(tmp_path):
+    assert read_mark(tmp_path) is None
+    write_mark(tmp_path, Scheme("sfp8", "f16"))
+    assert read_mark(tmp_path) == Scheme("sfp8", "f16")
+    (tmp_path / MARK).write_text("{}")
+    with pytest.raises(UserError, match="is not what a stage of kind qat writes"):
+        read_mark(tmp_path)

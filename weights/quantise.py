@@ -1,0 +1,194 @@
+"""Quantised weights: the numbers that training computes with and the bytes that an export writes, by the same rules.
+
+Sources: Gemma's own quantisation for the per-channel int4 and for switched fp8 (Gemma 3 report, section 2.3), ggml for
+Q4_0 and Q8_0. Every rule here is idempotent to the last bit: what is on a format's grid stays where it is. For that a
+channel's step is kept in bfloat16 (Gemma's is float32): its rounding moves no weight by more than 0.2% of it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weights.formats import Array
+
+Format = Literal["int4_channel", "q4_0", "sfp8", "q8_0", "f16"]
+
+BLOCK = 32  # neighbours in a row that share a step in Q4_0 and Q8_0
+CHUNK = 1 << 22  # weights quantised at once
+# With the steps: 16 bits for each block. A channel's step is one for thousands of weights, and is not counted.
+BITS: dict[Format, float] = {
+    "int4_channel": 4.0,
+    "q4_0": 4.0 + 16 / 32,
+    "sfp8": 8.0,
+    "q8_0": 8.0 + 16 / 32,
+    "f16": 16.0,
+}
+
+SFP8_MAX = 1.875
+SFP8_MIN = 1.25 * 2.0**-23
+
+
+def quantised(weight: Tensor, format: Format) -> Tensor:
+    """The weights as the format can hold them, in the shape and dtype they came in; each row is a channel.
+
+    Args:
+        weight: [..., I]; I is the width that a layer sums over. For Q4_0 and Q8_0 a multiple of 32 (`fault_of_width`).
+        format: one of the rules below.
+    """
+    rows = weight.detach().reshape(-1, weight.shape[-1])
+    out = torch.empty_like(rows)
+    height = max(1, CHUNK // max(1, rows.shape[-1]))
+    for start in range(0, len(rows), height):
+        out[start : start + height] = _RULES[format](rows[start : start + height].float()).to(out.dtype)
+    return out.reshape(weight.shape)
+
+
+def straight_through(weight: Tensor, format: Format) -> Tensor:
+    """x + sg(Q(x) - x): quantised numbers whose gradient reaches the weights as if nothing had been rounded."""
+    return _StraightThrough.apply(weight, format)
+
+
+def fault_of_width(width: int, format: Format) -> str | None:
+    """Why rows of so many weights cannot be held, as the end of a sentence; None where they can."""
+    if format in ("q4_0", "q8_0") and width % BLOCK:
+        return f"is {width} wide, and {format} holds blocks of {BLOCK}: {width} is no multiple of {BLOCK}"
+    return None
+
+
+def int4_channel(weight_OI: Tensor) -> Tensor:
+    """One step for a row, max |w| / 7: w -> step * clip(round(w / step), -8, 7)."""
+    step_O1 = _channel_step(weight_OI, 7.0)
+    return (weight_OI / _nonzero(step_O1)).round_().clamp_(-8, 7).mul_(step_O1)
+
+
+def sfp8(weight_OI: Tensor) -> Tensor:
+    """Switched fp8 under one scale for a row that brings its largest magnitude to 1.875."""
+    scale_O1 = _channel_step(weight_OI, SFP8_MAX)
+    return sfp8_nearest(weight_OI / _nonzero(scale_O1)).mul_(scale_O1)
+
+
+def sfp8_nearest(values: Tensor) -> Tensor:
+    """The nearest numbers of switched fp8, whatever the scale; ties go to the even one.
+
+    A sign, and 3 bits of mantissa from 2^-7 up (exponents -7 to 0), 2 below (exponents -23 to -8). There are no
+    subnormal numbers, and one zero: in place of 2^-23, so that the smallest number is 1.25 * 2^-23.
+    """
+    size = values.abs().clamp(max=SFP8_MAX)
+    rounded = torch.where(size >= 2.0**-7, _rounded_mantissa(size, 3), _rounded_mantissa(size, 2))
+    tiny = torch.where(size < SFP8_MIN / 2, 0.0, SFP8_MIN)
+    return torch.where(size < SFP8_MIN, tiny, rounded).clamp_(max=SFP8_MAX).copysign(values)
+
+
+def q4_0(weight_OI: Tensor) -> Tensor:
+    """ggml's Q4_0 as numbers: step * (code - 8)."""
+    codes, step = q4_0_codes(weight_OI)
+    return ((codes.float() - 8) * step.float()).reshape(weight_OI.shape)
+
+
+def q4_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes 0 to 15, uint8 [N, 32], and float16 steps, [N, 1], of the N blocks of 32.
+
+    step = -(the element of largest magnitude, with its sign) / 8; code = clip(trunc(w / step + 8.5), 0, 15), by the
+    step before it is rounded to float16.
+    """
+    blocks = weight_OI.reshape(-1, BLOCK)
+    largest = blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True))
+    step = largest / -8
+    codes = (blocks * _inverse(step)).add_(8.5).trunc_().clamp_(0, 15)
+    return codes.to(torch.uint8), step.to(torch.float16)
+
+
+def q8_0(weight_OI: Tensor) -> Tensor:
+    """ggml's Q8_0 as numbers: step * code."""
+    codes, step = q8_0_codes(weight_OI)
+    return (codes.float() * step.float()).reshape(weight_OI.shape)
+
+
+def q8_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes -127 to 127, int8 [N, 32], and float16 steps, [N, 1]: step = max |w| / 127, halves rounded away from 0."""
+    blocks = weight_OI.reshape(-1, BLOCK)
+    step = blocks.abs().amax(dim=1, keepdim=True) / 127
+    scaled = blocks * _inverse(step)
+    size = scaled.abs()
+    whole = size.floor()
+    codes = (whole + (2 * (size - whole)).floor()).copysign(scaled)
+    return codes.to(torch.int8), step.to(torch.float16)
+
+
+def f16(weight_OI: Tensor) -> Tensor:
+    """The nearest float16."""
+    return weight_OI.to(torch.float16).float()
+
+
+def packed(weight: Tensor, format: Literal["q4_0", "q8_0", "f16"]) -> Array:
+    """The bytes of a GGUF file: float16 numbers in the weights' shape, or uint8 rows of blocks.
+
+    A block of Q4_0 is 18 bytes: the step, then codes 0 to 15 in the lower halves of 16 bytes and codes 16 to 31 in the
+    upper ones. One of Q8_0 is 34: the step, then 32 codes.
+    """
+    rows = weight.detach().float().reshape(-1, weight.shape[-1]).cpu()
+    if format == "f16":
+        return rows.to(torch.float16).reshape(weight.shape).numpy()
+    parts = [_block_bytes(part, format) for part in rows.split(max(1, CHUNK // rows.shape[-1]))]
+    return np.concatenate(parts).reshape(*weight.shape[:-1], -1)
+
+
+def relative_error(weights: Sequence[Tensor], format: Format) -> float:
+    """Root of the squared errors' sum over that of the squared weights'."""
+    gap = sum(float((quantised(each, format).double() - each.double()).square().sum()) for each in weights)
+    return (gap / sum(float(each.double().square().sum()) for each in weights)) ** 0.5
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The quantised numbers to the last bit, which the sum x + (Q(x) - x) only comes near."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, format: Format) -> Tensor:
+        return quantised(weight, format)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+def _channel_step(weight_OI: Tensor, top: float) -> Tensor:
+    """max |w| / top of each row, [O, 1], with the 8 significant bits of a bfloat16."""
+    return (weight_OI.abs().amax(dim=-1, keepdim=True) / top).to(torch.bfloat16).float()
+
+
+def _nonzero(step: Tensor) -> Tensor:
+    return torch.where(step == 0, 1.0, step)
+
+
+def _inverse(step: Tensor) -> Tensor:
+    """1 / step; 0 where the step is 0, or so small that float16 has none."""
+    return torch.where(step.abs() < 2.0**-126, 0.0, 1 / step)
+
+
+def _rounded_mantissa(size: Tensor, bits: int) -> Tensor:
+    """Float32 numbers of 0 or more with so many bits of mantissa, ties to even; the exponent may go up by one."""
+    dropped = 23 - bits
+    pattern = size.contiguous().view(torch.int32)
+    even = (pattern >> dropped) & 1
+    return (((pattern + ((1 << (dropped - 1)) - 1) + even) >> dropped) << dropped).view(torch.float32)
+
+
+def _block_bytes(rows: Tensor, format: Literal["q4_0", "q8_0"]) -> Array:
+    if format == "q8_0":
+        codes, step = q8_0_codes(rows)
+        return np.concatenate([step.numpy().view(np.uint8), codes.numpy().view(np.uint8)], axis=1)
+    codes, step = q4_0_codes(rows)
+    low, high = codes.split(BLOCK // 2, dim=1)
+    return np.concatenate([step.numpy().view(np.uint8), (low | (high << 4)).numpy()], axis=1)
+
+
+_RULES: dict[Format, Callable[[Tensor], Tensor]] = {
+    "int4_channel": int4_channel,
+    "q4_0": q4_0,
+    "sfp8": sfp8,
+    "q8_0": q8_0,
+    "f16": f16,
+}
