@@ -28,6 +28,7 @@ from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
 from recipes.teachers import check_teachers
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault, turns_fault
 from rl.teachers.config import TeacherConfig
@@ -171,7 +172,9 @@ def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faul
     """What is learnt must be learnt with its gate, and over several turns from the tests of programs."""
     for config in stages:
         for learner in (config, *getattr(config, "run_configs", ())):
-            if isinstance(learner, RolloutConfig) and (fault := gate_fault({n: rewards[n] for n in learner.rewards})):
+            if isinstance(learner, RolloutConfig | DistillStage) and (
+                fault := gate_fault({n: rewards[n] for n in learner.rewards})
+            ):
                 faults.add(("rewards", fault[0], "gate"), f"stage {config.id}: {fault[1]}")
             if isinstance(learner, ReinforceAlgorithm) and learner.turns > 1:
                 unfit = turns_fault(rewards[learner.rewards[0]])

@@ -12,6 +12,7 @@ from curation.example import Example
 from evals.config import EvaluateStage
 from recipes.faults import Faults, Keys, did_you_mean, listed
 from rl.config import RolloutConfig
+from rl.distill_config import DistillStage
 from rl.generate_config import GenerateStage
 from rl.rewards.config import RewardConfig
 from rl.rewards.fitting import check_routes
@@ -105,8 +106,9 @@ def scorings_of(config: StageConfig, index: int) -> Iterator[Scoring]:
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), tuple(learner.control), None, True)
         elif isinstance(learner, EvaluateStage):
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), learner.prompts, False)
-        elif isinstance(learner, GenerateStage) and learner.rewards:
-            yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), learner.prompts, True)
+        elif isinstance(learner, GenerateStage | DistillStage) and learner.rewards:
+            prompts = learner.prompts if isinstance(learner, GenerateStage) else None
+            yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), prompts, True)
 
 
 def stated_tasks(config: AnySource | GeneratedData) -> set[str | None] | None:
