@@ -24,6 +24,7 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
+    "quantisation",
 )
 
 
