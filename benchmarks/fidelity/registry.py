@@ -24,6 +24,14 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
+    "jbond_reinforce_tiny",
+    "jbond_anchor_tiny",
+    "jbond_rates_tiny",
+    "bond_iterated_tiny",
+    "warp_line_tiny",
+    "warp_merge_tiny",
+    "warp_iterated_tiny",
+    "against_trl",
     "quantisation",
 )
 
