@@ -60,6 +60,8 @@ bench: setup
 	@$(BIN)/python -m benchmarks.hand_over $(subst .json,-hand-over.json,$(BENCH))
 	@echo "bench: steps of J-BOND and REINFORCE against one of TRL's RLOOTrainer, in turn"
 	@$(BIN)/python -m benchmarks.rollout $(subst .json,-rollout.json,$(BENCH))
+	@echo "bench: what a step of reinforcement costs as prompts, tokens, samples and runs grow"
+	@$(BIN)/python -m benchmarks.costs $(subst .json,-costs.json,$(BENCH))
 	@echo "bench: attention against torch's scaled_dot_product_attention"
 	@$(BIN)/python -m benchmarks.attention $(subst .json,-attention.json,$(BENCH))
 	@echo "bench: the vocabulary head against TRL's chunked functions and plain logits"

@@ -1,7 +1,9 @@
 """Episodes of several turns: a program that fails public tests is told so, and written again (RLEF; see `rl.turns`)."""
 
 import functools
+import itertools
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +23,8 @@ from rl.rewards.code import Code
 from rl.rewards.compose import Rewards
 from rl.rewards.fitting import turns_fault
 from rl.rewards.reward import columns_of
-from rl.rollout import RolloutCollector, draw_metrics, share, timed
+from rl.rollout import RolloutCollector, draw_metrics, share
+from rl.speed import rates, timed, tokens_in
 from rl.turns import Episodes
 from sandboxes.code.feedback import FAILED, PASSED, Episode, Turn
 from sandboxes.verdict import Status
@@ -54,11 +57,15 @@ class Said:
 
 @dataclass(frozen=True)
 class _Play:
-    """The turns that one process played, in the order of their episodes, and their log-probabilities."""
+    """The turns that one process played, in the order of their episodes, and their log-probabilities.
+
+    `drawn` counts completions and their tokens, also of episodes that were left out.
+    """
 
     said: list[Said]
     draw: Draw
     left_out: int
+    drawn: tuple[int, int]
     seconds: dict[str, float]
     gap: Gap | None
 
@@ -99,7 +106,7 @@ class EpisodeCollector(RolloutCollector):
         weight = self.rewards.terms[self.code.name].weight
         metrics |= episode_metrics(said, self.config.turns, left_out, self.code.name)
         metrics["reward"] = weight * metrics[f"reward/{self.code.name}"]
-        metrics |= {f"{name}_seconds": max(play.seconds[name] for play in plays) for name in plays[0].seconds}
+        metrics |= self._speed(plays)
         if gaps:
             metrics["sampler_gap/policy"] = functools.reduce(operator.add, gaps).mean
         self.shown = _shown(said, examples, n, self.code.name)
@@ -138,7 +145,17 @@ class EpisodeCollector(RolloutCollector):
         said = [each for turns in counted.values() for each in turns]
         with timed(seconds, "logprob"):
             draw, gap = self._draw_of(said)
-        return _Play(said, draw, n * len(prompts) - len(counted), seconds, gap)
+        every = [each.ids for turns in played.values() for each in turns]
+        return _Play(said, draw, n * len(prompts) - len(counted), (len(every), tokens_in(every)), seconds, gap)
+
+    def _speed(self, plays: Sequence[_Play]) -> dict[str, float]:
+        """Seconds of the slowest process, and what all did in a second."""
+        seconds = {name: max(play.seconds[name] for play in plays) for name in plays[0].seconds}
+        completions, tokens = (sum(play.drawn[i] for play in plays) for i in (0, 1))
+        logprob = sum(tokens_in(play.draw.ids) for play in plays) * self.scorings
+        metrics = {f"{name}_seconds": value for name, value in seconds.items()}
+        metrics |= rates({"sampling": tokens, "logprob": logprob}, seconds)
+        return metrics | rates({"reward": completions}, seconds, unit="completions")
 
     def _episodes(self, examples: Sequence[Example]) -> list[Episode | None]:
         """Each row's tests as an episode; None where it has none."""
@@ -221,14 +238,20 @@ def code_reward(rewards: Rewards) -> Code:
 def episode_metrics(said: Sequence[Said], turns: int, left_out: int, name: str) -> dict[str, float]:
     """Metrics of the episodes that count.
 
-    `reward/NAME` is the mean of what an episode's turns earn together, `pass/turn_K` the share of episodes that have
-    passed all tests by turn K, `turns` how many were used; `no_program` is a share of completions, `too_long` of
-    episodes that had no room for another turn, and `left_out` of all episodes: no tests, or the sandbox failed.
+    `reward/NAME` is the mean of what an episode's turns earn together, `reward/NAME_std` the standard deviation of
+    that, `pass/turn_K` the share of episodes that have passed all tests by turn K, `turns` how many were used;
+    `no_program` is a share of completions, `too_long` of episodes that had no room for another turn, and `left_out` of
+    all episodes: no tests, or the sandbox failed.
     """
-    episodes = len({each.episode for each in said})
+    earned = [
+        sum(each.reward or 0.0 for each in own)
+        for _, own in itertools.groupby(said, key=operator.attrgetter("episode"))
+    ]
+    episodes = len(earned)
     passed = [sum(each.passed and each.turn <= turn for each in said) / episodes for turn in range(turns)]
     return {
-        f"reward/{name}": sum(each.reward or 0.0 for each in said) / episodes,
+        f"reward/{name}": statistics.fmean(earned),
+        f"reward/{name}_std": statistics.pstdev(earned),
         **{f"pass/turn_{turn + 1}": share for turn, share in enumerate(passed)},
         "turns": len(said) / episodes,
         "no_program": sum(each.status is Status.UNPARSABLE for each in said) / len(said),

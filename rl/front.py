@@ -34,7 +34,7 @@ from rl.rewards.reward import columns_of
 from rl.warp_config import WarpStage
 from weights.merge import interpolate
 
-KL_ESTIMATOR = "mean over completions of log policy(y) - log start(y), in nats"  # k1, as kl_to_initial in training
+KL_ESTIMATOR = "mean over completions of log policy(y) - log start(y), in nats (k1, sampled, as in training)"
 FOLDER = "front"
 
 

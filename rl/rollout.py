@@ -2,9 +2,8 @@
 
 import functools
 import operator
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -21,11 +20,13 @@ from policy.samplers.contract import Sampler, Samples, Scorer
 from policy.samplers.gap import PLAIN, Gap, Scored, check, check_completions, handful, probe, scored, suspects_of
 from policy.weight_set import WeightSet
 from rl.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
+from rl.distinct import distinct_metrics
 from rl.drawing import Drawing
 from rl.rewards.compose import Rewards
 from rl.rewards.contributions import Composed, Moments, compose
 from rl.rewards.metrics import reward_metrics
 from rl.rewards.reward import columns_of
+from rl.speed import rates, timed, tokens_in
 
 Prompt = TypeVar("Prompt")
 Scores = dict[str, list[float | None]]
@@ -38,7 +39,8 @@ class _Part:
 
     The rewards of `draws` are weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
     `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
-    the weights that completions were drawn from ahead of time and the live ones.
+    the weights that completions were drawn from ahead of time and the live ones. `drawing` is the seconds that drawing
+    took, of which `seconds` has only what was waited for.
     """
 
     draws: dict[Weights, Draw]
@@ -47,6 +49,7 @@ class _Part:
     raw: dict[Weights, Scores]
     control: Scores
     seconds: dict[str, float]
+    drawing: float
     gaps: dict[Weights, Gap]
     drift: Gap | None
 
@@ -113,11 +116,24 @@ class RolloutCollector:
             metrics["reward_learnt"] = draws["policy"].reward_PN.mean().item()
         counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
         metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
-        metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()}
+        metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()} | self._rates(part)
         metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
         if part.drift is not None:
             metrics["drift"] = part.drift.mean
         return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
+
+    def _rates(self, part: _Part) -> dict[str, float]:
+        """Tokens of policy and anchor that were drawn, completions rewarded and tokens scored, in a second."""
+        sampling, completions = (sum(f(draw.ids) for draw in part.draws.values()) for f in (tokens_in, len))
+        scored_tokens = tokens_in(part.draws["policy"].ids) * self.scorings
+        by_token = rates({"sampling": sampling, "logprob": scored_tokens}, {**part.seconds, "sampling": part.drawing})
+        return by_token | rates({"reward": completions}, part.seconds, unit="completions")
+
+    @property
+    def scorings(self) -> int:
+        """Passes over the policy's completions for log-probabilities: the initial policy, and what else is needed."""
+        from_the_sampler = self.sampler.same_weights and self.sampling.plain
+        return 1 + self.algorithm.needs_anchor_logprob + (not from_the_sampler)
 
     def _composed(self, examples: Sequence[Example], part: _Part) -> tuple[dict[Weights, Draw], Composed]:
         """Draws of the whole step with the rewards that are learnt, by what all its completions were given."""
@@ -149,7 +165,7 @@ class RolloutCollector:
                 self.sampler.sync()
         with timed(seconds, "sampling"):
             samples = from_ahead or self.drawing.now(prompts, seed, before)
-        gaps = {}
+        drawing, gaps = self.drawing.seconds, {}
         if ahead[0]:
             with timed(seconds, "sync"):
                 gaps = self._probe(prompts, samples)
@@ -164,7 +180,7 @@ class RolloutCollector:
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
-        return _Part(draws, own.text, list(own.finish), raw, control, seconds, gaps, drift)
+        return _Part(draws, own.text, list(own.finish), raw, control, seconds, drawing, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
@@ -295,10 +311,11 @@ def draw_metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
     length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
     return {
         "reward": draw.reward_PN.mean().item(),
-        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),
+        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),  # k1, nats a completion
         "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
         "length": length_S.mean().item(),
         "ended": sum(reason == "stop" for reason in finish) / len(finish),
+        **distinct_metrics(draw.ids, finish),
     }
 
 
@@ -312,6 +329,7 @@ def _merged(parts: Sequence[_Part]) -> _Part:
         raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},
         control=_appended([part.control for part in parts]),
         seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
+        drawing=max(part.drawing for part in parts),
         gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
         drift=functools.reduce(operator.add, [part.drift for part in parts]) if first.drift else None,
     )
@@ -326,11 +344,3 @@ def share(examples: int, processes: int) -> slice:
     if processes == 1:
         return slice(0, examples)
     return slice(examples * rank() // processes, examples * (rank() + 1) // processes)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add what passes inside to the seconds of that name."""
-    start = time.perf_counter()
-    yield
-    seconds[name] += time.perf_counter() - start

@@ -21,6 +21,7 @@ from policy.weight_set import WeightSet
 from rl.algorithm import build
 from rl.config import BondAlgorithm, BondStage, ReinforceAlgorithm, ReinforceStage, RolloutConfig
 from rl.episodes import EpisodeCollector
+from rl.estimators import record_estimators
 from rl.parting import partings_in
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
@@ -39,8 +40,6 @@ def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
         return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
-    if rank() == 0:
-        write_index(stage, config.keep_steps, config.steps)
     with open_rewards(config.rewards, stage) as rewards:
         checkpoints = stage.folder / "checkpoints"
         train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, kept=config.keep_steps)
@@ -102,6 +101,9 @@ def train_policy(
         save_steps=-(-config.save_every // updates) * updates,  # what is left of a rollout is in no checkpoint
     )
     stage.folder.mkdir(parents=True, exist_ok=True)
+    if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
+        write_index(stage, kept, config.steps)
+        record_estimators([config], stage)
     with (
         open_rewards(config.control, stage) as control,
         open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,

@@ -77,6 +77,16 @@ def turn_advantages(return_R: Tensor, prompt_R: Tensor, turn_R: Tensor) -> Tenso
     return return_R - sum_R / counted_RR.sum(dim=1).clamp(min=1)
 
 
+def episode_tie_rate(reward_R: Tensor, episode_R: Tensor, prompt_R: Tensor) -> float | None:
+    """Share of pairs of one prompt's episodes whose turns earned the same together; None where there is no pair."""
+    first_R = torch.cat([torch.ones(1, dtype=torch.bool), episode_R.diff() != 0])
+    total_E, prompt_E = returns(reward_R, episode_R)[first_R], prompt_R[first_R]
+    pairs_EE = (prompt_E[:, None] == prompt_E[None, :]).triu(diagonal=1)
+    if not pairs_EE.any():
+        return None
+    return (total_E[:, None] == total_E[None, :])[pairs_EE].float().mean().item()
+
+
 def penalised_turns(reward_R: Tensor, log_ratio_R: Tensor, length_R: Tensor, kl: float) -> Tensor:
     """r - kl * (log pi - log reference) / length, [R]: the ratio of geometric means, which punishes no length."""
     return reward_R - kl * log_ratio_R / length_R
@@ -87,7 +97,8 @@ def turn_weights(
 ) -> tuple[Tensor, dict[str, float]]:
     """The weight of every turn, [R, 1]: its advantage over the number of episodes; and metrics.
 
-    `zero_advantage` is the share of turns that earned just what the others did.
+    `zero_advantage` is the share of turns that earned just what the others did, `tie_rate` that of pairs of a prompt's
+    episodes that did.
     """
     assert isinstance(rollouts, Episodes) and rollouts.policy.logprob_PN is not None
     reward_R, log_ratio_R = rollouts.policy.reward_PN[:, 0], (rollouts.policy.logprob_PN - reference_PN)[:, 0]
@@ -97,5 +108,8 @@ def turn_weights(
         return turn_advantages(returns(reward_R, rollouts.episode_R), rollouts.prompt_R, rollouts.turn_R)
 
     metrics = {"zero_advantage": (advantages(reward_R) == 0).float().mean().item()}
+    tie_rate = episode_tie_rate(reward_R, rollouts.episode_R, rollouts.prompt_R)
+    if tie_rate is not None:
+        metrics["tie_rate"] = tie_rate
     advantage_R = advantages(penalised_turns(reward_R, log_ratio_R, length_R, config.kl))
     return advantage_R[:, None] / len(rollouts.episode_R.unique()), metrics

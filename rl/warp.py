@@ -16,6 +16,7 @@ from policy.config import EngineConfig
 from policy.line import write_line
 from policy.load import load_policy, save_policy, stage_policy
 from policy.processes import count, meet, rank, wait_for_all
+from rl.estimators import record_estimators
 from rl.front import held_out, measure_front
 from rl.rewards.compose import Rewards, open_rewards
 from rl.warp_config import WarpStage
@@ -36,6 +37,7 @@ def run(config: WarpStage, stage: Stage) -> None:
     start = _start(config, stage)
     beginning = merged = start
     examples = held_out(config, stage)  # before anything is trained: there may be none
+    record_estimators([config.run_config(0, number) for number in range(config.runs)], stage)
     merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
         for iteration in range(config.iterations):

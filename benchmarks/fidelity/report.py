@@ -60,6 +60,8 @@ def write_table(order: Sequence[str], out: Path) -> list[dict[str, Any]]:
     if identities.exists():
         parts.append(_identities(json.loads(identities.read_text())))
     parts += ["## Claims\n", _count(rows) + "\n", "\n".join(_table(COLUMNS, [_cells(row) for row in rows])) + "\n"]
+    parts += [_shortfalls(rows)] if any(_short(row) for row in rows) else []
+    parts += ["## Each claim\n"]
     parts += [_details(row, (out / "results" / f"{row['id']}.png").exists()) for row in rows]
     out.mkdir(parents=True, exist_ok=True)
     (out / "README.md").write_text("\n".join(parts))
@@ -67,10 +69,32 @@ def write_table(order: Sequence[str], out: Path) -> list[dict[str, Any]]:
 
 
 def _count(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many claims came out how."""
+    """How many claims came out how, when and where, and what they took."""
     outcomes = [row["verdict"]["holds"] if row["verdict"] else "crashed" for row in rows]
     counts = [f"{outcome}: {outcomes.count(outcome)}" for outcome in OUTCOMES if outcome in outcomes]
-    return f"Of {len(rows)} claims, {', '.join(counts)}. A claim of several parts holds when all do for all seeds."
+    dates = sorted({row["date"] for row in rows if row["date"]})
+    machines = sorted({row["machine"] for row in rows if row["machine"]})
+    minutes = sum(row.get("cpu_seconds", 0) for row in rows) / 60
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "never"
+    return (
+        f"Of {len(rows)} claims, {', '.join(counts)}. A claim of several parts holds when all do for all seeds. "
+        f"Measured {when} on {'; '.join(machines)}, in {minutes:.0f} minutes of one core."
+    )
+
+
+def _short(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] is None or row["verdict"]["holds"] != "holds"
+
+
+def _shortfalls(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The claims that did not come out whole, with what fails and the best explanation found."""
+    lines = []
+    for row in filter(_short, rows):
+        what = row["verdict"] or {"holds": "crashed", "remark": row["error"]}
+        lines.append(
+            f"- **[{row['id']}](#{row['id'].lower()}) {what['holds']}**: {row['claim']} {what['remark']}".rstrip()
+        )
+    return "## What does not hold, or in part\n\n" + "\n".join(lines) + "\n"
 
 
 def _identities(content: Mapping[str, Any]) -> str:

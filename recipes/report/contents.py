@@ -35,6 +35,11 @@ class StageContents:
         """Rows of `metrics.jsonl`."""
         return [row for row in json_lines(self.folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
 
+    @cached_property
+    def estimators(self) -> dict[str, Any]:
+        """How the sampled metrics of an RL stage are estimated, and whether they are unbiased; empty for others."""
+        return _mapping(self.folder / "estimators.json")
+
     def output(self, name: str) -> dict[str, Any]:
         """A JSON file of the stage's output; empty where it is not there."""
         return _mapping(self.folder / "output" / name)

@@ -6,7 +6,7 @@ from typing import Any
 from recipes.report.chart import Line, legend, line_chart
 from recipes.report.contents import RunContents, StageContents
 from recipes.report.hacking import watch
-from recipes.report.markup import Markup, duration, element, section
+from recipes.report.markup import Content, Markup, duration, element, section
 from rl.parting import is_number
 
 MOST_PANELS = 9
@@ -22,15 +22,17 @@ REINFORCED = (
     "length",
     "win_over_best",
     "clipped",
+    "distinct_2",
 )
 SUPERVISED = ("loss", "kl_from_teacher", "accuracy", "mean_token_accuracy", "eval_loss", "margin", "entropy")
 TITLES = {
     "reward": "reward (weighted sum)",
-    "kl_to_initial": "KL to the initial policy (nats)",
-    "kl_to_anchor": "KL to the anchor (nats)",
+    "kl_to_initial": "KL to the initial policy (nats; k1, sampled)",
+    "kl_to_anchor": "KL to the anchor (nats; k1, sampled)",
     "win_over_best": "wins over the anchor's best of n",
     "kl_from_teacher": "KL from the teacher (nats a token)",
     "entropy": "entropy (nats a token)",
+    "distinct_2": "distinct-2 (share of token pairs)",
     "length": "length (tokens)",
     "clipped": "share of tokens whose ratio is clipped",
     "loss": "loss (nats)",
@@ -62,8 +64,16 @@ def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup
     time = [duration(stage.seconds)] if stage.seconds else []
     names = [line.name for line in max(lines.values(), key=len)]
     head = element("h3", stage.id, " ", element("small", " · ".join([stage.kind, *time, stage.status])))
-    body = [legend(names), watch(stage, normalised), element("div", panels, class_="panels")]
+    body = [legend(names), watch(stage, normalised), element("div", panels, class_="panels"), _bias(stage)]
     return element("div", head, body, class_="stage")
+
+
+def _bias(stage: StageContents) -> Content:
+    """A word on sampled KLs and entropies that are biased."""
+    if stage.estimators.get("own_distribution", True):
+        return ""
+    told = "Completions are not drawn from the policy itself (temperature, top_p, top_k): KLs and entropy are biased."
+    return element("p", told, class_="note")
 
 
 def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -76,9 +76,9 @@ def front_plane(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]
             element("text", short(point["rate"]), class_="label", x=left, y=baseline),
         ]
     centre, middle = (x.start + x.end) / 2, (y.start + y.end) / 2
-    turn = f"rotate(-90 12 {middle:.0f})"
+    turn, along = f"rotate(-90 12 {middle:.0f})", "KL to the stage's start, nats (k1, sampled)"
     drawn += [
-        element("text", "KL to the stage's start, nats", class_="name", x=centre, y=HEIGHT - 6, text_anchor="middle"),
+        element("text", along, class_="name", x=centre, y=HEIGHT - 6, text_anchor="middle"),
         element(
             "text",
             "reward",

@@ -105,9 +105,8 @@ def _figure(
     height = GAP - 6 + len(tracks) * (PANEL + GAP) - GAP + BOTTOM
     middle = (x.start + x.end) / 2
     start = "initial policy" if trainings[0].iteration is None else "iteration's start"
-    drawn.append(
-        element("text", f"KL to the {start}, nats", class_="name", x=middle, y=height - 3, text_anchor="middle")
-    )
+    along = f"KL to the {start}, nats (k1, sampled)"
+    drawn.append(element("text", along, class_="name", x=middle, y=height - 3, text_anchor="middle"))
     picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=title.lower())
     return element("figure", element("figcaption", title), picture)
 

@@ -34,7 +34,7 @@ def reward_kl_plane(policies: Sequence[dict[str, Any]]) -> Markup | None:
     centre, middle = (x.start + x.end) / 2, (y.start + y.end) / 2
     turn = f"rotate(-90 12 {middle:.0f})"
     drawn += [
-        element("text", "KL, nats", class_="name", x=centre, y=HEIGHT - 6, text_anchor="middle"),
+        element("text", "KL, nats (k1, sampled)", class_="name", x=centre, y=HEIGHT - 6, text_anchor="middle"),
         element("text", "reward", class_="name", x=12, y=middle, text_anchor="middle", transform=turn),
     ]
     picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label="reward against KL")

@@ -15,7 +15,7 @@ MEASURES = {
     "pass_rate": "pass rate, sampled",
     "greedy_pass_rate": "pass rate, greedy",
     "reward": "reward",
-    "kl": "KL, nats",
+    "kl": "KL, nats (k1)",
     "length": "length, tokens",
 }
 SHARES = {"pass_rate", "greedy_pass_rate"}
@@ -63,7 +63,8 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
         *(" (of several, the first that applies)" if ", " in scores["passes"] else "", " is 1. The KL is from "),
         *(
             element("code", scores["initial"]),
-            ". Bars are 95% intervals (bootstrap over prompts). The gain of a stage ",
+            " (k1, sampled: the mean of log policy − log initial). Bars are 95% intervals (bootstrap over prompts). ",
+            "The gain of a stage ",
         ),
         "is in sampled pass rate, over the policy that its training started from.",
     ]

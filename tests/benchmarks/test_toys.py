@@ -1,16 +1,20 @@
 """The toy problems that claims are tried on, and the claims that are quick enough to be tried each time."""
 
 import math
+import random
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
 from benchmarks.fidelity import suite
-from benchmarks.fidelity.curves import at
+from benchmarks.fidelity.curves import at, at_kl, mean_gap
 from benchmarks.fidelity.figure import draw
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.toys.bandit import copy_of, jbond, make_bandit, reinforce, reward_and_kl, trace
+from benchmarks.fidelity.toys.best_of_n import best_of_n, best_weights, log_quantile, win_rate
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
 from benchmarks.fidelity.toys.warp import between, line, merged
 from rl.best_of_n import best_of_n_logprob, jeffreys
@@ -88,3 +92,36 @@ def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
     curve = [(0.0, 1.0), (2.0, 3.0), (1.0, 0.0)]
     assert at(curve, 0.5) == 0.5 and at(curve, 1.5) == 1.5 and at(curve, 2.0) == 3.0
     assert math.isnan(at(curve, 2.1))
+
+
+def test_the_gap_of_two_curves_is_the_mean_over_what_both_reach() -> None:
+    upper, lower = [(0.0, 0.0), (4.0, 4.0)], [(1.0, 0.5), (3.0, 2.5), (9.0, 0.0)]
+    assert mean_gap(upper, [(1.0, 0.5), (3.0, 2.5)]) == pytest.approx(0.5)  # x against x - 1/2, from 1 to 3
+    assert mean_gap(upper, [(0.0, 0.0), (2.0, 0.0)], low=1.0) == pytest.approx(1.5)  # x against 0, from 1 to 2
+    assert mean_gap(lower, upper) == -mean_gap(upper, lower)
+    assert math.isnan(mean_gap(upper, [(5.0, 0.0), (6.0, 0.0)]))
+
+
+def test_best_of_n_of_draws_is_the_mean_over_every_choice_of_n() -> None:
+    drawn = [3.0, 1.0, 2.0, 2.0]
+    bests = [max(chosen) for chosen in combinations(drawn, 2)]
+    weighted = zip(best_weights(4, 2), sorted(drawn), strict=True)
+    assert sum(weight * value for weight, value in weighted) == pytest.approx(fmean(bests))  # (3 + 3 + 3 + 2 + 2 + 2)/6
+    for reward in (0.0, 1.0, 2.0, 3.0, 4.0):
+        won = fmean(1.0 if reward > best else 0.5 if reward == best else 0.0 for best in bests)
+        assert win_rate(reward, drawn, 2) == pytest.approx(won)
+
+
+def test_best_of_n_has_the_quantile_that_the_maximum_of_uniforms_has() -> None:
+    draw = random.Random(0)
+    for n in (2, 8):
+        found = [best_of_n([draw.random() for _ in range(256)], n) for _ in range(100)]
+        assert fmean(reward for reward, _ in found) == pytest.approx(n / (n + 1), abs=0.01)
+        assert fmean(quantile for _, quantile in found) == pytest.approx(-1 / n, abs=0.02)  # E log U^(1/n)
+    assert log_quantile(0.5, [0.1, 0.2, 0.9]) == pytest.approx(math.log(2.5 / 3.5))
+
+
+def test_a_front_is_read_over_the_root_of_kl() -> None:
+    root = [(0.0, 0.0), (1.0, 1.0), (4.0, 2.0), (9.0, 3.0)]  # reward = sqrt(KL)
+    assert [at_kl(root, kl) for kl in (0.25, 2.25, 4.0)] == [0.5, 1.5, 2.0]
+    assert math.isnan(at_kl(root, 10.0))

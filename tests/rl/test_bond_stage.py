@@ -53,7 +53,8 @@ class Stopper(Silence):
 
 def rows_of(stage: Stage) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in rows]
+    times = ("_seconds", "_per_second")
+    return [{name: value for name, value in row.items() if not name.endswith(times)} for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,10 @@ def test_a_program_that_fails_is_told_so_and_written_again(policy: Policy, rewar
     assert rollouts.turn_R.tolist() == [0, 0, 1, 2, 0, 0, 1, 2]
     assert [metrics[f"pass/turn_{turn}"] for turn in (1, 2, 3)] == [1 / 4, 1 / 4, 2 / 4]
     assert (metrics["turns"], metrics["no_program"], metrics["too_long"]) == (8 / 4, 1 / 8, 0.0)
-    assert metrics["reward"] == pytest.approx((1.0 + 0.8 - 1.0 - 1.0) / 4) == metrics["reward/solved"]
+    mean = (1.0 + 0.8 - 1.0 - 1.0) / 4
+    assert metrics["reward"] == pytest.approx(mean) == metrics["reward/solved"]
+    squares = [(earned - mean) ** 2 for earned in (1.0, 0.8, -1.0, -1.0)]
+    assert metrics["reward/solved_std"] == pytest.approx((sum(squares) / 4) ** 0.5)
     second, feedback = rollouts.prompts[6], collector.shown[1]["turns"]
     assert feedback[0]["feedback"] is None and collector.shown[0]["completion"] == RIGHT
     told = (

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rl.algorithm import Draw, Rollouts, Weighted
 from rl.config import ReinforceAlgorithm
 from rl.reinforce import TokenReinforce, build_reinforce
-from rl.turns import Episodes, penalised_turns, returns, turn_advantages
+from rl.turns import Episodes, episode_tie_rate, penalised_turns, returns, turn_advantages
 
 
 def _config(**fields: Any) -> ReinforceAlgorithm:
@@ -54,6 +54,13 @@ def test_a_turn_that_no_other_episode_came_to_has_no_baseline() -> None:
 def test_the_penalty_is_of_the_geometric_mean_so_that_length_costs_nothing() -> None:
     short, long = penalised_turns(torch.zeros(2), torch.tensor([2.0, 20.0]), torch.tensor([4.0, 40.0]), 0.05)
     assert short.item() == long.item() == pytest.approx(-0.05 * 2.0 / 4)
+
+
+def test_episodes_of_a_prompt_tie_where_their_turns_earn_the_same_together() -> None:
+    reward_R = torch.tensor([1.0, -0.2, 1.2, 0.5, 1.0, 1.0])  # episodes of 1; -0.2 + 1.2 = 1; 0.5; 1; of another: 1
+    episode_R, prompt_R = torch.tensor([0, 1, 1, 2, 3, 4]), torch.tensor([0, 0, 0, 0, 0, 1])
+    assert episode_tie_rate(reward_R, episode_R, prompt_R) == pytest.approx(3 / 6)  # of four episodes three are alike
+    assert episode_tie_rate(torch.ones(2), torch.tensor([0, 1]), torch.tensor([0, 1])) is None
 
 
 def test_weights_are_advantages_over_the_number_of_episodes() -> None:

@@ -31,10 +31,11 @@ from policy.policy import Policy
 from policy.samplers.transformers_sampler import TransformersSampler
 from rl.config import BondStage, ReinforceStage
 from rl.rewards.compose import Rewards
+from rl.rewards.reward import Reward
 from rl.train import train_policy
 
 Options = Mapping[str, Any]
-KINDS = {"bond": BondStage, "reinforce": ReinforceStage}
+KINDS: Mapping[str, type[BondStage] | type[ReinforceStage]] = {"bond": BondStage, "reinforce": ReinforceStage}
 # Chosen by a pilot on seed 99, which is not among the seeds that are reported.
 SETTING: Setting = {
     "sft_steps": 90,
@@ -77,6 +78,17 @@ def _make_start(folder: Path, setting: Setting, seed: int) -> None:
     make_policy(folder, setting, seed, init=seed)
 
 
+def asked(setting: Setting, seed: int) -> list[str]:
+    """The prompts that policies are measured on."""
+    return prompts(3000, random.Random(f"asked {seed}"))[: setting["asked"]]
+
+
+def learnt(setting: Setting, seed: int) -> list[str]:
+    """The prompts that policies are trained on by reinforcement: none of those that they are measured on."""
+    measured = set(asked(setting, seed))
+    return [prompt for prompt in prompts(2000, random.Random(f"learnt {seed}")) if prompt not in measured]
+
+
 class Ruler:
     """Measures policies on one set of prompts that no training sees, with one seed for all of them."""
 
@@ -84,7 +96,7 @@ class Ruler:
         """Draw from the initial policy in `start`, whose completions set the unit of the reward."""
         self._seed, self._gold = seed, Gold(seed)
         self._initial = load_policy(policy_config(str(start)))
-        self._asked = [prompt for prompt in prompts(3000, random.Random(f"asked {seed}"))][: setting["asked"]]
+        self._asked = asked(setting, seed)
         self._ids = [prompt_ids(self._initial.tokenizer, messages(prompt)) for prompt in self._asked]
         gold = self.gold(self.drawn(self._initial))
         self.mean, self.unit = fmean(gold), pstdev(gold)
@@ -159,6 +171,8 @@ def train(
     folder: Path,
     keep: Sequence[int],
     ruler: Ruler,
+    reward: Reward | None = None,
+    run_seed: int = 0,
 ) -> dict[int, Path]:
     """Run a stage of `kind` with `options`, from `start` with the gold reward; the policies of the steps to keep.
 
@@ -166,11 +180,13 @@ def train(
         start: folder of the initial policy.
         kind: `bond` or `reinforce`.
         options: fields of the stage that `setting` does not give.
-        setting: `prompts` (a step), `learning_rate` and `steps`; options may change them.
+        setting: `prompts` (a step), `learning_rate` and `steps`, which options may change, and `asked`.
         seed: of the prompts, their order and the samples.
         folder: where the stage runs; it has the kept policies and metrics.jsonl afterwards.
         keep: steps, the last one among them.
         ruler: the unit of the reward.
+        reward: what is learnt; none: the gold reward of `seed`.
+        run_seed: tells trainings of one seed apart: prompt order and samples.
     """
     stage = Stage(id="aligned", folder=folder, seed=seed, root=ROOT)
     fields = {
@@ -179,11 +195,12 @@ def train(
         **{"sampling": {"max_tokens": ROOM}, **options},
     }
     config = KINDS[kind].model_validate({"save_every": fields["steps"], **fields})
-    examples = [Example(prompt) for prompt in prompts(2000, random.Random(f"learnt {seed}"))]
-    rewards = Rewards({"gold": GoldReward(seed, ruler)}, {"gold": 1.0})
+    examples = [Example(prompt) for prompt in learnt(setting, seed)]
+    rewards = Rewards({"gold": reward or GoldReward(seed, ruler)}, {"gold": 1.0})
     policy = load_policy(policy_config(str(start)), seed=seed)
     kept = [step for step in keep if step < config.steps]
-    train_policy(policy, config, stage, rewards, examples, folder / "checkpoints", stage.output, kept=kept)
+    checkpoints = folder / "checkpoints"
+    train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, run_seed=run_seed, kept=kept)
     return {step: folder / "kept" / str(step) if step < config.steps else stage.output for step in keep}
 
 

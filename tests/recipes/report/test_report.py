@@ -119,6 +119,14 @@ def test_each_run_is_a_line_that_breaks_where_an_iteration_ends(whole_run):
     assert "run 1 run 2" in page.text
 
 
+def test_the_estimator_of_a_kl_is_named_and_a_biased_one_is_called_so(whole_run):
+    text = read(whole_run).text
+    assert "KL to the initial policy (nats; k1, sampled)" in text and "KLs and entropy are biased" not in text
+    told = {"kl_to_initial": "k1, sampled", "own_distribution": False}
+    (whole_run.stage("aligned") / "estimators.json").write_text(json.dumps(told))
+    assert read(whole_run).text.count("KLs and entropy are biased") == 1
+
+
 def test_what_single_kinds_leave_is_shown(whole_run):
     text = read(whole_run).text
     assert "member 1 0.0005 0.05 88.4% 86.4% to 90.4% 4.2% 0.31 -0.12 averaged" in text
