@@ -8,6 +8,7 @@ import hashlib
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ MOST = LOW - 1  # entries of a token that their count of 16 bits has room for
 LEAST_LOGPROB = float(np.finfo(np.float16).min)  # stands for log 0
 INDEX = np.dtype([("key", "<u8", 2), ("at", "<u8"), ("entries", "<u4"), ("tokens", "<u4")])
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

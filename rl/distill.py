@@ -11,8 +11,10 @@ from curation.example import Example
 from curation.load import load_data
 from policy.chat import prompt_ids
 from policy.engine import run_training, training_arguments
+from policy.kept import KeepPolicies, write_index
 from policy.load import load_policy
 from policy.policy import Policy
+from policy.processes import rank
 from policy.samplers.open import open_sampler
 from policy.training import save_trained, trainable
 from rl.distill_config import DistillStage
@@ -38,6 +40,8 @@ class Lesson:
 
 def run(config: DistillStage, stage: Stage) -> None:
     """Distil `config.teacher` into `config.policy` and save the student to `stage.output`.
+
+    The policies of `config.keep_steps` are kept beside it (`policy.kept`).
 
     Raises:
         UserError: what the recipe asks for does not fit the teacher, the data or the rewards; before anything trains.
@@ -70,6 +74,9 @@ def run(config: DistillStage, stage: Stage) -> None:
             words=words,
             reward_weight=config.reward_weight if config.rewards else 0.0,
         )
+        trainer.add_callback(KeepPolicies(stage, config.keep_steps, student.tokenizer))
+        if rank() == 0:
+            write_index(stage, config.keep_steps, config.steps)
         run_training(trainer, stage, folder, shown=SHOWN)
     save_trained(trainer, student, stage.output, folder)
 

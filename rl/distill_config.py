@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
+from policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig, TrainingConfig
 from rl.teachers.config import SampledConfig, TaughtConfig
 
 
@@ -19,7 +19,7 @@ class TargetsConfig(TrainingConfig, SampledConfig):
     )
 
 
-class DistillStage(StageConfig, TargetsConfig, TaughtConfig):
+class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
     """Distillation from a teacher: sampled logits (Gemma 3 report, section 2.2), on the student's own words (GKD)."""
 
     entry: ClassVar[str] = "rl.distill:run"

@@ -1,5 +1,7 @@
 """The student's own completions, on which it is distilled in some of the steps (GKD: Agarwal et al. 2024)."""
 
+import functools
+import operator
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from curation.example import Example
 from policy.config import SamplerConfig, SamplingConfig
 from policy.policy import Policy
 from policy.processes import from_all, rank
-from policy.samplers.contract import Sampler, Samples, Scorer
-from policy.samplers.gap import check, check_completions, probe
+from policy.samplers.contract import Sampler, Scorer
+from policy.samplers.gap import Gap, check, check_completions, probe
 from rl.algorithm import leave_one_out
 from rl.rewards.compose import Rewards
 from rl.rewards.contributions import compose
@@ -25,11 +27,15 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What one process drew for its share of a step's prompts, and each reward's value of each completion."""
+    """What one process drew for its share of a step's prompts, and each reward's value of each completion.
+
+    `gap` is between the sampler's log-probabilities and the trainer's, where the two can differ.
+    """
 
     ids: list[list[int]]
     ended: list[bool]
     raw: dict[str, list[float | None]]
+    gap: Gap | None
 
 
 class StudentWords:
@@ -85,6 +91,11 @@ class StudentWords:
         mine = share(len(order), len(everyone))
         drawn = _joined(from_all(self._draw(order[mine], step, mine.start)))
         advantage, metrics = self._rewarded(order, drawn)
+        if drawn.gap is not None:
+            metrics["sampler_gap/policy"] = drawn.gap.mean
+            warning = check(drawn.gap, self.limits)
+            if warning and rank() == 0:
+                self.say(warning)
         lengths = [len(ids) for ids in drawn.ids]
         mean_length = sum(lengths) / len(lengths)
         metrics |= {"length": mean_length, "ended": sum(drawn.ended) / len(lengths)}
@@ -105,25 +116,18 @@ class StudentWords:
         """Completions of some of the step's rows; `before` stand before them."""
         prompts = [row["prompt"] for row in rows]
         self.sampler.sync()
-        drawn = self.sampler.sample(
-            prompts, self.samples, seed=self.seed * 1_000_003 + step, before=before * self.samples
-        )
+        seed = self.seed * 1_000_003 + step
+        drawn = self.sampler.sample(prompts, self.samples, seed, weights="policy", before=before * self.samples)
         check_completions(drawn, self.policy, self.sampling)
-        self._compare([prompt for prompt in prompts for _ in range(self.samples)], drawn)
+        repeated = [prompt for prompt in prompts for _ in range(self.samples)]
+        gap = None
+        if not self.sampler.same_weights and isinstance(self.sampler, Scorer):
+            gap, _ = probe(self.policy, self.sampler, repeated, drawn)
         asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]
         table = self.rewards.score(
             [each.prompt for each in asked], drawn.text, columns_of(asked, drawn.finish, drawn.ids)
         )
-        return _Drawn(drawn.ids, [reason == "stop" for reason in drawn.finish], table.each)
-
-    def _compare(self, prompts: list[list[int]], drawn: Samples) -> None:
-        """Where the sampler has weights of its own: whether they are the trainer's, by a handful of completions."""
-        if self.sampler.same_weights or not isinstance(self.sampler, Scorer):
-            return
-        gap, _ = probe(self.policy, self.sampler, prompts, drawn)
-        warning = check(gap, self.limits)
-        if warning and rank() == 0:
-            self.say(warning)
+        return _Drawn(drawn.ids, [reason == "stop" for reason in drawn.finish], table.each, gap)
 
     def _rewarded(self, rows: Rows, drawn: _Drawn) -> tuple[list[float], dict[str, float]]:
         """Each completion's reward over the mean of the prompt's others (leave one out), and the mean reward."""
@@ -139,5 +143,9 @@ class StudentWords:
 
 def _joined(parts: Sequence[_Drawn]) -> _Drawn:
     """The parts of all processes, in order."""
-    raw = {name: [value for part in parts for value in part.raw[name]] for name in parts[0].raw}
-    return _Drawn([ids for part in parts for ids in part.ids], [ended for part in parts for ended in part.ended], raw)
+    return _Drawn(
+        ids=[ids for part in parts for ids in part.ids],
+        ended=[ended for part in parts for ended in part.ended],
+        raw={name: [value for part in parts for value in part.raw[name]] for name in parts[0].raw},
+        gap=functools.reduce(operator.add, [part.gap for part in parts]) if parts[0].gap else None,
+    )

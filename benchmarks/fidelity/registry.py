@@ -33,6 +33,10 @@ CLAIMS = (
     "warp_iterated_tiny",
     "against_trl",
     "quantisation",
+    "gkd_students",
+    "distil_against_sft",
+    "sampled_modes",
+    "teacher_size",
 )
 
 

@@ -4,6 +4,7 @@ import importlib
 import warnings
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from contracts.errors import UserError
@@ -34,9 +35,8 @@ def quantise(model: nn.Module, to: Literal["int8", "int4"]) -> None:
     if to == "int8":
         way = torchao.Int8WeightOnlyConfig()
     else:
-        import torch
-
-        way = torchao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=torchao.PerGroup(GROUP))
+        types: Any = torch  # whose stubs know no int4
+        way = torchao.IntxWeightOnlyConfig(weight_dtype=types.int4, granularity=torchao.PerGroup(GROUP))
     try:
         torchao.quantize_(model, way, filter_fn=lambda layer, _: isinstance(layer, nn.Linear) and layer is not head)
     except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:

@@ -28,16 +28,18 @@ class Row:
 
 
 class TokenTargets(Protocol):
-    """A teacher's word on M tokens, given while the student's head passes over them (`policy.head.Targets`).
+    """A teacher's word on M tokens, given while the student's head passes over them (`policy.head.Targets`)."""
 
-    Attributes:
-        best_M: the teacher's likeliest entry, [M]; -1 where it is not known. Whole once every chunk has passed.
-        own_M: the teacher's log-probability of the completions' own tokens, [M], in nats, at the teacher's
-            temperature; nan where it is not known. Whole once every chunk has passed.
-    """
+    @property
+    def best_M(self) -> Tensor:
+        """The teacher's likeliest entry, [M]; -1 where it is not known. Whole once every chunk has passed."""
 
-    best_M: Tensor
-    own_M: Tensor
+    @property
+    def own_M(self) -> Tensor:
+        """The teacher's log-probability of the completions' own tokens, [M], in nats, at the teacher's temperature.
+
+        It is nan where it is not known. Whole once every chunk has passed.
+        """
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and weights, [C, K], of a chunk's rows; the weights of a row sum to 1. `student_CV` are logits."""

@@ -1,0 +1,182 @@
+"""Teachers in a recipe: what is refused before anything runs, and `gemsmith teacher-cache`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import UserError
+from curation import store_writing
+from curation.store_manifest import read_manifest
+from recipes.pipeline import Pipeline, open_recipe
+from recipes.runner import run_pipeline
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """\
+name: taught
+policy: {model: tiny}
+data:
+  sums: {source: reasoning_gym, task: chain_sum, size: 40, synthesise: {right: 0.5}}
+  more: {source: reasoning_gym, task: chain_sum, size: 50, synthesise: {right: 0.5}}
+rewards:
+  correct: {kind: math}
+stages:
+  - {id: big, kind: sft, data: sums, steps: 1, batch: 4, learning_rate: 1e-3, max_length: 64}
+  - id: targets
+    kind: teacher_cache
+    teacher: {model: tiny, size: large}
+    data: sums
+    sampled_logits: 8
+    max_length: 64
+  - id: it
+    kind: distill
+    teacher: {from: targets}
+    data: sums
+    steps: 2
+    batch: 4
+    learning_rate: 1e-3
+    max_length: 64
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "taught.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def opened(recipe: Path, old: str = "", new: str = "") -> Pipeline:
+    assert old in RECIPE
+    recipe.write_text(RECIPE.replace(old, new, 1) if old else RECIPE)
+    return open_recipe(str(recipe))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "{from: targets}",
+            "{from: target}",
+            'unknown stage "target", expected a stage whose output is a policy or tar',
+        ),
+        (
+            "teacher: {from: targets}\n",
+            "teacher: {from: targets}\n    mode: topk\n",
+            'expected gumbel_renorm as in stage "t',
+        ),
+        (
+            "{from: targets}\n",
+            "{from: targets}\n    temperature: 2.0\n",
+            'found 2.0, expected 1.0 as in stage "targets"',
+        ),
+        ("{from: targets}\n", "{from: targets}\n    sampled_logits: 4\n", "sampled_logits: found 4, expected 8 as in"),
+        ("1e-3\n    max_length: 64\n", "1e-3\n    max_length: 65\n", "max_length: found 65, expected at most 64"),
+        ("    data: sums\n    steps", "    data: more\n    steps", "data: found more, expected sums"),
+        (
+            "{from: targets}\n",
+            "{from: targets}\n    divergence: reverse\n",
+            "divergence: found reverse, expected forward",
+        ),
+        ("{from: targets}\n", "{from: targets}\n    on_policy: 0.5\n", "on_policy: found 0.5, expected 0"),
+        ("{model: tiny, size: large}", "{store: x}", "a store is what this stage writes"),
+        ("{from: targets}", "{server: 'http://x/v1'}", "set mode to topk"),
+        ("{from: targets}", "{server: 'http://x/v1', store: y}", "remove `store`"),
+        ("{from: targets}", "{quantise: int8}", "give `model`"),
+        ("    teacher: {from: targets}\n", "", "found no teacher"),
+        ("{from: targets}", "{from: targets}\n    teachers: [{teacher: {model: tiny}}]", "and not both"),
+        ("{from: targets}", "{store: x}\n    divergence: jsd", "store x gives K entries a token"),
+        ("{from: targets}", "{store: x}\n    on_policy: 1", "no store can have"),
+        ("policy: {model: tiny}", "policy: {from: targets}", "targets"),
+    ],
+)
+def test_teachers_that_cannot_be_are_refused_by_validate(old: str, new: str, words: str, recipe: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        opened(recipe, old, new)
+    assert words in str(caught.value)
+
+
+def test_a_stage_that_reads_targets_builds_on_them_and_a_store_counts_by_its_manifest(recipe: Path) -> None:
+    nodes = {node.id: node for node in opened(recipe).nodes}
+    assert nodes["it"].inputs == ("targets",) and nodes["targets"].inputs == ()
+    before = opened(recipe, "{from: targets}", "{store: st}").identities["it"]
+    (recipe.parent / "st").mkdir()
+    (recipe.parent / "st/manifest.json").write_text("1")
+    one = opened(recipe, "{from: targets}", "{store: st}").identities["it"]
+    (recipe.parent / "st/manifest.json").write_text("2")
+    two = opened(recipe, "{from: targets}", "{store: st}").identities["it"]
+    assert len({before, one, two}) == 3
+    waits = opened(recipe, "{from: targets}", "{server: 'http://x/v1', timeout: 5}\n    mode: topk")
+    longer = opened(recipe, "{from: targets}", "{server: 'http://x/v1', timeout: 9}\n    mode: topk")
+    assert waits.identities["it"] == longer.identities["it"]
+
+
+COMMAND = """
+import os, signal, sys
+from curation import store_writing
+from recipes.view import LineView
+store_writing.SHARD_TOKENS = 40
+if sys.argv[1] == "killed":
+    def progress(self, done, total, unit, shown):
+        if done > total / 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    LineView.progress = progress
+sys.argv = ["gemsmith", "teacher-cache", "taught.yaml", "it", "--out", "st"]
+from recipes.cli import app
+app()
+"""
+
+
+def teacher_cache(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command, with small shards; with "killed" it ends itself half-way, as `kill -9` does."""
+    command, environment = [sys.executable, "-c", COMMAND, how], {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+
+
+def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of_both_are_the_same(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_writing, "SHARD_TOKENS", 40)
+    folder = recipe.parent
+    own = "{store: st, model: tiny, size: large}\n    sampled_logits: 8"
+    with pytest.raises(UserError, match=r"no such folder.*gemsmith teacher-cache RECIPE STAGE --out"):
+        run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
+    assert not list((folder / "run").glob("stages/*/output"))
+    assert teacher_cache("killed", folder).returncode == -signal.SIGKILL
+    assert read_manifest(folder / "st").shards
+    with pytest.raises(UserError, match=r"st is not finished, it has \d+ of \d+ rows"):
+        run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
+    done = teacher_cache("whole", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bytes a token" in done.stdout and done.stdout.endswith("store: st\n")
+    run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
+    run_pipeline(opened(recipe), folder / "run", only=["targets", "it"])
+    [written] = (folder / "run").glob("stages/targets-*/output")
+    both = [{path.name: path.read_bytes() for path in place.iterdir()} for place in (written, folder / "st")]
+    assert both[0] == both[1] and len(both[0]) > 3
+    one, two = sorted((folder / "run").glob("stages/it-*/output/model.safetensors"))
+    assert one.read_bytes() == two.read_bytes()
+    assert json.loads((one.parents[1] / "metrics.jsonl").read_text().splitlines()[-1])["kl_from_teacher"] > 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "teacher", "words"),
+    [
+        ("its", "{from: targets}", 'no such stage, expected one with a teacher: targets or it, did you mean "it"?'),
+        ("big", "{from: targets}", "it is of kind sft and has no teacher whose targets to write"),
+        ("it", "{from: targets}", "stage targets writes its targets"),
+        ("it", "{store: x}", "say whose targets it is to hold, by `model` or `from` beside `store`"),
+        ("it", "{from: big}", "comes out of stage big, which is not finished"),
+    ],
+)
+def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, words: str, recipe: Path) -> None:
+    from recipes.teacher_cache import write_teacher_cache
+
+    pipeline = opened(recipe, "{from: targets}", teacher)
+    with pytest.raises(UserError) as caught:
+        write_teacher_cache(pipeline, stage, recipe.parent / "run", recipe.parent / "out")
+    assert words in str(caught.value)

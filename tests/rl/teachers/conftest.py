@@ -1,0 +1,41 @@
+"""Tiny teachers and rows that the tests of teachers share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.stage import Stage
+from policy.policy import Policy
+from policy.tiny import tiny_policy
+from rl.teachers.teacher import Row
+
+
+@pytest.fixture
+def student() -> Policy:
+    return tiny_policy(seed=1)
+
+
+@pytest.fixture
+def rows() -> list[Row]:
+    """Three rows of 4, 2 and 3 completion tokens, of two tasks and none."""
+    return [
+        Row([2, 370, 371], [400, 401, 402, 106], 0, "sums"),
+        Row([2, 372], [403, 106], 1, "code"),
+        Row([2, 373, 374, 375], [404, 405, 106], 2, None),
+    ]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage("s", tmp_path / "stage", 7, root=tmp_path)
+
+
+def full_logprobs(policy: Policy, rows: list[Row], temperature: float = 1.0) -> torch.Tensor:
+    """[M, V] by the model's own logits, one sequence at a time."""
+    parts = []
+    for row in rows:
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([[*row.prompt, *row.completion]])).logits[0]
+        parts.append(logits[len(row.prompt) - 1 : -1].float() / temperature)
+    return torch.cat(parts).log_softmax(-1)

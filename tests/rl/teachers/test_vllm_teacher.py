@@ -1,0 +1,47 @@
+"""A teacher behind vLLM's own server; it takes a minute to start."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.errors import UserError
+from contracts.stage import Stage
+from export.export_stage import export_folder
+from policy.config import SamplerConfig
+from policy.load import save_policy
+from policy.policy import Policy
+from policy.samplers.vllm_server import serving
+from policy.tiny import tiny_policy
+from rl.teachers.config import TaughtConfig
+from rl.teachers.opening import open_teacher
+from rl.teachers.teacher import Row
+from tests.rl.teachers.conftest import full_logprobs
+
+WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
+
+
+def taught(url: str, k: int) -> TaughtConfig:
+    return TaughtConfig.model_validate({"teacher": {"server": url}, "mode": "topk", "sampled_logits": k})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason=WITHOUT)
+def test_vllms_prompt_logprobs_are_the_likeliest_entries_of_the_policy_that_it_serves(
+    student: Policy, rows: list[Row], stage: Stage, tmp_path: Path
+) -> None:
+    other = tiny_policy(seed=9)
+    save_policy(other, tmp_path / "policy")
+    export_folder(tmp_path / "policy", tmp_path / "export")
+    config = SamplerConfig(backend="server", cache_gib=0.25, timeout=300)
+    with serving(tmp_path / "export", config, tmp_path / "log", print) as url:
+        targets = open_teacher(taught(url, 16), student, stage, rows).targets(rows, [])
+        with pytest.raises(UserError, match=r"refused with status 400.*20"):  # vLLM's max_logprobs
+            open_teacher(taught(url, 24), student, stage, rows)
+    truth_MV = full_logprobs(other, rows)
+    best = truth_MV.topk(16)
+    assert torch.allclose(targets.logprobs_MK, best.values, atol=1e-4)
+    assert (targets.ids_MK == best.indices).float().mean() > 0.95  # but for ties of rounding
+    own = torch.tensor([token for row in rows for token in row.completion])
+    assert torch.allclose(targets.own_M, truth_MV.gather(-1, own[:, None])[:, 0], atol=1e-4)
