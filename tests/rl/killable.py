@@ -13,8 +13,8 @@ from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
-from rl.qat_config import QatStage
 from rl.generate_config import GenerateStage
+from rl.qat_config import QatStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
 
