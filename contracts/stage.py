@@ -11,7 +11,7 @@ from pydantic import Field
 
 from contracts.strict import StrictModel
 
-OutputKind = Literal["policy", "reward_model", "targets", "scores", "export"]
+OutputKind = Literal["policy", "reward_model", "targets", "data", "scores", "export"]
 
 
 class StageConfig(StrictModel):

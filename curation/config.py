@@ -1,5 +1,6 @@
 """Configuration of data sources. Imports no torch."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -99,7 +100,7 @@ class MixtureData(StrictModel):
 class Mixture(MixtureData):
     """A mixture together with the sections that it names: what stages are given, so that they need no other."""
 
-    sections: dict[str, DataConfig] = Field(description="The sections that `of` names.")
+    sections: dict[str, "DataConfig | GeneratedData | Mixture"] = Field(description="The sections that `of` names.")
 
     @property
     def columns(self) -> list[str]:
@@ -107,6 +108,37 @@ class Mixture(MixtureData):
         return list(dict.fromkeys(column for section in self.sections.values() for column in section.columns))
 
 
+class GeneratedData(StrictModel):
+    """What a stage of kind generate has kept: the prompts of its data section, each with answers of its policy.
+
+    An answer is a row's demonstration; where another answer to the same prompt scored less, the two are also its
+    preference pair. The prompts that the section holds out stay held out: the stage asks none of them.
+    """
+
+    source: Literal["generated"]
+    from_: str = Field(alias="from", description="Id of the stage of kind generate.")
+
+    @property
+    def columns(self) -> list[str]:
+        """What is handed to reward functions beside the fields of every row."""
+        return []
+
+
+class Generated(GeneratedData):
+    """Generated data together with the section whose prompts were asked: what stages are given."""
+
+    section: DataConfig | Mixture | GeneratedData = Field(description="The data section of the stage in `from`.")
+    folder: Path | None = Field(None, description="Output of the stage in `from`; none: it is not known yet.")
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of the section whose prompts were asked."""
+        return self.section.columns
+
+
 AnyData = Annotated[
-    ReasoningGymData | JsonLinesData | HubData | PythonData | MixtureData, Field(discriminator="source")
+    ReasoningGymData | JsonLinesData | HubData | PythonData | MixtureData | GeneratedData,
+    Field(discriminator="source"),
 ]
+AnySource = DataConfig | Mixture | Generated
+"""What `curation.load.load_data` reads: a section with all that it names put in."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import UserError
-from curation.config import DataConfig, Mixture, ReasoningGymData
+from curation.config import AnySource, DataConfig, Generated, GeneratedData, Mixture, ReasoningGymData
 from curation.conversation import Turns, answer_of, conversation_of, up_to_the_user
 from curation.example import Example, unique_prompts
+from curation.generated import read_answers
 from curation.mixture import mixed
 from curation.sources import Row, rows_of
 from curation.synthetic import check_styles, integer, synthesise
@@ -34,14 +35,14 @@ class DataSplit:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-def load_data(config: DataConfig | Mixture, *, name: str, seed: int, root: Path) -> DataSplit:
+def load_data(config: AnySource | GeneratedData, *, name: str, seed: int, root: Path) -> DataSplit:
     """The examples of a data section; the same for the same arguments, on every machine.
 
     A prompt is on the same side in every section with the same seed, and a larger `holdout` only moves prompts from
     training to evaluation. Prompts that differ in white space alone are on the same side.
 
     Args:
-        config: the section; a mixture with the sections that it names.
+        config: the section; a mixture with the sections that it names, generated data with what they were made of.
         name: its name in the recipe, for messages.
         seed: the recipe's seed.
         root: folder of the recipe, against which paths resolve.
@@ -51,6 +52,8 @@ def load_data(config: DataConfig | Mixture, *, name: str, seed: int, root: Path)
     """
     if isinstance(config, Mixture):
         return _mixture(config, name, seed, root)
+    if isinstance(config, GeneratedData):
+        return _generated(config, name, seed, root)
     if config.synthesise is not None:
         check_styles(config.synthesise, name)
     dropped: Counter[str] = Counter()
@@ -79,6 +82,16 @@ def _mixture(config: Mixture, name: str, seed: int, root: Path) -> DataSplit:
     lost = {f"{section}: {why}": count for section, split in splits.items() for why, count in split.dropped.items()}
     _check_disjoint(train, test)
     return DataSplit(train, test, lost | left_out)
+
+
+def _generated(config: GeneratedData, name: str, seed: int, root: Path) -> DataSplit:
+    """The answers that a stage kept, and the prompts that its own section holds out."""
+    if not isinstance(config, Generated) or config.folder is None:
+        raise ValueError(f"data {name}: the section is not bound to the output of stage {config.from_}")
+    train = read_answers(config.folder)
+    test = load_data(config.section, name=name, seed=seed, root=root).test
+    _check_disjoint(train, test)
+    return DataSplit(train, test)
 
 
 def held_out(prompt: str, seed: int, holdout: float) -> bool:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from contracts.errors import RunError, UserError
-from recipes import merging, teaching
+from recipes import merging, teaching, verifying
 from recipes.console import captured, own_output, quieten
 from recipes.failure import as_run_error
 from recipes.last_words import Failed, leave_words
@@ -40,20 +40,11 @@ OutOption = Annotated[
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")
 ]
-RowsArgument = Annotated[Path, typer.Argument(help="JSON lines, or - for standard input.")]
-VerdictsOption = Annotated[
-    Path | None, typer.Option("--out", help="Write the verdicts to this file; by default to standard output.")
-]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Rows verified at once; by default one a core.")
-]
 ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", min=1, help="Train in so many processes: one a GPU, or sharing the cores."),
 ]
 PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
-verify = typer.Typer(name="verify", help="Grade a file of completions, without a recipe.", no_args_is_help=True)
-app.add_typer(verify)
 reward = typer.Typer(name="reward", help="Try a reward, without a run.", no_args_is_help=True)
 app.add_typer(reward)
 
@@ -165,39 +156,6 @@ def validate(
 
         for line in report_gold(check_gold(pipeline, lambda line: print(line, file=sys.stderr))):
             print(line)
-
-
-@verify.command("math")
-@answering
-def verify_math(file: RowsArgument, out: VerdictsOption = None, workers: WorkersOption = None) -> None:
-    """Grade rows with `completion` and `answer`."""
-    from recipes import verify as verification
-
-    verification.verify_math(file, out, workers)
-
-
-@verify.command("code")
-@answering
-def verify_code(
-    file: RowsArgument,
-    out: VerdictsOption = None,
-    workers: WorkersOption = None,
-    backend: Annotated[
-        str, typer.Option("--backend", help="auto, bubblewrap, unshare, landlock, http or unsafe.")
-    ] = "auto",
-    url: Annotated[str | None, typer.Option("--url", help="Address of the server, for --backend http.")] = None,
-    cpu: Annotated[float, typer.Option("--cpu", min=0.1, help="Seconds of processor time of one program.")] = 10.0,
-    memory: Annotated[int, typer.Option("--memory", min=32, help="Address space of one program, in MiB.")] = 512,
-    allow_forgeable: Annotated[
-        bool, typer.Option("--allow-forgeable", help="Also grade by `script` tests, which a program can fool.")
-    ] = False,
-) -> None:
-    """Grade rows with `completion` and the fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's plain form."""
-    from recipes import verify as verification
-
-    verification.verify_code(
-        file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable
-    )
 
 
 @reward.command("try")
@@ -340,6 +298,7 @@ def chat(
 
 
 merging.register(app, answering)
+verifying.register(app, answering)
 teaching.register(app, answering)
 
 

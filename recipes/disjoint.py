@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from contracts.errors import UserError
+from recipes.generated import asked
 from recipes.graph import Node
 from recipes.pipeline import Pipeline
 from recipes.routes import check_rows
@@ -13,7 +14,7 @@ EXAMPLE_LENGTH = 80
 def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
     """Load the data of every stage, and compare its tasks with its rewards', and evaluation prompts with training ones.
 
-    Nothing is loaded when no waiting stage reads data.
+    Nothing is loaded when no waiting stage reads data. Answers that a stage writes count as all the prompts it asks.
 
     Raises:
         UserError: a stage's side of the split is empty, an evaluation prompt is also a training prompt, or a waiting
@@ -25,7 +26,8 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
 
     sections = dict.fromkeys(name for node in pipeline.nodes for name in node.data)
     splits = {
-        name: load_data(pipeline.data[name], name=name, seed=pipeline.seed, root=pipeline.root) for name in sections
+        name: load_data(asked(pipeline.data[name]), name=name, seed=pipeline.seed, root=pipeline.root)
+        for name in sections
     }
     trained: dict[str, tuple[str, str]] = {}
     for node in pipeline.nodes:

@@ -8,6 +8,7 @@ from typing import Any
 from contracts.errors import RunError, UserError
 from curation.example import Example, unique_prompts
 from curation.load import DataSplit, load_data
+from recipes.generated import asked
 from recipes.pipeline import Pipeline
 from recipes.routes import check_rows
 from rl.rewards.code import open_verifier
@@ -52,7 +53,7 @@ def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: Non
 
     @functools.cache
     def load(section: str) -> DataSplit:
-        return load_data(pipeline.data[section], name=section, seed=pipeline.seed, root=pipeline.root)
+        return load_data(asked(pipeline.data[section]), name=section, seed=pipeline.seed, root=pipeline.root)
 
     for note in check_rows([node.config for node in pipeline.nodes], pipeline.rewards, load):
         say(note)

@@ -7,13 +7,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from contracts.stage import StageConfig
+from contracts.stage import OutputKind, StageConfig
+from curation.config import GeneratedData, Mixture
 from policy.config import PolicyConfig
 from recipes.faults import Faults, Keys, did_you_mean, listed
 from rl.rewards.config import RewardModelReward
 from rl.teachers.config import TeacherConfig
 
-Wanted = Literal["policy", "reward_model", "teacher", "data", "reward"]
+Wanted = Literal["policy", "reward_model", "teacher", "answers", "data", "reward"]
+OUTPUTS: dict[Wanted, tuple[OutputKind, ...]] = {
+    "policy": ("policy",),
+    "reward_model": ("reward_model",),
+    "teacher": ("policy", "targets"),
+    "answers": ("data",),
+}
+"""What a stage may put out for a reference to it, by what that wants; the others name sections of the recipe."""
 
 STAGE_FIELDS = ("policies", "initial", "better", "than")
 REWARD_FIELDS = ("rewards", "control", "passes")
@@ -54,8 +62,8 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     """Every reference in a configuration, however deep.
 
     By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages (`ID`, or `ID@RATE`
-    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; a reward
-    model's `from` names its stage.
+    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; the `from` of
+    a reward model and of generated data names their stage.
     """
     wanted_by_field: dict[str, Wanted] = {
         **dict.fromkeys(STAGE_FIELDS, "policy"),
@@ -65,19 +73,29 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     for name, info in type(config).model_fields.items():
         here, value = (*keys, info.alias or name), getattr(config, name)
         if name == "from_" and isinstance(value, str):
-            wanted: Wanted = "teacher" if isinstance(config, TeacherConfig) else "policy"
-            wanted = "reward_model" if isinstance(config, RewardModelReward) else wanted
-            yield Reference(here, value, wanted, getattr(config, "liti", None))
+            yield Reference(here, value, _wanted_from(config), getattr(config, "liti", None))
         elif isinstance(value, BaseModel):
             yield from references(value, here)
         elif name in wanted_by_field and isinstance(value, str):
             yield _reference(here, value, wanted_by_field[name])
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if isinstance(item, BaseModel):
+                    yield from references(item, (*here, key))
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from references(item, (*here, index))
                 elif name in wanted_by_field and isinstance(item, str):
                     yield _reference((*here, index), item, wanted_by_field[name])
+
+
+def _wanted_from(config: BaseModel) -> Wanted:
+    if isinstance(config, GeneratedData):
+        return "answers"
+    if isinstance(config, TeacherConfig):
+        return "teacher"
+    return "reward_model" if isinstance(config, RewardModelReward) else "policy"
 
 
 def _reference(keys: Keys, name: str, wanted: Wanted) -> Reference:
@@ -118,11 +136,15 @@ def build_graph(
         for reference in found:
             _check(reference, by_id, data, rewards, faults)
         _check_once(found, faults)
-        used = [reference.name for reference in found if reference.wanted == "reward" and reference.name in rewards]
-        nodes[config.id] = _node(config, found + [more for name in used for more in references(rewards[name])])
-    for name, reward in rewards.items():
-        for reference in references(reward, ("rewards", name)):
-            _check(reference, by_id, data, rewards, faults)
+        named = {"reward": rewards, "data": data}
+        used = [named[ref.wanted][ref.name] for ref in found if ref.name in named.get(ref.wanted, ())]
+        nodes[config.id] = _node(config, found + [more for section in used for more in references(section)])
+    for kind, sections in (("rewards", rewards), ("data", data)):
+        for name, section in sections.items():
+            if isinstance(section, Mixture):  # its parts are looked at as sections
+                continue
+            for reference in references(section, (kind, name)):
+                _check(reference, by_id, data, rewards, faults)
     faults.raise_if_any()
     return _in_order(nodes, faults)
 
@@ -131,7 +153,7 @@ def _node(config: StageConfig, found: list[Reference]) -> Node:
     def names(*wanted: Wanted) -> tuple[str, ...]:
         return tuple(dict.fromkeys(reference.name for reference in found if reference.wanted in wanted))
 
-    return Node(config, names("policy", "reward_model", "teacher"), names("data"), names("reward"))
+    return Node(config, names(*OUTPUTS), names("data"), names("reward"))
 
 
 def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
@@ -176,7 +198,7 @@ def _check(
             expected = f"expected {listed(known)}{did_you_mean(name, known)}"
             faults.add(reference.keys, f'found the unknown {thing} "{name}", {expected}')
         return
-    outputs = ("policy", "targets") if wanted == "teacher" else (wanted,)
+    outputs = OUTPUTS[wanted]
     fitting = [stage for stage, config in stages.items() if config.produces in outputs]
     expected = f"expected a stage whose output is {' or '.join(map(_article, outputs))}: {listed(fitting)}"
     if name not in stages:
@@ -204,7 +226,7 @@ def _check_once(found: Sequence[Reference], faults: Faults) -> None:
 
 def _article(output: str) -> str:
     noun = output.replace("_", " ")
-    if noun.endswith("s"):
+    if noun.endswith("s") or noun == "data":
         return noun
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 

@@ -17,6 +17,7 @@ from evals.config import EvaluateStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
+from recipes.generated import with_prompts
 from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.members import check_members
@@ -27,6 +28,7 @@ from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
 from recipes.teachers import check_teachers
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
+from rl.distill_config import DistillStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault, turns_fault
 from rl.teachers.config import TeacherConfig
@@ -105,6 +107,7 @@ def build_pipeline(
     data, rewards, engine, faults = data or {}, rewards or {}, engine or EngineConfig(), faults or Faults()
     data = with_sections(data, faults)
     nodes = build_graph(stages, data, rewards, policy, faults)
+    data = with_prompts(data, nodes)
     for index, config in enumerate(stages):
         _check_models(config, ("stages", index), root, faults)
     if policy is not None:
@@ -169,7 +172,9 @@ def _check_gates(stages: Sequence[StageConfig], rewards: Mapping[str, Any], faul
     """What is learnt must be learnt with its gate, and over several turns from the tests of programs."""
     for config in stages:
         for learner in (config, *getattr(config, "run_configs", ())):
-            if isinstance(learner, RolloutConfig) and (fault := gate_fault({n: rewards[n] for n in learner.rewards})):
+            if isinstance(learner, RolloutConfig | DistillStage) and (
+                fault := gate_fault({n: rewards[n] for n in learner.rewards})
+            ):
                 faults.add(("rewards", fault[0], "gate"), f"stage {config.id}: {fault[1]}")
             if isinstance(learner, ReinforceAlgorithm) and learner.turns > 1:
                 unfit = turns_fault(rewards[learner.rewards[0]])

@@ -18,6 +18,7 @@ from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import RewardModelReward
 from rl.warp_config import WarpStage
@@ -167,7 +168,8 @@ def _memory(
     training = _training(node.config)
     judges = WEIGHT_BYTES * sum(_judges(node.rewards, shapes, pipeline))
     if training is None:
-        return 2.0 * WEIGHT_BYTES * shape.parameters + judges  # evaluation and export hold two models
+        models = 1 if isinstance(node.config, GenerateStage) else 2  # evaluation and export hold two
+        return float(WEIGHT_BYTES) * models * shape.parameters + judges
     frozen = shape.parameters if training.lora else 0
     total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
     total += WEIGHT_BYTES * sum(_teachers(node, shapes, pipeline))
@@ -212,9 +214,11 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
     flops = 2.0 * shape.parameters
     training = _training(node.config)
     if training is None:
-        samples = getattr(node.config, "samples", 0)
-        prompts = (getattr(node.config, "prompts", None) or 300) * len(getattr(node.config, "policies", []))
-        tokens = prompts * (samples + 1) * _new_tokens(node.config, shape)
+        samples, policies = getattr(node.config, "samples", 0) + 1, len(getattr(node.config, "policies", []))
+        if isinstance(node.config, GenerateStage):
+            samples, policies = node.config.samples, 1
+        prompts = (getattr(node.config, "prompts", None) or 300) * policies
+        tokens = prompts * samples * _new_tokens(node.config, shape)
         judged = tokens * 2 * sum(_judges(node.rewards, shapes, pipeline)) / (TRAINING_FLOPS * cores())
         return 2.0 + tokens * flops / (SAMPLING_FLOPS * cores()) + judged
     examples, judged = float(training.steps * training.batch), 0.0

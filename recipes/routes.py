@@ -7,11 +7,13 @@ from typing import Any, Protocol
 
 from contracts.errors import UserError
 from contracts.stage import StageConfig
-from curation.config import DataConfig, Mixture
+from curation.config import AnySource, DataConfig, Generated, GeneratedData, Mixture
 from curation.example import Example
 from evals.config import EvaluateStage
 from recipes.faults import Faults, Keys, did_you_mean, listed
 from rl.config import RolloutConfig
+from rl.distill_config import DistillStage
+from rl.generate_config import GenerateStage
 from rl.rewards.config import RewardConfig
 from rl.rewards.fitting import check_routes
 
@@ -104,16 +106,22 @@ def scorings_of(config: StageConfig, index: int) -> Iterator[Scoring]:
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), tuple(learner.control), None, True)
         elif isinstance(learner, EvaluateStage):
             yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), learner.prompts, False)
+        elif isinstance(learner, GenerateStage | DistillStage) and learner.rewards:
+            prompts = learner.prompts if isinstance(learner, GenerateStage) else None
+            yield Scoring(config.id, keys, learner.data, tuple(learner.rewards), (), prompts, True)
 
 
-def stated_tasks(config: DataConfig | Mixture) -> set[str | None] | None:
+def stated_tasks(config: AnySource | GeneratedData) -> set[str | None] | None:
     """The tasks of a section's rows, where it tells them itself, as a mixture does whose sections all do; else None."""
-    if not isinstance(config, Mixture):
-        return {stated_task(config)} if tells_its_task(config) else None
-    if not all(tells_its_task(section) for section in config.sections.values()):
-        return None
-    tasks = {name: stated_task(section) for name, section in config.sections.items()}
-    return {name if task is None else task for name, task in tasks.items()}
+    if isinstance(config, Generated):
+        return stated_tasks(config.section)
+    if isinstance(config, Mixture):
+        found = {name: stated_tasks(section) for name, section in config.sections.items()}
+        known = {name: tasks for name, tasks in found.items() if tasks is not None}
+        if len(known) < len(found):
+            return None
+        return {name if task is None else task for name, tasks in known.items() for task in tasks}
+    return {stated_task(config)} if isinstance(config, DataConfig) and tells_its_task(config) else None
 
 
 def tells_its_task(config: DataConfig) -> bool:

@@ -16,6 +16,7 @@ from recipes.console import Interrupts, captured, own_output, quieten
 from recipes.disjoint import check_data
 from recipes.failure import as_run_error, is_disk_full
 from recipes.faults import did_you_mean, listed
+from recipes.generated import bound
 from recipes.graph import Node
 from recipes.machine import environment
 from recipes.pipeline import Pipeline
@@ -81,14 +82,14 @@ def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
 
 def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
     """What a stage's function is given."""
-    by_id = {other.id: other for other in pipeline.nodes}
+    outputs = {other.id: run / pipeline.folder(other) / "output" for other in pipeline.nodes}
     return Stage(
         id=node.id,
         folder=run / pipeline.folder(node),
         seed=pipeline.seed,
         root=pipeline.root,
-        inputs={name: run / pipeline.folder(by_id[name]) / "output" for name in node.inputs},
-        data={name: pipeline.data[name] for name in node.data},
+        inputs={name: outputs[name] for name in node.inputs},
+        data={name: bound(pipeline.data[name], outputs) for name in node.data},
         rewards={name: pipeline.rewards[name] for name in node.rewards},
         engine=pipeline.engine,
         sink=sink or Silence(),

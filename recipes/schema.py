@@ -12,6 +12,7 @@ from policy.config import EngineConfig, PolicyConfig
 from reward_models.config import WarmStage
 from rl.config import BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
+from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import AnyReward
 from rl.teachers.config import TeacherCacheStage
@@ -21,6 +22,7 @@ AnyStage = Annotated[
     SftStage
     | TeacherCacheStage
     | DistillStage
+    | GenerateStage
     | QatStage
     | WarmStage
     | BondStage

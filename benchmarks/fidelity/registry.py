@@ -24,10 +24,6 @@ CLAIMS = (
     "warp_line",
     "warp_merge",
     "warp_iterated",
-    "gkd_students",
-    "distil_against_sft",
-    "sampled_modes",
-    "teacher_size",
     "jbond_reinforce_tiny",
     "jbond_anchor_tiny",
     "jbond_rates_tiny",
@@ -37,6 +33,10 @@ CLAIMS = (
     "warp_iterated_tiny",
     "against_trl",
     "quantisation",
+    "gkd_students",
+    "distil_against_sft",
+    "sampled_modes",
+    "teacher_size",
 )
 
 

@@ -44,7 +44,8 @@ TITLES = {
 
 def curves(run: RunContents) -> Markup | None:
     """A group of panels for each stage that has logged something."""
-    groups = [group for stage in run.stages if (group := stage_curves(stage, run.normalised)) is not None]
+    trained = [stage for stage in run.stages if stage.kind != "generate"]  # what it logs of its chunks is no course
+    groups = [group for stage in trained if (group := stage_curves(stage, run.normalised)) is not None]
     note = "Moving averages, with the logged values pale behind them."
     if any(breaks_of(stage.metrics) for stage in run.stages):
         note += " A dotted rule stands where the runs of an iteration were merged."

@@ -5,6 +5,7 @@ from typing import Any
 
 from recipes.report.contents import RunContents, StageContents
 from recipes.report.front import front_part
+from recipes.report.generated import generated_section
 from recipes.report.markup import Content, Markup, element, section, short, table
 from recipes.report.reward_models import reward_models_section
 
@@ -14,6 +15,7 @@ FOLDED = 8  # rows of a table above which it is folded
 def details_sections(run: RunContents) -> list[Markup]:
     """Sections of every stage whose output holds one of the known files."""
     makers = (
+        ("generated.json", generated_section),
         ("warm.json", reward_models_section),
         ("warp.json", _warp),
         ("qat.json", _qat),

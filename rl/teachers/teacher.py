@@ -38,7 +38,7 @@ class TokenTargets(Protocol):
     def own_M(self) -> Tensor:
         """The teacher's log-probability of the completions' own tokens, [M], in nats, at the teacher's temperature.
 
-        nan where it is not known. Whole once every chunk has passed.
+        It is nan where it is not known. Whole once every chunk has passed.
         """
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def test_the_recipe_of_these_tests_is_good(recipe: Path):
             "source: reasoning",
             4,
             "data.sums.source",
-            "reasoning_gym, jsonl, hub, python or mixture",
+            "reasoning_gym, jsonl, hub, python, mixture or generated",
         ),
         ("kind: math", "kind: maths", 6, "rewards.correct.kind", 'did you mean "math"?'),
         ("{kind: math}", "3", 6, "rewards.correct", "found 3, expected a mapping"),

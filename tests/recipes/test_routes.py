@@ -120,3 +120,28 @@ def test_the_gold_check_says_so_with_exit_code_2(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert 'a row of data.rows of task "code" ' in done.stderr
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "{id: it, kind: distill, teacher: {model: tiny}, on_policy: 1, data: rows, rewards: [words], steps: 1, "
+        "batch: 1, learning_rate: 0.1}",
+        "{id: it, kind: generate, data: rows, rewards: [words]}",
+    ],
+)
+def test_rewards_that_choose_or_guide_completions_need_one_for_each_row(tmp_path: Path, stage: str):
+    path = recipe(tmp_path, GYM, "chain_sum")
+    text = Path(path).read_text()
+    Path(path).write_text(text[: text.index("  - {id: it")] + f"  - {stage}\n")
+    with pytest.raises(
+        UserError, match=r'stages.it.rewards: found no reward for data.rows, whose rows are of task "ch'
+    ):
+        open_recipe(path)
+    plain = Path(path).read_text().replace("tasks: [words]", "gate: sums")
+    Path(path).write_text(plain)
+    if "distill" in stage:
+        with pytest.raises(UserError, match=r"rewards\.words\.gate"):
+            open_recipe(path)
+    else:
+        open_recipe(path)  # a gate has no effect on what is kept

@@ -13,6 +13,7 @@ from curation.config import ReasoningGymData
 from policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from rl.config import BondAlgorithm, BondStage, ReinforceStage, SftStage
 from rl.distill_config import DistillStage
+from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import MathReward, PythonReward
 from rl.warp_config import WarpStage
@@ -27,6 +28,15 @@ GRPO |= {"kl_in": "loss", "kl": 0.04, "clip": [0.01, 0.01], "unfinished_penalty"
 OWN_WORDS: dict[str, Any] = {"on_policy": 0.5, "divergence": "jsd", "jsd_beta": 0.9, "average": "sequences"}
 OWN_WORDS |= {"rewards": ["correct"], "sampling": {"max_tokens": 4}}
 STAGES: dict[str, StageConfig] = {
+    "generate": GenerateStage(
+        id="s",
+        kind="generate",
+        policy=TINY,
+        data="sums",
+        keep=2,
+        rewards=["short"],
+        sampling={"max_tokens": 24, "batch": 32},
+    ),
     "sft": SftStage(id="s", kind="sft", policy=TINY, **TRAINING),
     "distill": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, sampled_logits=16, **TRAINING),
     "distill:own": DistillStage(id="s", kind="distill", policy=TINY, teacher=TINY, **OWN_WORDS, **TRAINING),

@@ -62,7 +62,10 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
             for one in measurements
         ],
         checks,
-        "Numbers are nats a token of the students' own completions.",
+        "Numbers are nats a token of the students' own completions. This is the second setting: in the first, with "
+        "students of twice the width and the teacher's temperature 1, students nearly equalled the teacher, and the "
+        "divergences on their own text were within 0.07 of each other on the pilot's seed 99, forward KL ahead of "
+        "reverse. What seeks modes needs a student that cannot have them all.",
     )
 
 
