@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from contracts.errors import UserError
 from contracts.strict import StrictModel
 
 MANIFEST = "manifest.json"
+REMAKE = "put the file back as it was, or delete the folder and write the targets again."
 
 
 class About(StrictModel):
@@ -56,6 +57,19 @@ class Manifest(StrictModel):
     complete: bool = Field(description="Whether every row has been written.")
     about: About = Field(description="What it holds.")
     shards: list[ShardRecord] = Field(description="In the order of the rows.")
+    sha256: str = Field("", description="Of all that stands above it, so that no other hand's change is read.")
+
+    @model_validator(mode="after")
+    def _complete_with_all_rows(self) -> "Manifest":
+        there = sum(record.rows for record in self.shards)
+        if self.complete and there != self.about.rows:
+            raise ValueError(f"it says that it is complete, and its shards have {there} of {self.about.rows} rows")
+        return self
+
+    def sealed(self) -> "Manifest":
+        """With the hash of its content in `sha256`."""
+        content = self.model_dump_json(exclude={"sha256"})
+        return self.model_copy(update={"sha256": hashlib.sha256(content.encode()).hexdigest()})
 
 
 def tokenizer_hash(entries: dict[str, int]) -> str:
@@ -80,10 +94,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a store.
 
     Raises:
-        UserError: there is none, or it is damaged or of another version.
+        UserError: there is none, or it is damaged, changed or of another version.
     """
+    path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        found = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserError(
             f"{folder} is no store of targets (its {MANIFEST}: {error.strerror}): name a folder that "
@@ -91,9 +106,14 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except ValidationError as error:
         raise UserError(
-            f"{folder / MANIFEST} is damaged, or of another version of gemsmith ({error.errors()[0]['msg']}): delete "
-            "the folder, and write the targets again."
+            f"{path} is damaged, or of another version of gemsmith ({error.errors()[0]['msg']}): {REMAKE}"
         ) from error
+    if found.sha256 != found.sealed().sha256:
+        raise UserError(
+            f"{path} is not what was written, its checksum differs: it was changed by hand or damaged, and what its "
+            f"shards hold is not known without it. {REMAKE[0].upper()}{REMAKE[1:]}"
+        )
+    return found
 
 
 def damage(folder: Path, record: ShardRecord) -> str | None:

@@ -18,9 +18,10 @@ import numpy as np
 from contracts.errors import RunError, UserError
 from contracts.stage import write_atomically
 from curation.store_manifest import MANIFEST, About, Manifest, ShardRecord, damage, differs, read_manifest
-from curation.target_shard import MAGIC, Array, index_bytes, pack, row_key
+from curation.target_shard import LEAST_LOGPROB, MAGIC, Array, index_bytes, pack, row_key
 
 SHARD_TOKENS = 8192  # 8 MB at K = 256: what a kill costs is at most so much of the teacher's time
+ROUNDING = 1e-2  # nats above 0 that a log-softmax may come to in a narrow dtype
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Row = tuple[Sequence[int], Sequence[int]]
@@ -62,22 +63,24 @@ def write_store(
         told: how many tokens are done, of how many.
 
     Raises:
-        UserError: the folder holds something else; or what is asked gives a NaN.
+        UserError: the folder holds something else, or cannot be made; or what is asked gives no log-probabilities.
         RunError: the disk refused; what is whole stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     total = sum(len(completion) for _, completion in rows)
     with _alone(folder):
         before = _left(folder, about)
         whole = {record.file: record for record in before.shards if damage(folder, record) is None}
+        names = [f"targets-{number:05}.bin" for number in range(len(shard_rows(rows)))]
+        _check_places(folder, names)
         for stray in folder.glob("*.part"):
             stray.unlink()
         if before.complete and len(whole) == len(before.shards):
             return
         records: list[ShardRecord] = []
         _write_manifest(folder, before.model_copy(update={"complete": False, "shards": list(whole.values())}), 0)
-        for number, part in enumerate(shard_rows(rows)):
-            name, done = f"targets-{number:05}.bin", sum(record.tokens for record in records)
+        for name, part in zip(names, shard_rows(rows), strict=True):
+            done = sum(record.tokens for record in records)
             told(done, total)
             if name not in whole:
                 with _disk(folder, len(whole)):
@@ -87,6 +90,36 @@ def write_store(
             records.append(whole[name])
         _write_manifest(folder, Manifest(complete=True, about=about, shards=records), len(records))
     told(total, total)
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of a store, made where it is not there yet.
+
+    Raises:
+        UserError: it cannot be.
+        RunError: the disk is full.
+    """
+    with _disk(folder, 0):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            reason = "it is a file" if folder.is_file() else error.strerror
+            raise UserError(
+                f"No store of targets can be written to {folder} ({reason}): name another folder."
+            ) from error
+
+
+def _check_places(folder: Path, names: Sequence[str]) -> None:
+    """Where a file will be written there is no folder, as its owner may want what is in it.
+
+    Raises:
+        UserError: there is one.
+    """
+    for path in (folder / name for name in [*names, *(stray.name for stray in folder.glob("*.part"))]):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, where a shard of targets belongs: remove it, and go on.")
 
 
 def _from(done: int, total: int, told: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -153,13 +186,19 @@ def _by_row(
             f"The teacher {about.teacher_name} answered with {list(ids.shape)} ids and {list(logprobs.shape)} "
             f"log-probabilities on rows {asked.start} to {asked.stop - 1}, expected {list(expected)} of each."
         )
-    bad = np.isnan(logprobs).any(axis=1) | (ids < 0).any(axis=1) | (ids >= about.vocabulary).any(axis=1)
-    if bad.any():
-        row = asked[int(np.searchsorted(np.cumsum(lengths), int(bad.argmax()), side="right"))]
-        raise UserError(
-            f"The teacher {about.teacher_name} gives a log-probability that is not a number, or an id outside the "
-            f"vocabulary, in row {row} of the data: its weights are damaged, or its dtype is too narrow for it."
-        )
+    faults = {
+        "a log-probability that is not a number": np.isnan(logprobs).any(axis=1),
+        "an id outside the vocabulary": ((ids < 0) | (ids >= about.vocabulary)).any(axis=1),
+        "a log-probability above 0": (logprobs > ROUNDING).any(axis=1),
+        "no entry of a token a probability above 0": (logprobs <= LEAST_LOGPROB).all(axis=1),
+    }
+    for fault, bad in faults.items():
+        if bad.any():
+            row = asked[int(np.searchsorted(np.cumsum(lengths), int(bad.argmax()), side="right"))]
+            raise UserError(
+                f"The teacher {about.teacher_name} gives {fault}, in row {row} of the data: its weights are damaged, "
+                "or its dtype is too narrow for it."
+            )
     ends = np.cumsum(lengths)[:-1]
     return zip(np.split(ids, ends), np.split(logprobs, ends), strict=True)
 
@@ -178,7 +217,7 @@ class _Hashed:
 
 def _write_manifest(folder: Path, manifest: Manifest, whole: int) -> None:
     with _disk(folder, whole):
-        write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+        write_atomically(folder / MANIFEST, manifest.sealed().model_dump_json(indent=1) + "\n")
 
 
 @contextmanager

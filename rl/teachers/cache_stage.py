@@ -11,7 +11,7 @@ from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.load import load_data
 from curation.store_manifest import About, tokenizer_hash
-from curation.store_writing import Ask, data_hash, write_store
+from curation.store_writing import Ask, data_hash, make_folder, write_store
 from curation.target_shard import MOST, Array, highs_of
 from policy.head import chunk_rows
 from policy.load import load_policy
@@ -41,6 +41,7 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
         RunError: the disk refused.
     """
     assert config.policy is not None
+    make_folder(folder)
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     shown = fitting_demonstrations(data.train, student, config.max_length, config.data, stage)

@@ -15,7 +15,7 @@ import pytest
 
 from contracts.errors import RunError, UserError
 from curation import store_writing
-from curation.store_manifest import About, read_manifest
+from curation.store_manifest import About, Manifest, read_manifest
 from curation.store_writing import data_hash, shard_rows, write_store
 from curation.target_shard import pack, unpack
 from curation.teacher_store import TeacherStore
@@ -200,11 +200,55 @@ def test_a_damaged_manifest_and_a_folder_that_is_none_are_named(tmp_path: Path) 
         TeacherStore(folder)
     with pytest.raises(UserError, match="is no store of targets"):
         TeacherStore(tmp_path)
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+    with pytest.raises(UserError, match=r"is no store of targets.*Is a directory"):
+        TeacherStore(folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
     with pytest.raises(UserError, match=r"not empty \(it has letter\.txt\)"):
         written(tmp_path / "mine")
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"k": 8', '"k": 4'), ('"rows": 20', '"rows": 19'), (f'"vocabulary": {V}', '"vocabulary": 70001')]
+)
+def test_a_manifest_that_was_edited_is_refused_by_reader_and_writer_with_a_way_out(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "store") / "manifest.json"
+    whole = path.read_text()
+    assert old in whole
+    path.write_text(whole.replace(old, new, 1))
+    for use in (TeacherStore, written):
+        with pytest.raises(UserError, match=r"manifest\.json is (not what was written|damaged).*delete the folder"):
+            use(path.parent)
+    path.write_text(whole)
+    assert TeacherStore(path.parent).about.k == K
+
+
+def test_a_store_that_says_it_is_complete_has_all_its_rows(tmp_path: Path) -> None:
+    empty = Manifest.model_construct(complete=True, about=about(), shards=[])
+    (tmp_path / "manifest.json").write_text(empty.sealed().model_dump_json())
+    with pytest.raises(UserError, match=r"manifest\.json is damaged.*its shards have 0 of 20 rows"):
+        TeacherStore(tmp_path)
+
+
+def test_a_place_where_no_store_can_be_is_named_before_the_teacher_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place, words in (("file", "it is a file"), ("file/below", "Not a directory"), ("/proc/here", "No such file")):
+        with pytest.raises(
+            UserError, match=rf"No store of targets can be written to .*{place} \({words}.*another folder"
+        ):
+            written(tmp_path / place, lambda numbers: pytest.fail("asked"))
+    folder = written(tmp_path / "store")
+    for stray in ("targets-00001.bin", "targets-00000.bin.part"):
+        (folder / stray).unlink(missing_ok=True)
+        (folder / stray).mkdir()
+        with pytest.raises(UserError, match=rf"{stray} is a folder, where a shard of targets belongs: remove it"):
+            written(folder)
+        (folder / stray).rmdir()
 
 
 @pytest.mark.parametrize(
@@ -267,6 +311,19 @@ def test_a_teacher_that_gives_no_numbers_is_named_with_the_row_and_nothing_of_it
 
     with pytest.raises(UserError, match=r"big gives a log-probability that is not a number.*row 5 of the data"):
         written(tmp_path / "store", ask)
+    for value, words in (
+        (np.inf, "a log-probability above 0"),
+        (0.5, "a log-probability above 0"),
+        (-np.inf, "no entry"),
+    ):
+
+        def wrong(numbers: range, value: float = value) -> tuple[np.ndarray, np.ndarray]:
+            ids, logprobs = entries_of(numbers)
+            logprobs[0] = value
+            return ids, logprobs
+
+        with pytest.raises(UserError, match=rf"big gives {words}.*row 0 of the data"):
+            written(tmp_path / "wrong", wrong)
     with pytest.raises(UserError, match=r"answered with \[\d+, 4\] ids"):
         written(tmp_path / "other", lambda numbers: tuple(part[:, :4] for part in entries_of(numbers)))  # type: ignore
 
