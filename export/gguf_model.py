@@ -22,7 +22,7 @@ from contracts.errors import RunError, UserError
 from export.config import GgufType
 from export.gguf_tokenizer import add_tokenizer
 from policy.policy import Policy
-from policy.quantised import Scheme, check_widths
+from policy.quantised import Scheme, check_sizes, check_widths
 from policy.rope import GLOBAL, global_factor
 from weights.formats import Array
 from weights.quantise import packed, quantised
@@ -57,7 +57,7 @@ def check_readable(policy: Policy, scheme: Scheme) -> None:
     """Refuse what a reader of the file would take for something else, as the format has no key for it.
 
     Raises:
-        UserError: a value is not the one that readers assume, or a row is no multiple of 32 wide.
+        UserError: a value is not the one that readers assume, a row is no multiple of 32 wide, or a weight too large.
     """
     config = policy.model.config
     every_sixth = [GLOBAL if (i + 1) % 6 == 0 else "sliding_attention" for i in range(config.num_hidden_layers)]
@@ -78,6 +78,7 @@ def check_readable(policy: Policy, scheme: Scheme) -> None:
                 "written there: take `formats: [transformers]`"
             )
     check_widths(policy.model, scheme, "take `gguf: f16`")
+    check_sizes(policy.model, scheme)
 
 
 def write_gguf(policy: Policy, path: Path, scheme: Scheme, title: str) -> None:

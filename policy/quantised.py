@@ -17,7 +17,7 @@ from torch.nn.functional import embedding, linear
 from transformers import Gemma3ForCausalLM
 
 from contracts.errors import UserError
-from weights.quantise import Format, fault_of_width, quantised, straight_through
+from weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through
 
 MARK = "quantisation.json"
 EMBEDDING = "model.embed_tokens.weight"
@@ -78,8 +78,27 @@ def check_widths(model: Gemma3ForCausalLM, scheme: Scheme, fix: str) -> None:
             raise UserError(f"{name.removesuffix('.weight')} {fault}: {fix}")
 
 
+def check_sizes(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
+    """Refuse a policy with weights that are beyond a format's range, or no numbers.
+
+    Raises:
+        UserError: one has; it is named.
+    """
+    for name, weight in model.named_parameters():
+        if fault := fault_of_size(weight, scheme.of(name)):
+            raise UserError(
+                f"{name.removesuffix('.weight')} {fault}: the policy is damaged, or its training diverged; take one "
+                "from before that"
+            )
+
+
 def quantise_in_place(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
-    """Move every weight to the scheme's grid; done twice, the second time changes nothing."""
+    """Move every weight to the scheme's grid; done twice, the second time changes nothing.
+
+    Raises:
+        UserError: the grid does not reach as far as a weight; none is moved.
+    """
+    check_sizes(model, scheme)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if (format := scheme.of(name)) is not None:

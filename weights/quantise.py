@@ -5,6 +5,7 @@ Q4_0 and Q8_0. Every rule here is idempotent to the last bit: what is on a forma
 channel's step is kept in bfloat16 (Gemma's is float32): its rounding moves no weight by more than 0.2% of it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ BITS: dict[Format, float] = {
     "f16": 16.0,
 }
 
+FLOAT16_MOST = 65520.0  # is rounded to infinity, as is what is above
+_STEPS_IN_LARGEST: dict[Format | None, int] = {"f16": 1, "q8_0": 127, "q4_0": 8}
 SFP8_MAX = 1.875
 SFP8_MIN = 1.25 * 2.0**-23
 
@@ -55,6 +58,21 @@ def fault_of_width(width: int, format: Format) -> str | None:
     """Why rows of so many weights cannot be held, as the end of a sentence; None where they can."""
     if format in ("q4_0", "q8_0") and width % BLOCK:
         return f"is {width} wide, and {format} holds blocks of {BLOCK}: {width} is no multiple of {BLOCK}"
+    return None
+
+
+def fault_of_size(weight: Tensor, format: Format | None) -> str | None:
+    """Why a format cannot hold weights of this size, as the end of a sentence; None where it can.
+
+    A step of Q4_0 is the largest weight / 8 and one of Q8_0 the largest / 127, each in float16; none: numbers of any
+    size are held, as long as they are numbers.
+    """
+    largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
+    if not math.isfinite(largest):
+        return "holds a weight that is no finite number"
+    most = FLOAT16_MOST * _STEPS_IN_LARGEST[format] if format in _STEPS_IN_LARGEST else math.inf
+    if largest >= most:
+        return f"holds a weight of magnitude {largest:.4g}, and {format} has room for numbers below {most:.4g}"
     return None
 
 
@@ -164,8 +182,11 @@ def _nonzero(step: Tensor) -> Tensor:
 
 
 def _inverse(step: Tensor) -> Tensor:
-    """1 / step; 0 where the step is 0, or so small that float16 has none."""
-    return torch.where(step.abs() < 2.0**-126, 0.0, 1 / step)
+    """1 / step; 0 where float32 has no such number: there ggml turns infinity into codes, by no rule that is stated.
+
+    In float16 the step of such a block is 0, and so are its weights, whatever their codes.
+    """
+    return torch.where(step.abs() <= 2.0**-128, 0.0, 1 / step)
 
 
 def _rounded_mantissa(size: Tensor, bits: int) -> Tensor:

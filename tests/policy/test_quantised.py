@@ -63,6 +63,30 @@ def test_a_policy_too_odd_for_blocks_is_refused_by_the_name_of_its_layer():
         check_widths(Gemma3ForCausalLM(config), Scheme("q4_0", "f16"), "use sfp8")
 
 
+@pytest.mark.parametrize(
+    ("scheme", "value", "words"),
+    [
+        (
+            Scheme("q4_0", "f16"),
+            530_000.0,
+            r"magnitude 5.3e\+05, and q4_0 has room for numbers below 5.242e\+05",
+        ),  # 65,520 * 8
+        (Scheme("q8_0", "f16"), 9e6, r"and q8_0 has room for numbers below 8.321e\+06"),  # 65,520 * 127
+        (Scheme("f16", "f16"), -65_520.0, r"and f16 has room for numbers below 6.552e\+04"),
+        (Scheme("sfp8", "f16"), float("nan"), "no finite number"),
+        (Scheme("int4_channel", "f16"), float("inf"), "no finite number"),
+    ],
+)
+def test_a_weight_that_a_format_cannot_hold_is_refused_by_name_and_none_is_moved(scheme, value, words):
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.model.layers[2].mlp.up_proj.weight[0, 0] = value
+    before = {name: each.clone() for name, each in policy.model.state_dict().items()}
+    with pytest.raises(UserError, match=rf"model.layers.2.mlp.up_proj holds a weight .*{words}.*diverged"):
+        quantise_in_place(policy.model, scheme)
+    assert all(each.equal(before[name]) or value != value for name, each in policy.model.state_dict().items())
+
+
 def test_the_mark_comes_back_and_a_broken_one_is_refused(tmp_path):
     assert read_mark(tmp_path) is None
     write_mark(tmp_path, Scheme("sfp8", "f16"))

@@ -86,7 +86,7 @@ def test_rows_are_quantised_alike_alone_and_together(format):
 @pytest.mark.parametrize(("format", "kind"), [("q4_0", "Q4_0"), ("q8_0", "Q8_0"), ("f16", "F16")])
 def test_bytes_are_those_of_the_gguf_package_and_mean_the_same_numbers(format, kind):
     kind = GGMLQuantizationType[kind]
-    whole = torch.cat([weights(), torch.zeros(1, 512), weights(scale=1e-7), weights(scale=1e3)])
+    whole = torch.cat([weights(), torch.zeros(1, 512), weights(scale=1e-7), weights(scale=5e-37), weights(scale=1e3)])
     whole[3, :32] = torch.tensor([0.5, -0.5]).repeat(16)  # ties of magnitude
     whole[4, :32] = torch.arange(32) * 0.5  # halves in between
     ours = packed(whole, format)
