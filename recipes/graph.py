@@ -40,7 +40,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Node:
-    """A stage with its defaults filled in, and everything it depends on, in the order of mention."""
+    """A stage with its defaults filled in, and everything it depends on, in the order of mention, its policy first."""
 
     config: StageConfig
     inputs: tuple[str, ...]
@@ -150,6 +150,8 @@ def build_graph(
 
 
 def _node(config: StageConfig, found: list[Reference]) -> Node:
+    found = sorted(found, key=lambda reference: "policy" not in reference.keys)
+
     def names(*wanted: Wanted) -> tuple[str, ...]:
         return tuple(dict.fromkeys(reference.name for reference in found if reference.wanted in wanted))
 

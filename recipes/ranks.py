@@ -56,6 +56,7 @@ def _work(pipeline: Pipeline, node: Node, run: Path) -> None:
         with captured(stage.folder / f"console-{rank()}.log"):
             work(node, stage)
     except (UserError, RunError) as error:
-        raise type(error)(f"stage {node.id}, process {rank() + 1}: {error}") from error
+        told = str(error).removeprefix(f"stage {node.id}: ")
+        raise type(error)(f"stage {node.id}, process {rank() + 1}: {told}") from error
     except Exception as error:
         raise as_run_error(error, stage.folder, f"stage {node.id}, process {rank() + 1}") from error
