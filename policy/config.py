@@ -3,8 +3,9 @@
 import math
 from itertools import pairwise
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from contracts.strict import StrictModel
 
@@ -102,6 +103,18 @@ class SamplingConfig(StrictModel):
         return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
 
 
+def _address(value: str) -> str:
+    """An address that can be asked over HTTP."""
+    found = urlsplit(value)
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise ValueError(f"found {value!r}, expected a server's address such as http://127.0.0.1:8000/v1")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""Of a server."""
+
+
 class SamplerConfig(StrictModel):
     """What draws completions."""
 
@@ -110,7 +123,7 @@ class SamplerConfig(StrictModel):
         description="transformers samples with the model that trains, in its process; vllm with an engine beside it; "
         "server with an OpenAI-style server, where the policy is not trained.",
     )
-    url: str | None = Field(
+    url: Address | None = Field(
         None, description="Of a running server, such as http://127.0.0.1:8000/v1; none: the stage starts `vllm serve`."
     )
     gpu_memory: float = Field(0.35, gt=0, lt=1, description="vllm on a GPU: share of its memory for the engine.")

@@ -2,10 +2,11 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from contracts.errors import UserError
@@ -14,6 +15,7 @@ from contracts.stage import StageConfig
 from contracts.target import REWARDS
 from curation.config import JsonLinesData, PythonData
 from evals.config import EvaluateStage
+from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
@@ -29,6 +31,7 @@ from recipes.source import find_recipe, read_recipe, read_source
 from recipes.teachers import check_teachers
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
 from rl.distill_config import DistillStage
+from rl.qat_config import QatStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault, turns_fault
 from rl.teachers.config import TeacherConfig
@@ -49,6 +52,8 @@ class Pipeline:
     rewards: Mapping[str, Any]
     engine: Any
     document: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each stage stands, as "file:line: stages.it", for what is found out later."""
 
     def folder(self, node: Node) -> str:
         """Folder of a stage inside the run's folder."""
@@ -130,17 +135,23 @@ def build_pipeline(
     _check_sharing(stages, engine, faults)
     check_members(stages, nodes, engine, faults)
     check_teachers(stages, faults)
+    _check_exports(stages, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
-    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document)
+    places = {config.id: faults.locate(("stages", index)) for index, config in enumerate(stages)}
+    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document, places)
 
 
 def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
     """Every policy that is named by weights: `tiny`, something on this disk, or a hub id."""
     for name, info in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, PolicyConfig):
-            _check_models(value, (*keys, info.alias or name), root, faults)
+        value, here = getattr(config, name), (*keys, info.alias or name)
+        if isinstance(value, BaseModel):
+            _check_models(value, here, root, faults)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                if isinstance(item, BaseModel):
+                    _check_models(item, (*here, index), root, faults)
     if not isinstance(config, PolicyConfig) or config.model in (None, "tiny"):
         return
     if isinstance(config, TeacherConfig) and config.weights is None:  # the name under which a server serves
@@ -197,8 +208,14 @@ def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], fau
 
 
 def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, root: Path, faults: Faults) -> None:
-    """No training on sequences beyond the context of its policy, where that is known before anything runs."""
+    """No training on sequences beyond the context of its policy, where that is known before anything runs.
+
+    And no completions of a student that leave no room for a prompt.
+    """
     for index, config in enumerate(stages):
+        if isinstance(config, DistillStage) and config.on_policy and config.sampling.max_tokens >= config.max_length:
+            expected = f"expected less than max_length, which is {config.max_length}, to leave room for a prompt"
+            faults.add(("stages", index, "sampling", "max_tokens"), f"found {config.sampling.max_tokens}, {expected}")
         start = getattr(config, "policy", None) or policy
         context = context_of(start, root) if isinstance(start, PolicyConfig) else None
         for name, training in (("", config), ("inner", getattr(config, "inner", None))):
@@ -222,6 +239,17 @@ def _check_sharing(stages: Sequence[StageConfig], engine: EngineConfig, faults: 
                 f'found {engine.sequence_parallel}, expected 1, as stage "{config.id}" is not of kind sft, which alone '
                 "can share sequences",
             )
+
+
+def _check_exports(stages: Sequence[StageConfig], faults: Faults) -> None:
+    """A four-bit file is of a policy that was trained for its grid, where it was trained for one."""
+    trained = {config.id: config for config in stages if isinstance(config, QatStage)}
+    for index, config in enumerate(stages):
+        if isinstance(config, ExportStage) and config.gguf == "q4_0" and "gguf" in config.formats:
+            source = trained.get(config.policy.from_ or "")
+            if source is not None and source.format != "q4_0":
+                expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'
+                faults.add(("stages", index, "gguf"), f"found q4_0, {expected}")
 
 
 def _is_file(path: Path | None) -> bool:

@@ -144,7 +144,10 @@ class _Run:
             check_data(self.pipeline, waiting)
         for node in waiting:
             if isinstance(node.config, TaughtConfig):
-                check_stores(node.config, self.pipeline.root)
+                try:
+                    check_stores(node.config, self.pipeline.root)
+                except UserError as error:
+                    raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
 
     def _run_stage(self, node: Node) -> None:
         """Run one stage to its end, or record how far it came and raise."""
@@ -171,7 +174,8 @@ class _Run:
             if interrupted:
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
-                raise type(error)(f"stage {node.id}: {error}") from error
+                named = f"stage {node.id}: "  # some checks, which are made before a run too, name the stage themselves
+                raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
             raise as_run_error(error, self.run, f"stage {node.id}") from error
         self._note(node, record("finished"))
         _free_memory()

@@ -150,6 +150,11 @@ def _opened_words(
             f"reward {running[0]} has `normalise: running`, whose moments a distillation does not keep: take batch, "
             "group or none"
         )
+    if rewards.terms and not config.sampling.plain:
+        stage.say(
+            "completions are drawn with another temperature than 1, or with top_p or top_k, and no importance weights: "
+            "the gradient of the rewards is biased"
+        )
     with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
         yield StudentWords(
             live,

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
 from contracts.strict import StrictModel
-from policy.config import PolicyConfig
+from policy.config import Address, PolicyConfig
 
 
 class TeacherConfig(PolicyConfig):
@@ -22,7 +22,7 @@ class TeacherConfig(PolicyConfig):
     store: str | None = Field(
         None, description="Folder that `gemsmith teacher-cache` wrote; beside the recipe, else in the working folder."
     )
-    server: str | None = Field(
+    server: Address | None = Field(
         None,
         description="Address of a server with vLLM's completions, such as http://127.0.0.1:8000/v1; `model` is then "
         "the name under which it serves (none: the first that it has). Mode topk only.",

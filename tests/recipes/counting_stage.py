@@ -20,7 +20,19 @@ from recipes.pipeline import Pipeline, build_pipeline
 from recipes.runner import run_pipeline
 
 Fault = Literal[
-    "none", "user", "run", "bug", "full", "wrapped_full", "wait", "wait_swallow", "kill", "exit", "no_output", "meet"
+    "none",
+    "user",
+    "user_named",
+    "run",
+    "bug",
+    "full",
+    "wrapped_full",
+    "wait",
+    "wait_swallow",
+    "kill",
+    "exit",
+    "no_output",
+    "meet",
 ]
 
 
@@ -76,6 +88,8 @@ def fail(fault: Fault, stage: Stage) -> None:
     """End the way that `fault` names; `wait` tells through the fifo `READY` that it has come so far, and stays."""
     if fault == "user":
         raise UserError("found a prompt that is too long")
+    if fault == "user_named":
+        raise UserError(f"stage {stage.id}: found a prompt that is too long")
     if fault == "run":
         raise RunError("the reward brief never came back")
     if fault == "bug":

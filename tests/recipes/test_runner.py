@@ -170,6 +170,7 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work(t
     ("fault", "code", "words"),
     [
         ("user", 2, "stage b: found a prompt that is too long"),
+        ("user_named", 2, "stage b: found a prompt that is too long"),
         ("run", 1, "stage b: the reward brief never came back"),
         ("bug", 1, "stage b: ZeroDivisionError: inside the trainer (traceback: {run}/error.log)"),
         ("exit", 1, "stage b: SystemExit: 3 (traceback: {run}/error.log)"),

@@ -86,6 +86,17 @@ def opened(recipe: Path, old: str = "", new: str = "") -> Pipeline:
         ("{model: tiny, size: large}", "{store: x}", "a store is what this stage writes"),
         ("{from: targets}", "{server: 'http://x/v1'}", "set mode to topk"),
         ("{from: targets}", "{server: 'http://x/v1', store: y}", "remove `store`"),
+        ("{from: targets}", "{server: x}\n    mode: topk", "teacher.server: found 'x', expected a server's address"),
+        (
+            "teacher: {from: targets}",
+            "teachers: [{teacher: {model: ./none.gguf}}]",
+            "stages.it.teachers.0.teacher.model: found no ./none.gguf",
+        ),
+        (
+            "{from: targets}",
+            "{model: tiny}\n    on_policy: 1\n    sampling: {max_tokens: 64}",
+            "max_tokens: found 64, expected less than max_length, which is 64, to leave room for a prompt",
+        ),
         ("{from: targets}", "{quantise: int8}", "give `model`"),
         ("    teacher: {from: targets}\n", "", "found no teacher"),
         ("{from: targets}", "{from: targets}\n    teachers: [{teacher: {model: tiny}}]", "and not both"),
@@ -115,11 +126,23 @@ def test_a_stage_that_reads_targets_builds_on_them_and_a_store_counts_by_its_man
     assert waits.identities["it"] == longer.identities["it"]
 
 
+def test_a_four_bit_file_of_a_policy_trained_for_another_grid_is_refused_by_validate(recipe: Path) -> None:
+    stages = """\
+  - {id: four, kind: qat, format: FORMAT, data: sums, steps: 1, batch: 4, learning_rate: 1e-3, max_length: 64}
+  - {id: file, kind: export, policy: {from: four}, formats: [gguf], gguf: q4_0}
+"""
+    recipe.write_text(RECIPE + stages.replace("FORMAT", "q4_0"))
+    assert open_recipe(str(recipe)).nodes[-1].inputs == ("four",)
+    recipe.write_text(RECIPE + stages.replace("FORMAT", "sfp8"))
+    with pytest.raises(UserError, match=r'stages\.file\.gguf: found q4_0, .* as stage "four" trains for sfp8'):
+        open_recipe(str(recipe))
+
+
 COMMAND = """
 import os, signal, sys
 from curation import store_writing
 from recipes.view import LineView
-store_writing.SHARD_TOKENS = 40
+store_writing.SHARD_TOKENS = 12
 if sys.argv[1] == "killed":
     def progress(self, done, total, unit, shown):
         if done > total / 2:
@@ -137,13 +160,31 @@ def teacher_cache(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
 
 
+def test_the_command_writes_what_a_stage_writes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recipes.teacher_cache import write_teacher_cache
+
+    monkeypatch.setattr(store_writing, "SHARD_TOKENS", 12)
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
+    folder = recipe.parent
+    own = opened(recipe, "{from: targets}", "{store: st, model: tiny, size: large}\n    sampled_logits: 8")
+    write_teacher_cache(own, "it", folder / "run", folder / "st")
+    run_pipeline(opened(recipe), folder / "run", only=["targets"])
+    [written] = (folder / "run").glob("stages/targets-*/output")
+    both = [{path.name: path.read_bytes() for path in place.iterdir()} for place in (written, folder / "st")]
+    assert both[0] == both[1] and len(both[0]) > 3
+
+
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of_both_are_the_same(
     recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_writing, "SHARD_TOKENS", 40)
+    monkeypatch.setattr(store_writing, "SHARD_TOKENS", 12)
+    monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
     folder = recipe.parent
     own = "{store: st, model: tiny, size: large}\n    sampled_logits: 8"
-    with pytest.raises(UserError, match=r"no such folder.*gemsmith teacher-cache RECIPE STAGE --out"):
+    with pytest.raises(
+        UserError, match=r"taught\.yaml:\d+: stages\.it: .*no such folder.*gemsmith teacher-cache RECIPE STAGE --out"
+    ):
         run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
     assert not list((folder / "run").glob("stages/*/output"))
     assert teacher_cache("killed", folder).returncode == -signal.SIGKILL
