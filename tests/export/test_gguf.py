@@ -147,6 +147,14 @@ def test_a_width_that_no_block_divides_and_a_file_that_is_there_are_refused(tmp_
         write_gguf(tiny_policy(), tmp_path / "model.gguf", Scheme("f16", "f16"), "model")
 
 
+def test_a_weight_beyond_the_format_is_refused_before_anything_is_written(tmp_path):
+    policy = tiny_policy()
+    policy.model.get_parameter(MATRIX).data[0, 0] = 65_520.0  # infinite in float16
+    with pytest.raises(UserError, match=r"layers\.1\.mlp\.down_proj holds a weight of magnitude .* f16 has room"):
+        write_gguf(policy, tmp_path / "model.gguf", Scheme("f16", "f16"), "model")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_with_a_vision_tower_is_refused(tmp_path):
     source = save(tiny_policy(), tmp_path / "vision")
     content = json.loads((source / "config.json").read_text())
