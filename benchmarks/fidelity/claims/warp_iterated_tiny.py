@@ -70,8 +70,8 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 REMARK = (
     "M = 2; the stage of I iterations finds the runs of the earlier ones trained, as after an interruption. The second "
     "iteration lifts the front a little, 0.02 to 0.09 at equal KL, and the third does not: diminishing returns, as the "
-    "paper has them. On the pilot's seed 99, measured less finely, iterated fronts lay 0.02 to 0.07 lower, so a gain of "
-    "this size is near the noise; what iterating surely gives is reach."
+    "paper has them. On the pilot's seed 99, measured less finely, iterated fronts lay 0.02 to 0.07 lower: gains of "
+    "this size are near the noise; what iterating surely gives is reach."
 )
 
 
