@@ -62,6 +62,7 @@ class Child:
         self._errors: int = subprocess.DEVNULL if quiet else 2
         self._inherited = tuple(inherited)
         self._process: subprocess.Popen[bytes] | None = None
+        self._reaping = threading.Lock()
         self._failure: OSError | None = None
         self._started, self._ended = threading.Event(), threading.Event()
         # The kernel sends the death signal when the *thread* that started the child ends: so that thread stays with it.
@@ -100,8 +101,9 @@ class Child:
 
     def kill(self) -> None:
         """End the child and everything it started, and wait until it is gone. Harmless when it is gone already."""
-        if not self._ended.is_set() and self._process is not None:
-            _kill_group(self._process.pid)
+        with self._reaping:
+            if not self._ended.is_set() and self._process is not None:
+                _kill_group(self._process.pid)
         self._ended.wait(10.0)
 
     def _keep(self) -> None:
@@ -122,9 +124,14 @@ class Child:
             return
         finally:
             self._started.set()
-        self._process.wait()
-        _kill_group(self._process.pid)
-        self._ended.set()
+        if hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # ended, and its number still its own
+        else:
+            self._process.wait()
+        with self._reaping:
+            _kill_group(self._process.pid)
+            self._process.wait()  # from here on the number may be another's
+            self._ended.set()
 
     def _receive(self, time_limit: float, patience: float) -> bytes:
         try:
