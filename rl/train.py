@@ -5,6 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from transformers import TrainingArguments
+
 from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.example import Example
@@ -88,18 +91,7 @@ def train_policy(
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
-    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
-    updates = config.steps_a_rollout
-    arguments = training_arguments(
-        config,
-        stage,
-        folder,
-        model=model,
-        remove_unused_columns=False,
-        seed=seed,
-        data_seed=seed,
-        save_steps=-(-config.save_every // updates) * updates,  # what is left of a rollout is in no checkpoint
-    )
+    arguments = _arguments(config, stage, folder, model, seed)
     stage.folder.mkdir(parents=True, exist_ok=True)
     if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
         write_index(stage, kept, config.steps)
@@ -130,13 +122,34 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
-            updates=updates,
-            ties=TieWatch(stage.say) if told else None,
+            updates=config.steps_a_rollout,
+            ties=_tie_watch(config, stage),
         )
         trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
         run_training(trainer, stage, folder, part=part, together=together, **where)
     _say_partings(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
+
+
+def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Module, seed: int) -> TrainingArguments:
+    """Arguments of the trainer; checkpoints fall between rollouts, as what is left of one is in none."""
+    updates = config.steps_a_rollout
+    return training_arguments(
+        config,
+        stage,
+        folder,
+        model=model,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+        save_steps=-(-config.save_every // updates) * updates,
+    )
+
+
+def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
+    """Tells the watcher of ties, of which J-BOND learns nothing."""
+    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
+    return TieWatch(stage.say) if told else None
 
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
