@@ -111,8 +111,8 @@ def ask_alone(task: Task, limit: int | None = None) -> None:
     """The teacher's log-probabilities of all rows, or the first few, a chunk at a time, of which nothing is kept."""
     from curation.load import load_data
     from policy.config import PolicyConfig
-    from policy.head import chunk_rows
     from policy.load import load_policy
+    from policy.products import chunk_rows
     from rl.sft import fitting_demonstrations
     from rl.teachers.in_process import InProcessTeacher
     from rl.teachers.teacher import Row as Asked

@@ -7,18 +7,15 @@ with coefficients known beforehand, so its gradient is finished in the forward p
 hand: 2 products of [tokens, vocabulary] x hidden under a frozen head, 3 under a trained one (TRL: 3 and 4).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Elements of the buffer: 256 tokens of Gemma's vocabulary, 256 MB; fewer tokens make the products slower.
-CHUNK = 2**26
-# Vocabulary entries of one product on the CPU: [256, 2048] stays in the cache, 1.3 times faster than all at once.
-CPU_TILE = 2048
-GPU_TILE = 2**15
+from policy import products
+from policy.products import add_product, chunk_logits, chunk_rows, rounds, slices, tile_width, widened
 
 Choose = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 
@@ -119,20 +116,6 @@ def weighted_sum(
     return total, Scores(*per_token)
 
 
-def chunk_logits(hidden_CD: Tensor, weight_VD: Tensor, out_CV: Tensor | None = None) -> Tensor:
-    """Logits of a chunk of tokens, [C, V], in float32 (float64 for float64), never rounded to bfloat16."""
-    if out_CV is None:
-        out_CV = hidden_CD.new_empty(len(hidden_CD), len(weight_VD), dtype=_wide(hidden_CD.dtype))
-    for tile in _tiles(len(weight_VD), _tile(hidden_CD)):
-        out_CV[:, tile] = _product(hidden_CD, weight_VD[tile].to(hidden_CD.dtype).t())
-    return out_CV
-
-
-def chunk_rows(vocabulary: int) -> int:
-    """Tokens of one chunk."""
-    return max(1, CHUNK // vocabulary)
-
-
 class _WeightedSum(torch.autograd.Function):
     """The sum with its gradients made in the forward pass; the backward pass scales them by the incoming scalar.
 
@@ -149,7 +132,7 @@ class _WeightedSum(torch.autograd.Function):
         entropy: bool,
     ) -> tuple[Tensor, ...]:
         grads = _Gradients.of(
-            hidden_MD, weight_VD if ctx.needs_input_grad[1] else None, coefficient_M.to(_wide(hidden_MD.dtype))
+            hidden_MD, weight_VD if ctx.needs_input_grad[1] else None, coefficient_M.to(widened(hidden_MD.dtype))
         )
         scores = _run(hidden_MD, weight_VD, targets, 1.0, entropy, grads)
         ctx.save_for_backward(grads.hidden_MD, grads.weight_VD)
@@ -175,7 +158,7 @@ class _Logprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature: float) -> Tensor:
         trained = ctx.needs_input_grad[1]
-        ones_M = hidden_MD.new_ones(len(hidden_MD), dtype=_wide(hidden_MD.dtype))
+        ones_M = hidden_MD.new_ones(len(hidden_MD), dtype=widened(hidden_MD.dtype))
         grads = None if trained else _Gradients.of(hidden_MD, None, ones_M)
         scores = _run(hidden_MD, weight_VD, targets, temperature, False, grads)
         ctx.targets, ctx.temperature, ctx.dtype = targets, temperature, hidden_MD.dtype
@@ -204,7 +187,7 @@ class _Gradients:
 
     @classmethod
     def of(cls, hidden_MD: Tensor, weight_VD: Tensor | None, coefficient_M: Tensor) -> "_Gradients":
-        dtype = _wide(hidden_MD.dtype)
+        dtype = widened(hidden_MD.dtype)
         weight = None if weight_VD is None else torch.zeros_like(weight_VD, dtype=dtype)
         return cls(coefficient_M, torch.zeros_like(hidden_MD, dtype=dtype), weight)
 
@@ -221,12 +204,12 @@ def _run(
     device = hidden_MD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MD.dtype
     size, vocabulary = len(hidden_MD), len(weight_VD)
-    zeros_M = hidden_MD.new_zeros(size, dtype=_wide(hidden_MD.dtype))
+    zeros_M = hidden_MD.new_zeros(size, dtype=widened(hidden_MD.dtype))
     scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool(), zeros_M.clone())
     rows = min(chunk_rows(vocabulary), max(size, 1))
-    buffer_CV = hidden_MD.new_empty(rows, vocabulary, dtype=_wide(dtype))
+    buffer_CV = hidden_MD.new_empty(rows, vocabulary, dtype=widened(dtype))
     with torch.autocast(device, enabled=False):
-        for chunk in _tiles(size, rows):
+        for chunk in slices(size, rows):
             hidden_CD = hidden_MD[chunk].to(dtype)
             logits_CV = chunk_logits(hidden_CD, weight_VD, buffer_CV[: len(hidden_CD)])
             if temperature != 1.0:
@@ -239,12 +222,12 @@ def _run(
                 continue
             ids_CK, shares_CK = targets.choose(chunk, logits_CV)
             mass_C = _score_chunk(scores, chunk, logits_CV, ids_CK, shares_CK)
-            if entropy and (grads is None or _rounds(hidden_CD)):
+            if entropy and (grads is None or rounds(hidden_CD)):
                 scores.entropy[chunk] = mass_C.log() + torch.special.entr(logits_CV).sum(-1) / mass_C
             if grads is not None:
                 logits_CV.scatter_add_(-1, ids_CK, (shares_CK * -mass_C.unsqueeze(-1)).to(logits_CV.dtype))
                 mean_CD = _add_gradients(grads, chunk, logits_CV, mass_C, hidden_CD, weight_VD, temperature)
-                if entropy and not _rounds(hidden_CD):  # h . sum_v (p - q) W_v = E_p[logit] - E_q[logit]
+                if entropy and not rounds(hidden_CD):  # h . sum_v (p - q) W_v = E_p[logit] - E_q[logit]
                     scores.entropy[chunk] = -scores.logprobs[chunk] - (hidden_CD * mean_CD).sum(-1) / temperature
     return scores
 
@@ -265,7 +248,7 @@ def _score_chunk(scores: Scores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor
     chosen_CK = logits_CV.gather(-1, ids_CK)
     highest_C = logits_CV.amax(-1)
     mass_C = torch.zeros_like(highest_C)
-    for tile in _tiles(logits_CV.shape[1], _tile(logits_CV)):
+    for tile in slices(logits_CV.shape[1], tile_width(logits_CV)):
         mass_C += logits_CV[:, tile].sub_(highest_C.unsqueeze(-1)).exp_().sum(-1)
     normaliser_C = highest_C + mass_C.log()
     scores.normaliser[chunk] = normaliser_C
@@ -297,49 +280,16 @@ def _add_gradients(
     scale_C1 = (-grads.coefficient_M[chunk] / temperature).unsqueeze(-1)
     mean_CD = hidden_CD.new_zeros(hidden_CD.shape, dtype=excess_CV.dtype)
     scaled_CD = hidden_CD * (scale_C1 / mass_C.unsqueeze(-1))
-    scaled_CD = scaled_CD.to(hidden_CD.dtype) if _rounds(hidden_CD) else scaled_CD
+    scaled_CD = scaled_CD.to(hidden_CD.dtype) if rounds(hidden_CD) else scaled_CD
     whole = weight_VD.dtype == excess_CV.dtype
-    for tile in _tiles(len(weight_VD), len(weight_VD) if whole else GPU_TILE):
-        _add_product(mean_CD, excess_CV[:, tile], weight_VD[tile].to(hidden_CD.dtype))
+    for tile in slices(len(weight_VD), len(weight_VD) if whole else products.GPU_TILE):
+        add_product(mean_CD, excess_CV[:, tile], weight_VD[tile].to(hidden_CD.dtype))
         if grads.weight_VD is not None:
-            _add_product(grads.weight_VD[tile], excess_CV[:, tile].t(), scaled_CD)
+            add_product(grads.weight_VD[tile], excess_CV[:, tile].t(), scaled_CD)
     mean_CD /= mass_C.unsqueeze(-1)
     grads.hidden_MD[chunk] = scale_C1 * mean_CD
     return mean_CD
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b of two tensors of one dtype, accumulated and returned in float32 (float64 for float64)."""
-    if _rounds(a):
-        return torch.mm(a, b, out_dtype=torch.float32)
-    wide = _wide(b.dtype)
-    return torch.mm(a.to(wide), b.to(wide))
-
-
-def _add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
-    """into += a @ b, with `a` in the precision of `into`, and `b` in that of the model."""
-    if _rounds(b):
-        torch.addmm(into, a.to(b.dtype), b, out_dtype=torch.float32, out=into)
-    else:
-        into.addmm_(a, b.to(into.dtype))
-
-
-def _rounds(tensor: Tensor) -> bool:
-    """Whether products take this tensor in its own 16 bits: on a GPU; a CPU without such units is faster in float32."""
-    return tensor.device.type == "cuda" and tensor.dtype in (torch.float16, torch.bfloat16)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
 def _needs_gradients(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _tiles(size: int, width: int) -> Iterator[slice]:
-    return (slice(start, min(start + width, size)) for start in range(0, size, width))
-
-
-def _tile(tensor: Tensor) -> int:
-    return CPU_TILE if tensor.device.type == "cpu" else GPU_TILE

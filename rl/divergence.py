@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from policy.head import Objective, Scores, Targets
+from policy.products import row_parts
 from rl.teachers.teacher import TokenTargets
 
 Divergence = Literal["forward", "reverse", "jsd"]
-# Elements of the temporaries beside the two buffers of a chunk: 16 MB each, 16 rows of Gemma's vocabulary.
-PART = 2**22
 
 
 def divergence_and_gradient(
@@ -93,9 +92,7 @@ class WholeDivergence:
         best_C = logits_CV.gather(-1, self.targets.best_M[chunk].unsqueeze(-1)).squeeze(-1) >= highest_C
         normaliser_C = logits_CV.logsumexp(dim=-1)
         value_C, entropy_C = torch.empty_like(normaliser_C), torch.empty_like(normaliser_C)
-        rows = max(1, PART // logits_CV.shape[1])
-        for start in range(0, len(logits_CV), rows):
-            part = slice(start, start + rows)
+        for part in row_parts(logits_CV):
             teacher_RV, student_RV = teacher_CV[part], logits_CV[part] - normaliser_C[part].unsqueeze(-1)
             value_C[part], gradient_RV = divergence_and_gradient(teacher_RV, student_RV, self.kind, self.beta)
             entropy_C[part] = -torch.linalg.vecdot(student_RV.exp(), student_RV)

@@ -13,8 +13,8 @@ from curation.load import load_data
 from curation.store_manifest import About, tokenizer_hash
 from curation.store_writing import Ask, data_hash, make_folder, write_store
 from curation.target_shard import MOST, Array, highs_of
-from policy.head import chunk_rows
 from policy.load import load_policy
+from policy.products import chunk_rows
 from rl.sampled_logits import draw_targets
 from rl.sft import fitting_demonstrations
 from rl.teachers.config import TeacherCacheStage

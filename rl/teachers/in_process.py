@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from policy.head import chunk_logits
 from policy.logprobs import completion_hidden
 from policy.policy import evaluating
+from policy.products import chunk_logits, row_parts
 from rl.sampled_logits import ExactTargets, Mode
 from rl.teachers.teacher import Row
 
@@ -39,7 +39,10 @@ def head_logprobs(hidden_MD: Tensor, weight_VD: Tensor, temperature: float = 1.0
     """Log-probabilities, [C, V], of any slice of M tokens, from a head's product at the time of asking."""
 
     def logprobs(chunk: slice) -> Tensor:
-        logits_CV = chunk_logits(hidden_MD[chunk], weight_VD).div_(temperature)
-        return logits_CV.sub_(logits_CV.logsumexp(dim=-1, keepdim=True))
+        logits_CV = chunk_logits(hidden_MD[chunk], weight_VD)
+        for part in row_parts(logits_CV):
+            logits_RV = logits_CV[part].div_(temperature)
+            logits_RV -= logits_RV.logsumexp(dim=-1, keepdim=True)
+        return logits_CV
 
     return logprobs

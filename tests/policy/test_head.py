@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from policy import head
+from policy import products
 from policy.head import Targets, logprobs, score, weighted_sum
 
 M, V, D, K = 33, 500, 40, 30
@@ -11,9 +11,9 @@ ROWS = 7  # tokens of a chunk: 33 is no multiple
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(head, "CHUNK", ROWS * V)
-    monkeypatch.setattr(head, "CPU_TILE", 64)
-    monkeypatch.setattr(head, "GPU_TILE", 192)
+    monkeypatch.setattr(products, "CHUNK", ROWS * V)
+    monkeypatch.setattr(products, "CPU_TILE", 64)
+    monkeypatch.setattr(products, "GPU_TILE", 192)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from contracts.errors import UserError
 from contracts.stage import Stage
-from policy import head
+from policy import products
 from policy.head import Targets, weighted_sum
 from policy.policy import Policy
 from policy.tiny import tiny_policy
@@ -44,7 +44,7 @@ def test_an_ensemble_is_the_weighted_mean_of_probabilities(others: list[Policy],
 def test_each_rows_targets_are_those_of_its_tasks_teacher(
     others: list[Policy], rows: list[Row], student: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head, "CHUNK", 2 * V)  # 9 tokens in chunks of 2, which rows and teachers share
+    monkeypatch.setattr(products, "CHUNK", 2 * V)  # 9 tokens in chunks of 2, which rows and teachers share
     teacher = TeachersByTask({"code": of(others[1])}, of(others[0]))
     targets = teacher.targets(rows, seeds(rows))
     truth_MV = full_logprobs(others[0], rows)
