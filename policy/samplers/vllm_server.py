@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -113,8 +114,11 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _last_lines(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return " / ".join(lines[-LAST_LINES:]) or "it wrote nothing"
+    """What a server that ended wrote last: its last exception, where there is one."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    raised = [at for at, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception): ", line)]
+    shown = lines[raised[-1] :][:LAST_LINES] if raised else lines[-LAST_LINES:]
+    return " / ".join(line.strip() for line in shown) or "it wrote nothing"
 
 
 def _free_port() -> int:
