@@ -52,7 +52,7 @@ def data_of(path: Path | None) -> JsonLinesData | ReasoningGymData:
     """The demonstrations: a file's, else sums."""
     if path is not None:
         return JsonLinesData(
-            source="jsonl", path=str(path), prompt="{question}", demonstration="{answer}", limit=1200, holdout=0.1
+            source="jsonl", path=str(path), prompt="{question}", demonstration="{answer}", limit=6000, holdout=0.1
         )
     options = {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2}
     fields = {"source": "reasoning_gym", "task": "chain_sum", "size": 1200, "options": options, "synthesise": {}}

@@ -17,7 +17,7 @@ from torch.nn.functional import embedding, linear
 from transformers import Gemma3ForCausalLM
 
 from contracts.errors import UserError
-from weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through
+from weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through, ties_spread
 
 MARK = "quantisation.json"
 EMBEDDING = "model.embed_tokens.weight"
@@ -103,6 +103,15 @@ def quantise_in_place(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
         for name, weight in model.named_parameters():
             if (format := scheme.of(name)) is not None:
                 weight.copy_(quantised(weight, format))
+
+
+def spread_ties(model: Gemma3ForCausalLM, scheme: Scheme, seed: int) -> None:
+    """Move weights that lie half-way between two codes, and no rounded one (weights/quantise.py, `ties_spread`)."""
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if (format := scheme.of(name)) is not None:
+                weight.copy_(ties_spread(weight, format, generator))
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
     """Distillation from a teacher: sampled logits (Gemma 3 report, section 2.2), on the student's own words (GKD)."""
 
     entry: ClassVar[str] = "rl.distill:run"
-    version: ClassVar[int] = 3  # the order of examples and the draws do not depend on the number of processes
+    version: ClassVar[int] = 4  # entries are drawn from uniform numbers
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["distill"]

@@ -21,7 +21,7 @@ from policy.load import load_policy, save_policy
 from policy.logprobs import weighted_logprobs
 from policy.policy import Policy, evaluating
 from policy.processes import wait_for_all
-from policy.quantised import Scheme, check_sizes, check_widths, fake_quantised, quantise_in_place, write_mark
+from policy.quantised import Scheme, check_sizes, check_widths, fake_quantised, quantise_in_place, spread_ties, write_mark
 from policy.training import trainable, trained
 from rl.distill import SHOWN, Lesson, asked_rows, rows_of
 from rl.distill_trainer import DistillTrainer
@@ -50,6 +50,7 @@ def run(config: QatStage, stage: Stage) -> None:
     policy = _in_float32(config.policy, config, stage)
     check_widths(policy.model, scheme, "take `format: int4_channel` or `sfp8`, and `embedding: f16`")
     check_sizes(policy.model, scheme)
+    spread_ties(policy.model, scheme, stage.seed)
     unquantised = _in_float32(config.policy, config, stage)
     lessons, held_out = _lessons(config, policy, stage)
     model = trainable(policy, None, stage.seed)

@@ -19,6 +19,7 @@ class QatStage(StageConfig, TargetsConfig, TaughtConfig):
     """
 
     entry: ClassVar[str] = "rl.qat:run"
+    version: ClassVar[int] = 2  # weights half-way between two codes are spread before the training
     produces: ClassVar[OutputKind] = "policy"
     needs_teacher: ClassVar[bool] = False
 

@@ -19,6 +19,7 @@ Format = Literal["int4_channel", "q4_0", "sfp8", "q8_0", "f16"]
 
 BLOCK = 32  # neighbours in a row that share a step in Q4_0 and Q8_0
 CHUNK = 1 << 22  # weights quantised at once
+TIE = 1e-3  # of a step: nearer than that to the middle between two codes
 # With the steps: 16 bits for each block. A channel's step is one for thousands of weights, and is not counted.
 BITS: dict[Format, float] = {
     "int4_channel": 4.0,
@@ -52,6 +53,26 @@ def quantised(weight: Tensor, format: Format) -> Tensor:
 def straight_through(weight: Tensor, format: Format) -> Tensor:
     """x + sg(Q(x) - x): quantised numbers whose gradient reaches the weights as if nothing had been rounded."""
     return _StraightThrough.apply(weight, format)
+
+
+def ties_spread(weight: Tensor, format: Format, generator: torch.Generator) -> Tensor:
+    """Weights for a training to begin at: rounded they are the same, and none lies half-way between two codes.
+
+    In a file of five bits (Q5_0) every other code is exactly half-way between two of Q4_0. The first step of a
+    training, however small, would take all of these over at once, and all in the direction of one gradient. Here
+    each is put anywhere between where it is and the code that it is rounded to, so that a step takes as many over as
+    it would of weights that were never rounded.
+
+    Args:
+        weight: [..., I].
+        format: only Q4_0's steps are in such a ratio to those of a common format; under others nothing moves.
+        generator: on the weights' device.
+    """
+    if format != "q4_0":
+        return weight.detach()
+    blocks = weight.detach().reshape(-1, BLOCK)
+    parts = [_ties_spread(part.float(), generator) for part in blocks.split(CHUNK // BLOCK)]
+    return torch.cat(parts).to(weight.dtype).reshape(weight.shape)
 
 
 def fault_of_width(width: int, format: Format) -> str | None:
@@ -113,10 +134,20 @@ def q4_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     step before it is rounded to float16.
     """
     blocks = weight_OI.reshape(-1, BLOCK)
-    largest = blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True))
-    step = largest / -8
+    step = _q4_0_step(blocks)
     codes = (blocks * _inverse(step)).add_(8.5).trunc_().clamp_(0, 15)
     return codes.to(torch.uint8), step.to(torch.float16)
+
+
+def _q4_0_step(blocks: Tensor) -> Tensor:
+    return blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True)) / -8
+
+
+def _ties_spread(blocks: Tensor, generator: torch.Generator) -> Tensor:
+    tied = ((blocks * _inverse(_q4_0_step(blocks))).frac().abs() - 0.5).abs() < TIE
+    rounded = q4_0(blocks)
+    place = torch.rand(blocks.shape, generator=generator, device=blocks.device)
+    return torch.where(tied, rounded + (blocks - rounded) * place, blocks)
 
 
 def q8_0(weight_OI: Tensor) -> Tensor:

@@ -146,6 +146,7 @@ class TeacherCacheStage(StageConfig, TaughtConfig):
     """A teacher's targets for a data section's demonstrations, written once; any number of students read them."""
 
     entry: ClassVar[str] = "rl.teachers.cache_stage:run"
+    version: ClassVar[int] = 2  # entries are drawn from uniform numbers
     produces: ClassVar[OutputKind] = "targets"
 
     kind: Literal["teacher_cache"]

@@ -15,6 +15,7 @@ from weights.quantise import (
     relative_error,
     sfp8_nearest,
     straight_through,
+    ties_spread,
 )
 
 FORMATS = ("int4_channel", "q4_0", "sfp8", "q8_0", "f16")
@@ -113,3 +114,27 @@ def test_widths_that_no_block_divides_have_a_fault():
 
 def test_bfloat16_weights_are_computed_in_float32_and_come_back_as_they_were():
     assert quantised(weights().bfloat16(), "sfp8").dtype == torch.bfloat16
+
+
+def test_weights_of_a_five_bit_file_are_half_way_between_codes_until_they_are_spread_and_round_as_before():
+    five_bits = gguf.quants.quantize(weights().numpy(), GGMLQuantizationType.Q5_0)
+    tied = torch.from_numpy(gguf.quants.dequantize(five_bits, GGMLQuantizationType.Q5_0))
+    spread = ties_spread(tied, "q4_0", torch.Generator().manual_seed(0))
+    assert torch.equal(q4_0(spread), q4_0(tied))
+    moved = spread != tied
+    assert 0.4 < moved.float().mean() < 0.5  # every other code: the odd ones of five bits
+
+    def changed(weight):  # by a step of training: at 0.05, a step of the grid is about 0.017
+        return (q4_0(weight + 1e-6) - q4_0(weight)).abs().gt(1e-3).float().mean().item()
+
+    assert changed(tied) > 0.15
+    assert changed(spread) < 1e-3
+    place = ((spread - q4_0(tied)) / (tied - q4_0(tied)))[moved]
+    assert torch.histc(place, 4, 0.0, 1.0).div(len(place)).tolist() == pytest.approx([0.25] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_weights_that_were_never_rounded_are_hardly_spread(format):
+    weight = weights()
+    spread = ties_spread(weight, format, torch.Generator().manual_seed(0))
+    assert (spread != weight).float().mean() < 0.003  # within 0.001 of a step of either side of a middle
