@@ -21,7 +21,15 @@ from policy.load import load_policy, save_policy
 from policy.logprobs import weighted_logprobs
 from policy.policy import Policy, evaluating
 from policy.processes import wait_for_all
-from policy.quantised import Scheme, check_sizes, check_widths, fake_quantised, quantise_in_place, spread_ties, write_mark
+from policy.quantised import (
+    Scheme,
+    check_sizes,
+    check_widths,
+    fake_quantised,
+    quantise_in_place,
+    spread_ties,
+    write_mark,
+)
 from policy.training import trainable, trained
 from rl.distill import SHOWN, Lesson, asked_rows, rows_of
 from rl.distill_trainer import DistillTrainer
