@@ -1,7 +1,5 @@
 """The proof that a GGUF file holds the policy it should: its bytes, weights and log-probabilities, read back."""
 
-import importlib.util
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +12,12 @@ from torch import nn
 
 from contracts.errors import RunError
 from export.gguf_model import read_back, stored, stored_tensors
+from export.llama_cpp import ask_llama_cpp
 from export.proof import Sequences, logprobs, prompts
 from policy.config import PolicyConfig
 from policy.load import load_policy
 from policy.policy import Policy
 from policy.quantised import Scheme
-
-LLAMA_CPP_TOLERANCE = 0.5  # nats a token: llama.cpp multiplies by activations rounded to eight bits
 
 
 def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences, mark: Scheme | None) -> dict[str, Any]:
@@ -76,43 +73,8 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
         "moved": len(moved),
         "gap": gap_ST.max().item(),
         "mean_gap": gap_ST.sum().item() / sum(len(completion) for completion in sequences.completions),
-        "llama_cpp": llama_cpp(path, policy, sequences),
+        "llama_cpp": ask_llama_cpp(path, reloaded, sequences),
     }
-
-
-def llama_cpp(path: Path, policy: Policy, sequences: Sequences) -> dict[str, Any]:
-    """What llama.cpp makes of the file: the largest gap of a log-probability, or why it was not asked.
-
-    Raises:
-        RunError: it is installed, and gives other log-probabilities.
-    """
-    config = policy.model.config
-    if config.head_dim != config.query_pre_attn_scalar:
-        reason = f"it scales queries by the head size, {config.head_dim}, and the policy by "
-        return {"run": False, "reason": f"{reason}{config.query_pre_attn_scalar}"}
-    if importlib.util.find_spec("llama_cpp") is None:
-        return {"run": False, "reason": "llama_cpp is not installed"}
-    gap = _llama_cpp_gap(path, sequences)
-    if not gap <= LLAMA_CPP_TOLERANCE:
-        raise RunError(f"llama.cpp gives a token of {path} another log-probability: the largest gap is {gap:.3g} nats")
-    return {"run": True, "gap": gap}
-
-
-def _llama_cpp_gap(path: Path, sequences: Sequences) -> float:
-    from llama_cpp import Llama
-
-    pairs = list(zip(sequences.prompts, sequences.completions, strict=True))
-    room = max(len(prompt) + len(completion) for prompt, completion in pairs)
-    engine = Llama(str(path), n_ctx=max(room, 32), logits_all=True, verbose=False)
-    largest = 0.0
-    for row, (prompt, completion) in enumerate(pairs):
-        engine.reset()
-        engine.eval([*prompt, *completion])
-        for place, token in enumerate(completion):
-            logits = np.asarray(engine.scores[len(prompt) + place - 1], dtype=np.float64)
-            logprob = logits[token] - np.logaddexp.reduce(logits)
-            largest = max(largest, abs(logprob - sequences.logprobs_ST[row, place].item()))
-    return math.inf if math.isnan(largest) else float(largest)
 
 
 def _check_bytes(path: Path, policy: Policy, scheme: Scheme) -> None:

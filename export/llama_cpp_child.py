@@ -1,0 +1,46 @@
+"""Runs in a process of its own: llama.cpp's likeliest entries after each of some sequences, as JSON on the output.
+
+`python llama_cpp_child.py FILE THREADS ENTRIES TOKEN < SEQUENCES`; sequences are lists of token ids, and the answer has
+for each of them ENTRIES pairs of an id and its log-probability in nats. TOKEN is any that is text by itself. (The
+library's messages go to the errors.)
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Answer what the command line and the input ask for."""
+    path, (threads, entries, token) = sys.argv[1], map(int, sys.argv[2:])
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    import xllamacpp
+
+    sequences: list[list[int]] = json.load(sys.stdin)
+    settings = xllamacpp.CommonParams()
+    settings.model.path = path
+    settings.n_ctx = max(len(ids) for ids in sequences) + 8
+    settings.n_parallel = 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+    settings.warmup = False
+    settings.verbosity = 1  # errors
+    server = xllamacpp.Server(settings)
+    json.dump([_likeliest(server, ids, entries, token) for ids in sequences], answer)
+    answer.close()
+    os._exit(0)  # its threads have nothing to save
+
+
+def _likeliest(server: Any, ids: list[int], entries: int, token: int) -> list[tuple[int, float]]:
+    # Numbers from before the sampling are asked for, and there are none where what is sampled is no text, such as an
+    # end or half a letter: so the sampled token is settled.
+    asked = {"prompt": ids, "max_tokens": 1, "logprobs": entries, "logit_bias": [[token, 1000.0]]}
+    found = server.handle_completions(asked)
+    if "choices" not in found:
+        raise SystemExit(f"llama.cpp refuses a sequence of {len(ids)} tokens: {found}")
+    return [(each["id"], each["logprob"]) for each in found["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
+
+
+if __name__ == "__main__":
+    main()
