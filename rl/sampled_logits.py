@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from policy.head import Scores
-from policy.products import row_parts, widened
+from policy.products import chunk_rows, row_parts, slices, widened
 
 Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
 
@@ -101,7 +101,16 @@ class ExactTargets:
         return teacher_CV
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and weights, [C, K], of a chunk's rows."""
+        """Ids and weights, [C, K], of a chunk's rows; the teacher's distribution is there for a quarter at a time."""
+        rows = max(1, chunk_rows(student_CV.shape[1]) // 4)
+        parts = [
+            self._choose(slice(part.start + chunk.start, part.stop + chunk.start), student_CV[part])
+            for part in slices(len(student_CV), rows)
+        ]
+        ids, weights = zip(*parts, strict=True)
+        return torch.cat(ids), torch.cat(weights)
+
+    def _choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             teacher_CV = self.logprobs(chunk)
             targets = draw_targets(teacher_CV, self.k, self.mode, self.seeds and self.seeds[chunk])

@@ -42,7 +42,7 @@ def sampled_cross_entropy(student_TV: torch.Tensor, ids_TK: torch.Tensor, weight
 def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_the_whole_vocabulary(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(products, "CHUNK", 2 * 20)  # five tokens in three chunks
-    monkeypatch.setattr(products, "PART", 20)  # and a row at a time
+    monkeypatch.setattr(products, "CPU_PART", 20)  # and a row at a time
     teacher_TD, student_TD, weight_VD = torch.randn(5, 8), torch.randn(5, 8), torch.randn(20, 8)
     teacher = ExactTargets(
         lambda rows: (teacher_TD[rows] @ weight_VD.t() / 0.7).log_softmax(-1), torch.arange(5), 20, "gumbel_renorm"
