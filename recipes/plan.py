@@ -18,6 +18,7 @@ from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from rl.distill_config import DistillStage
 from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import RewardModelReward
@@ -175,6 +176,8 @@ def _memory(
     total += WEIGHT_BYTES * sum(_teachers(node, shapes, pipeline))
     if isinstance(node.config, QatStage):
         total += 2 * WEIGHT_BYTES * shape.parameters  # the unquantised policy, and the quantised copy of the weights
+    if isinstance(training, DistillStage):
+        total += judges
     if isinstance(training, RolloutConfig):
         total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
         if isinstance(training, BondAlgorithm) and training.quantile == "classifier":
@@ -224,19 +227,27 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
     examples, judged = float(training.steps * training.batch), 0.0
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     own, drawn, learnt = _completions(training)
-    if isinstance(training, RolloutConfig):
+    if isinstance(training, RolloutConfig | DistillStage):
         judging = 2.0 * drawn * sum(_judges(training.rewards, shapes, pipeline))
-        judging += 2.0 * own * sum(_judges(training.control, shapes, pipeline))  # the policy's own alone
+        control = training.control if isinstance(training, RolloutConfig) else ()
+        judging += 2.0 * own * sum(_judges(control, shapes, pipeline))  # the policy's own alone
         judged = examples * tokens * judging
-    seconds = (examples * learnt * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
+    taught = examples * learnt * tokens * 2.0 * sum(_teachers(node, shapes, pipeline))
+    seconds = (examples * learnt * tokens * 3 * flops + judged + taught) / (TRAINING_FLOPS * cores())
     seconds += examples * drawn * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):
         seconds *= sum(run.steps for run in node.config.run_configs) / training.steps
     return 2.0 + seconds * getattr(node.config, "members", 1)
 
 
-def _completions(training: TrainingConfig) -> tuple[int, int, int]:
-    """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them."""
+def _completions(training: TrainingConfig) -> tuple[float, float, float]:
+    """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them.
+
+    Of a distillation the mean over its steps, of which a share is on the student's own completions.
+    """
+    if isinstance(training, DistillStage):
+        drawn = training.on_policy * training.drawn
+        return drawn, drawn, 1.0 - training.on_policy + drawn
     if isinstance(training, ReinforceAlgorithm):
         most = training.samples * training.turns
         return most, most, most
