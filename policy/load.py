@@ -97,7 +97,10 @@ def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | N
             if beside is not None:
                 beside(part)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"The policy could not be written to {folder}: {error}.") from error
+        raise RunError(
+            f"The policy could not be written to {folder} ({_first_line(error)}): free some space, or mend what "
+            "refuses, and run the same command again."
+        ) from error
 
 
 def _dtype(config: PolicyConfig) -> torch.dtype:
