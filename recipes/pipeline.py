@@ -17,6 +17,7 @@ from curation.config import JsonLinesData, PythonData
 from evals.config import EvaluateStage
 from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
+from recipes.demonstrations import check_demonstrations
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.generated import with_prompts
@@ -136,6 +137,7 @@ def build_pipeline(
     _check_lengths(stages, nodes, root, faults)
     _check_sharing(stages, engine, faults)
     check_members(stages, nodes, engine, faults)
+    check_demonstrations(stages, data, faults)
     check_teachers(stages, data, faults)
     check_entries(stages, nodes, root, faults)
     _check_exports(stages, faults)

@@ -191,6 +191,32 @@ def test_what_comes_from_a_stage_is_held_against_the_context_of_what_that_starte
         open_recipe(str(recipe))
 
 
+MIXED = "  both: {source: mixture, of: {sums: 1, more: 1}}\nrewards:"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        ("", "", ["targets", "it"]),
+        ("{from: targets}\n", "{model: tiny}\n    on_policy: 1\n    sampling: {max_tokens: 8}\n", ["targets"]),
+        ("size: 40", "size: 40, demonstration: '{answer}'", []),
+        ("data: sums\n    sampled", "data: both\n    sampled", ["it"]),  # the other part has demonstrations
+    ],
+)
+def test_a_teacher_that_is_to_be_asked_on_demonstrations_is_refused_where_a_section_has_none(
+    old: str, new: str, refused: list[str], recipe: Path
+) -> None:
+    bare = RECIPE.replace("size: 40, synthesise: {right: 0.5}", "size: 40").replace("rewards:", MIXED)
+    recipe.write_text(bare.replace(old, new, 1) if old else bare)
+    if not refused:
+        assert open_recipe(str(recipe)).nodes
+        return
+    with pytest.raises(UserError) as caught:
+        open_recipe(str(recipe))
+    lines = [line for line in str(caught.value).splitlines() if "which has no demonstrations" in line]
+    assert [line.split("stages.")[1].split(".data:")[0] for line in lines] == refused
+
+
 def test_an_adapter_of_a_policy_that_was_trained_without_one_is_refused_by_validate(recipe: Path) -> None:
     stage = "  - {id: file, kind: export, policy: POLICY, formats: [transformers, adapter]}\n"
     recipe.write_text(RECIPE + stage.replace("POLICY", "{from: big}"))
