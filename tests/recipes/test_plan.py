@@ -11,6 +11,7 @@ from recipes.machine import cores
 from recipes.pipeline import open_recipe
 from recipes.plan import (
     ADAM_BYTES,
+    PROMPTS,
     SAMPLING_FLOPS,
     TRAINING_FLOPS,
     Forecast,
@@ -225,6 +226,22 @@ def test_the_plan_counts_the_students_sampling_in_its_share_of_a_distillations_s
     assert judged.seconds - half.seconds == pytest.approx(tokens * 0.5 * 4 * 2.0 * student / TRAINING_FLOPS)
     assert judged.memory is not None and half.memory is not None
     assert judged.memory - half.memory == 4 * student
+
+
+def test_the_plan_counts_a_teacher_where_it_is_asked_and_not_where_its_targets_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("recipes.plan.gpus", lambda: [])
+    asking = taught_line(tmp_path, "")
+    cache = "  - {id: targets, kind: teacher_cache, teacher: {model: tiny, size: large}, data: sums}\n"
+    own = TAUGHT.replace("{model: tiny, size: large}", "{from: targets}")
+    (tmp_path / "small.yaml").write_text(own + cache)
+    lines = {line.id: line for line in forecast(open_recipe(str(tmp_path / "small.yaml")), tmp_path / "run")}
+    student, teacher = TINY["small"].parameters, TINY["large"].parameters
+    assert lines["targets"].memory == 4 * (student + teacher)  # float32
+    assert lines["targets"].seconds == pytest.approx(2 + PROMPTS * 16 * 2.0 * teacher / (TRAINING_FLOPS * cores()))
+    assert asking.memory is not None and lines["it"].memory == asking.memory - 4 * teacher
+    assert lines["it"].seconds == pytest.approx(2 + 9 * 2 * 16 * 3 * 2.0 * student / (TRAINING_FLOPS * cores()))
 
 
 def test_a_classifier_beside_the_policy_is_refused_under_deepspeed(tmp_path: Path):
