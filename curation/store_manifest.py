@@ -15,6 +15,7 @@ from contracts.errors import UserError
 from contracts.strict import StrictModel
 
 MANIFEST = "manifest.json"
+MOST = 65_535  # entries of a token that their count of 16 bits has room for
 REMAKE = "put the file back as it was, or delete the folder and write the targets again."
 
 

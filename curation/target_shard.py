@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 MAGIC = b"gemsmith targets"
 LOW = 1 << 16  # ids in one value of the bits above the 16 that are kept
-MOST = LOW - 1  # entries of a token that their count of 16 bits has room for
 LEAST_LOGPROB = float(np.finfo(np.float16).min)  # stands for log 0
 INDEX = np.dtype([("key", "<u8", 2), ("at", "<u8"), ("entries", "<u4"), ("tokens", "<u4")])
 
@@ -61,7 +60,7 @@ def pack(ids: Array, logprobs: Array, vocabulary: int, counted: bool) -> tuple[b
     token, _ = np.nonzero(first)
     kept, highs = ids[first], highs_of(vocabulary)
     above = np.bincount(token * highs + (kept >> 16), minlength=len(ids) * highs)
-    parts = [above.astype("<u2"), (kept & MOST).astype("<u2"), scores[first].clip(LEAST_LOGPROB, 0).astype("<f2")]
+    parts = [above.astype("<u2"), (kept & (LOW - 1)).astype("<u2"), scores[first].clip(LEAST_LOGPROB, 0).astype("<f2")]
     if counted:
         starts = np.flatnonzero(first)  # each token begins with an entry of its own, so that no run leaves it
         parts.append(np.diff(starts, append=first.size).astype("<u2"))

@@ -111,7 +111,10 @@ def write_gguf(policy: Policy, path: Path, scheme: Scheme, title: str) -> None:
         for _, kind, weight in stored_tensors(policy, scheme):
             writer.write_tensor_data(stored(weight, kind))
     except OSError as error:
-        raise RunError(f"The GGUF file {path} could not be written: {error}.") from error
+        raise RunError(
+            f"The GGUF file {path} could not be written ({error}): free some space, or mend what refuses, and run the "
+            "same command again."
+        ) from error
     finally:
         writer.close()
 

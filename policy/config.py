@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from contracts.strict import StrictModel
 
+LONGEST_WAIT = 30 * 86_400  # seconds; a wait without an end is not told from a server that hangs
+
 
 class RopeConfig(StrictModel):
     """A longer context: positions of the global layers are divided by the factor, those of the local ones are not."""
@@ -83,7 +85,9 @@ class LoraConfig(StrictModel):
     """Low-rank adapters instead of full training; merged into the weights when the stage ends, and kept beside them."""
 
     rank: int = Field(16, ge=1, description="Rank of each adapter.")
-    alpha: float = Field(32, gt=0, description="Scale of the adapters: alpha / rank multiplies their output.")
+    alpha: float = Field(
+        32, gt=0, allow_inf_nan=False, description="Scale of the adapters: alpha / rank multiplies their output."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
     targets: str | list[str] = Field("all-linear", description="Modules that get adapters, as in peft.")
 
@@ -91,7 +95,9 @@ class LoraConfig(StrictModel):
 class SamplingConfig(StrictModel):
     """How completions are drawn."""
 
-    temperature: float = Field(1.0, gt=0, description="Softmax temperature; 1 is the policy's own distribution.")
+    temperature: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Softmax temperature; 1 is the policy's own distribution."
+    )
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 keeps the whole vocabulary.")
     top_k: int = Field(0, ge=0, description="Keep only the k likeliest tokens; 0 keeps all.")
     max_tokens: int = Field(256, ge=1, description="Completion length limit, in tokens.")
@@ -129,7 +135,9 @@ class SamplerConfig(StrictModel):
     gpu_memory: float = Field(0.35, gt=0, lt=1, description="vllm on a GPU: share of its memory for the engine.")
     cache_gib: float = Field(2.0, gt=0, description="vllm on a CPU: GiB of the cache of keys and values.")
     sleep: bool = Field(False, description="vllm on a GPU: give the memory back while training.")
-    timeout: float = Field(600, gt=0, description="Seconds that a call of the sampler may take before it is given up.")
+    timeout: float = Field(
+        600, gt=0, le=LONGEST_WAIT, description="Seconds that a call of the sampler may take before it is given up."
+    )
     mismatch_warning: float = Field(
         0.02, gt=0, description="Mean gap of log-probabilities to the trainer's, in nats a token, that is warned about."
     )
@@ -154,10 +162,10 @@ class TrainingConfig(StrictModel):
     micro_batch: int | None = Field(
         None, ge=1, description="Examples per forward and backward pass on one device; none: the whole batch at once."
     )
-    learning_rate: float = Field(ge=0, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(ge=0, allow_inf_nan=False, description="Peak learning rate of AdamW.")
     warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Learning rate after warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False, description="AdamW's decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient norm at which gradients are clipped.")
     max_length: int = Field(1024, ge=8, description="Longest prompt and completion together, in tokens.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")

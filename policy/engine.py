@@ -1,6 +1,7 @@
 """The training engine: transformers' `Trainer`, with checkpoints that survive a kill, and progress for a stage."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from policy.processes import count, rank, wait_for_all
 from policy.sequence_parallel import data_processes, sequences_shared
 
 COMPLETE = "complete"
+LOSSES = ("loss", "grad_norm", "train_loss")  # the last is of the whole training, where no line has the others
 SHOWN = ("loss", "reward", "kl_to_initial", "entropy", "length", "accuracy", "mean_token_accuracy")
 
 
@@ -103,6 +105,9 @@ def run_training(
         part: (i, n) when this is the i-th of n trainings of equal length in the stage, counted from 0.
         together: whether others write to metrics.jsonl meanwhile; then it was for `forget_what_runs_again` to shorten.
         where: marks of the rows of metrics.jsonl, such as `run=0`, when a stage trains more than once.
+
+    Raises:
+        UserError: the loss, or the norm of its gradient, is no finite number.
     """
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
@@ -210,6 +215,21 @@ def _is_after(row: dict[str, Any], step: int, where: dict[str, Any]) -> bool:
     return row["step"] > step and all(row.get(name) == value for name, value in where.items())
 
 
+def _check_numbers(logged: dict[str, float], step: int, learning_rate: float) -> None:
+    """End a training whose loss or gradient is no number any more: each later weight would be none.
+
+    Raises:
+        UserError: it is not.
+    """
+    for name in LOSSES:
+        if not math.isfinite(logged.get(name, 0.0)):
+            raise UserError(
+                f"the {name} is {logged[name]} at step {step}, so that nothing can be learnt any more: the training "
+                f"diverged, or what it learns from is damaged; lower learning_rate, which is {learning_rate:g}, or see "
+                "whether policy, teacher and rewards give numbers"
+            )
+
+
 class _StageCallback(TrainerCallback):
     """Carries a trainer's logs and steps to a stage, and marks each checkpoint that was written to its end."""
 
@@ -226,6 +246,10 @@ class _StageCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        self._record(numbers, state)
+        _check_numbers(numbers, state.global_step, args.learning_rate)
+
+    def _record(self, numbers: dict[str, float], state: TrainerState) -> None:
         if state.is_world_process_zero and not any(name.startswith("train_") for name in numbers):
             numbers.pop("epoch", None)
             self.latest = {name: numbers[name] for name in self.shown if name in numbers}

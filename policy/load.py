@@ -57,7 +57,8 @@ def load_policy(
         tokens: the longest sequence that it will be given (a stage's `max_length`); none: not checked.
 
     Raises:
-        UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, or its context is too short.
+        UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, its context is too short, or a
+            weight is no number.
     """
     dtype, device = _dtype(config), _device()
     attention = implementation(config.attention)
@@ -73,6 +74,7 @@ def load_policy(
         rescale_context(policy.model, config.rope.factor)
     _check_context(policy.model.config, tokens, source)
     _complete(policy, source)
+    _check_numbers(policy, source)
     policy.model.to(device=device, dtype=dtype).eval()
     return policy
 
@@ -95,7 +97,10 @@ def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | N
             if beside is not None:
                 beside(part)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"The policy could not be written to {folder}: {error}.") from error
+        raise RunError(
+            f"The policy could not be written to {folder} ({_first_line(error)}): free some space, or mend what "
+            "refuses, and run the same command again."
+        ) from error
 
 
 def _dtype(config: PolicyConfig) -> torch.dtype:
@@ -235,6 +240,16 @@ def _complete(policy: Policy, source: Path | str) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def _check_numbers(policy: Policy, source: Path | str) -> None:
+    """Whoever learns from a policy with one weight that is NaN learns NaN, and what it samples is no distribution."""
+    for name, weight in policy.model.named_parameters():
+        if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax()):  # NaN is both bounds
+            raise UserError(
+                f"{name} of {source} has a weight that is no finite number: the file is damaged, or the training that "
+                "wrote it diverged; download it again, or train it again with a lower learning_rate."
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,8 @@ def export_policy(
         gguf: what a GGUF file stores matrices as; none: f16.
 
     Raises:
-        UserError: there is no such policy, a format is unknown or cannot hold it, or something stands at `to`.
+        UserError: there is no such policy, a format is unknown or cannot hold it, something stands at `to`, or nothing
+            can be written there.
         RunError: the export is not what it should be.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -56,9 +57,12 @@ def export_policy(
     part = to.with_name(to.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"--to {to}: nothing can be written there ({error.strerror}): name another folder") from error
+    try:
         work = Stage(id="export", folder=part, seed=seed, root=Path.cwd(), inputs=inputs, sink=sink or Silence())
         run(config, work)
-        to.parent.mkdir(parents=True, exist_ok=True)
         if to.exists():
             to.rmdir()
         work.output.replace(to)

@@ -17,6 +17,7 @@ from curation.config import JsonLinesData, PythonData
 from evals.config import EvaluateStage
 from export.config import ExportStage
 from policy.config import EngineConfig, PolicyConfig, TrainingConfig
+from recipes.demonstrations import check_demonstrations
 from recipes.faults import Faults, Keys, did_you_mean
 from recipes.files import names_a_file
 from recipes.generated import with_prompts
@@ -24,13 +25,15 @@ from recipes.graph import Node, build_graph
 from recipes.identity import identities
 from recipes.members import check_members
 from recipes.mixtures import with_sections
+from recipes.origins import inherited_context
 from recipes.plugins import Target, check_defined, check_signature, find_target
 from recipes.routes import add_route_faults
-from recipes.sizes import context_of
 from recipes.source import find_recipe, read_recipe, read_source
 from recipes.teachers import check_teachers
+from recipes.vocabulary import check_entries
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig, SftStage
 from rl.distill_config import DistillStage
+from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import PythonReward
 from rl.rewards.fitting import gate_fault, turns_fault
@@ -131,10 +134,12 @@ def build_pipeline(
     _check_passes(stages, rewards, faults)
     _check_gates(stages, rewards, faults)
     add_route_faults(stages, data, rewards, faults)
-    _check_lengths(stages, policy, root, faults)
+    _check_lengths(stages, nodes, root, faults)
     _check_sharing(stages, engine, faults)
     check_members(stages, nodes, engine, faults)
-    check_teachers(stages, faults)
+    check_demonstrations(stages, data, faults)
+    check_teachers(stages, data, faults)
+    check_entries(stages, nodes, root, faults)
     _check_exports(stages, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
@@ -207,17 +212,20 @@ def _check_passes(stages: Sequence[StageConfig], rewards: Mapping[str, Any], fau
             faults.add(("stages", index, "passes"), f'found "{passing}", expected one of the stage\'s own rewards')
 
 
-def _check_lengths(stages: Sequence[StageConfig], policy: PolicyConfig | None, root: Path, faults: Faults) -> None:
+def _check_lengths(stages: Sequence[StageConfig], nodes: Sequence[Node], root: Path, faults: Faults) -> None:
     """No training on sequences beyond the context of its policy, where that is known before anything runs.
 
-    And no completions of a student that leave no room for a prompt.
+    And no completions that leave no room for a prompt.
     """
+    configs = {node.id: node.config for node in nodes}
     for index, config in enumerate(stages):
         if isinstance(config, DistillStage) and config.on_policy and config.sampling.max_tokens >= config.max_length:
             expected = f"expected less than max_length, which is {config.max_length}, to leave room for a prompt"
             faults.add(("stages", index, "sampling", "max_tokens"), f"found {config.sampling.max_tokens}, {expected}")
-        start = getattr(config, "policy", None) or policy
-        context = context_of(start, root) if isinstance(start, PolicyConfig) else None
+        context = inherited_context(configs[config.id], configs, root)
+        if isinstance(config, GenerateStage) and context is not None and config.sampling.max_tokens >= context:
+            expected = f"expected less than the policy's context of {context} tokens, to leave room for a prompt"
+            faults.add(("stages", index, "sampling", "max_tokens"), f"found {config.sampling.max_tokens}, {expected}")
         for name, training in (("", config), ("inner", getattr(config, "inner", None))):
             stated = training.stated_length if isinstance(training, TrainingConfig) else None
             if context is not None and stated is not None and stated > context:
@@ -242,14 +250,22 @@ def _check_sharing(stages: Sequence[StageConfig], engine: EngineConfig, faults: 
 
 
 def _check_exports(stages: Sequence[StageConfig], faults: Faults) -> None:
-    """A four-bit file is of a policy that was trained for its grid, where it was trained for one."""
-    trained = {config.id: config for config in stages if isinstance(config, QatStage)}
+    """A four-bit file is of a policy that was trained for its grid, if for one, and an adapter of one that has it."""
+    by_id = {config.id: config for config in stages}
     for index, config in enumerate(stages):
-        if isinstance(config, ExportStage) and config.gguf == "q4_0" and "gguf" in config.formats:
-            source = trained.get(config.policy.from_ or "")
-            if source is not None and source.format != "q4_0":
-                expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'
-                faults.add(("stages", index, "gguf"), f"found q4_0, {expected}")
+        if not isinstance(config, ExportStage):
+            continue
+        source = by_id.get(config.policy.from_ or "")
+        four_bits = "gguf" in config.formats and config.gguf == "q4_0"
+        if four_bits and isinstance(source, QatStage) and source.format != "q4_0":
+            expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'
+            faults.add(("stages", index, "gguf"), f"found q4_0, {expected}")
+        if "adapter" in config.formats and (source is not None or config.policy.model == "tiny"):
+            if isinstance(source, TrainingConfig) and source.lora is not None:
+                continue
+            whose = "tiny, which has none" if source is None else f'stage "{source.id}", which trains without `lora`'
+            place = config.formats.index("adapter")
+            faults.add(("stages", index, "formats", place), f"found adapter of {whose}: leave it out")
 
 
 def _is_file(path: Path | None) -> bool:

@@ -18,9 +18,11 @@ from recipes.sizes import Shape, shape_of
 from recipes.view import duration
 from reward_models.config import WarmStage
 from rl.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from rl.distill_config import DistillStage
 from rl.generate_config import GenerateStage
 from rl.qat_config import QatStage
 from rl.rewards.config import RewardModelReward
+from rl.teachers.config import TeacherCacheStage
 from rl.warp_config import WarpStage
 
 # Measured on two AVX2 cores in float32: 60 training tokens/s and 47 sampled tokens/s at 270 million parameters.
@@ -28,6 +30,7 @@ TRAINING_FLOPS = 48e9  # a second and core
 SAMPLING_FLOPS = 13e9
 # Tokens of an example where nothing tells them: sums on `tiny`, a question and its answer elsewhere.
 TYPICAL_TOKENS = {True: 16, False: 256}
+PROMPTS = 300  # of a section, likewise
 ADAM_BYTES = 16  # of a trained weight in float32: itself, its gradient, two moments
 WEIGHT_BYTES = 4
 
@@ -168,13 +171,17 @@ def _memory(
     training = _training(node.config)
     judges = WEIGHT_BYTES * sum(_judges(node.rewards, shapes, pipeline))
     if training is None:
-        models = 1 if isinstance(node.config, GenerateStage) else 2  # evaluation and export hold two
-        return float(WEIGHT_BYTES) * models * shape.parameters + judges
+        models = (
+            1 if isinstance(node.config, GenerateStage | TeacherCacheStage) else 2
+        )  # evaluation and export hold two
+        return float(WEIGHT_BYTES) * (models * shape.parameters + sum(_teachers(node, shapes, pipeline))) + judges
     frozen = shape.parameters if training.lora else 0
     total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
     total += WEIGHT_BYTES * sum(_teachers(node, shapes, pipeline))
     if isinstance(node.config, QatStage):
         total += 2 * WEIGHT_BYTES * shape.parameters  # the unquantised policy, and the quantised copy of the weights
+    if isinstance(training, DistillStage):
+        total += judges
     if isinstance(training, RolloutConfig):
         total += 2 * WEIGHT_BYTES * (trained or 0) + judges  # the initial policy and the anchor
         if isinstance(training, BondAlgorithm) and training.quantile == "classifier":
@@ -185,9 +192,11 @@ def _memory(
 
 
 def _teachers(node: Node, shapes: Mapping[str, Shape | None], pipeline: Pipeline) -> list[int]:
-    """Parameters of every teacher that is in memory."""
+    """Parameters of every teacher that is in memory; one whose targets were written before is not."""
+    written = {other.id for other in pipeline.nodes if other.config.produces == "targets"}
     loaded = [share.teacher.loaded for share in getattr(node.config, "shares", [])]
-    found = [_shape(teacher, shapes, pipeline.root) for teacher in loaded if teacher is not None]
+    asked = [teacher for teacher in loaded if teacher is not None and teacher.from_ not in written]
+    found = [_shape(teacher, shapes, pipeline.root) for teacher in asked]
     return [shape.parameters for shape in found if shape is not None]
 
 
@@ -213,30 +222,40 @@ def _guess(node: Node, shape: Shape | None, shapes: Mapping[str, Shape | None], 
         return None
     flops = 2.0 * shape.parameters
     training = _training(node.config)
+    asking = 2.0 * sum(_teachers(node, shapes, pipeline))
+    if isinstance(node.config, TeacherCacheStage):
+        return 2.0 + PROMPTS * TYPICAL_TOKENS[_is_tiny(shape)] * asking / (TRAINING_FLOPS * cores())
     if training is None:
         samples, policies = getattr(node.config, "samples", 0) + 1, len(getattr(node.config, "policies", []))
         if isinstance(node.config, GenerateStage):
             samples, policies = node.config.samples, 1
-        prompts = (getattr(node.config, "prompts", None) or 300) * policies
+        prompts = (getattr(node.config, "prompts", None) or PROMPTS) * policies
         tokens = prompts * samples * _new_tokens(node.config, shape)
         judged = tokens * 2 * sum(_judges(node.rewards, shapes, pipeline)) / (TRAINING_FLOPS * cores())
         return 2.0 + tokens * flops / (SAMPLING_FLOPS * cores()) + judged
     examples, judged = float(training.steps * training.batch), 0.0
     tokens = min(training.max_length, TYPICAL_TOKENS[_is_tiny(shape)])
     own, drawn, learnt = _completions(training)
-    if isinstance(training, RolloutConfig):
+    if isinstance(training, RolloutConfig | DistillStage):
         judging = 2.0 * drawn * sum(_judges(training.rewards, shapes, pipeline))
-        judging += 2.0 * own * sum(_judges(training.control, shapes, pipeline))  # the policy's own alone
+        control = training.control if isinstance(training, RolloutConfig) else ()
+        judging += 2.0 * own * sum(_judges(control, shapes, pipeline))  # the policy's own alone
         judged = examples * tokens * judging
-    seconds = (examples * learnt * tokens * 3 * flops + judged) / (TRAINING_FLOPS * cores())
+    seconds = (examples * learnt * tokens * (3 * flops + asking) + judged) / (TRAINING_FLOPS * cores())
     seconds += examples * drawn * _new_tokens(training, shape) * flops / (SAMPLING_FLOPS * cores())
     if isinstance(node.config, WarpStage):
         seconds *= sum(run.steps for run in node.config.run_configs) / training.steps
     return 2.0 + seconds * getattr(node.config, "members", 1)
 
 
-def _completions(training: TrainingConfig) -> tuple[int, int, int]:
-    """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them."""
+def _completions(training: TrainingConfig) -> tuple[float, float, float]:
+    """Completions of the policy for an example, those drawn in all, and the forward and backward passes over them.
+
+    Of a distillation the mean over its steps, of which a share is on the student's own completions.
+    """
+    if isinstance(training, DistillStage):
+        drawn = training.on_policy * training.drawn
+        return drawn, drawn, 1.0 - training.on_policy + drawn
     if isinstance(training, ReinforceAlgorithm):
         most = training.samples * training.turns
         return most, most, most

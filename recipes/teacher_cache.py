@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from contracts.errors import UserError
-from policy.config import PolicyConfig
 from recipes.console import captured, own_output, quieten
 from recipes.faults import did_you_mean, listed
 from recipes.graph import Node
+from recipes.origins import origin_of
 from recipes.pipeline import Pipeline
 from recipes.record import read_stage
 from recipes.view import LineView
@@ -83,7 +83,7 @@ def _cache_of(pipeline: Pipeline, node: Node) -> TeacherCacheStage:
     return TeacherCacheStage(
         id=node.id,
         kind="teacher_cache",
-        policy=_origin(pipeline, node),
+        policy=origin_of(node.config, {other.id: other.config for other in pipeline.nodes}),
         teachers=shares,
         data=node.data[0],
         sampled_logits=taught.sampled_logits,
@@ -92,13 +92,3 @@ def _cache_of(pipeline: Pipeline, node: Node) -> TeacherCacheStage:
         max_length=getattr(taught, "max_length", 1024),
         batch=getattr(taught, "micro_batch", None) or ROWS,
     )
-
-
-def _origin(pipeline: Pipeline, node: Node) -> PolicyConfig:
-    """The weights that a stage's policy descends from: its tokenizer is theirs, and they need no stage to have run."""
-    known = {other.id: other for other in pipeline.nodes}
-    policy = getattr(node.config, "policy", None)
-    while policy is not None and policy.from_ is not None:
-        policy = getattr(known[policy.from_].config, "policy", None)
-    assert policy is not None
-    return policy

@@ -126,7 +126,7 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
     if not roomy:
         raise UserError(
             f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
-            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
+            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens: raise the one or lower the other"
         )
     if len(roomy) < len(lessons):
         stage.say(f"data.{config.data}: dropped {len(lessons) - len(roomy)} prompts longer than {room} tokens")

@@ -87,7 +87,9 @@ def fitting_demonstrations(
         if len(prompt) + len(completion) <= max_length:
             fitting.append((example, prompt, completion))
     if not fitting:
-        raise UserError(f"data.{name}: every demonstration is longer than max_length = {max_length} tokens")
+        raise UserError(
+            f"data.{name}: every demonstration is, with its prompt, longer than max_length = {max_length}: raise it"
+        )
     if len(fitting) < len(shown):
         stage.say(f"data.{name}: dropped {len(shown) - len(fitting)} demonstrations longer than {max_length} tokens")
     return fitting

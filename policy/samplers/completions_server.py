@@ -44,10 +44,14 @@ class CompletionsServer:
         Raises:
             UserError: no server answers, or it serves nothing.
         """
-        models = self.request("GET", "/models").get("data") or []
-        if not models:
-            raise UserError(f"The {self.name} {self.url} serves no model.")
-        return [str(model["id"]) for model in models]
+        models = self.request("GET", "/models").get("data")
+        listed = models if isinstance(models, list) else []
+        names = [str(model["id"]) for model in listed if isinstance(model, dict) and "id" in model]
+        if not names:
+            raise UserError(
+                f"The {self.name} {self.url} serves no model: its /models lists none with an `id`, as OpenAI's does."
+            )
+        return names
 
     def complete(
         self, bodies: Sequence[dict[str, Any]], read: Callable[[dict[str, Any], int], Answer], fewer: str

@@ -10,9 +10,9 @@ import torch
 from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.load import load_data
-from curation.store_manifest import About, tokenizer_hash
+from curation.store_manifest import MOST, About, tokenizer_hash
 from curation.store_writing import Ask, data_hash, make_folder, write_store
-from curation.target_shard import MOST, Array, highs_of
+from curation.target_shard import Array, highs_of
 from policy.load import load_policy
 from policy.products import chunk_rows
 from rl.sampled_logits import draw_targets

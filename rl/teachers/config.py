@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from contracts.stage import OutputKind, StageConfig
 from contracts.strict import StrictModel
-from policy.config import Address, PolicyConfig
+from policy.config import LONGEST_WAIT, Address, PolicyConfig
 
 
 class TeacherConfig(PolicyConfig):
@@ -27,7 +27,9 @@ class TeacherConfig(PolicyConfig):
         description="Address of a server with vLLM's completions, such as http://127.0.0.1:8000/v1; `model` is then "
         "the name under which it serves (none: the first that it has). Mode topk only.",
     )
-    timeout: float = Field(600, gt=0, description="Seconds that a server may take over one call before it is given up.")
+    timeout: float = Field(
+        600, gt=0, le=LONGEST_WAIT, description="Seconds that a server may take over one call before it is given up."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -36,6 +36,8 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
     """
     opened = [(share, _open(share, config, student, stage)) for share in config.shares]
     teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _together(opened)
+    if isinstance(teacher, TeachersByTask) and rows:
+        teacher.check_tasks(rows, stage.say)
     for own, answering in _dealt(teacher, rows):
         if isinstance(answering, StoreTeacher):
             answering.check(own)
@@ -84,9 +86,11 @@ def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Sta
         return ServerTeacher(teacher.server, teacher.model, k, vocabulary, teacher.timeout, student.device, stage.say)
     assert teacher.weights is not None
     policy = load_policy(teacher.weights, stage.inputs, stage.root, seed=stage.seed)
-    if student.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+    if different := other_entries(student.tokenizer.get_vocab(), policy.tokenizer.get_vocab()):
         raise UserError(
-            "the teacher's tokenizer is not the student's: logits can only be distilled over one vocabulary"
+            f"the tokenizer of the teacher {teacher.name} is not the student's ({different}): logits can only be "
+            "distilled over one vocabulary; take a teacher with the student's tokenizer, or its answers (`kind: "
+            "generate`) in place of its logits"
         )
     if policy.model.config.vocab_size != vocabulary:
         raise UserError(
@@ -96,6 +100,15 @@ def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Sta
     if teacher.quantise is not None:
         quantise(policy.model, teacher.quantise)
     return InProcessTeacher(policy.model, k, config.mode, config.temperature)
+
+
+def other_entries(student: dict[str, int], teacher: dict[str, int]) -> str | None:
+    """The first entry of a vocabulary that another one has not, or under another id, in words; None: they are equal."""
+    if student == teacher:
+        return None
+    text = min(text for text in {**student, **teacher} if student.get(text) != teacher.get(text))
+    ids = ["no entry" if text not in entries else f"the id {entries[text]}" for entries in (teacher, student)]
+    return f"{text!r} has {ids[0]} in it, and {ids[1]} in the student's"
 
 
 def entries_of(asked: int | None, vocabulary: int) -> int:
@@ -134,7 +147,7 @@ def _open_store(
     if about.tokenizer != tokens or about.vocabulary != student.model.config.vocab_size:
         raise UserError(
             f"The store {folder} was written with another tokenizer than the student's: logits can only be distilled "
-            "over one vocabulary"
+            "over one vocabulary; write one with the student's tokenizer, or start from a policy that has the store's"
         )
     if teacher.store is not None and teacher.weights is not None:
         asked_for = teacher_identity(teacher, stage)

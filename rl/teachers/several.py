@@ -1,5 +1,6 @@
 """Several teachers as one: each prompt's by its task, and the mean of the probabilities of those that share a task."""
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -71,6 +72,24 @@ class TeachersByTask:
                 "`tasks` of one, or a teacher without `tasks`, which takes the rest."
             )
         return teacher
+
+    def check_tasks(self, rows: Sequence[Row], say: Callable[[str], None]) -> None:
+        """Tell of tasks that no row has; whose rows another teacher takes, or nobody.
+
+        Args:
+            rows: all that will be asked about.
+            say: told.
+
+        Raises:
+            UserError: such a task is nearly one that rows have.
+        """
+        present = {row.task for row in rows if row.task is not None}
+        for task in (task for task in self.by_task if task not in present):
+            found = f'`teachers` names a teacher for the task "{task}", which no row has (they have: '
+            found += f"{', '.join(sorted(present)) or 'none'})"
+            if near := difflib.get_close_matches(task, present, n=1):
+                raise UserError(f'{found}: did you mean "{near[0]}"?')
+            say(f"{found}: it is not asked for that")
 
     def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> "PiecedTargets":
         """Each teacher is asked once, about its own rows."""

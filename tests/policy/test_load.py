@@ -232,3 +232,12 @@ def test_the_real_270m_loads_from_gguf_speaks_and_saves_bit_for_bit(tmp_path: Pa
     assert same_weights(policy, again)
     assert again.end_ids == (1, 106)
     assert prompt_ids(again.tokenizer, MESSAGES) == prompt_ids(policy.tokenizer, MESSAGES)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_a_policy_with_a_weight_that_is_no_number_is_refused_with_its_name(tiny, tmp_path, number):
+    with torch.no_grad():
+        tiny.model.model.layers[2].mlp.up_proj.weight[3, 5] = number
+    save_policy(tiny, tmp_path / "damaged")
+    with pytest.raises(UserError, match=r"layers\.2\.mlp\.up_proj\.weight of .*damaged has a weight that is no finite"):
+        loaded(tmp_path / "damaged")

@@ -11,6 +11,7 @@ from recipes.machine import cores
 from recipes.pipeline import open_recipe
 from recipes.plan import (
     ADAM_BYTES,
+    PROMPTS,
     SAMPLING_FLOPS,
     TRAINING_FLOPS,
     Forecast,
@@ -181,6 +182,66 @@ def test_the_plan_counts_what_bond_draws_and_trains_beside(tmp_path: Path, monke
     assert many.seconds - few.seconds == pytest.approx((24 - 4) * step / SAMPLING_FLOPS)
     assert learnt.seconds - few.seconds == pytest.approx(3 * step / TRAINING_FLOPS)
     assert few.memory is not None and learnt.memory == few.memory + ADAM_BYTES * few.parameters  # type: ignore[operator]
+
+
+TAUGHT = """
+name: small
+policy: {model: tiny}
+data: {sums: {source: reasoning_gym, task: chain_sum, size: 40, synthesise: {}}}
+rewards: {helpful: {kind: reward_model, from: warm}}
+stages:
+  - {id: warm, kind: warm, data: sums, steps: 1, batch: 2, learning_rate: 1.0e-4}
+  - id: it
+    kind: distill
+    teacher: {model: tiny, size: large}
+    data: sums
+    steps: 9
+    batch: 2
+    learning_rate: 1.0e-4
+"""
+
+
+OWN = "    on_policy: 0.5\n    samples: 4\n"
+
+
+def taught_line(tmp_path: Path, fields: str) -> Forecast:
+    (tmp_path / "small.yaml").write_text(TAUGHT + fields)
+    return forecast(open_recipe(str(tmp_path / "small.yaml")), tmp_path / "run")[1]
+
+
+def test_the_plan_counts_the_students_sampling_in_its_share_of_a_distillations_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("recipes.plan.gpus", lambda: [])
+    shown, half, judged = (taught_line(tmp_path, fields) for fields in ("", OWN, OWN + "    rewards: [helpful]\n"))
+    assert shown.seconds is not None and half.seconds is not None and judged.seconds is not None
+    student, teacher = TINY["small"].parameters, TINY["large"].parameters
+    tokens = 9 * 2 * 16 / cores()  # of the stage's examples, of 16 tokens each
+    learning = (3 * 2.0 * student + 2.0 * teacher) / TRAINING_FLOPS  # forward and backward, and the teacher's forward
+    assert shown.seconds == pytest.approx(2 + tokens * learning)
+    # Half of the steps have four completions of each prompt in place of its demonstration.
+    assert half.seconds == pytest.approx(
+        2 + tokens * ((0.5 + 0.5 * 4) * learning + 0.5 * 4 * 2.0 * student / SAMPLING_FLOPS)
+    )
+    assert judged.seconds - half.seconds == pytest.approx(tokens * 0.5 * 4 * 2.0 * student / TRAINING_FLOPS)
+    assert judged.memory is not None and half.memory is not None
+    assert judged.memory - half.memory == 4 * student
+
+
+def test_the_plan_counts_a_teacher_where_it_is_asked_and_not_where_its_targets_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("recipes.plan.gpus", lambda: [])
+    asking = taught_line(tmp_path, "")
+    cache = "  - {id: targets, kind: teacher_cache, teacher: {model: tiny, size: large}, data: sums}\n"
+    own = TAUGHT.replace("{model: tiny, size: large}", "{from: targets}")
+    (tmp_path / "small.yaml").write_text(own + cache)
+    lines = {line.id: line for line in forecast(open_recipe(str(tmp_path / "small.yaml")), tmp_path / "run")}
+    student, teacher = TINY["small"].parameters, TINY["large"].parameters
+    assert lines["targets"].memory == 4 * (student + teacher)  # float32
+    assert lines["targets"].seconds == pytest.approx(2 + PROMPTS * 16 * 2.0 * teacher / (TRAINING_FLOPS * cores()))
+    assert asking.memory is not None and lines["it"].memory == asking.memory - 4 * teacher
+    assert lines["it"].seconds == pytest.approx(2 + 9 * 2 * 16 * 3 * 2.0 * student / (TRAINING_FLOPS * cores()))
 
 
 def test_a_classifier_beside_the_policy_is_refused_under_deepspeed(tmp_path: Path):

@@ -43,7 +43,7 @@ RECIPE = """\
 name: sums
 policy: {model: tiny}
 data:
-  sums: {source: reasoning_gym, task: chain_sum, size: 100}
+  sums: {source: reasoning_gym, task: chain_sum, size: 100, synthesise: {}}
 stages:
   - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3, max_length: 513}
   - {id: student, kind: distill, teacher: {model: tiny}, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}

@@ -103,12 +103,132 @@ def opened(recipe: Path, old: str = "", new: str = "") -> Pipeline:
         ("{from: targets}", "{store: x}\n    divergence: jsd", "store x gives K entries a token"),
         ("{from: targets}", "{store: x}\n    on_policy: 1", "no store can have"),
         ("policy: {model: tiny}", "policy: {from: targets}", "targets"),
+        (
+            "sampled_logits: 8",
+            "sampled_logits: 513",
+            "found 513, expected at most the 512 entries that the vocabulary of tiny",
+        ),
+        (
+            "teacher: {from: targets}",
+            "policy: {from: big}\n    teacher: {store: x}\n    sampled_logits: 513",
+            "stages.it.sampled_logits: found 513, expected at most the 512 entries that the vocabulary of tiny has",
+        ),
+        ("{from: targets}", "{server: 'http://x/v1', timeout: .inf}\n    mode: topk", "teacher.timeout: found inf"),
+        (
+            "teacher: {from: targets}",
+            "teachers: [{teacher: {model: tiny}}, {teacher: {model: tiny}, tasks: [chain_sums]}]",
+            'stages.it.teachers.1.tasks.0: found "chain_sums", which no row of data.sums has, expected chain_sum, did',
+        ),
+        (
+            "teacher: {from: targets}",
+            "teachers: [{teacher: {model: tiny}, tasks: [chain_sums]}]",
+            'stages.it.teachers: found no teacher for rows of data.sums with the task "chain_sum", expected its name',
+        ),
     ],
 )
 def test_teachers_that_cannot_be_are_refused_by_validate(old: str, new: str, words: str, recipe: Path) -> None:
     with pytest.raises(UserError) as caught:
         opened(recipe, old, new)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "entries", "whose"),
+    [
+        ("google/gemma-3-4b-pt", 262_208, "google/gemma-3-4b-pt"),
+        ("some/one", 262_144, "Gemma 3"),
+        ("./here", 70_000, "./here"),
+    ],
+)
+def test_more_entries_than_a_vocabulary_has_are_refused_before_any_weights_are_there(
+    model: str, entries: int, whose: str, recipe: Path
+) -> None:
+    (recipe.parent / "here").mkdir()
+    config = {
+        "hidden_size": 4,
+        "intermediate_size": 8,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 3,
+    }
+    config |= {"num_hidden_layers": 1, "vocab_size": 70_000}
+    (recipe.parent / "here/config.json").write_text(json.dumps(config))
+    text = RECIPE.replace("policy: {model: tiny}", f"policy: {{model: {model}}}").replace(
+        "{from: targets}", "{model: tiny}"
+    )
+    student, store = (
+        text.replace("steps: 2", "steps: 2\n    sampled_logits: K"),
+        text.replace("_logits: 8", "_logits: K"),
+    )
+    recipe.write_text(student.replace("K", str(entries)))
+    assert open_recipe(str(recipe)).nodes
+    recipe.write_text(student.replace("K", str(entries + 1)))
+    with pytest.raises(
+        UserError, match=rf"stages\.it\.sampled_logits: found {entries + 1}, .* {entries} .* of {whose} has"
+    ):
+        open_recipe(str(recipe))
+    recipe.write_text(store.replace("K", "65535"))
+    assert open_recipe(str(recipe)).nodes
+    recipe.write_text(store.replace("K", "65536"))
+    with pytest.raises(UserError, match=r"stages\.targets\.sampled_logits: found 65536, expected at most 65535"):
+        open_recipe(str(recipe))
+
+
+def test_what_comes_from_a_stage_is_held_against_the_context_of_what_that_started_from(recipe: Path) -> None:
+    text = RECIPE.replace("    max_length: 64\n", "").replace("{from: targets}", "{model: tiny}\n    policy: POLICY")
+    for policy, refused in [("{from: big}", True), ("{from: big, rope: {factor: 2}}", False)]:
+        recipe.write_text(text.replace("POLICY", policy) + "    max_length: 513\n")
+        if not refused:
+            assert open_recipe(str(recipe)).nodes
+            continue
+        with pytest.raises(UserError, match=r"it\.max_length: found 513, expected at most the policy's context of 512"):
+            open_recipe(str(recipe))
+    answers = "  - {id: said, kind: generate, policy: {from: big}, data: sums, keep: 8, sampling: {max_tokens: 512}}\n"
+    recipe.write_text(RECIPE + answers)
+    with pytest.raises(
+        UserError, match=r"said\.sampling\.max_tokens: found 512, expected less than the policy's context"
+    ):
+        open_recipe(str(recipe))
+
+
+MIXED = "  both: {source: mixture, of: {sums: 1, more: 1}}\nrewards:"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "refused"),
+    [
+        ("", "", ["targets", "it"]),
+        ("{from: targets}\n", "{model: tiny}\n    on_policy: 1\n    sampling: {max_tokens: 8}\n", ["targets"]),
+        ("size: 40", "size: 40, demonstration: '{answer}'", []),
+        ("data: sums\n    sampled", "data: both\n    sampled", ["it"]),  # the other part has demonstrations
+    ],
+)
+def test_a_teacher_that_is_to_be_asked_on_demonstrations_is_refused_where_a_section_has_none(
+    old: str, new: str, refused: list[str], recipe: Path
+) -> None:
+    bare = RECIPE.replace("size: 40, synthesise: {right: 0.5}", "size: 40").replace("rewards:", MIXED)
+    recipe.write_text(bare.replace(old, new, 1) if old else bare)
+    if not refused:
+        assert open_recipe(str(recipe)).nodes
+        return
+    with pytest.raises(UserError) as caught:
+        open_recipe(str(recipe))
+    lines = [line for line in str(caught.value).splitlines() if "which has no demonstrations" in line]
+    assert [line.split("stages.")[1].split(".data:")[0] for line in lines] == refused
+
+
+def test_an_adapter_of_a_policy_that_was_trained_without_one_is_refused_by_validate(recipe: Path) -> None:
+    stage = "  - {id: file, kind: export, policy: POLICY, formats: [transformers, adapter]}\n"
+    recipe.write_text(RECIPE + stage.replace("POLICY", "{from: big}"))
+    with pytest.raises(UserError, match=r'file\.formats\.1: found adapter of stage "big", which trains without `lora`'):
+        open_recipe(str(recipe))
+    recipe.write_text(RECIPE + stage.replace("POLICY", "{model: tiny}"))
+    with pytest.raises(UserError, match=r"file\.formats\.1: found adapter of tiny, which has none"):
+        open_recipe(str(recipe))
+    recipe.write_text(
+        (RECIPE + stage).replace("POLICY", "{from: big}").replace("1e-3, max", "1e-3, lora: {rank: 2}, max")
+    )
+    assert open_recipe(str(recipe)).nodes
 
 
 def test_a_stage_that_reads_targets_builds_on_them_and_a_store_counts_by_its_manifest(recipe: Path) -> None:

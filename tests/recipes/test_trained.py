@@ -68,6 +68,15 @@ def test_the_command_writes_a_gguf_file_and_refuses_what_it_does_not_know(run: P
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+def test_a_place_where_nothing_can_be_written_is_told_before_the_export_begins(run: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"--to .*file/out: nothing can be written there \(Not a directory\): name another"
+    ):
+        export_policy(run, "more", tmp_path / "file" / "out")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_conversation_answers_each_turn_and_ends_with_the_input(run: Path):
     lines, said = iter(["3 + 4 =", "", "5 + 5 ="]), []
 

@@ -9,7 +9,8 @@ from transformers import TrainingArguments
 from contracts.errors import UserError
 from contracts.stage import Stage
 from curation.example import Example
-from policy.config import SamplerConfig, SamplingConfig
+from policy.config import SamplerConfig, SamplingConfig, TrainingConfig
+from policy.engine import run_training, training_arguments
 from policy.logprobs import right_padded
 from policy.policy import Policy
 from policy.samplers.transformers_sampler import TransformersSampler
@@ -159,3 +160,23 @@ def test_prompts_without_demonstrations_will_do_where_every_step_is_on_the_stude
         lessons_of(examples[1:], policy, own, stage)
     with pytest.raises(UserError, match="has no demonstrations"):
         lessons_of(examples, policy, own.model_copy(update={"on_policy": 0.5}), stage)
+
+
+@pytest.mark.parametrize("log_every", [1, 50])
+def test_a_training_whose_loss_is_no_number_ends_before_anything_is_saved(log_every: int, tmp_path: Path) -> None:
+    student, teacher = tiny_policy(seed=0), tiny_policy(seed=1)
+    with torch.no_grad():
+        teacher.model.model.norm.weight[0] = float("nan")
+    stage = Stage("s", tmp_path / "stage", 0, root=tmp_path)
+    config = TrainingConfig(steps=2, batch=2, learning_rate=1e-3, log_every=log_every)
+    trainer = DistillTrainer(
+        model=student.model,
+        args=training_arguments(config, stage, tmp_path / "checkpoints", remove_unused_columns=False),
+        train_dataset=ROWS,
+        processing_class=student.tokenizer,
+        teacher=InProcessTeacher(teacher.model, 512, "topk"),
+    )
+    what = "loss is nan at step 1" if log_every == 1 else "train_loss is nan at step 2"
+    with pytest.raises(UserError, match=f"the {what},.*lower learning_rate, which is 0.001"):
+        run_training(trainer, stage, tmp_path / "checkpoints")
+    assert (log_every == 1) == (stage.folder / "metrics.jsonl").exists()  # the line that shows it is kept

@@ -28,12 +28,14 @@ Answer = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 @contextmanager
-def server(answer: Answer, text: Callable[[list[int]], str] | None = None) -> Iterator[str]:
-    """`answer` gives status and content for completions, `text` that of token ids."""
+def server(
+    answer: Answer, text: Callable[[list[int]], str] | None = None, models: Any = ({"id": "big"}, {"id": "small"})
+) -> Iterator[str]:
+    """`answer` gives status and content for completions, `text` that of token ids; `models` is what it lists."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._reply(200, {"data": [{"id": "big"}, {"id": "small"}]})
+            self._reply(200, {"data": models})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -145,6 +147,15 @@ def test_a_server_that_answers_badly_is_named_with_what_it_said(
 ) -> None:
     with server(answer) as url, pytest.raises(UserError, match=words):
         open_teacher(taught(url), student, stage, rows)
+
+
+@pytest.mark.parametrize("models", [[], None, "big", [{"name": "big"}], ["big"]])
+def test_a_server_that_lists_no_model_is_told_as_such(models: Any, student: Policy, stage: Stage) -> None:
+    with (
+        server(lambda body: (200, {}), models=models) as url,
+        pytest.raises(UserError, match=r"teacher's server .* serves no model: its /models lists none with an `id`"),
+    ):
+        open_teacher(taught(url), student, stage, [])
 
 
 def test_a_server_that_hangs_or_is_not_there_is_given_up_within_the_limit(

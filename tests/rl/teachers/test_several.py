@@ -11,7 +11,7 @@ from policy.policy import Policy
 from policy.tiny import tiny_policy
 from rl.teachers.config import TaughtConfig
 from rl.teachers.in_process import InProcessTeacher
-from rl.teachers.opening import open_teacher
+from rl.teachers.opening import open_teacher, other_entries
 from rl.teachers.several import Ensemble, TeachersByTask, same_draws
 from rl.teachers.sparse import SparseTargets
 from rl.teachers.teacher import Row
@@ -96,6 +96,28 @@ def test_a_task_that_nobody_answers_for_is_refused_at_opening(rows: list[Row], s
     assert isinstance(teacher.by_task["code"], InProcessTeacher)
     with pytest.raises(UserError, match=r"names nobody for prompts without a task \(it names code, sums\)"):
         open_teacher(config, student, stage, rows)
+
+
+def test_a_task_that_no_row_has_is_told_and_refused_where_it_is_nearly_one(
+    rows: list[Row], others: list[Policy]
+) -> None:
+    said: list[str] = []
+    teachers = TeachersByTask({"sums": of(others[0], 8), "verse": of(others[1], 8)}, of(others[1], 8))
+    teachers.check_tasks(rows, said.append)
+    assert said == [
+        '`teachers` names a teacher for the task "verse", which no row has (they have: code, sums): it is not asked '
+        "for that"
+    ]
+    with pytest.raises(
+        UserError, match=r'the task "cod", which no row has \(they have: code, sums\): did you mean "code"'
+    ):
+        TeachersByTask({"cod": of(others[0], 8)}, of(others[1], 8)).check_tasks(rows, said.append)
+
+
+def test_a_teacher_with_another_tokenizer_is_named_with_the_entry_that_differs() -> None:
+    assert other_entries({"a": 0, "b": 1}, {"b": 1, "a": 0}) is None
+    assert other_entries({"a": 0, "b": 1}, {"a": 0, "b": 2}) == "'b' has the id 2 in it, and the id 1 in the student's"
+    assert other_entries({"a": 0}, {"a": 0, "c": 1}) == "'c' has the id 1 in it, and no entry in the student's"
 
 
 def test_teachers_draw_alike(others: list[Policy]) -> None:
