@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from contracts.errors import UserError
 from policy.logprobs import completion_hidden
 from policy.policy import evaluating
 from policy.products import chunk_logits, row_parts
@@ -24,10 +25,19 @@ class InProcessTeacher:
         self.k, self.mode, self.temperature = k, mode, temperature
 
     def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> ExactTargets:
-        """One forward pass up to the hidden states; the head's product is taken as the student's head passes."""
+        """One forward pass up to the hidden states; the head's product is taken as the student's head passes.
+
+        Raises:
+            UserError: what the model computes is not finite.
+        """
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
         with torch.no_grad(), evaluating(self.model):
             hidden_MD, weight_VD = completion_hidden(self.model, prompts, completions)
+        if not hidden_MD.isfinite().all():
+            raise UserError(
+                "the teacher computes numbers that are not finite, though its weights are: its dtype may be too narrow "
+                "(take float32 or bfloat16), or the training that wrote it diverged"
+            )
         own_M = torch.tensor([token for completion in completions for token in completion], device=hidden_MD.device)
         return ExactTargets(head_logprobs(hidden_MD, weight_VD, self.temperature), own_M, self.k, self.mode, seeds)
 

@@ -21,6 +21,7 @@ from rl.distill_trainer import DistillTrainer
 from rl.rewards.compose import Rewards
 from rl.student_words import StudentWords
 from rl.teachers.in_process import InProcessTeacher
+from rl.teachers.teacher import Row
 
 FIELDS: dict[str, Any] = {"id": "s", "kind": "distill", "data": "d", "steps": 1, "batch": 2, "learning_rate": 1e-3}
 FIELDS |= {"teacher": {"model": "tiny"}}
@@ -180,3 +181,11 @@ def test_a_training_whose_loss_is_no_number_ends_before_anything_is_saved(log_ev
     with pytest.raises(UserError, match=f"the {what},.*lower learning_rate, which is 0.001"):
         run_training(trainer, stage, tmp_path / "checkpoints")
     assert (log_every == 1) == (stage.folder / "metrics.jsonl").exists()  # the line that shows it is kept
+
+
+def test_a_teacher_whose_numbers_overflow_is_told_before_anything_is_drawn_from_them():
+    teacher = tiny_policy().model
+    with torch.no_grad():
+        teacher.model.norm.weight.fill_(3e38)
+    with pytest.raises(UserError, match="the teacher computes numbers that are not finite"):
+        InProcessTeacher(teacher, 8, "multinomial_counts").targets([Row([2, 105], [370, 106])], [0, 1])
