@@ -21,7 +21,7 @@ from rl.distill_config import DistillStage
 from rl.distill_trainer import DistillTrainer
 from rl.rewards.compose import Rewards, open_rewards
 from rl.rewards.fitting import check_gates, check_routes
-from rl.sft import fitting_demonstrations
+from rl.sft import fitting_demonstrations, tell_untaught_end
 from rl.student_words import StudentWords
 from rl.teachers.opening import open_teacher
 from rl.teachers.teacher import Row, Teacher
@@ -52,6 +52,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     lessons = lessons_of(examples, student, config, stage)
+    tell_untaught_end(student, config.lora, stage)
     model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
