@@ -52,7 +52,8 @@ def run(config: DistillStage, stage: Stage) -> None:
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     lessons = lessons_of(examples, student, config, stage)
-    tell_untaught_end(student, config.lora, stage)
+    shown = [(lesson.prompt, lesson.completion) for lesson in lessons if lesson.completion]
+    tell_untaught_end(student, config.lora, shown, stage)
     model = trainable(student, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)

@@ -11,10 +11,10 @@ from curation.example import Example
 from curation.load import load_data
 from policy.chat import completion_ids, prompt_ids
 from policy.config import LoraConfig
+from policy.endings import untaught_end
 from policy.engine import run_training, training_arguments
 from policy.kept import KeepPolicies, write_index
 from policy.load import load_policy
-from policy.lora import untaught_end
 from policy.policy import Policy
 from policy.processes import rank
 from policy.training import save_trained, trainable
@@ -33,7 +33,7 @@ def run(config: SftStage, stage: Stage) -> None:
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
     rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
-    tell_untaught_end(policy, config.lora, stage)
+    tell_untaught_end(policy, config.lora, [(row["prompt"], row["completion"]) for row in rows], stage)
     model = trainable(policy, config.lora, stage.seed)
     folder = stage.folder / "checkpoints"
     arguments = training_arguments(
@@ -60,9 +60,11 @@ def run(config: SftStage, stage: Stage) -> None:
     save_trained(trainer, policy, stage.output, folder)
 
 
-def tell_untaught_end(policy: Policy, lora: LoraConfig | None, stage: Stage) -> None:
+def tell_untaught_end(
+    policy: Policy, lora: LoraConfig | None, demonstrations: Sequence[tuple[list[int], list[int]]], stage: Stage
+) -> None:
     """Say so where adapters are to teach an end of the turn that the embedding does not know."""
-    if lora is not None and (word := untaught_end(policy)):
+    if lora is not None and (word := untaught_end(policy, demonstrations)):
         stage.say(word)
 
 
