@@ -41,7 +41,7 @@ def untaught_end(policy: Policy, demonstrations: Sequence[tuple[list[int], list[
     if likelier < LIKELIER:
         return None
     return (
-        f"the policy has never learnt {END_OF_TURN}: where demonstrations end, {likelier:.0%} of the tokens without "
-        f"any use are likelier, and its row of the embedding is one of theirs (cosine {cosine:.2f}). Adapters leave that "
-        "so, and its answers will hardly end: fine-tune all weights first, in a stage of kind sft without lora"
+        f"the policy has never learnt {END_OF_TURN}: where demonstrations end, {likelier:.0%} of the unused tokens are "
+        f"likelier, and its row of the embedding is one of theirs (cosine {cosine:.2f}). Adapters leave that so, and "
+        "its answers will hardly end: fine-tune all weights first, in a stage of kind sft without lora"
     )
