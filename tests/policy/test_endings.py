@@ -32,7 +32,7 @@ def test_an_end_of_turn_that_lies_among_unused_tokens_is_told_to_who_trains_adap
     word = untaught_end(with_unused_alike(0.93, towards=-1), SHOWN)
     assert word is not None
     assert word.startswith(
-        "the policy has never learnt <end_of_turn>: where demonstrations end, 100% of the unused that"
+        "the policy has never learnt <end_of_turn>: where demonstrations end, 100% of the unused tokens"
     )
     assert "(cosine 0.93)" in word
     assert word.endswith("in a stage of kind sft without lora")
