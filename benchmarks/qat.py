@@ -74,7 +74,7 @@ def trained(format: str, model: str, options: argparse.Namespace, root: Path) ->
             **{"id": format, "kind": "qat", "policy": {"model": model}, "data": "texts", "format": format},
             **{"steps": options.steps, "batch": options.batch, "micro_batch": min(2, options.batch)},
             **{"learning_rate": options.learning_rate, "warmup": options.steps // 20, "max_length": options.length},
-            **{"save_every": 50, "held_out": options.held_out},
+            **{"save_every": 50, "held_out": options.held_out, "mode": options.mode},
         }
     )
     begun = time.monotonic()
@@ -121,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=192, help="longest prompt and answer together, in tokens")
     parser.add_argument("--learning-rate", type=float, default=1e-5)
+    parser.add_argument("--mode", default="multinomial_counts", help="how targets are drawn: docs/distillation.md")
     parser.add_argument("--held-out", type=int, default=32, help="held-out texts that closeness is measured on")
     options = parser.parse_args(arguments)
     if not options.quick and not GGUF.exists():

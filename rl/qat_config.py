@@ -19,7 +19,7 @@ class QatStage(StageConfig, TargetsConfig, TaughtConfig):
     """
 
     entry: ClassVar[str] = "rl.qat:run"
-    version: ClassVar[int] = 2  # weights half-way between two codes are spread before the training
+    version: ClassVar[int] = 2  # weights half-way between two codes are spread before the training, targets are counts
     produces: ClassVar[OutputKind] = "policy"
     needs_teacher: ClassVar[bool] = False
 
@@ -34,6 +34,11 @@ class QatStage(StageConfig, TargetsConfig, TaughtConfig):
         "f16",
         description="Of the embedding, which is the head too: float16 as in the Q4_0 files that Gemma 3 was released "
         "in, eight bits, or the same format as the rest.",
+    )
+    mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
+        "multinomial_counts",
+        description="How entries are drawn. By counts, which is unbiased: the policy is to be what it was, and targets "
+        "that are sharper than it is move it further than rounding to eight bits does.",
     )
     held_out: int = Field(
         128, ge=1, description="Held-out demonstrations on which the KL to the unquantised policy is measured."
