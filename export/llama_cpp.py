@@ -73,7 +73,9 @@ def _answers(path: Path, asked: list[list[int]], text: int) -> list[list[tuple[i
     except subprocess.TimeoutExpired as error:
         raise RunError(f"llama.cpp did not answer for {path} within {LIMIT:g} s") from error
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()][-3:]
-        raise RunError(f"llama.cpp ended with {done.returncode} over {path}: {' / '.join(said) or 'it said nothing'}")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.partition(" E ")[2] for line in lines if " E " in line]  # the first is the cause of the others
+        said = " / ".join(errors[:1] or lines[-3:]) or "it said nothing"
+        raise RunError(f"llama.cpp ended with {done.returncode} over {path}: {said}")
     answers: list[list[tuple[int, float]]] = json.loads(done.stdout)
     return answers

@@ -69,7 +69,7 @@ def test_a_file_that_llama_cpp_cannot_load_is_an_error_with_its_words(policy, tm
     path = tmp_path / "model.gguf"
     reloaded = written(policy, path)
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(RunError, match=r"llama.cpp ended with -?\d+ over .*model.gguf: .*load"):
+    with pytest.raises(RunError, match=r"llama.cpp ended with -?\d+ over .*model.gguf: .*not within the file bounds"):
         ask_llama_cpp(path, reloaded, sample_sequences(reloaded, 0))
 
 

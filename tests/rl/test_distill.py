@@ -167,7 +167,7 @@ def test_prompts_without_demonstrations_will_do_where_every_step_is_on_the_stude
 def test_a_training_whose_loss_is_no_number_ends_before_anything_is_saved(log_every: int, tmp_path: Path) -> None:
     student, teacher = tiny_policy(seed=0), tiny_policy(seed=1)
     with torch.no_grad():
-        teacher.model.model.norm.weight[0] = float("nan")
+        student.model.model.norm.weight[0] = float("nan")
     stage = Stage("s", tmp_path / "stage", 0, root=tmp_path)
     config = TrainingConfig(steps=2, batch=2, learning_rate=1e-3, log_every=log_every)
     trainer = DistillTrainer(
