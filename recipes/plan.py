@@ -171,9 +171,8 @@ def _memory(
     training = _training(node.config)
     judges = WEIGHT_BYTES * sum(_judges(node.rewards, shapes, pipeline))
     if training is None:
-        models = (
-            1 if isinstance(node.config, GenerateStage | TeacherCacheStage) else 2
-        )  # evaluation and export hold two
+        alone = isinstance(node.config, GenerateStage | TeacherCacheStage)
+        models = 1 if alone else 2  # evaluation and export hold two
         return float(WEIGHT_BYTES) * (models * shape.parameters + sum(_teachers(node, shapes, pipeline))) + judges
     frozen = shape.parameters if training.lora else 0
     total = float(WEIGHT_BYTES * frozen + ADAM_BYTES * (trained or 0))
