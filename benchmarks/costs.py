@@ -194,6 +194,7 @@ def line_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> str:
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two sizes of each: two minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")

@@ -279,6 +279,7 @@ def steps(task: Task, kinds: dict[str, str], rounds: int, what: str) -> list[Row
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="16 rows of 48 tokens, once: two minutes with `tiny`")
     parser.add_argument("--json", type=Path, help="write the rows here")

@@ -49,6 +49,7 @@ def _hand_over(vllm: VllmSampler) -> float:
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="LoRA alone: a minute")
     parser.add_argument("--json", type=Path, help="write the rows here")

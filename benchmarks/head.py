@@ -100,6 +100,7 @@ def measure(loss: str, kind: str, tokens: int, rounds: int) -> list[Row]:
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="128 tokens, one round: two minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")

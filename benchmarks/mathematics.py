@@ -136,6 +136,7 @@ def stopping(rounds: int) -> Iterator[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="small numbers, two rounds: seconds")
     parser.add_argument("--json", type=Path, help="write the rows here")

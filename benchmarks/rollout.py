@@ -218,6 +218,7 @@ def rows_of(turns: dict[str, Turn], task: Task) -> list[Row]:
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two steps of each: a minute with `tiny`")
     parser.add_argument("--json", type=Path, help="write the rows here")

@@ -217,6 +217,7 @@ def engine_of(policy: Policy, sizes: Sequence[Size]) -> VllmSampler | None:
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="one size, three rounds: seconds")
     parser.add_argument("--json", type=Path, help="write the rows here")

@@ -98,6 +98,7 @@ def measure(size: str, names: dict[str, str], rival: str, rounds: int) -> list[R
 
 
 def main() -> None:
+    """Run what the command line asks for, print the rows, and write them where `--json` says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="256 tokens: a minute or two")
     parser.add_argument("--rounds", type=int, default=1, help="turns of each contender; one round takes ten minutes")
