@@ -33,11 +33,11 @@ quickstart: setup
 
 test: setup
 	@echo "test: pytest in two processes, with the slowest tests listed"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --durations=25 --durations-min=1 $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile -m "not slow" --durations=25 --durations-min=1 $(TESTS)
 
 test-all: setup
 	@echo "test-all: pytest in two processes, slow tests too"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1 $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
 	@echo "lint: ruff check, ruff format --check, mypy"
@@ -94,5 +94,5 @@ lock:
 
 clean:
 	@echo "clean: removing $(VENV) and caches"
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist src/*.egg-info
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -19,10 +19,10 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from benchmarks.memory import in_own_process, peak_of
 from benchmarks.results import Row, print_rows, write_rows
-from policy.attention.blockwise import blockwise_attention
-from policy.attention.build import build_kernel, load_kernel
-from policy.attention.fused import fused_attention
-from policy.attention.intervals import Intervals, causal_intervals
+from gemsmith.policy.attention.blockwise import blockwise_attention
+from gemsmith.policy.attention.build import build_kernel, load_kernel
+from gemsmith.policy.attention.fused import fused_attention
+from gemsmith.policy.attention.intervals import Intervals, causal_intervals
 
 HEADS, GROUPS, WIDTH, WINDOW, SCALE = 4, 1, 256, 512, 256**-0.5
 FLOPS = 14 * WIDTH  # a query-key pair and head: two products forward, five backward, 2 x width each

@@ -99,13 +99,13 @@ def fields_of(cell: Cell, steps: int) -> dict[str, Any]:
 
 def trained(cell: Cell, folder: Path, steps: int, output: str = "output") -> list[float]:
     """Train `tiny` for some steps; when the reward was asked."""
-    from contracts.stage import Stage
-    from curation.example import Example
-    from policy.config import PolicyConfig
-    from policy.load import load_policy
-    from rl.config import BondStage, ReinforceStage
-    from rl.rewards.compose import Rewards
-    from rl.train import train_policy
+    from gemsmith.contracts.stage import Stage
+    from gemsmith.curation.example import Example
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.rl.rewards.compose import Rewards
+    from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+    from gemsmith.rl.stages.reinforcement.stage import train_policy
 
     fields = {"id": "s", **fields_of(cell, steps)}
     config = (BondStage if fields["kind"] == "bond" else ReinforceStage).model_validate(fields)
@@ -130,9 +130,9 @@ def cost_of(cell: Cell) -> Cost:
 
 def warp_cost(cell: Cell, folder: Path) -> Cost:
     """M runs one after the other and their merge, as the stage does them; the memory is the merge's."""
-    from policy.config import PolicyConfig
-    from policy.load import load_policy, save_policy
-    from weights.merge import slerp
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy, save_policy
+    from gemsmith.weights.merge import slerp
 
     save_policy(load_policy(PolicyConfig(model="tiny")), folder / "start")
     begun = time.process_time()
@@ -147,7 +147,14 @@ def measured(cells: list[Cell]) -> dict[Cell, Cost]:
     """Measure cells, each in a process of its own, on one core; libraries are loaded once, before they part."""
     os.environ |= {**QUIET, "OMP_NUM_THREADS": "1"}
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.train", "rl.bond", "rl.reinforce", "deepspeed"])
+    context.set_forkserver_preload(
+        [
+            "gemsmith.rl.stages.reinforcement.stage",
+            "gemsmith.rl.algorithms.bond",
+            "gemsmith.rl.algorithms.reinforce",
+            "deepspeed",
+        ]
+    )
     with context.Pool(1, maxtasksperchild=1) as pool:
         return dict(zip(cells, pool.imap(cost_of, cells), strict=True))
 

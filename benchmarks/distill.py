@@ -25,7 +25,7 @@ from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.rollout import LORA, Gate
 from benchmarks.sampling import policy_of
 from benchmarks.turns import Turn, contest, take_turns
-from policy.load import save_policy
+from gemsmith.policy.loading.load import save_policy
 
 STEPS = 100_000
 LEARNING_RATE = 1e-5
@@ -57,9 +57,9 @@ class Task:
 
 def write_data(task: Task, prompts: int) -> None:
     """Rows of arithmetic, each with about as many tokens as are asked for."""
-    from policy.chat import completion_ids
-    from policy.config import PolicyConfig
-    from policy.load import load_policy
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.policy.text.chat import completion_ids
 
     tokenizer = load_policy(PolicyConfig(model=f"{task.folder}/policy")).tokenizer
     (Path(task.folder) / "rows.py").write_text(SOURCE)
@@ -74,8 +74,8 @@ def write_data(task: Task, prompts: int) -> None:
 
 def stage_of(task: Task, folder: Path, gate: Gate | None = None) -> Any:
     """A stage with the rows as its data; where there is a gate, each step waits at it."""
-    from contracts.stage import Stage
-    from curation.config import PythonData
+    from gemsmith.contracts.stage import Stage
+    from gemsmith.curation.config import PythonData
 
     class Watched:
         def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
@@ -92,13 +92,13 @@ def stage_of(task: Task, folder: Path, gate: Gate | None = None) -> Any:
 
 def write_targets_of(task: Task, mode: str, folder: Path) -> None:
     """A store of all rows."""
-    from rl.teachers.cache_stage import write_targets
+    from gemsmith.rl.stages.teacher_cache.stage import write_targets
 
     write_targets(_cache(task, mode), stage_of(task, folder.with_name("stage")), folder)
 
 
 def _cache(task: Task, mode: str) -> Any:
-    from rl.teachers.config import TeacherCacheStage
+    from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
 
     policy = {"model": f"{task.folder}/policy"}
     stated = {"id": "s", "kind": "teacher_cache", "policy": policy, "teacher": policy, "data": "rows", "mode": mode}
@@ -109,13 +109,13 @@ def _cache(task: Task, mode: str) -> Any:
 
 def ask_alone(task: Task, limit: int | None = None) -> None:
     """The teacher's log-probabilities of all rows, or the first few, a chunk at a time, of which nothing is kept."""
-    from curation.load import load_data
-    from policy.config import PolicyConfig
-    from policy.load import load_policy
-    from policy.products import chunk_rows
-    from rl.sft import fitting_demonstrations
-    from rl.teachers.in_process import InProcessTeacher
-    from rl.teachers.teacher import Row as Asked
+    from gemsmith.curation.load import load_data
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.head.tiled_matmul import chunk_rows
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.rl.stages.sft.stage import fitting_demonstrations
+    from gemsmith.rl.teachers.in_process import InProcessTeacher
+    from gemsmith.rl.teachers.teacher import Row as Asked
 
     policy = load_policy(PolicyConfig(model=f"{task.folder}/policy"))
     stage = stage_of(task, Path(task.folder) / "alone")
@@ -132,8 +132,8 @@ def ask_alone(task: Task, limit: int | None = None) -> None:
 
 def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
     """A stage's own training."""
-    from rl.distill import run
-    from rl.distill_config import DistillStage
+    from gemsmith.rl.stages.distill.config import DistillStage
+    from gemsmith.rl.stages.distill.stage import run
 
     policy = {"model": f"{task.folder}/policy"}
     teacher = {"store": f"{task.folder}/store"} if kind == "store" else policy
@@ -154,7 +154,7 @@ def train_rival(given: bool, task: Task, gate: Gate, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    from policy.chat import completion_ids
+    from gemsmith.policy.text.chat import completion_ids
 
     policy = f"{task.folder}/policy"
     tokenizer = AutoTokenizer.from_pretrained(policy)

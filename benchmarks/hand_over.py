@@ -13,11 +13,11 @@ from pathlib import Path
 
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.sampling import policy_of
-from policy.config import LoraConfig, SamplerConfig, SamplingConfig
-from policy.policy import Policy
-from policy.samplers.vllm_sampler import VllmSampler
-from policy.training import trainable
-from policy.weight_set import WeightSet
+from gemsmith.policy.config import LoraConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.vllm_sampler import VllmSampler
+from gemsmith.policy.training.lifecycle import trainable
+from gemsmith.policy.weight_set import WeightSet
 
 RIVAL = "starting an engine"
 

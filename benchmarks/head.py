@@ -16,9 +16,9 @@ from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.turns import contest, take_turns
-from policy.head import Targets, logprobs, weighted_sum
-from rl.sampled_logits import ExactTargets, draw_targets
-from rl.teachers.in_process import head_logprobs
+from gemsmith.policy.head.vocabulary_head import Targets, logprobs, weighted_sum
+from gemsmith.rl.distillation.sampled_logits import ExactTargets, draw_targets
+from gemsmith.rl.teachers.in_process import head_logprobs
 
 VOCABULARY, WIDTH, SAMPLED = 262144, 640, 256
 TRL_TILE = 32768  # entries of a tile where TRL's trainers call its function

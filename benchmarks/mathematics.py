@@ -19,9 +19,9 @@ from pathlib import Path
 from math_verify import parse, verify
 
 from benchmarks.results import Row, print_rows, write_rows
-from sandboxes.child import Child
-from sandboxes.mathematics.verifier import MathVerifier
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.child import Child
+from gemsmith.sandboxes.mathematics.verifier import MathVerifier
+from gemsmith.sandboxes.verdict import Status
 
 Pairs = list[tuple[str, str]]  # completion, truth
 Judge = Callable[[Pairs], list[bool]]
@@ -33,7 +33,7 @@ ENDINGS = (
     "\nTherefore, the final answer is $\\boxed{{{}}}$.",
 )
 ALONE = "math-verify alone"
-ENTRY = "sandboxes.mathematics.worker:open_comparison"
+ENTRY = "gemsmith.sandboxes.mathematics.worker:open_comparison"
 
 
 def honest(data: Path | None) -> Iterator[tuple[str, str]]:

@@ -81,11 +81,11 @@ def _held(pid: int) -> tuple[int, int]:
 def make_checkpoints(root: Path, quick: bool) -> None:
     """`start` as an export writes it, from the GGUF file where it is there, else random; and members a little off."""
     from benchmarks.step import model_of
-    from policy.config import PolicyConfig
-    from policy.load import load_policy, save_policy
-    from policy.policy import Policy
-    from policy.tiny import tiny_policy
-    from policy.tokenizer import tiny_tokenizer
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy, save_policy
+    from gemsmith.policy.loading.tiny import tiny_policy
+    from gemsmith.policy.policy import Policy
+    from gemsmith.policy.text.tokenizer import tiny_tokenizer
 
     if quick:
         policy = tiny_policy()
@@ -129,7 +129,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def _ours(kind: str, folders: list[Path]) -> Command:
-    return lambda out: [sys.executable, "-m", "recipes", "merge", kind, *map(str, folders), "--out", str(out)]
+    return lambda out: [sys.executable, "-m", "gemsmith", "merge", kind, *map(str, folders), "--out", str(out)]
 
 
 def _mergekit(rival: Path | None, config: Path) -> Command | None:

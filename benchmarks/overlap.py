@@ -39,13 +39,13 @@ class Digits:
 
 def train(overlap: bool, model: str, steps: int, seed: int) -> None:
     """One run; prints seconds a step, the last reward and the KL."""
-    from contracts.stage import Stage
-    from curation.example import Example
-    from policy.config import PolicyConfig
-    from policy.load import load_policy
-    from rl.config import ReinforceStage
-    from rl.rewards.compose import Rewards
-    from rl.train import train_policy
+    from gemsmith.contracts.stage import Stage
+    from gemsmith.curation.example import Example
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.rl.rewards.compose import Rewards
+    from gemsmith.rl.stages.reinforcement.config import ReinforceStage
+    from gemsmith.rl.stages.reinforcement.stage import train_policy
 
     tiny = model == "tiny"
     prompts, tokens = (PROMPTS, TOKENS) if tiny else (8, 24)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Row, print_rows, write_rows
-from contracts.stage import Stage
-from curation.config import JsonLinesData, ReasoningGymData
-from export.export_stage import export_folder
-from policy.load import save_policy
-from policy.tiny import tiny_policy
-from rl.qat import run
-from rl.qat_config import QatStage
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import JsonLinesData, ReasoningGymData
+from gemsmith.export.export_stage import export_folder
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.rl.stages.qat.config import QatStage
+from gemsmith.rl.stages.qat.stage import run
 
 GGUF = Path("models/gemma-3-270m-q4_k_m.gguf")
 FORMATS = ("int4_channel", "q4_0", "sfp8")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from recipes.machine import environment
+from gemsmith.recipes.run.machine import environment
 
 
 @dataclass(frozen=True)

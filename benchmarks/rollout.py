@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.sampling import policy_of
 from benchmarks.turns import Turn, contest, take_turns
-from policy.load import save_policy
+from gemsmith.policy.loading.load import save_policy
 
 STEPS = 100_000
 LEARNING_RATE, KL = 1e-4, 0.05
@@ -96,13 +96,13 @@ def rewarded(texts: list[str]) -> list[float]:
 
 def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
     """A stage's own training; `kind` is the stage's."""
-    from contracts.stage import Stage
-    from curation.example import Example
-    from policy.config import PolicyConfig
-    from policy.load import load_policy
-    from rl.config import BondStage, ReinforceStage
-    from rl.rewards.compose import Rewards
-    from rl.train import train_policy
+    from gemsmith.contracts.stage import Stage
+    from gemsmith.curation.example import Example
+    from gemsmith.policy.config import PolicyConfig
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.rl.rewards.compose import Rewards
+    from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+    from gemsmith.rl.stages.reinforcement.stage import train_policy
 
     class Digits:
         def score(self, prompts: list[str], completions: list[str], columns: Any) -> list[float | None]:

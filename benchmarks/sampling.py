@@ -29,15 +29,15 @@ from transformers.utils.logging import disable_progress_bar
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.step import model_of
 from benchmarks.turns import LONG
-from policy.attention.attention import implementation
-from policy.chat import prompt_ids
-from policy.config import PolicyConfig, SamplerConfig, SamplingConfig
-from policy.load import load_policy
-from policy.policy import Policy
-from policy.samplers.contract import Sampler
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.samplers.vllm_sampler import VllmSampler
-from policy.tokenizer import tiny_tokenizer
+from gemsmith.policy.attention.attention import implementation
+from gemsmith.policy.config import PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.samplers.vllm_sampler import VllmSampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.policy.text.tokenizer import tiny_tokenizer
 
 Call = Callable[[int], int]
 

@@ -25,11 +25,11 @@ from multiprocessing.managers import ListProxy
 from pathlib import Path
 
 from benchmarks.results import Row, print_rows, write_rows
-from sandboxes.code.backends.interpreter import find_interpreter
-from sandboxes.code.backends.settings import spare_user
-from sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Stdio, StdioCase
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.code.backends.interpreter import find_interpreter
+from gemsmith.sandboxes.code.backends.settings import spare_user
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Stdio, StdioCase
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox
 from tests.sandboxes.code.attacks.host import descendants
 
 PROGRAM = '''

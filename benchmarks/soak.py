@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results import Row, print_rows, write_rows
-from sandboxes.code.jobs import Job
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.code.jobs import Job
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.verdict import Status, Verdict
 from tests.sandboxes.code.attacks.attack import ALL_MODES, HONEST, Attack
 from tests.sandboxes.code.attacks.faults import DEEPEST, LIMITS, QUICK, inject
 from tests.sandboxes.code.attacks.host import Host, descendants, open_descriptors, resident_bytes

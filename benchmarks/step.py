@@ -15,11 +15,11 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from benchmarks.results import Row, print_rows, write_rows
 from benchmarks.turns import contest, take_turns
-from policy.attention.attention import implementation
-from policy.config import LoraConfig
-from policy.head import Targets
-from policy.logprobs import weighted_forward
-from policy.lora import with_lora
+from gemsmith.policy.attention.attention import implementation
+from gemsmith.policy.config import LoraConfig
+from gemsmith.policy.head.logprobs import weighted_forward
+from gemsmith.policy.head.vocabulary_head import Targets
+from gemsmith.policy.loading.lora import with_lora
 
 PLAIN = "plain transformers"
 BOTH = {"ours": "ours", PLAIN: "plain"}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from contracts.strict import StrictModel
+from gemsmith.contracts.strict import StrictModel
 
 OutputKind = Literal["policy", "reward_model", "targets", "data", "scores", "export"]
 

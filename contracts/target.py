@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from contracts.errors import UserError
-from contracts.local import find_local
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
 
 REWARDS = "gemsmith.rewards"
 """Entry point group in which an installed package offers reward functions by a bare name."""

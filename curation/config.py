@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from contracts.strict import StrictModel
+from gemsmith.contracts.strict import StrictModel
 
 
 class SyntheticDemonstrations(StrictModel):
@@ -141,4 +141,4 @@ AnyData = Annotated[
     Field(discriminator="source"),
 ]
 AnySource = DataConfig | Mixture | Generated
-"""What `curation.load.load_data` reads: a section with all that it names put in."""
+"""What `gemsmith.curation.load.load_data` reads: a section with all that it names put in."""

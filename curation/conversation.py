@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from contracts.errors import UserError
-from curation.sources import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.sources import Row
 
 Turns = list[tuple[str, str]]
 """Role and text of each turn: perhaps a first "system", then "user" and "assistant" in turn."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
-from curation.example import Example
-from curation.sources import json_lines
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.example import Example
+from gemsmith.curation.sources import json_lines
 
 FILE = "answers.jsonl"
 _TEXTS = ("prompt", "system", "answer", "demonstration", "chosen", "rejected", "task")

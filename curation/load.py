@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
-from curation.config import AnySource, DataConfig, Generated, GeneratedData, Mixture, ReasoningGymData
-from curation.conversation import Turns, answer_of, conversation_of, up_to_the_user
-from curation.example import Example, unique_prompts
-from curation.generated import read_answers
-from curation.mixture import mixed
-from curation.sources import Row, rows_of
-from curation.synthetic import check_styles, integer, synthesise
-from curation.template import fill, sole_value
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import AnySource, DataConfig, Generated, GeneratedData, Mixture, ReasoningGymData
+from gemsmith.curation.conversation import Turns, answer_of, conversation_of, up_to_the_user
+from gemsmith.curation.example import Example, unique_prompts
+from gemsmith.curation.generated import read_answers
+from gemsmith.curation.mixture import mixed
+from gemsmith.curation.sources import Row, rows_of
+from gemsmith.curation.synthetic import check_styles, integer, synthesise
+from gemsmith.curation.template import fill, sole_value
 
 __all__ = ["DataSplit", "Example", "held_out", "load_data", "unique_prompts"]
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from contracts.errors import UserError
-from curation.config import Mixture
-from curation.example import Example
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import Mixture
+from gemsmith.curation.example import Example
 
 Prompts = dict[str, list[Example]]
 """The examples of each distinct prompt, by its whole conversation."""

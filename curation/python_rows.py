@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from contracts.target import imported_function, raised
+from gemsmith.contracts.target import imported_function, raised
 
 
 def open_rows(arguments: list[str]) -> Callable[[bytes], bytes]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
-from contracts.local import find_local
-from contracts.target import resolve_target
-from curation.config import DataConfig, HubData, JsonLinesData, PythonData, ReasoningGymData
-from sandboxes.child import Child, ChildError
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.target import resolve_target
+from gemsmith.curation.config import DataConfig, HubData, JsonLinesData, PythonData, ReasoningGymData
+from gemsmith.sandboxes.child import Child, ChildError
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[Ro
         raise UserError(f"data {name}: `options` must be plain YAML values ({error}).") from error
     try:
         child = Child(
-            "curation.python_rows:open_rows",
+            "gemsmith.curation.python_rows:open_rows",
             [*target.arguments(root), keywords],
             environment={"PYTHONHASHSEED": "0"},
         )

@@ -9,9 +9,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from contracts.errors import UserError
-from curation.config import SyntheticDemonstrations
-from curation.example import Example
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import SyntheticDemonstrations
+from gemsmith.curation.example import Example
 
 RIGHT_PAIRS = 0.5
 """Share of pairs that prefer a right answer to a wrong one; the others prefer the nearer of two wrong ones."""

@@ -4,8 +4,8 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from contracts.errors import UserError
-from curation.sources import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.sources import Row
 
 
 class _Missing(Exception):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.errors import RunError, UserError
-from evals.config import Expectation
-from evals.intervals import Interval
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.evals.config import Expectation
+from gemsmith.evals.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from contracts.stage import OutputKind, StageConfig
-from contracts.strict import StrictModel
-from policy.config import SamplerConfig, SamplingConfig
+from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.strict import StrictModel
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
 
 
 class Expectation(StrictModel):
@@ -22,7 +22,7 @@ class Expectation(StrictModel):
 class EvaluateStage(StageConfig):
     """Pass rate, rewards and KL of several policies on the held-out prompts of a data section, with intervals."""
 
-    entry: ClassVar[str] = "evals.evaluate_stage:run"
+    entry: ClassVar[str] = "gemsmith.evals.evaluate_stage:run"
     version: ClassVar[int] = 3  # scores by task
     produces: ClassVar[OutputKind] = "scores"
 

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contracts.errors import UserError
-from contracts.stage import Stage, write_atomically
-from curation.example import Example
-from curation.load import load_data, unique_prompts
-from evals.comparison import check_expected
-from evals.config import EvaluateStage
-from evals.rows import Answer, Row, load_rows, save_rows
-from evals.scores import Scorer, shown_samples
-from policy.chat import prompt_ids
-from policy.config import PolicyConfig
-from policy.load import load_policy
-from policy.logprobs import sequence_logprobs
-from policy.policy import Policy
-from policy.samplers.contract import Sampler, Samples
-from policy.samplers.gap import check, check_completions, scored
-from policy.samplers.open import open_sampler
-from rl.rewards.compose import Rewards, open_rewards
-from rl.rewards.fitting import check_routes
-from rl.rewards.reward import columns_of
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.curation.example import Example
+from gemsmith.curation.load import load_data, unique_prompts
+from gemsmith.evals.comparison import check_expected
+from gemsmith.evals.config import EvaluateStage
+from gemsmith.evals.rows import Answer, Row, load_rows, save_rows
+from gemsmith.evals.scores import Scorer, shown_samples
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.head.logprobs import sequence_logprobs
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler, Samples
+from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, scored
+from gemsmith.policy.samplers.open import open_sampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.rl.rewards.compatibility import check_routes
+from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rewards.reward import columns_of
 
 
 def run(config: EvaluateStage, stage: Stage) -> None:

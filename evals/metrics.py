@@ -7,7 +7,7 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 
-from evals.intervals import RESAMPLES, bootstrap_mean
+from gemsmith.evals.intervals import RESAMPLES, bootstrap_mean
 
 _INPUTS = """
 Args:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from contracts.stage import write_atomically
+from gemsmith.contracts.stage import write_atomically
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import UserError
-from evals.rows import Answer, Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.evals.rows import Answer, Row
 
 
 class Scorer:
@@ -13,7 +13,7 @@ class Scorer:
 
     def __init__(self, passes: Sequence[str], seed: int, scratch: Path) -> None:
         """`scratch` is where `evaluate` may put its files."""
-        from evals.metrics import KLToInitial, MeanReward, PassRate  # `evaluate` takes seconds to import
+        from gemsmith.evals.metrics import KLToInitial, MeanReward, PassRate  # `evaluate` takes seconds to import
 
         options = {"keep_in_memory": True, "cache_dir": str(scratch)}
         self._rate, self._mean, self._kl = PassRate(**options), MeanReward(**options), KLToInitial(**options)

@@ -7,10 +7,10 @@ from typing import Any
 
 import peft
 
-from contracts.errors import RunError, UserError
-from export.proof import Sequences, logprobs
-from policy.lora import ADAPTER
-from policy.policy import Policy
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.export.proof import Sequences, logprobs
+from gemsmith.policy.loading.lora import ADAPTER
+from gemsmith.policy.policy import Policy
 
 # Nats a token, in float32: base and adapter are added in another order than when they were merged.
 TOLERANCE = 0.01

@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig
+from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.policy.config import PolicyConfig
 
 ExportFormat = Literal["transformers", "adapter", "gguf"]
 GgufType = Literal["f16", "q8_0", "q4_0"]
@@ -14,7 +14,7 @@ GgufType = Literal["f16", "q8_0", "q4_0"]
 class ExportStage(StageConfig):
     """A policy in formats that other tools load, each reloaded and compared before it counts as done."""
 
-    entry: ClassVar[str] = "export.export_stage:run"
+    entry: ClassVar[str] = "gemsmith.export.export_stage:run"
     version: ClassVar[int] = 2  # export.json says which formats there are
     produces: ClassVar[OutputKind] = "export"
 

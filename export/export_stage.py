@@ -9,22 +9,22 @@ from typing import Any, Literal
 
 import torch
 
-from contracts.errors import UserError
-from contracts.local import find_local
-from contracts.stage import Stage
-from export.adapter import check_adapter, find_adapter, write_adapter
-from export.config import ExportStage
-from export.gguf_model import check_readable, gguf_scheme, write_gguf
-from export.gguf_proof import check_gguf
-from export.lineage import Lineage, read_lineage
-from export.model_card import write_model_card
-from export.proof import Sequences, difference_from_base, reload, reload_gap, sample_sequences
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
-from policy.lora import ADAPTER
-from policy.policy import Policy
-from policy.quantised import read_mark, write_mark
-from weights.checkpoint import whole_folder
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.stage import Stage
+from gemsmith.export.adapter import check_adapter, find_adapter, write_adapter
+from gemsmith.export.config import ExportStage
+from gemsmith.export.gguf_model import check_readable, gguf_scheme, write_gguf
+from gemsmith.export.gguf_proof import check_gguf
+from gemsmith.export.lineage import Lineage, read_lineage
+from gemsmith.export.model_card import write_model_card
+from gemsmith.export.proof import Sequences, difference_from_base, reload, reload_gap, sample_sequences
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.loading.lora import ADAPTER
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.quantised import read_mark, write_mark
+from gemsmith.weights.checkpoint import whole_folder
 
 Dtype = Literal["float32", "bfloat16"]
 _Base = tuple[str, Callable[[], Policy]]  # its name, and how to load it

@@ -18,14 +18,14 @@ from gguf import (
 from torch import Tensor
 from transformers import Gemma3TextConfig
 
-from contracts.errors import RunError, UserError
-from export.config import GgufType
-from export.gguf_tokenizer import add_tokenizer
-from policy.policy import Policy
-from policy.quantised import Scheme, check_sizes, check_widths
-from policy.rope import GLOBAL, global_factor
-from weights.formats import Array
-from weights.quantise import packed, quantised
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.export.config import GgufType
+from gemsmith.export.gguf_tokenizer import add_tokenizer
+from gemsmith.policy.loading.rope import GLOBAL, global_factor
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.quantised import Scheme, check_sizes, check_widths
+from gemsmith.weights.formats import Array
+from gemsmith.weights.quantise import packed, quantised
 
 _FILE_TYPES = {"f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0, "q4_0": LlamaFileType.MOSTLY_Q4_0}
 _HEAD = "lm_head.weight"  # the embedding: a file without an output matrix is read as tied

@@ -10,14 +10,14 @@ import torch
 from gguf import GGUFReader
 from torch import nn
 
-from contracts.errors import RunError
-from export.gguf_model import read_back, stored, stored_tensors
-from export.llama_cpp import ask_llama_cpp
-from export.proof import Sequences, logprobs, prompts
-from policy.config import PolicyConfig
-from policy.load import load_policy
-from policy.policy import Policy
-from policy.quantised import Scheme
+from gemsmith.contracts.errors import RunError
+from gemsmith.export.gguf_model import read_back, stored, stored_tensors
+from gemsmith.export.llama_cpp import ask_llama_cpp
+from gemsmith.export.proof import Sequences, logprobs, prompts
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.quantised import Scheme
 
 
 def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences, mark: Scheme | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
-from policy.policy import Policy
+from gemsmith.policy.policy import Policy
 
 HUGGINGFACE = "tokenizer.huggingface.json"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policy.config import PolicyConfig
+from gemsmith.policy.config import PolicyConfig
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from contracts.errors import RunError
-from export.proof import Sequences
-from policy.logprobs import completion_hidden
-from policy.policy import Policy
-from policy.products import chunk_logits
+from gemsmith.contracts.errors import RunError
+from gemsmith.export.proof import Sequences
+from gemsmith.policy.head.logprobs import completion_hidden
+from gemsmith.policy.head.tiled_matmul import chunk_logits
+from gemsmith.policy.policy import Policy
 
 ENTRIES = 10  # likeliest ones that are compared at each place
 PLACES = 12  # of each completion

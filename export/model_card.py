@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.lineage import Ancestor, Lineage
+from gemsmith.export.lineage import Ancestor, Lineage
 
 NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 _SETTINGS = ("steps", "batch", "learning_rate", "members", "runs", "iterations", "sampled_logits", "beta", "kl")

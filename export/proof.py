@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from contracts.errors import RunError, UserError
-from policy.chat import prompt_ids
-from policy.config import SamplingConfig
-from policy.logprobs import token_logprobs
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.head.logprobs import token_logprobs
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.text.chat import prompt_ids
 
 PROMPTS = ("12 + 7 =", "What is the capital of France?", "Write one sentence about the sea.", "Hello!")
 SAMPLES = 2  # completions for each prompt

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from contracts.strict import StrictModel
+from gemsmith.contracts.strict import StrictModel
 
 LONGEST_WAIT = 30 * 86_400  # seconds; a wait without an end is not told from a server that hangs
 
@@ -26,7 +26,7 @@ class RopeConfig(StrictModel):
 class PolicyConfig(StrictModel):
     """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two.
 
-    With `liti` it is a point of the line that a stage of kind warp keeps (`policy.line`).
+    With `liti` it is a point of the line that a stage of kind warp keeps (`gemsmith.policy.liti_points`).
     """
 
     model: str | None = Field(

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 from transformers import Gemma3ForCausalLM
 
-from contracts.errors import UserError
-from weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through, ties_spread
+from gemsmith.contracts.errors import UserError
+from gemsmith.weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through, ties_spread
 
 MARK = "quantisation.json"
 EMBEDDING = "model.embed_tokens.weight"
@@ -143,7 +143,7 @@ def fake_quantised(model: Gemma3ForCausalLM, scheme: Scheme) -> Iterator[None]:
 
 
 def seen_weight(module: nn.Linear) -> Tensor:
-    """The weight that a module computes with, where its forward pass is not what is run (policy/logprobs.py)."""
+    """The weight that a module computes with, where its forward pass is not what is run (policy/head/logprobs.py)."""
     see: Callable[[], Tensor] | None = module.__dict__.get("seen_weight")
     return module.weight if see is None else see()
 

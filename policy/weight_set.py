@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from policy.processes import rank
-from policy.sharding import shard_of, unsharded
+from gemsmith.policy.training.processes import rank
+from gemsmith.policy.training.sharding import shard_of, unsharded
 
 
 class WeightSet:
@@ -46,7 +46,7 @@ class WeightSet:
     def applied(self) -> Iterator[None]:
         """The model computes with this set inside the context, and with its live weights again afterwards.
 
-        Under ZeRO-3 the live weights must be gathered (`policy.sharding.whole`), in every process.
+        Under ZeRO-3 the live weights must be gathered (`gemsmith.policy.training.sharding.whole`), in every process.
         """
         self.shard()
         live = {name: parameter.data for name, parameter in self._live.items()}

@@ -4,14 +4,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from contracts.stage import OutputKind, StageConfig
-from policy.config import PolicyConfig, TrainingConfig, crowded
+from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.policy.config import PolicyConfig, TrainingConfig, crowded
 
 
 class WarmStage(StageConfig, TrainingConfig):
     """Weight-averaged reward models: a probed head, M diverse Bradley-Terry members, their mean (Rame et al. 2024)."""
 
-    entry: ClassVar[str] = "reward_models.warm:run"
+    entry: ClassVar[str] = "gemsmith.reward_models.warm:run"
     version: ClassVar[int] = 3  # the ridge of the shared head is chosen by what predicts left-out pairs
     produces: ClassVar[OutputKind] = "reward_model"
 

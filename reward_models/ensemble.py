@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Literal
 
-from contracts.errors import UserError
+from gemsmith.contracts.errors import UserError
 
 MEMBERS = "members"
 SUMMARY = "warm.json"

@@ -10,17 +10,17 @@ from peft import LoraConfig as PeftLoraConfig
 from transformers import Gemma3TextForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from policy.config import LoraConfig
-from policy.engine import remove_checkpoints, run_training, training_arguments
-from policy.kept import kept_policy
-from policy.load import load_policy
-from policy.processes import wait_for_all
-from policy.training import trained
-from reward_models.config import WarmStage
-from reward_models.model import load_reward_model, load_tokenizer, save_reward_model
-from reward_models.pairs import Pair
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.config import LoraConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.training.engine import remove_checkpoints, run_training, training_arguments
+from gemsmith.policy.training.kept_checkpoints import kept_policy
+from gemsmith.policy.training.lifecycle import trained
+from gemsmith.policy.training.processes import wait_for_all
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.reward_models.model import load_reward_model, load_tokenizer, save_reward_model
+from gemsmith.reward_models.pairs import Pair
 
 SHOWN = ("loss", "accuracy", "margin")
 

@@ -1,18 +1,18 @@
-"""The program that trains one member of WARM for `reward_models.together`: member_process FD PARENT < ORDER."""
+"""The program that trains one member of WARM for `parallel_members`: member_process FD PARENT < ORDER."""
 
 import sys
 from multiprocessing.connection import Connection
 
-from sandboxes.child_main import die_with
+from gemsmith.sandboxes.child_main import die_with
 
 
 def main(messages: Connection, parent: int) -> int:
     """Train what the order on the standard input says; the exit code."""
     die_with(parent)
-    from policy.together import Order, serve
+    from gemsmith.policy.training.parallel_workers import Order, serve
 
     def train(order: Order) -> None:
-        from reward_models.member import train_member
+        from gemsmith.reward_models.member import train_member
 
         config, plan, probed, pairs = order.what
         train_member(config, plan, order.stage, probed, pairs, order.folder, together=True)

@@ -10,11 +10,11 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, Gemma3TextForSequenceClassification, PreTrainedTokenizerFast
 
-from contracts.errors import RunError, UserError
-from policy.attention.attention import implementation
-from policy.load import END_IDS
-from policy.policy import Policy
-from weights.checkpoint import whole_folder
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.policy.attention.attention import implementation
+from gemsmith.policy.loading.load import END_IDS
+from gemsmith.policy.policy import Policy
+from gemsmith.weights.checkpoint import whole_folder
 
 _EXPECTED = "expected a folder as the stage `warm` wrote it, whole; copy it again"
 

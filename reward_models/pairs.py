@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from contracts.errors import UserError
-from curation.example import Example
-from policy.chat import completion_ids, prompt_ids
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.example import Example
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reward_models.bradley_terry import bradley_terry_loss
+from gemsmith.reward_models.bradley_terry import bradley_terry_loss
 
 RIDGES = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # weights of half the squared norm of the head, on features of root mean square 1
 FOLDS = 5

@@ -7,8 +7,8 @@ from statistics import StatisticsError, correlation
 
 import torch
 
-from reward_models.bradley_terry import Accuracy, accuracy, bradley_terry_loss, rightness
-from reward_models.pairs import Pair
+from gemsmith.reward_models.bradley_terry import Accuracy, accuracy, bradley_terry_loss, rightness
+from gemsmith.reward_models.pairs import Pair
 
 BINS = 10  # of confidence from 0.5 to 1
 Rewards = Sequence[tuple[float, float]]

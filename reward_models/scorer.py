@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import Gemma3TextForSequenceClassification
 
-from contracts.errors import UserError
-from policy.chat import completion_ids, prompt_ids
-from reward_models.model import load_reward_model, load_tokenizer
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
+from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 
 
 class RewardScorer:

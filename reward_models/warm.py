@@ -22,21 +22,21 @@ import torch
 from accelerate import PartialState
 from transformers import AutoConfig
 
-from contracts.errors import UserError
-from contracts.stage import Stage, write_atomically
-from curation.load import load_data
-from policy.config import EngineConfig
-from policy.load import load_policy
-from reward_models.config import WarmStage
-from reward_models.ensemble import MEMBERS, SUMMARY
-from reward_models.member import MemberPlan, attention_of, member_plans, start_folder, train_member
-from reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
-from reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
-from reward_models.probe import fit_head
-from reward_models.quality import Rewards, quality
-from reward_models.scorer import last_features, score_sequences
-from reward_models.together import train_members
-from weights.merge import average, interpolate
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.curation.load import load_data
+from gemsmith.policy.config import EngineConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.reward_models.ensemble import MEMBERS, SUMMARY
+from gemsmith.reward_models.member import MemberPlan, attention_of, member_plans, start_folder, train_member
+from gemsmith.reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
+from gemsmith.reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
+from gemsmith.reward_models.parallel_members import train_members
+from gemsmith.reward_models.probe import fit_head
+from gemsmith.reward_models.quality import Rewards, quality
+from gemsmith.reward_models.scorer import last_features, score_sequences
+from gemsmith.weights.merge import average, interpolate
 
 RATES = (0.25, 0.5, 0.75)  # between the two best members
 

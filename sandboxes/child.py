@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from sandboxes.channel import (
+from gemsmith.sandboxes.channel import (
     Channel,
     ChannelClosedError,
     ChildError,
@@ -27,7 +27,7 @@ __all__ = ["Child", "ChildError", "ChildExitedError", "ChildHeldError", "ChildRa
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from sandboxes.child_main import main; main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])"
+    "from gemsmith.sandboxes.child_main import main; main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])"
 )
 
 

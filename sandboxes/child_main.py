@@ -1,4 +1,4 @@
-"""The child's side of `sandboxes.child`: reads requests, lets a handler answer, and leaves with its parent."""
+"""The child's side of `gemsmith.sandboxes.child`: reads requests, lets a handler answer, and leaves with its parent."""
 
 import ctypes
 import importlib

@@ -13,8 +13,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sandboxes.channel import Channel
-from sandboxes.child import Child, ChildError, ChildExitedError
+from gemsmith.sandboxes.channel import Channel
+from gemsmith.sandboxes.child import Child, ChildError, ChildExitedError
 
 ANSWER_LIMIT, PATIENCE = 2.0, 10.0
 """Seconds that the server may compute to fork or to report: it does nothing else, more means that it is lost."""
@@ -65,7 +65,7 @@ class ForkServer:
     Args:
         entry: "module:function"; the function gets `arguments`, prepares what workers share, and returns the handler,
             bytes -> bytes. It must start no thread.
-        arguments, start_limit, environment, quiet: as for `sandboxes.child.Child`.
+        arguments, start_limit, environment, quiet: as for `gemsmith.sandboxes.child.Child`.
 
     Raises:
         ChildError: it did not start, with the reason.
@@ -85,7 +85,7 @@ class ForkServer:
         with theirs:
             try:
                 self._child = Child(
-                    "sandboxes.fork_server_main:open_server",
+                    "gemsmith.sandboxes.fork_server_main:open_server",
                     [str(theirs.fileno()), entry, *arguments],
                     start_limit=start_limit,
                     environment=environment,

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from sandboxes.child_main import Handler, die_with, opened, serve
+from gemsmith.sandboxes.child_main import Handler, die_with, opened, serve
 
 _KIBIBYTES = sys.platform == "linux"  # ru_maxrss is in bytes on macOS
 _SOCKET = 3

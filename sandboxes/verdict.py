@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sandboxes.code.evidence import Evidence
+from gemsmith.sandboxes.code.evidence import Evidence
 
 
 class Status(StrEnum):

@@ -19,9 +19,9 @@ from typing import IO, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from contracts.errors import UserError
-from weights.ahead import computed_ahead
-from weights.formats import FLOATING, STORED, Array, narrowed
+from gemsmith.contracts.errors import UserError
+from gemsmith.weights.ahead import computed_ahead
+from gemsmith.weights.formats import FLOATING, STORED, Array, narrowed
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -99,7 +99,7 @@ class Checkpoint:
             yield slice(start, min(rows, start + step))
 
     def read(self, name: str, rows: slice) -> Array:
-        """Rows of a tensor as stored (`weights.formats`), flat; a number has one row.
+        """Rows of a tensor as stored (`gemsmith.weights.formats`), flat; a number has one row.
 
         Raises:
             UserError: the file became shorter since it was opened.

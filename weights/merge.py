@@ -16,11 +16,11 @@ from typing import Literal
 
 import numpy as np
 
-from contracts.errors import UserError
-from weights.ahead import computed_ahead
-from weights.checkpoint import Checkpoint, write_checkpoint
-from weights.formats import Array, widened
-from weights.vectors import combined_norm, fold, gram_matrix, lerp, lerp_shares, slerp_shares
+from gemsmith.contracts.errors import UserError
+from gemsmith.weights.ahead import computed_ahead
+from gemsmith.weights.checkpoint import Checkpoint, write_checkpoint
+from gemsmith.weights.formats import Array, widened
+from gemsmith.weights.vectors import combined_norm, fold, gram_matrix, lerp, lerp_shares, slerp_shares
 
 Grouping = Literal["layer", "tensor", "model"]
 Along = Literal["slerp", "lerp"]

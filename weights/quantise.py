@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weights.formats import Array
+from gemsmith.weights.formats import Array
 
 Format = Literal["int4_channel", "q4_0", "sfp8", "q8_0", "f16"]
 

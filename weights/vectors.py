@@ -1,7 +1,7 @@
 """Arithmetic on task vectors: SLERP and its fold over many, and interpolation (WARP, Rame et al. 2024).
 
 A task vector is what a run added to the weights it started from. Everything here is a function of plain numbers and of
-flat vectors, numpy's arrays or torch's tensors; where these come from is the business of `weights.merge`.
+flat vectors, numpy's arrays or torch's tensors; where these come from is the business of `gemsmith.weights.merge`.
 """
 
 import math

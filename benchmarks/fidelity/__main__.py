@@ -23,7 +23,7 @@ from benchmarks.fidelity.parallel import measure_ahead
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.suite import planned, run_claim
 from benchmarks.results import print_rows
-from contracts.errors import UserError
+from gemsmith.contracts.errors import UserError
 
 IDENTITIES = "identities"
 

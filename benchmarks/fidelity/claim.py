@@ -48,7 +48,7 @@ class Claim:
         judge: turns the measurements, in the order of the seeds, into a verdict. `graded` does the common case.
         draw: draws the measurements on matplotlib axes; axes are named with units, seeds are thin lines.
         seeds: what is tried; a claim wants at least three.
-        names: modules of ours, such as "rl.train", that `run` reaches by name and not by import. Their code counts too.
+        names: modules that `run` reaches by name and not by import, such as "gemsmith.rl.algorithms.bond".
     """
 
     id: str

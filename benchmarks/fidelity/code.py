@@ -41,7 +41,7 @@ def code_of(modules: Sequence[str], root: Path = ROOT) -> dict[str, str]:
 
 
 def _file_of(name: str, root: Path) -> Path | None:
-    path = root.joinpath(*name.split("."))
+    path = root.joinpath(*name.removeprefix("gemsmith.").split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.results import Row
-from rl.best_of_n import best_of_n_logprob, kl, kl_bound
-from rl.bond import jbond_reward, policy_weights
-from rl.sampled_logits import Mode, draw_targets
-from weights.vectors import combined_norm, fold_slerp, slerp
+from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, kl, kl_bound
+from gemsmith.rl.algorithms.bond import jbond_reward, policy_weights
+from gemsmith.rl.distillation.sampled_logits import Mode, draw_targets
+from gemsmith.weights.vectors import combined_norm, fold_slerp, slerp
 
 GEMMA_VOCABULARY = 262_144
 

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 
 from benchmarks.fidelity.claim import Claim
-from contracts.errors import UserError
+from gemsmith.contracts.errors import UserError
 
 CLAIMS = (
     "bond_beta",

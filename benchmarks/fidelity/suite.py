@@ -16,7 +16,7 @@ from benchmarks.fidelity import kept
 from benchmarks.fidelity.claim import Claim, Setting, Verdict
 from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.kept import KEPT, Trial
-from recipes.machine import environment
+from gemsmith.recipes.run.machine import environment
 
 
 @dataclass(frozen=True)

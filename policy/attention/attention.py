@@ -20,10 +20,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from policy.attention.blockwise import blockwise_attention
-from policy.attention.build import load_kernel
-from policy.attention.fused import fused_attention, refusal
-from policy.attention.intervals import Intervals, intervals_or_mask
+from gemsmith.policy.attention.blockwise import blockwise_attention
+from gemsmith.policy.attention.build import load_kernel
+from gemsmith.policy.attention.fused import fused_attention, refusal
+from gemsmith.policy.attention.intervals import Intervals, intervals_or_mask
 
 NAME = "gemsmith"
 FEW_QUERIES = 8  # below, as in decoding, packing the keys would cost more than a row of a dense mask
@@ -92,7 +92,7 @@ def attention_over(
 ) -> Tensor:
     """Attention over key intervals, [B, H, T, D], by the best path of the device."""
     if query.device.type != "cpu" and dropout == 0:
-        from policy.attention.flex import flex_attention_over
+        from gemsmith.policy.attention.flex import flex_attention_over
 
         return flex_attention_over(query, key, value, intervals, scale)
     if dropout > 0:

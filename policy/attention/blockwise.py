@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from policy.attention.intervals import Intervals
+from gemsmith.policy.attention.intervals import Intervals
 
 QUERIES_AT_ONCE = 512
 

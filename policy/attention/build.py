@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from contracts.errors import UserError
-from policy.deepspeed import extension_folder, remove_dead_locks
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.training.deepspeed import extension_folder, remove_dead_locks
 
 SOURCES = Path(__file__).parent / "kernel"
 # No -ffast-math: it would lose infinities, and flush small numbers to zero in the whole process.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from policy.attention.intervals import Intervals
+from gemsmith.policy.attention.intervals import Intervals
 
 _MASKS: WeakKeyDictionary[Tensor, BlockMask] = WeakKeyDictionary()  # one mask serves all layers of a forward pass
 

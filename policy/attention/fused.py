@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from policy.attention.intervals import Intervals
+from gemsmith.policy.attention.intervals import Intervals
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -21,7 +21,7 @@ def fused_attention(
     touched, and H / G query heads read the keys of their group where they are.
 
     Args:
-        kernel: the compiled module, from `policy.attention.build`.
+        kernel: the compiled module, from `gemsmith.policy.attention.build`.
         query_BHTD: queries, float32 or bfloat16, on the CPU.
         key_BGKD: keys of G groups.
         value_BGKD: values.

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import requests
 
-from contracts.errors import UserError
-from contracts.waits import waiting
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.waits import waiting
 
 AT_ONCE = 64  # requests in flight
 

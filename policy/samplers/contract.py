@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from contracts.errors import UserError
+from gemsmith.contracts.errors import UserError
 
 Weights = Literal["policy", "anchor"]
 Finish = Literal["stop", "length"]

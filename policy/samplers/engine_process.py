@@ -21,17 +21,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from contracts.errors import RunError, UserError
-from contracts.waits import waiting
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.waits import waiting
 
 LAST_LINES = 8
 ORPHAN_CHECK_SECONDS = 1.0
 KILL_SECONDS = 10.0
-ROOT = Path(__file__).parents[2]
 
 
 class EngineProcess:
-    """One process that runs `python -m MODULE FOLDER FD PARENT` and answers one request at a time.
+    """One process that runs `python -P -m MODULE FOLDER FD PARENT` and answers one request at a time.
 
     `folder` belongs to the process: what is handed over through files lies there, and its output in `engine.log`.
     """
@@ -49,21 +48,20 @@ class EngineProcess:
         Args:
             name: what errors call it.
             module: the program.
-            environment: all its variables; where to find this package is added.
+            environment: all its variables.
             room: bytes that the folder will take, which decides whether memory may hold it.
             say: gets a line now and then while an answer is waited for, from another thread.
         """
         self.name, self._say = name, say
         self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
         ours, its = socket.socketpair()
-        path = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
         with its, open(self.folder / "engine.log", "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(self.folder), str(its.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", module, str(self.folder), str(its.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, "PYTHONPATH": path},
+                env=dict(environment),
                 pass_fds=[its.fileno()],
                 start_new_session=True,
             )

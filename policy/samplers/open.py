@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from policy.config import SamplerConfig, SamplingConfig
-from policy.load import save_policy
-from policy.policy import Policy
-from policy.samplers.contract import Sampler
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.weight_set import WeightSet
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.weight_set import WeightSet
 
 
 @contextmanager
@@ -40,13 +40,13 @@ def open_sampler(
     with ExitStack() as opened:
         sampler: Sampler
         if config.backend == "vllm":
-            from policy.samplers.vllm_sampler import VllmSampler
+            from gemsmith.policy.samplers.vllm_sampler import VllmSampler
 
             on_cpu = policy.device.type == "cpu"
             threads = opened.enter_context(_half_of_the_threads()) if overlap and on_cpu else None
             sampler = VllmSampler(policy, sampling, config, anchor, say, threads)
         elif config.backend == "server":
-            from policy.samplers.server_sampler import ServerSampler
+            from gemsmith.policy.samplers.server_sampler import ServerSampler
 
             url = config.url or opened.enter_context(_served(policy, config, say))
             sampler = ServerSampler(policy, sampling, config, url, say)
@@ -70,7 +70,7 @@ def _half_of_the_threads() -> Iterator[int]:
 @contextmanager
 def _served(policy: Policy, config: SamplerConfig, say: Callable[[str], None]) -> Iterator[str]:
     """Address of a server of this policy, written out for it."""
-    from policy.samplers.vllm_server import serving
+    from gemsmith.policy.samplers.vllm_server import serving
 
     with tempfile.TemporaryDirectory(prefix="gemsmith-served-") as folder:
         save_policy(policy, Path(folder) / "policy")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from policy.policy import Policy
+from gemsmith.policy.policy import Policy
 
 GROWTH = 64  # columns that a global layer's buffer grows by at least; it grows by half
 PADDING = 1.25  # tokens computed for each token of a prompt, at most, where prompts of several lengths are prefilled

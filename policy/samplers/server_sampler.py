@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from contracts.errors import UserError
-from policy.chat import completion_text
-from policy.config import SamplerConfig, SamplingConfig
-from policy.policy import Policy
-from policy.samplers.completions_server import CompletionsServer
-from policy.samplers.contract import Samples, Weights, check_lengths
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.completions_server import CompletionsServer
+from gemsmith.policy.samplers.contract import Samples, Weights, check_lengths
+from gemsmith.policy.text.chat import completion_text
 
 
 class ServerSampler:

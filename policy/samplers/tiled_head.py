@@ -1,7 +1,7 @@
 """The vocabulary head while sampling on a CPU: tile by tile, into a buffer that the next call overwrites.
 
 Gemma's logits of 128 rows are 134 MB: a fresh tensor of that size costs page faults at every token, and one product of
-that width is slower than its parts (policy/products.py).
+that width is slower than its parts (policy/head/tiled_matmul.py).
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from policy.products import CPU_TILE, chunk_logits
+from gemsmith.policy.head.tiled_matmul import CPU_TILE, chunk_logits
 
 
 @contextmanager

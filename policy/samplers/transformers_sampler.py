@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from policy.chat import completion_text
-from policy.config import SamplingConfig
-from policy.distribution import choose
-from policy.policy import Policy, evaluating
-from policy.samplers.contract import Finish, Samples, Weights, check_lengths
-from policy.samplers.running import Running
-from policy.samplers.tiled_head import tiled_head
-from policy.weight_set import WeightSet
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.head.distribution import choose
+from gemsmith.policy.policy import Policy, evaluating
+from gemsmith.policy.samplers.contract import Finish, Samples, Weights, check_lengths
+from gemsmith.policy.samplers.running import Running
+from gemsmith.policy.samplers.tiled_head import tiled_head
+from gemsmith.policy.text.chat import completion_text
+from gemsmith.policy.weight_set import WeightSet
 
 LEAVE = 16  # rows leave the batch when so many of it, one in 16, have ended
 

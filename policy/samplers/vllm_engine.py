@@ -1,4 +1,4 @@
-"""The program that runs vLLM for a `VllmSampler`, in a process of its own: `python -m policy.samplers.vllm_engine`.
+"""The program that runs vLLM for a `VllmSampler`, in a process of its own.
 
 vLLM stays out of the trainer's process, because it joins torch's process group, sets thread counts and patches torch;
 inside this one it runs without further processes, so that weights are handed to it directly.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policy.samplers.engine_process import serve
+from gemsmith.policy.samplers.engine_process import serve
 
 
 @dataclass
@@ -176,6 +176,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from policy.samplers import vllm_engine  # requests come as its classes, not as those of `__main__`
+    from gemsmith.policy.samplers import vllm_engine  # requests come as its classes, not as those of `__main__`
 
     vllm_engine.main(sys.argv[1:])

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from contracts.errors import UserError
-from policy.chat import completion_text
-from policy.config import SamplerConfig, SamplingConfig
-from policy.policy import Policy
-from policy.samplers import vllm_engine
-from policy.samplers.contract import Finish, Samples, Weights, check_lengths
-from policy.samplers.engine_process import EngineProcess
-from policy.sharding import plain_module, whole_state
-from policy.weight_set import WeightSet
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers import vllm_engine
+from gemsmith.policy.samplers.contract import Finish, Samples, Weights, check_lengths
+from gemsmith.policy.samplers.engine_process import EngineProcess
+from gemsmith.policy.text.chat import completion_text
+from gemsmith.policy.training.sharding import plain_module, whole_state
+from gemsmith.policy.weight_set import WeightSet
 
 CPU_BLOCK = 32  # tokens; vLLM shares whole blocks of a prompt, and takes 128 by default, longer than many prompts
 
@@ -160,7 +160,7 @@ class VllmSampler:
     def sync(self) -> None:
         """Hand over the policy's weights as they are now, and the anchor's.
 
-        Under ZeRO-3 every process calls it while the weights are gathered (`policy.sharding.whole`).
+        Under ZeRO-3 every process calls it while the weights are gathered (`gemsmith.policy.training.sharding.whole`).
 
         Raises:
             UserError: the engine took longer than the time limit.

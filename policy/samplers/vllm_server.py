@@ -14,13 +14,12 @@ from pathlib import Path
 
 import requests
 
-from contracts.errors import UserError
-from contracts.waits import waiting
-from policy.config import SamplerConfig
-from policy.samplers import vllm_engine, vllm_serve
-from policy.samplers.completions_server import AT_ONCE
-from policy.samplers.engine_process import ROOT
-from policy.samplers.vllm_sampler import CPU_BLOCK
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.waits import waiting
+from gemsmith.policy.config import SamplerConfig
+from gemsmith.policy.samplers import vllm_engine, vllm_serve
+from gemsmith.policy.samplers.completions_server import AT_ONCE
+from gemsmith.policy.samplers.vllm_sampler import CPU_BLOCK
 
 LAST_LINES = 5
 GRACE = 10.0  # seconds that a server has to end
@@ -51,14 +50,14 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", vllm_serve.__name__, str(os.getpid()), *_options(folder, port, config, device)],
+            [
+                *(sys.executable, "-P", "-m", vllm_serve.__name__, str(os.getpid())),
+                *_options(folder, port, config, device),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={
-                **environment,
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")])),
-            },
+            env=environment,
             start_new_session=True,
         )
     try:

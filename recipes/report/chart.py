@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.report.markup import Content, Markup, element, short
+from gemsmith.recipes.report.markup import Content, Markup, element, short
 
 COLOURS = 6  # the style sheet's classes c0 to c5
 MOST_POINTS = 240  # of one line; more are averaged in groups, since a panel is about that many pixels wide

@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from recipes.record import read_run
+from gemsmith.recipes.run.record import read_run
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recipes.report.chart import Line, legend, line_chart
-from recipes.report.contents import RunContents, StageContents
-from recipes.report.hacking import watch
-from recipes.report.markup import Content, Markup, duration, element, section
-from rl.parting import is_number
+from gemsmith.recipes.report.chart import Line, legend, line_chart
+from gemsmith.recipes.report.contents import RunContents, StageContents
+from gemsmith.recipes.report.markup import Content, Markup, duration, element, section
+from gemsmith.recipes.report.reward_hacking import watch
+from gemsmith.rl.rollouts.reward_hacking import is_number
 
 MOST_PANELS = 9
 MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart

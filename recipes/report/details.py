@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from recipes.report.contents import RunContents, StageContents
-from recipes.report.front import front_part
-from recipes.report.generated import generated_section
-from recipes.report.markup import Content, Markup, element, section, short, table
-from recipes.report.reward_models import reward_models_section
+from gemsmith.recipes.report.contents import RunContents, StageContents
+from gemsmith.recipes.report.generated import generated_section
+from gemsmith.recipes.report.markup import Content, Markup, element, section, short, table
+from gemsmith.recipes.report.pareto_front import front_part
+from gemsmith.recipes.report.reward_models import reward_models_section
 
 FOLDED = 8  # rows of a table above which it is folded
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from recipes.report.contents import StageContents
-from recipes.report.markup import Content, Markup, element, section, short, table
+from gemsmith.recipes.report.contents import StageContents
+from gemsmith.recipes.report.markup import Content, Markup, element, section, short, table
 
 MOST_ANSWERS = 6
 

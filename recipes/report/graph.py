@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from recipes.report.contents import StageContents
-from recipes.report.markup import Content, Markup, duration, element
+from gemsmith.recipes.report.contents import StageContents
+from gemsmith.recipes.report.markup import Content, Markup, duration, element
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 168, 58, 58, 18, 6
 STATES = {

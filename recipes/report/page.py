@@ -4,14 +4,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from contracts.stage import write_atomically
-from recipes.report.contents import RunContents, StageContents, read_contents
-from recipes.report.curves import curves
-from recipes.report.details import details_sections
-from recipes.report.graph import stage_graph
-from recipes.report.markup import Content, Markup, duration, element, render, section, short
-from recipes.report.samples import samples_sections
-from recipes.report.scores import scores_sections
+from gemsmith.contracts.stage import write_atomically
+from gemsmith.recipes.report.contents import RunContents, StageContents, read_contents
+from gemsmith.recipes.report.curves import curves
+from gemsmith.recipes.report.details import details_sections
+from gemsmith.recipes.report.graph import stage_graph
+from gemsmith.recipes.report.markup import Content, Markup, duration, element, render, section, short
+from gemsmith.recipes.report.samples import samples_sections
+from gemsmith.recipes.report.scores import scores_sections
 
 POLICY_KINDS = {"sft", "distill", "qat", "bond", "reinforce", "warp"}
 
@@ -29,7 +29,7 @@ def write_report(run_folder: Path) -> Path:
 
 def page(run: RunContents) -> Markup:
     """The whole document."""
-    style = files("recipes.report").joinpath("style.css").read_text()
+    style = files("gemsmith.recipes.report").joinpath("style.css").read_text()
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from recipes.report.chart import COLOURS, fit_axis, frame
-from recipes.report.markup import Content, Markup, element, short
+from gemsmith.recipes.report.chart import COLOURS, fit_axis, frame
+from gemsmith.recipes.report.markup import Content, Markup, element, short
 
 WIDTH, HEIGHT = 560, 260
 LETTER, LINE = 7.0, 14.0  # pixels that a label takes

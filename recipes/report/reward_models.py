@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.report.chart import Axis, fit_axis, frame
-from recipes.report.contents import StageContents
-from recipes.report.markup import Content, Markup, element, section, short, table
+from gemsmith.recipes.report.chart import Axis, fit_axis, frame
+from gemsmith.recipes.report.contents import StageContents
+from gemsmith.recipes.report.markup import Content, Markup, element, section, short, table
 
 WIDTH, HEIGHT = 420, 220
 FOLDED = 12  # rows of the table of subsets above which it is folded

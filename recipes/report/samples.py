@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from recipes.report.contents import RunContents, json_lines
-from recipes.report.markup import Content, Markup, element, section, short
+from gemsmith.recipes.report.contents import RunContents, json_lines
+from gemsmith.recipes.report.markup import Content, Markup, element, section, short
 
 MOST_ANSWERS = 5  # different sampled answers shown for a policy
 

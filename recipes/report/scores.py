@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.report.chart import COLOURS, Axis
-from recipes.report.contents import RunContents, StageContents
-from recipes.report.markup import Content, Markup, element, section
-from recipes.report.plane import reward_kl_plane
+from gemsmith.recipes.report.chart import COLOURS, Axis
+from gemsmith.recipes.report.contents import RunContents, StageContents
+from gemsmith.recipes.report.markup import Content, Markup, element, section
+from gemsmith.recipes.report.plane import reward_kl_plane
 
 BAR = 88  # pixels
 MEASURES = {

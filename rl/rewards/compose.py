@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from contracts.waits import waiting
-from rl.rewards.config import RewardConfig
-from rl.rewards.reward import LARGEST, Columns, Reward, sample
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.contracts.waits import waiting
+from gemsmith.rl.rewards.config import RewardConfig
+from gemsmith.rl.rewards.reward import LARGEST, Columns, Reward, sample
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from contracts.strict import StrictModel
+from gemsmith.contracts.strict import StrictModel
 
 
 class RewardConfig(StrictModel):
@@ -17,7 +17,7 @@ class RewardConfig(StrictModel):
     rewards as they come. `tasks` says everywhere which rows a reward scores.
 
     `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
-    `rl.rewards.reward.Reward`. Reading a recipe imports none of it.
+    `gemsmith.rl.rewards.reward.Reward`. Reading a recipe imports none of it.
     """
 
     entry: ClassVar[str]
@@ -76,7 +76,7 @@ class RewardConfig(StrictModel):
 class MathReward(RewardConfig):
     """1 where the completion's answer equals the ground truth, else 0."""
 
-    entry: ClassVar[str] = "rl.rewards.ground_truth:GroundTruth"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.ground_truth:GroundTruth"
     ground_truth: ClassVar[bool] = True
 
     kind: Literal["math"]
@@ -86,7 +86,7 @@ class MathReward(RewardConfig):
 class CodeReward(RewardConfig):
     """1 where the completion's program passes every test of its row, in a sandbox, else 0."""
 
-    entry: ClassVar[str] = "rl.rewards.code:Code"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.code:Code"
     ground_truth: ClassVar[bool] = True
 
     kind: Literal["code"]
@@ -108,7 +108,7 @@ class CodeReward(RewardConfig):
 class InstructionsReward(RewardConfig):
     """How many of a row's verifiable instructions (IFEval's 25 kinds) the completion follows."""
 
-    entry: ClassVar[str] = "rl.rewards.instructions:Instructions"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.instructions:Instructions"
     ground_truth: ClassVar[bool] = True
 
     kind: Literal["instructions"]
@@ -123,7 +123,7 @@ class InstructionsReward(RewardConfig):
 class LengthReward(RewardConfig):
     """How well the completion's length fits: 1 from `low` to `high`, falling linearly to 0 at `slack` beyond either."""
 
-    entry: ClassVar[str] = "rl.rewards.length:Length"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.length:Length"
 
     kind: Literal["length"]
     unit: Literal["words", "characters"] = Field(
@@ -149,7 +149,7 @@ class LanguageReward(RewardConfig):
     At most one of the two fields names the language otherwise.
     """
 
-    entry: ClassVar[str] = "rl.rewards.language:Language"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.language:Language"
 
     kind: Literal["language"]
     expect: str | None = Field(
@@ -178,7 +178,7 @@ def _groups(pattern: str) -> int:
 class FormatReward(RewardConfig):
     """The share of the given demands on its form that a completion meets; give at least one."""
 
-    entry: ClassVar[str] = "rl.rewards.format:Format"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.format:Format"
 
     kind: Literal["format"]
     pattern: str | None = Field(None, description="A regular expression (of the package regex) that must be found.")
@@ -211,7 +211,7 @@ class RefusalReward(RewardConfig):
     Refusals are told by phrases in English only.
     """
 
-    entry: ClassVar[str] = "rl.rewards.refusal:Refusal"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.refusal:Refusal"
 
     kind: Literal["refusal"]
     label: str = Field("label", description="Column that says whether the prompt should be refused.")
@@ -225,7 +225,7 @@ class RefusalReward(RewardConfig):
 class HttpReward(RewardConfig):
     """What a judge says of the completion, a model behind an OpenAI-style chat endpoint; mapped to [0, 1]."""
 
-    entry: ClassVar[str] = "rl.rewards.http:Http"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.http:Http"
 
     kind: Literal["http"]
     url: str = Field(
@@ -272,7 +272,7 @@ class HttpReward(RewardConfig):
 class RewardModelReward(RewardConfig):
     """The score of a reward model that an earlier stage trained."""
 
-    entry: ClassVar[str] = "rl.rewards.model:RewardModel"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.model:RewardModel"
 
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
@@ -290,7 +290,7 @@ class RewardModelReward(RewardConfig):
 class PythonReward(RewardConfig):
     """A function or class of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
 
-    entry: ClassVar[str] = "rl.rewards.plugin:Plugin"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.plugins.plugin:Plugin"
     takes_ids: ClassVar[bool] = True
 
     kind: Literal["python"]

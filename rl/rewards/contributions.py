@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rl.rewards.config import RewardConfig
+from gemsmith.rl.rewards.config import RewardConfig
 
 Raw = Mapping[str, Sequence[float | None]]
 """Each reward's value of every completion of a step, as it came; None: it did not apply."""

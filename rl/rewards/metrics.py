@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from rl.rewards.config import RewardConfig
-from rl.rewards.contributions import Raw
+from gemsmith.rl.rewards.config import RewardConfig
+from gemsmith.rl.rewards.contributions import Raw
 
 
 def reward_metrics(

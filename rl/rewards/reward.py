@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from curation.example import Example
+from gemsmith.curation.example import Example
 
 Columns = dict[str, list[Any]]
 

@@ -4,9 +4,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from contracts.stage import OutputKind, StageConfig
-from contracts.strict import StrictModel
-from policy.config import LONGEST_WAIT, Address, PolicyConfig
+from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.strict import StrictModel
+from gemsmith.policy.config import LONGEST_WAIT, Address, PolicyConfig
 
 
 class TeacherConfig(PolicyConfig):
@@ -147,7 +147,7 @@ class TaughtConfig(SampledConfig):
 class TeacherCacheStage(StageConfig, TaughtConfig):
     """A teacher's targets for a data section's demonstrations, written once; any number of students read them."""
 
-    entry: ClassVar[str] = "rl.teachers.cache_stage:run"
+    entry: ClassVar[str] = "gemsmith.rl.stages.teacher_cache.stage:run"
     version: ClassVar[int] = 2  # entries are drawn from uniform numbers
     produces: ClassVar[OutputKind] = "targets"
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.stage import Stage
-from policy.load import weights_source
-from rl.teachers.config import ShareConfig, TeacherConfig
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.loading.load import weights_source
+from gemsmith.rl.teachers.config import ShareConfig, TeacherConfig
 
 SETTINGS = ("size", "dtype", "quantise", "rope")
 WEIGHTS = (".safetensors", ".gguf", ".bin")

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from contracts.errors import UserError
-from policy.logprobs import completion_hidden
-from policy.policy import evaluating
-from policy.products import chunk_logits, row_parts
-from rl.sampled_logits import ExactTargets, Mode
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.head.logprobs import completion_hidden
+from gemsmith.policy.head.tiled_matmul import chunk_logits, row_parts
+from gemsmith.policy.policy import evaluating
+from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
+from gemsmith.rl.teachers.teacher import Row
 
 
 class InProcessTeacher:

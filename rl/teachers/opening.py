@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from curation.store_manifest import MANIFEST, tokenizer_hash
-from curation.teacher_store import TeacherStore
-from policy.load import load_policy
-from policy.policy import Policy
-from rl.teachers.config import SampledConfig, ShareConfig, TaughtConfig, TeacherConfig
-from rl.teachers.identity import teacher_identity
-from rl.teachers.in_process import InProcessTeacher
-from rl.teachers.quantised import quantise
-from rl.teachers.server import ServerTeacher
-from rl.teachers.several import Ensemble, TeachersByTask, same_draws
-from rl.teachers.stated import check_stated, named_store
-from rl.teachers.store import StoreTeacher
-from rl.teachers.teacher import Row, Teacher
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.teacher_store.manifest import MANIFEST, tokenizer_hash
+from gemsmith.curation.teacher_store.store import TeacherStore
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.teachers.config import SampledConfig, ShareConfig, TaughtConfig, TeacherConfig
+from gemsmith.rl.teachers.identity import teacher_identity
+from gemsmith.rl.teachers.in_process import InProcessTeacher
+from gemsmith.rl.teachers.quantised import quantise
+from gemsmith.rl.teachers.server import ServerTeacher
+from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
+from gemsmith.rl.teachers.stated import check_stated, named_store
+from gemsmith.rl.teachers.store import StoreTeacher
+from gemsmith.rl.teachers.teacher import Row, Teacher
 
 GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 

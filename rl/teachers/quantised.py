@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from contracts.errors import UserError
-from policy.logprobs import vocabulary_head
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.head.logprobs import vocabulary_head
 
 GROUP = 32  # weights that share a scale in 4 bits; every width of a Gemma 3 is a multiple
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from contracts.errors import UserError
-from policy.samplers.completions_server import CompletionsServer
-from rl.sampled_logits import Mode
-from rl.teachers.sparse import SparseTargets
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.samplers.completions_server import CompletionsServer
+from gemsmith.rl.distillation.sampled_logits import Mode
+from gemsmith.rl.teachers.sparse import SparseTargets
+from gemsmith.rl.teachers.teacher import Row
 
 Candidates = dict[str, dict[str, Any]]
 
@@ -45,7 +45,7 @@ class ServerTeacher:
         """Find the server, and the model among those that it serves.
 
         Args:
-            url: as in `rl.teachers.config.TeacherConfig.server`.
+            url: as in `gemsmith.rl.teachers.config.TeacherConfig.server`.
             model: its name there; None: the first.
             k: entries a token.
             vocabulary: of the student, above every id.

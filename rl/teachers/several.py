@@ -8,10 +8,10 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from contracts.errors import UserError
-from policy.head import Scores
-from rl.sampled_logits import ExactTargets, Mode
-from rl.teachers.teacher import Row, Teacher, TokenTargets
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
+from gemsmith.rl.teachers.teacher import Row, Teacher, TokenTargets
 
 
 class Ensemble:

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from policy.head import Scores
+from gemsmith.policy.head.vocabulary_head import Scores
 
 
 class SparseTargets:
-    """K entries of M tokens with their log-probabilities; see `rl.teachers.teacher.TokenTargets`."""
+    """K entries of M tokens with their log-probabilities; see `gemsmith.rl.teachers.teacher.TokenTargets`."""
 
     def __init__(
         self, ids_MK: Tensor, logprobs_MK: Tensor, weights_MK: Tensor, own_M: Tensor, drawn: bool = True

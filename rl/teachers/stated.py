@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from contracts.errors import UserError
-from contracts.local import find_local
-from curation.store_manifest import About, read_manifest
-from rl.teachers.config import SampledConfig, TaughtConfig
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.curation.teacher_store.manifest import About, read_manifest
+from gemsmith.rl.teachers.config import SampledConfig, TaughtConfig
 
 
 def check_stores(config: TaughtConfig, root: Path) -> None:

@@ -1,16 +1,16 @@
-"""A teacher that was asked before: its targets are read from a store (curation/teacher_store.py)."""
+"""A teacher that was asked before: its targets are read from a store (curation/teacher_store/store.py)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from contracts.errors import UserError
-from curation.target_shard import Entries
-from curation.teacher_store import TeacherStore
-from rl.sampled_logits import Mode
-from rl.teachers.sparse import SparseTargets, own_logprobs
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.teacher_store.shard import Entries
+from gemsmith.curation.teacher_store.store import TeacherStore
+from gemsmith.rl.distillation.sampled_logits import Mode
+from gemsmith.rl.teachers.sparse import SparseTargets, own_logprobs
+from gemsmith.rl.teachers.teacher import Row
 
 
 class StoreTeacher:

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from policy.head import Scores
-from rl.sampled_logits import Mode
+from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.rl.distillation.sampled_logits import Mode
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
 
 
 class TokenTargets(Protocol):
-    """A teacher's word on M tokens, given while the student's head passes over them (`policy.head.Targets`)."""
+    """A teacher's word on M tokens, given while the student's head passes over them (`vocabulary_head.Targets`)."""
 
     @property
     def best_M(self) -> Tensor:
@@ -62,7 +62,7 @@ class Teacher(Protocol):
 
     Attributes:
         k: vocabulary entries a token.
-        mode: how they are drawn (`rl.sampled_logits.draw_targets`).
+        mode: how they are drawn (`gemsmith.rl.distillation.sampled_logits.draw_targets`).
         exact: whether it has the distribution over the whole vocabulary at hand, a chunk at a time.
         on_policy: whether it can be asked about sequences that were not known beforehand.
     """

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sandboxes.code.jobs import CallCase, Calls, Stdio
-from sandboxes.code.records import Problem
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Stdio
+from gemsmith.sandboxes.code.records import Problem
+from gemsmith.sandboxes.verdict import Status, Verdict
 
 PASSED, FAILED, NO_PROGRAM = 1.0, -1.0, -0.2
 """Rewards of the paper: the last program passes all tests; it does not; an earlier turn has no program."""

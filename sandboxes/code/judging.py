@@ -4,11 +4,11 @@ import struct
 import time
 from dataclasses import dataclass, field, replace
 
-from sandboxes.code.backends.jail import End, Jail
-from sandboxes.code.codec import CodecError, encode, matches
-from sandboxes.code.evidence import Detail
-from sandboxes.code.jobs import Calls, Check, Limits, Script, Stdio
-from sandboxes.code.trial import Trial, TrialEnd, Why
+from gemsmith.sandboxes.code.backends.jail import End, Jail
+from gemsmith.sandboxes.code.codec import CodecError, encode, matches
+from gemsmith.sandboxes.code.evidence import Detail
+from gemsmith.sandboxes.code.job_session import Trial, TrialEnd, Why
+from gemsmith.sandboxes.code.jobs import Calls, Check, Limits, Script, Stdio
 
 NUMBER = struct.Struct(">I")
 PATIENCE = 0.05  # seconds in which a program that has answered everything ends by itself

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from sandboxes.code.extract import Continuation, find_program
-from sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Script, Stdio, StdioCase
-from sandboxes.code.split import free_names, split_asserts
+from gemsmith.sandboxes.code.assert_parser import free_names, split_asserts
+from gemsmith.sandboxes.code.extract import Continuation, find_program
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Script, Stdio, StdioCase
 
 Format = Literal["auto", "humaneval", "mbpp", "apps", "tests"]
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
-from sandboxes.code.backends.backend import Backend, Role
-from sandboxes.code.backends.jail import Jail, JailError, Keeper
-from sandboxes.code.evidence import Detail, Evidence
-from sandboxes.code.jobs import Calls, Check, Job, Script, Stdio
-from sandboxes.code.judging import Outcome, judge_calls, judge_check, judge_script, judge_stdio
-from sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.code.backends.backend import Backend, Role
+from gemsmith.sandboxes.code.backends.jail import Jail, JailError, Keeper
+from gemsmith.sandboxes.code.evidence import Detail, Evidence
+from gemsmith.sandboxes.code.jobs import Calls, Check, Job, Script, Stdio
+from gemsmith.sandboxes.code.judging import Outcome, judge_calls, judge_check, judge_script, judge_stdio
+from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
 
 STATUS: dict[Detail, Status] = {
     "pass": Status.RIGHT,

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.code.backends.backend import Backend, SandboxUnavailableError
-from sandboxes.code.backends.bubblewrap import Bubblewrap, find_bubblewrap
-from sandboxes.code.backends.http import Http
-from sandboxes.code.backends.landlock import Landlock
-from sandboxes.code.backends.unsafe import Unsafe
-from sandboxes.code.backends.unshare import Unshare
-from sandboxes.code.jobs import CallCase, Calls, Limits
-from sandboxes.code.sandbox import Judging, Pool, Sandbox
+from gemsmith.sandboxes.code.backends.backend import Backend, SandboxUnavailableError
+from gemsmith.sandboxes.code.backends.bubblewrap import Bubblewrap, find_bubblewrap
+from gemsmith.sandboxes.code.backends.http import Http
+from gemsmith.sandboxes.code.backends.landlock import Landlock
+from gemsmith.sandboxes.code.backends.unsafe import Unsafe
+from gemsmith.sandboxes.code.backends.unshare import Unshare
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Limits
+from gemsmith.sandboxes.code.sandbox import Judging, Pool, Sandbox
 
 BACKENDS = ("bubblewrap", "unshare", "landlock", "http", "unsafe")
 AUTOMATIC = ("bubblewrap", "unshare")

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
-from sandboxes.code.jobs import Limits
-from sandboxes.code.records import Problem
-from sandboxes.code.selection import open_sandbox
-from sandboxes.memory import VerdictMemory
-from sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.code.jobs import Limits
+from gemsmith.sandboxes.code.records import Problem
+from gemsmith.sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.verdict_cache import VerdictMemory
 
 Question = bytes
 

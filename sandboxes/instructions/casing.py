@@ -2,9 +2,9 @@
 
 import re
 
-from sandboxes.instructions.fields import RELATION, holds, whole_number
-from sandboxes.instructions.kind import Kind
-from sandboxes.instructions.language import is_written_in
+from gemsmith.sandboxes.instructions.fields import RELATION, holds, whole_number
+from gemsmith.sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.language import is_written_in
 
 _WORD = re.compile(r"""(?:(?!--|\.\.)[^\s,;:?!()\[\]{}<>"“”‘@#$%&])+""")
 

@@ -1,8 +1,8 @@
 """combination: the prompt repeated, or two answers."""
 
-from sandboxes.instructions.fields import phrase
-from sandboxes.instructions.kind import Kind
-from sandboxes.instructions.length import separated
+from gemsmith.sandboxes.instructions.fields import phrase
+from gemsmith.sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.length import separated
 
 
 def repeat_prompt(text: str, prompt_to_repeat: str) -> bool:

@@ -2,8 +2,8 @@
 
 import re
 
-from sandboxes.instructions.fields import RELATION, character, holds, phrase, whole_number, words
-from sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.fields import RELATION, character, holds, phrase, whole_number, words
+from gemsmith.sandboxes.instructions.kind import Kind
 
 
 def existence(text: str, keywords: list[str]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sandboxes.instructions.fields import Field
+from gemsmith.sandboxes.instructions.fields import Field
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from sandboxes.instructions.fields import Field
-from sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.fields import Field
+from gemsmith.sandboxes.instructions.kind import Kind
 
 LONGEST_SAMPLE = 30_000
 """Characters from the start of a text that are looked at."""

@@ -7,8 +7,8 @@ the length of the text.
 import json
 import re
 
-from sandboxes.instructions.fields import phrase, whole_number
-from sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.fields import phrase, whole_number
+from gemsmith.sandboxes.instructions.kind import Kind
 
 _ITALIC = re.compile(r"\*([^\n*]*)\*")
 _BOLD = re.compile(r"\*\*([^\n*]*)\*\*")

@@ -2,9 +2,9 @@
 
 import re
 
-from sandboxes.instructions.fields import RELATION, holds, phrase, whole_number
-from sandboxes.instructions.kind import Kind
-from sandboxes.instructions.sentences import count_sentences
+from gemsmith.sandboxes.instructions.fields import RELATION, holds, phrase, whole_number
+from gemsmith.sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.sentences import count_sentences
 
 _WORD = re.compile(r"\w+")
 _FIRST_WORD = re.compile(r"""\s*'*"*([^.,?!'"\s]*)""")

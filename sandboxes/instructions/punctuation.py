@@ -1,6 +1,6 @@
 """punctuation: the comma."""
 
-from sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.kind import Kind
 
 
 def no_comma(text: str) -> bool:

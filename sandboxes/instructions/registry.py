@@ -4,11 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.errors import UserError
-from sandboxes.instructions import casing, combination, keywords, language, layout, length, punctuation, start_end
-from sandboxes.instructions.fields import did_you_mean
-from sandboxes.instructions.kind import Kind
-from sandboxes.instructions.variants import variants
+from gemsmith.contracts.errors import UserError
+from gemsmith.sandboxes.instructions import (
+    casing,
+    combination,
+    keywords,
+    language,
+    layout,
+    length,
+    punctuation,
+    start_end,
+)
+from gemsmith.sandboxes.instructions.fields import did_you_mean
+from gemsmith.sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.variants import variants
 
 LONGEST_TEXT = 1 << 18
 """Characters, some 64k tokens. A longer text follows no instruction, so that none takes long."""

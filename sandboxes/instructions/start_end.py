@@ -1,7 +1,7 @@
 """startend: how the text begins and ends."""
 
-from sandboxes.instructions.fields import phrase
-from sandboxes.instructions.kind import Kind
+from gemsmith.sandboxes.instructions.fields import phrase
+from gemsmith.sandboxes.instructions.kind import Kind
 
 
 def end_checker(text: str, end_phrase: str) -> bool:

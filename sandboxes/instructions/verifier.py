@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from sandboxes.instructions.registry import Instruction
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.instructions.registry import Instruction
+from gemsmith.sandboxes.verdict import Status, Verdict
 
 
 def verify(completion: str, instructions: Sequence[Instruction], strict: bool = True) -> Verdict:

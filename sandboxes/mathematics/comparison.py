@@ -8,11 +8,11 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from sandboxes.mathematics.characters import plain
-from sandboxes.mathematics.extraction import LONGEST_EXPRESSION, words
-from sandboxes.mathematics.numerals import plain_number, quantity
-from sandboxes.mathematics.structure import equal, structure
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.mathematics.characters import plain
+from gemsmith.sandboxes.mathematics.extraction import LONGEST_EXPRESSION, words
+from gemsmith.sandboxes.mathematics.numerals import plain_number, quantity
+from gemsmith.sandboxes.mathematics.structure import equal, structure
+from gemsmith.sandboxes.verdict import Status
 
 DEEPEST = 60
 Finding = tuple[Status, str]

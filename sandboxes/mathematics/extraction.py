@@ -9,9 +9,9 @@ never evaluated.
 import re
 from dataclasses import dataclass
 
-from sandboxes.mathematics.characters import composed
-from sandboxes.mathematics.languages import ANNOUNCED, ANNOUNCED_IN_ASCII
-from sandboxes.mathematics.numerals import plain_number
+from gemsmith.sandboxes.mathematics.characters import composed
+from gemsmith.sandboxes.mathematics.languages import ANNOUNCED, ANNOUNCED_IN_ASCII
+from gemsmith.sandboxes.mathematics.numerals import plain_number
 
 LONGEST_TAIL = 100_000
 LONGEST_EXPRESSION = 1000

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from sandboxes.mathematics.characters import plain
-from sandboxes.mathematics.languages import is_unit
+from gemsmith.sandboxes.mathematics.characters import plain
+from gemsmith.sandboxes.mathematics.languages import is_unit
 
 LONGEST = 200
 _NARROW = "[\u00a0\u2009\u202f]"

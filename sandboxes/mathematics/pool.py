@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from sandboxes.channel import ChannelClosedError, ChildError, ChildHeldError, ChildTimeoutError
-from sandboxes.fork_server import ForkServer, Worker
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.channel import ChannelClosedError, ChildError, ChildHeldError, ChildTimeoutError
+from gemsmith.sandboxes.fork_server import ForkServer, Worker
+from gemsmith.sandboxes.verdict import Status
 
-WORKER = "sandboxes.mathematics.worker:open_comparison"
+WORKER = "gemsmith.sandboxes.mathematics.worker:open_comparison"
 PATIENCE = 6.0
 AT_ONCE = 8
 """Requests that a worker is given ahead, so that it never waits for the next one."""
@@ -57,7 +57,7 @@ class MathPool:
         workers: processes at most.
         time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor, it ends
             after PATIENCE times as long.
-        entry: what answers the requests, as `sandboxes.mathematics.worker` does.
+        entry: what answers the requests, as `gemsmith.sandboxes.mathematics.worker` does.
     """
 
     def __init__(self, workers: int, time_limit: float, entry: str = WORKER) -> None:
@@ -73,7 +73,7 @@ class MathPool:
         """Ask for a comparison.
 
         Args:
-            request: what `sandboxes.mathematics.worker.compare` is to answer.
+            request: what `gemsmith.sandboxes.mathematics.worker.compare` is to answer.
             deadline: time.monotonic() of the caller's limit for everything that it asks; None: there is none. Near it,
                 what is left is shared out, so that a few comparisons cannot use up what all need.
         """

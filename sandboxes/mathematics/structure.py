@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sandboxes.mathematics.numerals import plain_number
+from gemsmith.sandboxes.mathematics.numerals import plain_number
 
 Leaf = Callable[[str, str], bool | None]
 """Whether an answer's element equals a truth's: None where that cannot be said here."""

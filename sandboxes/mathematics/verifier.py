@@ -13,12 +13,12 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 
-from sandboxes.mathematics.characters import plain
-from sandboxes.mathematics.comparison import at_once
-from sandboxes.mathematics.extraction import find_answer, stated_answer
-from sandboxes.mathematics.pool import MathPool, Outcome
-from sandboxes.memory import VerdictMemory
-from sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.mathematics.characters import plain
+from gemsmith.sandboxes.mathematics.comparison import at_once
+from gemsmith.sandboxes.mathematics.extraction import find_answer, stated_answer
+from gemsmith.sandboxes.mathematics.pool import MathPool, Outcome
+from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.verdict_cache import VerdictMemory
 
 Question = tuple[str, str]  # answer, truth
 

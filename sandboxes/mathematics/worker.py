@@ -17,10 +17,10 @@ from math_verify import verify
 from math_verify.parser import parse_latex_cached
 from sympy import Basic, Expr, Float, Rational
 
-from sandboxes.mathematics.characters import plain
-from sandboxes.mathematics.comparison import known
-from sandboxes.mathematics.numerals import without_unit
-from sandboxes.mathematics.structure import equal
+from gemsmith.sandboxes.mathematics.characters import plain
+from gemsmith.sandboxes.mathematics.comparison import known
+from gemsmith.sandboxes.mathematics.numerals import without_unit
+from gemsmith.sandboxes.mathematics.structure import equal
 
 MEMORY_LIMIT = 2 << 30
 DIGITS = 30
@@ -71,7 +71,7 @@ def open_comparison(arguments: list[str]) -> Callable[[bytes], bytes]:
 
 
 def compare(request: bytes) -> bytes:
-    """Answer {"answer", "truth"} with {"status", "reason"}; the statuses are those of `sandboxes.verdict`."""
+    """Answer {"answer", "truth"} with {"status", "reason"}; the statuses are those of `gemsmith.sandboxes.verdict`."""
     texts = json.loads(request)
     try:
         status, reason = _decide(texts["answer"], texts["truth"])

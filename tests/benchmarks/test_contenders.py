@@ -11,8 +11,8 @@ from benchmarks.fidelity.claims.against_trl import CRITERIA, _best, _within
 from benchmarks.fidelity.toys.contenders import Clocked, Contest, shared_out, steps_kept
 from benchmarks.fidelity.toys.rival_trainers import Rival, train_rival
 from benchmarks.fidelity.toys.trajectory import Point, learnt
-from policy.load import save_policy
-from policy.tiny import tiny_policy
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
 
 SETTING = {"prompts": 4, "samples": 2, "steps": 2, "points": 2, "asked": 8}
 

@@ -15,7 +15,7 @@ from benchmarks.fidelity.registry import claims
 
 CLAIM_FILE = '''"""A claim."""
 from benchmarks.fidelity.figure import draw_curves
-from rl import bond
+from gemsmith.rl.algorithms import bond
 
 def run(setting, seed):
     return bond.answer()
@@ -34,16 +34,19 @@ def tree(tmp_path: Path) -> Path:
         "benchmarks/fidelity/claims/one.py": CLAIM_FILE,
         "benchmarks/fidelity/figure.py": "def draw_curves(): pass\n",
         "rl/__init__.py": "",
-        "rl/bond.py": "def answer():\n    from weights.vectors import number\n    return number\n",
+        "rl/algorithms/bond.py": "def answer():\n    from gemsmith.weights.vectors import number\n    return number\n",
         "weights/vectors.py": "number = 1\n",
         "weights/merge.py": "number = 1\n",
-        "rl/train.py": "steps = 1\n",
+        "rl/stages/reinforcement/stage.py": "steps = 1\n",
     }
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path
+
+
+TRAIN = ("gemsmith.rl.stages.reinforcement.stage",)
 
 
 def hashed(tree: Path, setting: Setting | None = None, seed: int = 0, names: tuple[str, ...] = ()) -> str:
@@ -54,7 +57,7 @@ def hashed(tree: Path, setting: Setting | None = None, seed: int = 0, names: tup
     ("file", "old", "new"),
     [
         ("benchmarks/fidelity/claims/one.py", "bond.answer()", "bond.answer() + 1"),
-        ("rl/bond.py", "return number", "return -number"),
+        ("rl/algorithms/bond.py", "return number", "return -number"),
         ("weights/vectors.py", "1", "2"),
     ],
 )
@@ -81,10 +84,20 @@ def test_a_change_of_the_verdict_the_figure_or_other_code_does_not(tree: Path, f
 
 
 def test_settings_seeds_and_modules_that_are_named_count(tree: Path) -> None:
-    assert len({hashed(tree), hashed(tree, {"steps": 4}), hashed(tree, seed=1), hashed(tree, names=("rl.train",))}) == 4
-    before = hashed(tree, names=("rl.train",))
-    (tree / "rl/train.py").write_text("steps = 2\n")
-    assert hashed(tree, names=("rl.train",)) != before
+    assert (
+        len(
+            {
+                hashed(tree),
+                hashed(tree, {"steps": 4}),
+                hashed(tree, seed=1),
+                hashed(tree, names=TRAIN),
+            }
+        )
+        == 4
+    )
+    before = hashed(tree, names=TRAIN)
+    (tree / "rl/stages/reinforcement/stage.py").write_text("steps = 2\n")
+    assert hashed(tree, names=TRAIN) != before
 
 
 def counting(folder: Path, fails_at: int | None = None, holds: bool = True) -> Claim:

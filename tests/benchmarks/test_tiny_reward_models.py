@@ -10,10 +10,10 @@ from benchmarks.fidelity.claims.warm_labels import groups
 from benchmarks.fidelity.toys.corrupted import Data, make_data
 from benchmarks.fidelity.toys.gold import Gold
 from benchmarks.fidelity.toys.reward_scores import Scorer, accuracies, best_of, best_of_n_kl, mean_of
-from policy.chat import completion_text
-from policy.policy import Policy
-from policy.tiny import tiny_policy
-from reward_models.pairs import Pair
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.text.chat import completion_text
+from gemsmith.reward_models.pairs import Pair
 
 SETTING = {"pairs": 8, "held_out": 4, "swapped": 0.25}
 

@@ -8,9 +8,9 @@ import pytest
 from benchmarks.fidelity.toys import tiny_warp, trajectory
 from benchmarks.fidelity.toys.tiny_policies import policy_config
 from benchmarks.fidelity.toys.trajectory import Point, Ruler
-from policy.load import load_policy, save_policy
-from rl import warp
-from weights.merge import difference, slerp
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.rl.stages.warp.stage import run as run_warp
+from gemsmith.weights.merge import difference, slerp
 
 SETTING = {**tiny_warp.SETTING, "prompts": 2, "steps": 3, "runs": 2, "kept": (2,), "asked": 4, "liti": 0.3}
 
@@ -32,7 +32,7 @@ def test_members_and_iterations_are_those_of_the_stage(
     assert difference(start, made / "run-0" / "kept" / "2").changed_tensors > 0
     assert difference(made / "run-0" / "kept" / "2", made / "run-0" / "final").changed_tensors > 0
     stage = tiny_warp.stage_in(tmp_path / "whole", SETTING, 0, Ruler(start, SETTING, 0))
-    warp.run(tiny_warp.warp_config(SETTING, runs=2, iterations=2, liti=0.3), stage)
+    run_warp(tiny_warp.warp_config(SETTING, runs=2, iterations=2, liti=0.3), stage)
     monkeypatch.setattr(tiny_warp, "members", lambda setting, seed: made)
     first, second = tiny_warp.iterated(SETTING, 0, 2, tmp_path / "steps")
     slerp(start, [made / "run-0/final", made / "run-1/final"], tmp_path / "merge")

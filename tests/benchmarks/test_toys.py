@@ -19,7 +19,7 @@ from benchmarks.fidelity.toys.demonstrations import rows
 from benchmarks.fidelity.toys.language import LONGEST
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
 from benchmarks.fidelity.toys.warp import between, line, merged
-from rl.best_of_n import best_of_n_logprob, jeffreys
+from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, jeffreys
 
 WIDTHS = (6, 12, 8)
 

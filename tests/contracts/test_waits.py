@@ -5,13 +5,13 @@ import time
 import pytest
 from rich.console import Console
 
-from contracts.waits import waiting
-from recipes.view import LineView, LiveView
+from gemsmith.contracts.waits import waiting
+from gemsmith.recipes.run.view import LineView, LiveView
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.1)
+    monkeypatch.setattr("gemsmith.contracts.waits.FIRST_WORD", 0.1)
 
 
 def until(holds, seconds: float = 10.0) -> None:
@@ -32,7 +32,7 @@ def test_words_come_ever_more_seldom_and_end_with_the_wait():
 
 
 def test_a_short_wait_is_silent(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.5)
+    monkeypatch.setattr("gemsmith.contracts.waits.FIRST_WORD", 0.5)
     said: list[str] = []
     for _ in range(100):
         with waiting(said.append, "a moment"):

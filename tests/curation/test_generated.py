@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import UserError
-from curation.config import Generated, JsonLinesData, Mixture
-from curation.example import Example
-from curation.generated import FILE, answer_row, read_answers
-from curation.load import load_data
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import Generated, JsonLinesData, Mixture
+from gemsmith.curation.example import Example
+from gemsmith.curation.generated import FILE, answer_row, read_answers
+from gemsmith.curation.load import load_data
 
 
 def source(folder: Path) -> JsonLinesData:

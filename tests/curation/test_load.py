@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from contracts.errors import UserError
-from curation.config import AnyData
-from curation.load import DataSplit, load_data, unique_prompts
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import AnyData
+from gemsmith.curation.load import DataSplit, load_data, unique_prompts
 
 Loader = Callable[..., DataSplit]
 ROOT = Path(__file__).parents[2]
@@ -204,14 +204,15 @@ def test_a_hub_data_set_is_read_through_datasets(tmp_path: Path):
 
 def test_an_unreachable_hub_is_one_sentence_with_a_way_out(tmp_path: Path):
     program = (
-        "from pathlib import Path; from curation.config import HubData; from curation.load import load_data\n"
+        "from pathlib import Path\nfrom gemsmith.curation.config import HubData\n"
+        "from gemsmith.curation.load import load_data\n"
         "load_data(HubData(source='hub', name='nobody/nothing-here'), name='far', seed=0, root=Path('.'))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        "contracts.errors.UserError: data far: the hub data set nobody/nothing-here cannot be reached"
+        "gemsmith.contracts.errors.UserError: data far: the hub data set nobody/nothing-here cannot be reached"
     )
     assert "source: jsonl" in last
 
@@ -219,7 +220,8 @@ def test_an_unreachable_hub_is_one_sentence_with_a_way_out(tmp_path: Path):
 def test_reading_a_section_imports_no_torch(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "p"}) + "\n")
     program = (
-        "import sys; from pathlib import Path; from curation.config import *; from curation.load import load_data\n"
+        "import sys\nfrom pathlib import Path\nfrom gemsmith.curation.config import *\n"
+        "from gemsmith.curation.load import load_data\n"
         "section = JsonLinesData(source='jsonl', path='rows.jsonl', holdout=0)\n"
         f"load_data(section, name='d', seed=0, root=Path({str(tmp_path)!r}))\n"
         "print(sorted({'torch', 'datasets', 'reasoning_gym'} & set(sys.modules)))"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from contracts.errors import UserError
-from curation.config import Mixture, MixtureData, PythonData, ReasoningGymData
-from curation.example import Example
-from curation.load import DataSplit, held_out, load_data, unique_prompts
-from curation.mixture import counts, interleaved, mixed
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import Mixture, MixtureData, PythonData, ReasoningGymData
+from gemsmith.curation.example import Example
+from gemsmith.curation.load import DataSplit, held_out, load_data, unique_prompts
+from gemsmith.curation.mixture import counts, interleaved, mixed
 
 SUMS = ReasoningGymData.model_validate(
     {"source": "reasoning_gym", "task": "chain_sum", "size": 200, "prompt": "{metadata[expression]} =", "holdout": 0.3}

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from contracts.errors import UserError
-from curation.config import AnyData
-from curation.load import DataSplit, load_data
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import AnyData
+from gemsmith.curation.load import DataSplit, load_data
 
 SQUARES = """
 def rows(seed, size, offset=0):

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.errors import UserError
-from curation.config import SyntheticDemonstrations
-from curation.example import Example
-from curation.synthetic import check_styles, integer, synthesise
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import SyntheticDemonstrations
+from gemsmith.curation.example import Example
+from gemsmith.curation.synthetic import check_styles, integer, synthesise
 
 PROMPTS = [Example(prompt=f"{a} + {b} =", answer=str(a + b)) for a in range(50) for b in range(50)]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.errors import RunError, UserError
-from curation import store_writing
-from curation.store_manifest import About, Manifest, read_manifest
-from curation.store_writing import data_hash, shard_rows, write_store
-from curation.target_shard import pack, unpack
-from curation.teacher_store import TeacherStore
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.curation.teacher_store import writing
+from gemsmith.curation.teacher_store.manifest import About, Manifest, read_manifest
+from gemsmith.curation.teacher_store.shard import pack, unpack
+from gemsmith.curation.teacher_store.store import TeacherStore
+from gemsmith.curation.teacher_store.writing import data_hash, shard_rows, write_store
 
 ROOT = Path(__file__).parents[2]
 V, K = 262_144, 8
@@ -56,7 +56,7 @@ def entries_of(numbers: range, counted: bool = False) -> tuple[np.ndarray, np.nd
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_writing, "SHARD_TOKENS", 16)
+    monkeypatch.setattr(writing, "SHARD_TOKENS", 16)
 
 
 def written(folder: Path, ask: Ask = entries_of, **changed: object) -> Path:
@@ -132,20 +132,20 @@ def test_a_killed_writing_goes_on_to_the_same_bytes(kill_at: int, tmp_path: Path
     code = f"""
 import os, signal
 from pathlib import Path
-from curation import store_writing
+from gemsmith.curation.teacher_store import writing
 from tests.curation.test_teacher_store import ROWS, about, entries_of
-store_writing.SHARD_TOKENS, asked = 16, []
+writing.SHARD_TOKENS, asked = 16, []
 def ask(numbers):
     asked.append(numbers)
     if len(asked) > {kill_at}:
         os.kill(os.getpid(), signal.SIGKILL)
     return entries_of(numbers)
-def write_manifest(folder, manifest, whole, wrapped=store_writing._write_manifest):
+def write_manifest(folder, manifest, whole, wrapped=writing._write_manifest):
     if manifest.complete and {kill_at} == {LAST}:
         os.kill(os.getpid(), signal.SIGKILL)
     wrapped(folder, manifest, whole)
-store_writing._write_manifest = write_manifest
-store_writing.write_store(Path("{tmp_path}/killed"), about(), ROWS, ask, 2, lambda done, total: None)
+writing._write_manifest = write_manifest
+writing.write_store(Path("{tmp_path}/killed"), about(), ROWS, ask, 2, lambda done, total: None)
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert ended.returncode == -signal.SIGKILL

@@ -1,7 +1,7 @@
 import pytest
 
-from contracts.errors import UserError
-from evals.comparison import gain
+from gemsmith.contracts.errors import UserError
+from gemsmith.evals.comparison import gain
 
 
 def scores(**rates):

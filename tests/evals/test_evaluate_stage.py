@@ -4,16 +4,16 @@ import re
 import pytest
 import torch
 
-from contracts.errors import RunError, UserError
-from contracts.stage import Stage
-from curation.config import Mixture, ReasoningGymData
-from curation.load import load_data
-from evals.config import EvaluateStage
-from evals.evaluate_stage import run
-from evals.rows import load_rows
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
-from rl.rewards.config import MathReward, PythonReward
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import Mixture, ReasoningGymData
+from gemsmith.curation.load import load_data
+from gemsmith.evals.config import EvaluateStage
+from gemsmith.evals.evaluate_stage import run
+from gemsmith.evals.rows import load_rows
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.rl.rewards.config import MathReward, PythonReward
 
 REWARD = """
 def brevity(prompts, completions, **columns):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evals.intervals import Interval, bootstrap_mean
+from gemsmith.evals.intervals import Interval, bootstrap_mean
 
 
 def test_the_mean_is_over_completions_not_over_prompts():

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from evals.intervals import bootstrap_mean
-from evals.metrics import KLToInitial, MeanReward, PassRate
+from gemsmith.evals.intervals import bootstrap_mean
+from gemsmith.evals.metrics import KLToInitial, MeanReward, PassRate
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.stage import Stage
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import peft
 import pytest
 import torch
 
-from contracts.errors import RunError, UserError
-from export.config import ExportStage
-from export.export_stage import run
-from policy.config import LoraConfig, PolicyConfig
-from policy.load import load_policy
-from policy.lora import with_lora
-from policy.training import save_trained
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.export.config import ExportStage
+from gemsmith.export.export_stage import run
+from gemsmith.policy.config import LoraConfig, PolicyConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.loading.lora import with_lora
+from gemsmith.policy.training.lifecycle import save_trained
 
 
 @pytest.fixture

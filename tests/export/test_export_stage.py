@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from contracts.errors import RunError, UserError
-from contracts.stage import Stage
-from export.config import ExportStage
-from export.export_stage import export_folder, run
-from export.proof import difference_from_base, reload, reload_gap, sample_sequences
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.export.config import ExportStage
+from gemsmith.export.export_stage import export_folder, run
+from gemsmith.export.proof import difference_from_base, reload, reload_gap, sample_sequences
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
 
 
 def config(**fields):

@@ -7,19 +7,19 @@ from gguf import GGUFReader
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
 
-from contracts.errors import RunError, UserError
-from export.config import ExportStage
-from export.export_stage import export_folder, run
-from export.gguf_model import gguf_scheme, write_gguf
-from export.gguf_proof import check_gguf
-from export.proof import sample_sequences
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
-from policy.policy import Policy
-from policy.quantised import Scheme, quantise_in_place, write_mark
-from policy.rope import rescale_context
-from policy.tiny import tiny_config, tiny_policy
-from weights.quantise import quantised
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.export.config import ExportStage
+from gemsmith.export.export_stage import export_folder, run
+from gemsmith.export.gguf_model import gguf_scheme, write_gguf
+from gemsmith.export.gguf_proof import check_gguf
+from gemsmith.export.proof import sample_sequences
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.loading.rope import rescale_context
+from gemsmith.policy.loading.tiny import tiny_config, tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.quantised import Scheme, quantise_in_place, write_mark
+from gemsmith.weights.quantise import quantised
 
 MATRIX = "model.layers.1.mlp.down_proj.weight"
 
@@ -186,7 +186,7 @@ def test_unknown_formats_and_fields_without_their_format_are_refused():
 
 
 def test_gemmas_merges_are_told_by_the_order_of_the_entries():
-    from export.gguf_tokenizer import _entries
+    from gemsmith.export.gguf_tokenizer import _entries
 
     vocabulary = {"<pad>": 0, "<0x41>": 1, "▁t": 2, "in": 3, "▁▁": 4, "x": 5}
     added = [{"id": 0, "content": "<pad>", "special": True}, {"id": 4, "content": "▁▁", "special": False}]

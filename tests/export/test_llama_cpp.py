@@ -4,17 +4,17 @@ import pytest
 import torch
 from transformers import Gemma3ForCausalLM
 
-from contracts.errors import RunError
-from export import llama_cpp
-from export.gguf_model import write_gguf
-from export.llama_cpp import ask_llama_cpp
-from export.proof import sample_sequences
-from policy.config import PolicyConfig
-from policy.load import load_policy
-from policy.policy import Policy
-from policy.quantised import Scheme
-from policy.rope import rescale_context
-from policy.tiny import tiny_config, tiny_policy
+from gemsmith.contracts.errors import RunError
+from gemsmith.export import llama_cpp
+from gemsmith.export.gguf_model import write_gguf
+from gemsmith.export.llama_cpp import ask_llama_cpp
+from gemsmith.export.proof import sample_sequences
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.loading.rope import rescale_context
+from gemsmith.policy.loading.tiny import tiny_config, tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.quantised import Scheme
 
 installed = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
 

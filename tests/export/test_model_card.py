@@ -3,10 +3,10 @@ import re
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from export.config import ExportStage
-from export.export_stage import run
-from export.lineage import Ancestor, Lineage, read_lineage
-from export.model_card import NOTICE, write_model_card
+from gemsmith.export.config import ExportStage
+from gemsmith.export.export_stage import run
+from gemsmith.export.lineage import Ancestor, Lineage, read_lineage
+from gemsmith.export.model_card import NOTICE, write_model_card
 
 PROOF = {
     "base": "it", "largest_difference": 0.5, "relative_difference": 0.25, "reload_gap": 0.0, "sequences": 8,

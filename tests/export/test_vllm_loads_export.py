@@ -6,13 +6,13 @@ import json
 import psutil
 import pytest
 
-from contracts.stage import Stage
-from curation.config import ReasoningGymData
-from evals import evaluate_stage
-from evals.config import EvaluateStage
-from export import export_stage as exporting
-from export.config import ExportStage
-from rl.rewards.config import MathReward
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import ReasoningGymData
+from gemsmith.evals import evaluate_stage
+from gemsmith.evals.config import EvaluateStage
+from gemsmith.export import export_stage as exporting
+from gemsmith.export.config import ExportStage
+from gemsmith.rl.rewards.config import MathReward
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from policy.policy import Policy
-from policy.tiny import tiny_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
 
 pytest.register_assert_rewrite("tests.policy.samplers.contract")
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import policy.gguf_file
-from contracts.stage import Stage
-from curation.config import ReasoningGymData
-from policy.config import PolicyConfig
-from policy.load import load_policy, save_policy
-from policy.logprobs import sequence_logprobs, token_logprobs
-from policy.tiny import tiny_policy
-from rl.config import SftStage
-from rl.sft import run as run_sft
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import ReasoningGymData
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.head.logprobs import sequence_logprobs, token_logprobs
+from gemsmith.policy.loading import gguf_file
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.rl.stages.sft.config import SftStage
+from gemsmith.rl.stages.sft.stage import run as run_sft
 
 GGUF = Path(__file__).parents[2] / "models/gemma-3-270m-q4_k_m.gguf"
 TAKEN = get_args(PolicyConfig.model_fields["attention"].annotation)
@@ -223,9 +223,9 @@ def test_a_gguf_files_rescaling_of_global_positions_is_read(tiny, tmp_path, monk
     }
     original = tiny_policy().model.model.rotary_emb
     tiny.model.config.quantization_config = None
-    monkeypatch.setattr(policy.gguf_file, "read_gguf_metadata", lambda path: (metadata, ()))
-    monkeypatch.setattr(policy.gguf_file.Gemma3ForCausalLM, "from_pretrained", lambda *args, **kwargs: tiny.model)
-    monkeypatch.setattr(policy.gguf_file.GemmaTokenizer, "from_pretrained", lambda *args, **kwargs: tiny.tokenizer)
+    monkeypatch.setattr(gguf_file, "read_gguf_metadata", lambda path: (metadata, ()))
+    monkeypatch.setattr(gguf_file.Gemma3ForCausalLM, "from_pretrained", lambda *args, **kwargs: tiny.model)
+    monkeypatch.setattr(gguf_file.GemmaTokenizer, "from_pretrained", lambda *args, **kwargs: tiny.tokenizer)
     (tmp_path / "x.gguf").touch()
     model = load_policy(PolicyConfig(model=str(tmp_path / "x.gguf"))).model
     rope = model.model.rotary_emb

@@ -3,10 +3,18 @@ import copy
 import pytest
 import torch
 
-from contracts.errors import UserError
-from policy.logprobs import token_logprobs, weighted_logprobs
-from policy.quantised import MARK, Scheme, check_widths, fake_quantised, quantise_in_place, read_mark, write_mark
-from policy.tiny import tiny_config, tiny_policy
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.head.logprobs import token_logprobs, weighted_logprobs
+from gemsmith.policy.loading.tiny import tiny_config, tiny_policy
+from gemsmith.policy.quantised import (
+    MARK,
+    Scheme,
+    check_widths,
+    fake_quantised,
+    quantise_in_place,
+    read_mark,
+    write_mark,
+)
 
 PROMPTS, COMPLETIONS = [[2, 105, 370], [2, 105, 371, 372]], [[373, 374, 106], [375, 106]]
 SCHEMES = [Scheme("q4_0", "f16"), Scheme("int4_channel", "q8_0"), Scheme("sfp8", "sfp8")]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from policy.weight_set import WeightSet
+from gemsmith.policy.weight_set import WeightSet
 
 
 def _model() -> nn.Linear:

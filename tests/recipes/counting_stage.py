@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Literal
 
 import typer
 
-from contracts.errors import RunError, UserError
-from contracts.stage import OutputKind, Stage, StageConfig, write_atomically
-from policy.config import PolicyConfig
-from recipes.cli import answering
-from recipes.pipeline import Pipeline, build_pipeline
-from recipes.runner import run_pipeline
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import OutputKind, Stage, StageConfig, write_atomically
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.recipes.commands.cli import answering
+from gemsmith.recipes.pipeline.pipeline import Pipeline, build_pipeline
+from gemsmith.recipes.run.runner import run_pipeline
 
 Fault = Literal[
     "none",

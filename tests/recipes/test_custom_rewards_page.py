@@ -16,7 +16,7 @@ def commands(folder: Path) -> dict[str, str]:
     site, path = folder / "site", folder / "bin"
     path.mkdir()
     offline = f'--no-index --no-deps --no-build-isolation --target "{site}"'
-    for name, command in {"gemsmith": '-m recipes "$@"', "pip": f'-m pip "$@" {offline}'}.items():
+    for name, command in {"gemsmith": '-m gemsmith "$@"', "pip": f'-m pip "$@" {offline}'}.items():
         (path / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command}\n')
         (path / name).chmod(0o755)
     return {

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import UserError
-from curation.config import ReasoningGymData
-from policy.config import PolicyConfig
-from recipes.pipeline import Pipeline, build_pipeline
-from recipes.report.curves import chosen_metrics
-from recipes.source import read_recipe, read_source
-from reward_models.config import WarmStage
-from rl.config import BondAlgorithm
-from rl.rewards.config import MathReward, RewardModelReward
-from rl.warp_config import WarpStage
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.config import ReasoningGymData
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.recipes.pipeline.pipeline import Pipeline, build_pipeline
+from gemsmith.recipes.report.curves import chosen_metrics
+from gemsmith.recipes.schema.source import read_recipe, read_source
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.rewards.config import MathReward, RewardModelReward
+from gemsmith.rl.stages.warp.config import WarpStage
 
 TINY = PolicyConfig(model="tiny")
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contracts.stage import Stage
-from curation.config import JsonLinesData
-from policy.config import PolicyConfig
-from reward_models.config import WarmStage
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import JsonLinesData
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.reward_models.config import WarmStage
 
 STEPS = 12
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from policy.config import LoraConfig, PolicyConfig
-from policy.load import save_policy
-from policy.tiny import tiny_policy
-from reward_models.config import WarmStage
-from reward_models.warm import run
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.config import LoraConfig, PolicyConfig
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.reward_models.warm import run
 from tests.reward_models.stages import warm_stage, write_pairs
 
 FOLDERS = {2: "kept/2", 3: "kept/3", 4: "output"}

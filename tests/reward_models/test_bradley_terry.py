@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from reward_models.bradley_terry import accuracy, bradley_terry_loss
-from reward_models.probe import fit_head
+from gemsmith.reward_models.bradley_terry import accuracy, bradley_terry_loss
+from gemsmith.reward_models.probe import fit_head
 
 
 def test_loss_is_minus_the_log_of_the_preference_probability():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import UserError
-from reward_models.ensemble import Member, combine, kept_members
+from gemsmith.contracts.errors import UserError
+from gemsmith.reward_models.ensemble import Member, combine, kept_members
 
 MEMBERS = [[1.0, 4.0], [3.0, 4.0]]  # two members, two completions
 

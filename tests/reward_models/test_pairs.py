@@ -2,11 +2,11 @@ from itertools import permutations
 
 import pytest
 
-from contracts.errors import UserError
-from curation.example import Example
-from policy.chat import completion_ids, prompt_ids
-from policy.tiny import tiny_policy
-from reward_models.pairs import PairSplit, both_sides, split_pairs
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.example import Example
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
+from gemsmith.reward_models.pairs import PairSplit, both_sides, split_pairs
 
 TOKENIZER = tiny_policy().tokenizer
 

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from reward_models.pairs import Pair
-from reward_models.quality import calibration_error, length_correlation, quality
+from gemsmith.reward_models.pairs import Pair
+from gemsmith.reward_models.quality import calibration_error, length_correlation, quality
 
 
 def pair(prompt: str, tokens: tuple[int, int], task: str | None = None) -> Pair:

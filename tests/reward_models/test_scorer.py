@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from contracts.errors import UserError
-from policy.chat import completion_ids, prompt_ids
-from policy.load import save_policy
-from policy.tiny import tiny_policy
-from reward_models.model import from_policy, load_reward_model, save_reward_model
-from reward_models.scorer import RewardScorer, score_sequences
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
+from gemsmith.reward_models.model import from_policy, load_reward_model, save_reward_model
+from gemsmith.reward_models.scorer import RewardScorer, score_sequences
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from contracts.errors import UserError
-from policy.config import LoraConfig
-from reward_models.config import WarmStage
-from reward_models.member import MemberPlan, member_plans, train_member
-from reward_models.model import load_reward_model, load_tokenizer
-from reward_models.pairs import Pair, both_sides
-from reward_models.scorer import RewardScorer, score_sequences
-from reward_models.warm import best_members, run
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import LoraConfig
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.reward_models.member import MemberPlan, member_plans, train_member
+from gemsmith.reward_models.model import load_reward_model, load_tokenizer
+from gemsmith.reward_models.pairs import Pair, both_sides
+from gemsmith.reward_models.scorer import RewardScorer, score_sequences
+from gemsmith.reward_models.warm import best_members, run
+from gemsmith.weights.merge import difference
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
-from weights.merge import difference
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -188,7 +188,7 @@ def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Pat
 def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path, finished: Path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from contracts.stage import Silence; from reward_models.warm import run\n"
+        "from gemsmith.contracts.stage import Silence; from gemsmith.reward_models.warm import run\n"
         "from tests.reward_models.stages import warm_stage\n"
         "folder = Path(sys.argv[1])\n"
         "config, stage = warm_stage(folder, Path(sys.argv[2]), keep=2, connectivity=True)\n"

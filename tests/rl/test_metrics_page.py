@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-import rl.train
-from contracts.stage import Stage
-from curation.config import JsonLinesData, ReasoningGymData
-from policy.config import PolicyConfig, SamplingConfig
-from policy.logprobs import listed_logprobs
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.weight_set import WeightSet
-from rl.config import BondAlgorithm, BondStage, ReinforceStage
-from rl.rewards.config import CodeReward, MathReward, PythonReward
-from rl.train import run as train
-from rl.warp import run as warp
-from rl.warp_config import WarpStage
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import JsonLinesData, ReasoningGymData
+from gemsmith.policy.config import PolicyConfig, SamplingConfig
+from gemsmith.policy.head.logprobs import listed_logprobs
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.weight_set import WeightSet
+from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.rewards.config import CodeReward, MathReward, PythonReward
+from gemsmith.rl.stages.reinforcement import stage as reinforcement
+from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+from gemsmith.rl.stages.reinforcement.stage import run as train
+from gemsmith.rl.stages.warp.config import WarpStage
+from gemsmith.rl.stages.warp.stage import run as warp
 
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 EVERY_STAGE = "## On every stage"
@@ -116,7 +117,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for place, (name, (kind, fields)) in enumerate(STAGES.items()):
         with pytest.MonkeyPatch.context() as patched:
             if "sampler" in fields:
-                patched.setattr(rl.train, "open_sampler", engine)
+                patched.setattr(reinforcement, "open_sampler", engine)
             keys[name] = written(kind, fields, folder / str(place))
     return keys
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.child import Child, ChildExitedError, ChildRaisedError, ChildTimeoutError
+from gemsmith.sandboxes.child import Child, ChildExitedError, ChildRaisedError, ChildTimeoutError
 
 HANDLERS = """
 import os, signal, subprocess, sys, time
@@ -175,7 +175,7 @@ def test_a_busy_child_dies_with_a_parent_that_is_killed(entry: str, tmp_path: Pa
     program = textwrap.dedent(f"""
         import sys, threading
         sys.path[:0] = {[str(tmp_path), str(Path(__file__).parents[2])]!r}
-        from sandboxes.child import Child
+        from gemsmith.sandboxes.child import Child
         child = Child({entry!r})
         print(child.pid, flush=True)
         child.call(b"power", 1000)

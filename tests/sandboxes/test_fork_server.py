@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandboxes.channel import ChannelClosedError, ChildHeldError, ChildRaisedError, ChildTimeoutError
-from sandboxes.child import ChildExitedError
-from sandboxes.fork_server import ForkServer
+from gemsmith.sandboxes.channel import ChannelClosedError, ChildHeldError, ChildRaisedError, ChildTimeoutError
+from gemsmith.sandboxes.child import ChildExitedError
+from gemsmith.sandboxes.fork_server import ForkServer
 
 HANDLER = """
 import os, time

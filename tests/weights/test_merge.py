@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from contracts.errors import UserError
-from weights import checkpoint
-from weights.checkpoint import Checkpoint, whole_folder
-from weights.formats import Array, narrowed, widened
-from weights.merge import average, difference, interpolate, slerp
-from weights.vectors import slerp as slerp_vectors
+from gemsmith.contracts.errors import UserError
+from gemsmith.weights import checkpoint
+from gemsmith.weights.checkpoint import Checkpoint, whole_folder
+from gemsmith.weights.formats import Array, narrowed, widened
+from gemsmith.weights.merge import average, difference, interpolate, slerp
+from gemsmith.weights.vectors import slerp as slerp_vectors
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -210,7 +210,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path):
 
 
 def test_importing_the_room_needs_no_torch():
-    code = "import sys, weights.merge; sys.exit('torch' in sys.modules)"
+    code = "import sys, gemsmith.weights.merge; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 

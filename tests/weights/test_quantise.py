@@ -4,7 +4,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType
 
-from weights.quantise import (
+from gemsmith.weights.quantise import (
     BITS,
     SFP8_MIN,
     fault_of_width,

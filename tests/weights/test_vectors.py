@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from weights.vectors import combined_norm, fold, fold_slerp, gram_matrix, lerp, lerp_shares, slerp, slerp_shares
+from gemsmith.weights.vectors import (
+    combined_norm,
+    fold,
+    fold_slerp,
+    gram_matrix,
+    lerp,
+    lerp_shares,
+    slerp,
+    slerp_shares,
+)
 
 
 def test_slerp_of_equal_norms_keeps_the_norm():

@@ -7,7 +7,7 @@ from benchmarks.fidelity.claim import Claim, Curve, Measured, Setting, Verdict, 
 from benchmarks.fidelity.curves import at
 from benchmarks.fidelity.figure import draw_curves
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
-from rl.best_of_n import kl
+from gemsmith.rl.algorithms.best_of_n import kl
 
 ONE_SHOT = (4, 8, 16)
 ITERATED = (2, 4)

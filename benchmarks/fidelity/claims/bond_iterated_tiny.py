@@ -13,8 +13,8 @@ from benchmarks.fidelity.toys import trajectory
 from benchmarks.fidelity.toys.best_of_n import best_of_n, log_quantile, win_rate
 from benchmarks.fidelity.toys.tiny_policies import policy_config
 from benchmarks.fidelity.toys.trajectory import Ruler, start_of, train
-from policy.load import load_policy
-from rl.best_of_n import kl_bound
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.rl.algorithms.best_of_n import kl_bound
 
 PERIODS = 4
 TARGETS = tuple(2**period for period in range(1, PERIODS + 1))

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import draw_curves
 from benchmarks.fidelity.toys.bandit import Bandit, copy_of, jbond, learn, make_bandit, reinforce
-from rl.algorithm import Algorithm
+from gemsmith.rl.algorithms.algorithm import Algorithm
 
 
 def distances(bandit: Bandit, setting: Setting, seed: int, algorithm: Algorithm) -> list[tuple[float, float]]:

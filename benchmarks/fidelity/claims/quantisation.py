@@ -11,10 +11,10 @@ from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.figure import draw_numbers
 from benchmarks.fidelity.toys.trajectory import start_of
-from contracts.stage import Stage
-from curation.config import PythonData
-from rl.qat import run as run_stage
-from rl.qat_config import QatStage
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import PythonData
+from gemsmith.rl.stages.qat.config import QatStage
+from gemsmith.rl.stages.qat.stage import run as run_stage
 
 FORMATS = {"int4_channel": "int4 by channel", "q4_0": "int4 by blocks (Q4_0)", "sfp8": "switched fp8"}
 

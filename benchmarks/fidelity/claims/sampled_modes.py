@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.toys.students import QUICK, SETTING, report_of
-from policy.tokenizer import VOCABULARY_SIZE
+from gemsmith.policy.text.tokenizer import VOCABULARY_SIZE
 
 MODES = ("multinomial_counts", "gumbel_renorm", "topk")
 WHOLE = {"mode": "topk", "sampled_logits": VOCABULARY_SIZE}

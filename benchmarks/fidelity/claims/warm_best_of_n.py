@@ -15,7 +15,7 @@ from benchmarks.fidelity.toys.gold import Gold
 from benchmarks.fidelity.toys.language import prompts
 from benchmarks.fidelity.toys.reward_scores import best_of, best_of_n_kl, candidates_scorer, mean_of
 from benchmarks.fidelity.toys.tiny_policies import policy_config, sampled, tokens_of
-from policy.load import load_policy
+from gemsmith.policy.loading.load import load_policy
 
 
 def run(setting: Setting, seed: int) -> Measured:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import COLOURS
-from reward_models.ensemble import combine
-from weights.merge import average
+from gemsmith.reward_models.ensemble import combine
+from gemsmith.weights.merge import average
 
 PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 

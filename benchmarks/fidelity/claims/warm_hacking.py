@@ -128,5 +128,5 @@ CLAIM = Claim(
     run=run,
     judge=judge,
     draw=draw,
-    names=("rl.reinforce",),
+    names=("gemsmith.rl.algorithms.reinforce",),
 )

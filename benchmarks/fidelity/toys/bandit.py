@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fidelity.claim import Curve
-from policy.weight_set import WeightSet
-from rl.algorithm import Algorithm, Draw, Rollouts
-from rl.bond import JBond
-from rl.config import BondAlgorithm, ReinforceAlgorithm
-from rl.reinforce import Reinforce
+from gemsmith.policy.weight_set import WeightSet
+from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts
+from gemsmith.rl.algorithms.bond import JBond
+from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce import Reinforce
 
 Trace = list[tuple[float, float, float]]  # step, mean reward, KL to the reference
 

@@ -21,12 +21,12 @@ from benchmarks.fidelity.kept import shared_folder
 from benchmarks.fidelity.toys.rival_trainers import RIVALS, train_rival
 from benchmarks.fidelity.toys.tiny_policies import policy_config
 from benchmarks.fidelity.toys.trajectory import GoldReward, Point, Ruler, start_of, train
-from policy.load import load_policy
-from rl.rewards.reward import Columns, Reward
-from weights.merge import interpolate, slerp
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.rl.rewards.reward import Columns, Reward
+from gemsmith.weights.merge import interpolate, slerp
 
 LINE = (0.3, 0.45, 0.6, 0.8, 1.0, 1.3)  # rates of WARP's line that are measured; the paper goes to 2
-NAMES = ("rl.bond", "rl.reinforce")
+NAMES = ("gemsmith.rl.algorithms.bond", "gemsmith.rl.algorithms.reinforce")
 READ = ("sft_steps", "prompts", "samples", "steps", "points", "asked")
 
 

@@ -27,18 +27,18 @@ from benchmarks.fidelity.toys.tiny_policies import (
     sampled,
     tokens_of,
 )
-from contracts.stage import Stage, write_atomically
-from policy.chat import prompt_ids
-from policy.load import load_policy
-from policy.policy import Policy
-from reward_models.config import WarmStage
-from reward_models.ensemble import MEMBERS, SUMMARY
-from reward_models.member import member_plans, train_member
-from reward_models.model import from_policy, load_reward_model, save_reward_model
-from reward_models.pairs import Pair, both_sides
-from reward_models.probe import fit_head
-from reward_models.scorer import last_features, score_sequences
-from weights.merge import average
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.reward_models.config import WarmStage
+from gemsmith.reward_models.ensemble import MEMBERS, SUMMARY
+from gemsmith.reward_models.member import member_plans, train_member
+from gemsmith.reward_models.model import from_policy, load_reward_model, save_reward_model
+from gemsmith.reward_models.pairs import Pair, both_sides
+from gemsmith.reward_models.probe import fit_head
+from gemsmith.reward_models.scorer import last_features, score_sequences
+from gemsmith.weights.merge import average
 
 BATCH = 256  # sequences scored at once
 # What the shared folders are made with. Chosen by a pilot on seed 99, which is not among the seeds that are reported.

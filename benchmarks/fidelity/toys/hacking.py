@@ -11,16 +11,16 @@ from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.toys.corrupted import make_data, score_all
 from benchmarks.fidelity.toys.language import prompts
 from benchmarks.fidelity.toys.tiny_policies import ROOM, policy_config
-from contracts.stage import Stage
-from curation.example import Example
-from policy.config import SamplingConfig
-from policy.load import load_policy
-from reward_models.ensemble import kept_members
-from reward_models.pairs import both_sides
-from rl.config import ReinforceStage
-from rl.rewards.compose import open_rewards
-from rl.rewards.config import PythonReward, RewardModelReward
-from rl.train import train_policy
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.example import Example
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.reward_models.ensemble import kept_members
+from gemsmith.reward_models.pairs import both_sides
+from gemsmith.rl.rewards.compose import open_rewards
+from gemsmith.rl.rewards.config import PythonReward, RewardModelReward
+from gemsmith.rl.stages.reinforcement.config import ReinforceStage
+from gemsmith.rl.stages.reinforcement.stage import train_policy
 
 GOLD = "benchmarks.fidelity.toys.gold:Gold"
 Serve = Literal["average", "mean", "minimum"]

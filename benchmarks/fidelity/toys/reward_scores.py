@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmarks.fidelity.claim import Setting
 from benchmarks.fidelity.kept import shared_folder
 from benchmarks.fidelity.toys.corrupted import SETTING, Data, score_all
-from contracts.stage import write_atomically
-from reward_models.bradley_terry import rightness
-from reward_models.pairs import Pair, both_sides
-from weights.merge import average, interpolate
+from gemsmith.contracts.stage import write_atomically
+from gemsmith.reward_models.bradley_terry import rightness
+from gemsmith.reward_models.pairs import Pair, both_sides
+from gemsmith.weights.merge import average, interpolate
 
 SUBSETS = ("corrupt", "clean", "held out", "shifted")
 

@@ -12,9 +12,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from benchmarks.fidelity.claim import Setting
 from benchmarks.fidelity.toys.tiny_policies import ROOM, messages
 from benchmarks.fidelity.toys.trajectory import learnt
-from policy.load import save_policy
-from policy.policy import Policy
-from rl.rewards.reward import Reward
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.rewards.reward import Reward
 
 Rival = Literal["grpo", "rloo"]
 RIVALS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOConfig, GRPOTrainer), "rloo": (RLOOConfig, RLOOTrainer)}

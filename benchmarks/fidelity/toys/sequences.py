@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rl.best_of_n import backward_loss, best_of_n_logprob, bond_reward, forward_loss
+from gemsmith.rl.algorithms.best_of_n import backward_loss, best_of_n_logprob, bond_reward, forward_loss
 
 
 @dataclass(frozen=True)

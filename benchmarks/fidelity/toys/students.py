@@ -16,19 +16,19 @@ from benchmarks.fidelity.claim import Setting
 from benchmarks.fidelity.kept import shared_folder
 from benchmarks.fidelity.toys.language import LETTERS, Language, prompts
 from benchmarks.fidelity.toys.tiny_policies import ROOM, messages, policy_config
-from contracts.stage import Stage
-from curation.config import JsonLinesData
-from policy.chat import completion_ids, prompt_ids
-from policy.config import SamplingConfig
-from policy.load import load_policy, save_policy
-from policy.logprobs import right_padded
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.tiny import tiny_config, tiny_policy
-from rl.config import SftStage
-from rl.distill import run as distill
-from rl.distill_config import DistillStage
-from rl.sft import run as fine_tune
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import JsonLinesData
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.head.logprobs import right_padded
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.loading.tiny import tiny_config, tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
+from gemsmith.rl.stages.distill.config import DistillStage
+from gemsmith.rl.stages.distill.stage import run as distill
+from gemsmith.rl.stages.sft.config import SftStage
+from gemsmith.rl.stages.sft.stage import run as fine_tune
 
 Options = Mapping[str, Any]
 # Chosen by a pilot on seed 99, which is not among the seeds that are reported.

@@ -10,16 +10,16 @@ from trl import SFTConfig
 from benchmarks.fidelity.claim import Setting
 from benchmarks.fidelity.code import ROOT
 from benchmarks.fidelity.toys.language import LONGEST, Language, prompts
-from contracts.stage import Stage
-from policy.chat import completion_ids, prompt_ids
-from policy.config import PolicyConfig, SamplingConfig
-from policy.engine import run_training, training_arguments
-from policy.load import load_policy, save_policy
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.training import save_trained
-from rl.config import SftStage
-from rl.sft_trainer import SftTrainer
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.config import PolicyConfig, SamplingConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.text.chat import completion_ids, prompt_ids
+from gemsmith.policy.training.engine import run_training, training_arguments
+from gemsmith.policy.training.lifecycle import save_trained
+from gemsmith.rl.stages.sft.config import SftStage
+from gemsmith.rl.stages.sft.trainer import SftTrainer
 
 ROOM = LONGEST + 2  # tokens of a completion: its letters, the end of the turn, and one to spare
 EARLIER = (4, 5)  # sixths of the training at which policies are kept for Baklava

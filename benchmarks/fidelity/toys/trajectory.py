@@ -21,18 +21,18 @@ from benchmarks.fidelity.kept import shared_folder
 from benchmarks.fidelity.toys.gold import Gold
 from benchmarks.fidelity.toys.language import prompts
 from benchmarks.fidelity.toys.tiny_policies import ROOM, make_policy, messages, policy_config
-from contracts.stage import Stage
-from curation.example import Example
-from policy.chat import prompt_ids
-from policy.config import SamplingConfig
-from policy.load import load_policy
-from policy.logprobs import right_padded
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
-from rl.config import BondStage, ReinforceStage
-from rl.rewards.compose import Rewards
-from rl.rewards.reward import Reward
-from rl.train import train_policy
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.example import Example
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.head.logprobs import right_padded
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.rl.rewards.compose import Rewards
+from gemsmith.rl.rewards.reward import Reward
+from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+from gemsmith.rl.stages.reinforcement.stage import train_policy
 
 Options = Mapping[str, Any]
 KINDS: Mapping[str, type[BondStage] | type[ReinforceStage]] = {"bond": BondStage, "reinforce": ReinforceStage}
@@ -46,7 +46,10 @@ SETTING: Setting = {
     "asked": 128,  # prompts that they are measured on, four completions each
 }
 QUICK: Setting = {"sft_steps": 12, "prompts": 4, "steps": 4, "points": 2, "asked": 8}
-NAMES = ("rl.bond", "rl.reinforce")  # modules that a training reaches by name; a claim gives them as its `names`
+NAMES = (
+    "gemsmith.rl.algorithms.bond",
+    "gemsmith.rl.algorithms.reinforce",
+)  # modules that a training reaches by name; a claim gives them as its `names`
 SAMPLES = 4
 BATCH = 256  # completions whose KL is computed at once
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from benchmarks.fidelity.claim import Curve
 from benchmarks.fidelity.toys.bandit import Bandit, Trace, copy_of, make_bandit, reinforce, reward_and_kl, trace
-from weights import merge
-from weights.vectors import angle_between
+from gemsmith.weights import merge
+from gemsmith.weights.vectors import angle_between
 
 
 def warp_bandit(setting: Mapping[str, Any], seed: int) -> Bandit:

@@ -2,10 +2,10 @@
 
 from typing import Literal, Protocol
 
-from contracts.errors import RunError
-from sandboxes.code.backends.jail import Jail, Keeper
-from sandboxes.code.jobs import Job
-from sandboxes.verdict import Verdict
+from gemsmith.contracts.errors import RunError
+from gemsmith.sandboxes.code.backends.jail import Jail, Keeper
+from gemsmith.sandboxes.code.jobs import Job
+from gemsmith.sandboxes.verdict import Verdict
 
 Role = Literal["candidate", "judge"]
 

@@ -6,11 +6,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from sandboxes.code.backends.backend import Role
-from sandboxes.code.backends.interpreter import Interpreter, closed_to, find_interpreter
-from sandboxes.code.backends.jail import Jail, JailError, Keeper
-from sandboxes.code.backends.root import DEVICES, jail_root
-from sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, WORKER, jail_settings, spare_user, worker_archive
+from gemsmith.sandboxes.code.backends.backend import Role
+from gemsmith.sandboxes.code.backends.interpreter import Interpreter, closed_to, find_interpreter
+from gemsmith.sandboxes.code.backends.jail import Jail, JailError, Keeper
+from gemsmith.sandboxes.code.backends.root import DEVICES, jail_root
+from gemsmith.sandboxes.code.backends.settings import (
+    ENVIRONMENT,
+    PYTHON,
+    WORKER,
+    jail_settings,
+    spare_user,
+    worker_archive,
+)
 
 
 def find_bubblewrap() -> Path | None:

@@ -11,15 +11,15 @@ import binascii
 import time
 from pathlib import Path
 
-from sandboxes.code import codec
-from sandboxes.code.backends.backend import SandboxUnavailableError
-from sandboxes.code.backends.fusion import FusionClient, RemoteRun, ServerFaultError
-from sandboxes.code.codec import CodecError, encode, matches
-from sandboxes.code.evidence import Detail
-from sandboxes.code.jobs import Calls, Check, Job, Limits, Script, Stdio
-from sandboxes.code.judging import NUMBER, ROOM, SHOWN, Outcome, printable, same_output, wrong
-from sandboxes.code.sandbox import unrunnable, verdict_of
-from sandboxes.verdict import Verdict
+from gemsmith.sandboxes.code import codec
+from gemsmith.sandboxes.code.backends.backend import SandboxUnavailableError
+from gemsmith.sandboxes.code.backends.fusion import FusionClient, RemoteRun, ServerFaultError
+from gemsmith.sandboxes.code.codec import CodecError, encode, matches
+from gemsmith.sandboxes.code.evidence import Detail
+from gemsmith.sandboxes.code.jobs import Calls, Check, Job, Limits, Script, Stdio
+from gemsmith.sandboxes.code.judging import NUMBER, ROOM, SHOWN, Outcome, printable, same_output, wrong
+from gemsmith.sandboxes.code.sandbox import unrunnable, verdict_of
+from gemsmith.sandboxes.verdict import Verdict
 
 LARGEST_ANSWERS = 512 << 10
 """Bytes of all expected values together: services cut what is printed, SandboxFusion at 1 MiB."""

@@ -3,10 +3,10 @@
 import os
 import subprocess
 
-from sandboxes.code.backends.backend import Role
-from sandboxes.code.backends.interpreter import Interpreter
-from sandboxes.code.backends.jail import Jail, Keeper
-from sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, jail_settings, worker_archive
+from gemsmith.sandboxes.code.backends.backend import Role
+from gemsmith.sandboxes.code.backends.interpreter import Interpreter
+from gemsmith.sandboxes.code.backends.jail import Jail, Keeper
+from gemsmith.sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, jail_settings, worker_archive
 
 
 def start_in_place(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.code.backends.jail import JailError
+from gemsmith.sandboxes.code.backends.jail import JailError
 
 OLDEST = (3, 9)
 _QUESTION = (

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.code.jobs import Limits
+from gemsmith.sandboxes.code.jobs import Limits
 
 REQUEST = struct.Struct("=ddQQQIIIc")  # as in jail/zygote.py
 ENDED = struct.Struct("=cidQ")

@@ -4,12 +4,12 @@ Weaker than the others: a job may start no processes and has no scratch files; i
 and sees process numbers; and it shares its user id with this process unless that one is root.
 """
 
-from sandboxes.code.backends.backend import Role
-from sandboxes.code.backends.in_place import start_in_place
-from sandboxes.code.backends.interpreter import Interpreter, find_interpreter
-from sandboxes.code.backends.jail import Jail, JailError, Keeper
-from sandboxes.code.backends.settings import spare_user
-from sandboxes.code.jail import landlock_rules
+from gemsmith.sandboxes.code.backends.backend import Role
+from gemsmith.sandboxes.code.backends.in_place import start_in_place
+from gemsmith.sandboxes.code.backends.interpreter import Interpreter, find_interpreter
+from gemsmith.sandboxes.code.backends.jail import Jail, JailError, Keeper
+from gemsmith.sandboxes.code.backends.settings import spare_user
+from gemsmith.sandboxes.code.jail import landlock_rules
 
 
 class Landlock:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.code.backends.interpreter import Interpreter
+from gemsmith.sandboxes.code.backends.interpreter import Interpreter
 
 DEVICES = ("null", "zero", "random", "urandom")
 _LIBRARIES = ("/lib", "/lib64", "/lib32", "/usr/lib64", "/usr/lib32")

@@ -5,7 +5,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from sandboxes.code.backends.backend import Role
+from gemsmith.sandboxes.code.backends.backend import Role
 
 USERS: dict[Role, int] = {"candidate": 65533, "judge": 65532}
 """User ids that no system gives away; as root, jails are built by them."""

@@ -3,11 +3,11 @@
 import os
 import warnings
 
-from sandboxes.code.backends.backend import Role, SandboxUnavailableError
-from sandboxes.code.backends.in_place import start_in_place
-from sandboxes.code.backends.interpreter import find_interpreter
-from sandboxes.code.backends.jail import Jail, Keeper
-from sandboxes.code.backends.settings import spare_user
+from gemsmith.sandboxes.code.backends.backend import Role, SandboxUnavailableError
+from gemsmith.sandboxes.code.backends.in_place import start_in_place
+from gemsmith.sandboxes.code.backends.interpreter import find_interpreter
+from gemsmith.sandboxes.code.backends.jail import Jail, Keeper
+from gemsmith.sandboxes.code.backends.settings import spare_user
 
 PERMISSION = "GEMSMITH_ALLOW_UNSAFE_CODE"
 

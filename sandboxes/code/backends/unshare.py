@@ -5,11 +5,18 @@ import os
 import subprocess
 from pathlib import Path
 
-from sandboxes.code.backends.backend import Role
-from sandboxes.code.backends.interpreter import Interpreter, find_interpreter
-from sandboxes.code.backends.jail import Jail, Keeper
-from sandboxes.code.backends.root import DEVICES, jail_root
-from sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, WORKER, jail_settings, spare_user, worker_archive
+from gemsmith.sandboxes.code.backends.backend import Role
+from gemsmith.sandboxes.code.backends.interpreter import Interpreter, find_interpreter
+from gemsmith.sandboxes.code.backends.jail import Jail, Keeper
+from gemsmith.sandboxes.code.backends.root import DEVICES, jail_root
+from gemsmith.sandboxes.code.backends.settings import (
+    ENVIRONMENT,
+    PYTHON,
+    WORKER,
+    jail_settings,
+    spare_user,
+    worker_archive,
+)
 
 LAUNCHER = Path(__file__).parents[1] / "jail" / "launcher.py"
 

@@ -1,7 +1,7 @@
 import pytest
 
-from contracts.errors import UserError
-from policy.attention.build import build_kernel, load_kernel
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.attention.build import build_kernel, load_kernel
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 
-from policy.attention import attention
-from policy.attention.attention import implementation, register
-from policy.config import PolicyConfig
-from policy.load import load_policy
+from gemsmith.policy.attention import attention
+from gemsmith.policy.attention.attention import implementation, register
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.loading.load import load_policy
 
 
 def test_names():
@@ -107,7 +107,7 @@ def test_attention_dropout_takes_the_torch_path_with_a_warning(tiny, monkeypatch
 def test_a_saved_policy_loads_in_transformers_without_our_attention(tiny, tmp_path):
     from transformers import Gemma3ForCausalLM
 
-    from policy.load import save_policy
+    from gemsmith.policy.loading.load import save_policy
 
     policy = load_policy(PolicyConfig(model="tiny"))
     assert policy.model.config._attn_implementation == "gemsmith"

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from contracts.errors import UserError
-from policy.attention import build
-from policy.attention.build import build_kernel, kernel_name, kernel_state, load_kernel
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.attention import build
+from gemsmith.policy.attention.build import build_kernel, kernel_name, kernel_state, load_kernel
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 def build_elsewhere(folder, **environment):
     """Build in a process of its own, since a process loads a kernel once."""
     return subprocess.run(
-        [sys.executable, "-m", "recipes", "build"],
+        [sys.executable, "-m", "gemsmith", "build"],
         env={**os.environ, "TORCH_EXTENSIONS_DIR": str(folder), **environment},
         capture_output=True,
         text=True,

@@ -11,8 +11,8 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
-from policy.attention.attention import register
-from policy.attention.intervals import Intervals, causal_intervals, intervals_or_mask
+from gemsmith.policy.attention.attention import register
+from gemsmith.policy.attention.intervals import Intervals, causal_intervals, intervals_or_mask
 
 
 def same_as_transformers(**arguments):
@@ -92,7 +92,7 @@ def test_image_blocks_reach_the_dense_path(tiny):
 
 
 def test_a_model_hands_intervals_to_its_layers(tiny, kernel, monkeypatch):
-    from policy.attention import attention
+    from gemsmith.policy.attention import attention
 
     seen = []
     original = attention.attention_over

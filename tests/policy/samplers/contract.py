@@ -9,9 +9,9 @@ from itertools import chain
 import pytest
 import torch
 
-from contracts.errors import UserError
-from policy.config import SamplingConfig
-from policy.logprobs import token_logprobs
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import SamplingConfig
+from gemsmith.policy.head.logprobs import token_logprobs
 
 
 def repeated(prompts, n):

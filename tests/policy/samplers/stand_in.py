@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from policy.samplers.engine_process import serve
+from gemsmith.policy.samplers.engine_process import serve
 
 
 def answer(request):

@@ -9,8 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contracts.errors import RunError, UserError
-from policy.samplers.engine_process import ROOT, EngineProcess
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.policy.samplers.engine_process import EngineProcess
+
+ROOT = Path(__file__).parents[3]
 
 STAND_IN = "tests.policy.samplers.stand_in"
 
@@ -22,7 +24,7 @@ def said():
 
 @pytest.fixture
 def process(said):
-    process = EngineProcess("stand-in", STAND_IN, os.environ, room=0, say=said.append)
+    process = EngineProcess("stand-in", STAND_IN, {**os.environ, "PYTHONPATH": str(ROOT)}, room=0, say=said.append)
     yield process
     process.close()
 
@@ -76,7 +78,7 @@ def test_what_else_holds_its_connection_does_not_make_the_wait_longer(process, r
 
 def test_a_wait_is_said_while_it_lasts_and_no_longer(process, said, monkeypatch):
     process.ask(1, 30, "double")
-    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
+    monkeypatch.setattr("gemsmith.contracts.waits.FIRST_WORD", 0.2)
     with pytest.raises(UserError, match="Waited 1 s for the stand-in to sleep"):
         process.ask("sleep", 1, "sleep")
     expected = [f"waiting for the stand-in to sleep: {after} s of at most 1 s" for after in (0.2, 0.4, 0.8)]
@@ -104,8 +106,8 @@ def test_closing_ends_it_and_removes_its_folder(process):
 def test_a_process_goes_when_its_parent_is_killed_while_it_works():
     script = (
         "import os, threading\n"
-        "from policy.samplers.engine_process import EngineProcess\n"
-        f"process = EngineProcess('stand-in', {STAND_IN!r}, os.environ, room=0)\n"
+        "from gemsmith.policy.samplers.engine_process import EngineProcess\n"
+        f"process = EngineProcess('stand-in', {STAND_IN!r}, {{**os.environ, 'PYTHONPATH': {str(ROOT)!r}}}, room=0)\n"
         "process.ask(1, 30, 'double')\n"
         "print(process.pid, process.folder, flush=True)\n"
         "threading.Timer(0.5, os.kill, (os.getpid(), 9)).start()\n"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import UserError
-from policy.config import SamplerConfig, SamplingConfig
-from policy.policy import Policy
-from policy.samplers.server_sampler import ServerSampler
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.server_sampler import ServerSampler
 
 PROMPTS = [[2, 100, 120], [2, 101]]
 

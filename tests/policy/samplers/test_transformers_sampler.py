@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from policy.config import PolicyConfig, SamplingConfig
-from policy.distribution import choose, draw, processed_logprobs
-from policy.load import load_policy
-from policy.logprobs import token_logprobs
-from policy.policy import Policy
-from policy.samplers.tiled_head import tiled_head
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.weight_set import WeightSet
+from gemsmith.policy.config import PolicyConfig, SamplingConfig
+from gemsmith.policy.head.distribution import choose, draw, processed_logprobs
+from gemsmith.policy.head.logprobs import token_logprobs
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.tiled_head import tiled_head
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.weight_set import WeightSet
 from tests.policy.samplers.contract import SamplerContract, repeated
 
 

@@ -10,15 +10,15 @@ from itertools import chain
 import pytest
 import torch
 
-from contracts.errors import RunError, UserError
-from policy.config import LoraConfig, SamplerConfig, SamplingConfig
-from policy.logprobs import token_logprobs
-from policy.lora import with_lora
-from policy.policy import Policy
-from policy.samplers.transformers_sampler import TransformersSampler
-from policy.samplers.vllm_sampler import VllmSampler
-from policy.tiny import tiny_policy
-from policy.weight_set import WeightSet
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.policy.config import LoraConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.head.logprobs import token_logprobs
+from gemsmith.policy.loading.lora import with_lora
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.samplers.vllm_sampler import VllmSampler
+from gemsmith.policy.weight_set import WeightSet
 from tests.policy.samplers.contract import SamplerContract, changed, largest_gap, prefer
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"

@@ -9,15 +9,14 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM
 
-from contracts.errors import UserError
-from export.export_stage import export_folder
-from policy.config import PolicyConfig, SamplerConfig, SamplingConfig
-from policy.load import load_policy, save_policy
-from policy.policy import Policy
-from policy.samplers.engine_process import ROOT
-from policy.samplers.gap import check_completions, scored
-from policy.samplers.server_sampler import ServerSampler
-from policy.samplers.vllm_server import serving
+from gemsmith.contracts.errors import UserError
+from gemsmith.export.export_stage import export_folder
+from gemsmith.policy.config import PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.logprob_mismatch import check_completions, scored
+from gemsmith.policy.samplers.server_sampler import ServerSampler
+from gemsmith.policy.samplers.vllm_server import serving
 from tests.policy.samplers.contract import SamplerContract, repeated
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
@@ -25,8 +24,8 @@ with_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason=
 PARENT = """
 import sys
 from pathlib import Path
-from policy.config import SamplerConfig
-from policy.samplers.vllm_server import serving
+from gemsmith.policy.config import SamplerConfig
+from gemsmith.policy.samplers.vllm_server import serving
 
 config = SamplerConfig(backend="server", cache_gib=0.25, timeout=300)
 with serving(Path(sys.argv[1]), config, Path(sys.argv[2]), lambda line: None) as url:
@@ -46,7 +45,7 @@ def serve(tmp_path_factory):
             save_policy(policy, folder / "policy")
             export_folder(folder / "policy", folder / "export")
             command = [sys.executable, "-c", PARENT, str(folder / "export"), str(folder / "log")]
-            parent = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             started.extend([folder / "export", parent, ""])
             started[2] = parent.stdout.readline().strip()
         return started

@@ -2,10 +2,10 @@
 
 import pytest
 
-from recipes.report.chart import averaged, fit_axis, smoothed
-from recipes.report.graph import layout
-from recipes.report.markup import Markup, duration, element, render, short
-from recipes.report.plane import LETTER, LINE, place_labels
+from gemsmith.recipes.report.chart import averaged, fit_axis, smoothed
+from gemsmith.recipes.report.graph import layout
+from gemsmith.recipes.report.markup import Markup, duration, element, render, short
+from gemsmith.recipes.report.plane import LETTER, LINE, place_labels
 
 
 def test_a_stage_stands_right_of_all_it_builds_on():

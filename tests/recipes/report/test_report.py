@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from contracts.errors import UserError
-from recipes.report import write_report
+from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.report import write_report
 
 VOID = {"meta", "br", "hr"}
 LOADING = {"src", "href", "srcset", "data", "action", "xlink:href", "poster", "style"}

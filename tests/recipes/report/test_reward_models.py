@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from recipes.report import write_report
-from recipes.report.reward_models import observation
+from gemsmith.recipes.report import write_report
+from gemsmith.recipes.report.reward_models import observation
 
 
 def interval(mean: float) -> dict[str, float]:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.stage import Stage
-from rl.rewards.config import MathReward, PythonReward
+from gemsmith.contracts.stage import Stage
+from gemsmith.rl.rewards.config import MathReward, PythonReward
 
 
 class Listener:

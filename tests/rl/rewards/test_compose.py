@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from rl.rewards.compose import open_rewards
-from rl.rewards.config import MathReward, RewardModelReward
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.rl.rewards.compose import open_rewards
+from gemsmith.rl.rewards.config import MathReward, RewardModelReward
 
 LENGTH = "def f(completions, **columns):\n    return [None if not c else len(c) for c in completions]\n"
 

@@ -6,11 +6,12 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import TypeAdapter
+from tests.rl.rewards.test_http import judging, serving
 
-from contracts.stage import Stage
-from policy.config import PolicyConfig
-from rl.rewards.compose import Rewards, open_rewards
-from rl.rewards.config import (
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rewards.config import (
     AnyReward,
     CodeReward,
     FormatReward,
@@ -24,7 +25,6 @@ from rl.rewards.config import (
     RewardConfig,
     RewardModelReward,
 )
-from tests.rl.rewards.test_http import judging, serving
 
 KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
 PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]
@@ -83,8 +83,8 @@ def reward_model(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
     """A real tiny Gemma 3 with a head that is not zero."""
     import torch
 
-    from policy.load import load_policy
-    from reward_models.model import from_policy, save_reward_model
+    from gemsmith.policy.loading.load import load_policy
+    from gemsmith.reward_models.model import from_policy, save_reward_model
 
     policy = load_policy(PolicyConfig(model="tiny"), seed=0)
     model = from_policy(policy)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rl.rewards.config import RewardConfig
-from rl.rewards.contributions import Composed, Moments, compose
+from gemsmith.rl.rewards.config import RewardConfig
+from gemsmith.rl.rewards.contributions import Composed, Moments, compose
 
 Values = Sequence[float | None]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import RunError, UserError
-from contracts.stage import Stage
-from rl.rewards.compose import open_rewards
-from rl.rewards.config import CodeReward, MathReward, RewardConfig
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.rl.rewards.compose import open_rewards
+from gemsmith.rl.rewards.config import CodeReward, MathReward, RewardConfig
 from tests.rl.rewards.test_contract import reward_model
 from tests.sandboxes.code.fusion_server import hang, serving
 
@@ -22,7 +22,7 @@ TESTS = {"function": "f", "calls": [[[2], 4]]}
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("contracts.waits.FIRST_WORD", 0.2)
+    monkeypatch.setattr("gemsmith.contracts.waits.FIRST_WORD", 0.2)
 
 
 def ended(stage: Stage, name: str, completion: str) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.stage import Stage
-from policy.policy import Policy
-from policy.tiny import tiny_policy
-from rl.teachers.teacher import Row
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.teachers.teacher import Row
 
 
 @pytest.fixture

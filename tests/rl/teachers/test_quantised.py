@@ -6,11 +6,11 @@ import sys
 import pytest
 import torch
 
-from contracts.errors import UserError
-from policy.policy import Policy
-from policy.tiny import tiny_policy
-from rl.teachers.quantised import quantise
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.teachers.quantised import quantise
+from gemsmith.rl.teachers.teacher import Row
 from tests.rl.teachers.conftest import full_logprobs
 
 with_torchao = pytest.mark.skipif(

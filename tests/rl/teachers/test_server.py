@@ -13,14 +13,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from policy.policy import Policy
-from policy.tiny import tiny_policy
-from rl.teachers.config import TaughtConfig
-from rl.teachers.opening import open_teacher
-from rl.teachers.server import ServerTeacher
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.opening import open_teacher
+from gemsmith.rl.teachers.server import ServerTeacher
+from gemsmith.rl.teachers.teacher import Row
 from tests.rl.teachers.conftest import full_logprobs
 
 K = 5

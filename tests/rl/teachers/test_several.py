@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from policy import products
-from policy.head import Targets, weighted_sum
-from policy.policy import Policy
-from policy.tiny import tiny_policy
-from rl.teachers.config import TaughtConfig
-from rl.teachers.in_process import InProcessTeacher
-from rl.teachers.opening import open_teacher, other_entries
-from rl.teachers.several import Ensemble, TeachersByTask, same_draws
-from rl.teachers.sparse import SparseTargets
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.policy.head import tiled_matmul
+from gemsmith.policy.head.vocabulary_head import Targets, weighted_sum
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.in_process import InProcessTeacher
+from gemsmith.rl.teachers.opening import open_teacher, other_entries
+from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
+from gemsmith.rl.teachers.sparse import SparseTargets
+from gemsmith.rl.teachers.teacher import Row
 from tests.rl.teachers.conftest import full_logprobs
 
 V = 512
@@ -44,7 +44,7 @@ def test_an_ensemble_is_the_weighted_mean_of_probabilities(others: list[Policy],
 def test_each_rows_targets_are_those_of_its_tasks_teacher(
     others: list[Policy], rows: list[Row], student: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "CHUNK", 2 * V)  # 9 tokens in chunks of 2, which rows and teachers share
+    monkeypatch.setattr(tiled_matmul, "CHUNK", 2 * V)  # 9 tokens in chunks of 2, which rows and teachers share
     teacher = TeachersByTask({"code": of(others[1])}, of(others[0]))
     targets = teacher.targets(rows, seeds(rows))
     truth_MV = full_logprobs(others[0], rows)

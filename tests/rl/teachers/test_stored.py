@@ -8,20 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from curation.config import PythonData
-from policy.config import PolicyConfig
-from policy.head import Targets, weighted_sum
-from policy.load import load_policy
-from policy.policy import Policy
-from rl.sampled_logits import draw_targets
-from rl.sft import fitting_demonstrations
-from rl.teachers.cache_stage import run
-from rl.teachers.config import TaughtConfig, TeacherCacheStage
-from rl.teachers.opening import open_teacher
-from rl.teachers.store import StoreTeacher
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.config import PythonData
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.head.vocabulary_head import Targets, weighted_sum
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.rl.distillation.sampled_logits import draw_targets
+from gemsmith.rl.stages.sft.stage import fitting_demonstrations
+from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
+from gemsmith.rl.stages.teacher_cache.stage import run
+from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.opening import open_teacher
+from gemsmith.rl.teachers.store import StoreTeacher
+from gemsmith.rl.teachers.teacher import Row
 from tests.rl.teachers.conftest import full_logprobs
 
 K = 24
@@ -55,7 +56,7 @@ def cached(stage: Stage, **more: Any) -> Path:
 
 
 def demonstrations(stage: Stage, student: Policy) -> list[Row]:
-    from curation.load import load_data
+    from gemsmith.curation.load import load_data
 
     examples = load_data(stage.data["d"], name="d", seed=stage.seed, root=stage.root).train
     shown = fitting_demonstrations(examples, student, 64, "d", stage)
@@ -94,7 +95,7 @@ def test_the_store_holds_the_teachers_probabilities_of_what_was_drawn(mode: str,
 
 
 def test_the_estimate_of_the_divergence_is_nought_for_the_teacher_itself_and_right_on_average() -> None:
-    from rl.teachers.sparse import SparseTargets
+    from gemsmith.rl.teachers.sparse import SparseTargets
 
     torch.manual_seed(0)
     whole_V, student_V = torch.randn(40).log_softmax(-1), torch.randn(40).log_softmax(-1)
@@ -110,7 +111,7 @@ def test_the_estimate_of_the_divergence_is_nought_for_the_teacher_itself_and_rig
 
 
 def test_the_likeliest_entry_is_told_only_where_what_was_left_out_has_less() -> None:
-    from rl.teachers.sparse import SparseTargets
+    from gemsmith.rl.teachers.sparse import SparseTargets
 
     ids, probabilities = torch.tensor([[5, 6], [5, 6]]), torch.tensor([[0.5, 0.2], [0.3, 0.2]])  # 0.3 and 0.5 left out
     targets = SparseTargets(ids, probabilities.log(), torch.full((2, 2), 0.5), torch.zeros(2))

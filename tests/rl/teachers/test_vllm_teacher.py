@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.errors import UserError
-from contracts.stage import Stage
-from export.export_stage import export_folder
-from policy.config import SamplerConfig
-from policy.load import save_policy
-from policy.policy import Policy
-from policy.samplers.vllm_server import serving
-from policy.tiny import tiny_policy
-from rl.teachers.config import TaughtConfig
-from rl.teachers.opening import open_teacher
-from rl.teachers.teacher import Row
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.export.export_stage import export_folder
+from gemsmith.policy.config import SamplerConfig
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.vllm_server import serving
+from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.opening import open_teacher
+from gemsmith.rl.teachers.teacher import Row
 from tests.rl.teachers.conftest import full_logprobs
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"

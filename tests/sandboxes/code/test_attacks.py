@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox, probe
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox, probe
 from tests.sandboxes.code.attacks import ATTACKS, ESCAPES
 from tests.sandboxes.code.attacks.apart import trials
 from tests.sandboxes.code.attacks.attack import ALL_MODES, Attack

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sandboxes.code.codec import DEEPEST, CodecError, decode, encode, matches
+from gemsmith.sandboxes.code.codec import DEEPEST, CodecError, decode, encode, matches
 
 PLAIN = [
     None,

@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxes.code.extract import Continuation, defines, fenced_blocks, find_program
+from gemsmith.sandboxes.code.extract import Continuation, defines, fenced_blocks, find_program
 
 PROMPT = 'from typing import List\n\n\ndef total(xs: List[int]) -> int:\n    """Sum."""\n'
 TOTAL = Continuation(PROMPT, "total", "from typing import List")

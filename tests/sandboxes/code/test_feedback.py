@@ -2,11 +2,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandboxes.code.feedback import FORMAT_REMINDER, Episode, Turn, format_feedback, spoken
-from sandboxes.code.jobs import Limits
-from sandboxes.code.records import Problem, read_record
-from sandboxes.code.verifier import CodeVerifier
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.code.feedback import FORMAT_REMINDER, Episode, Turn, format_feedback, spoken
+from gemsmith.sandboxes.code.jobs import Limits
+from gemsmith.sandboxes.code.records import Problem, read_record
+from gemsmith.sandboxes.code.verifier import CodeVerifier
+from gemsmith.sandboxes.verdict import Status, Verdict
 
 Verify = Callable[[str, Problem], Verdict]
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sandboxes.code.backends.fusion import FusionClient, RemoteRun, ServerFaultError
+from gemsmith.sandboxes.code.backends.fusion import FusionClient, RemoteRun, ServerFaultError
 from tests.sandboxes.code.fusion_server import (
     SANDBOX_ERROR,
     TIMED_OUT,

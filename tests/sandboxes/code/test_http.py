@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sandboxes.code.backends.backend import SandboxUnavailableError
-from sandboxes.code.backends.http import Http
-from sandboxes.code.jobs import CallCase, Calls, Check, Limits, Script, Stdio, StdioCase
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.backends.backend import SandboxUnavailableError
+from gemsmith.sandboxes.code.backends.http import Http
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Limits, Script, Stdio, StdioCase
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.verdict import Status
 from tests.sandboxes.code.fusion_server import (
     SANDBOX_ERROR,
     TIMED_OUT,

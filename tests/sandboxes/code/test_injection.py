@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import soak
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox, probe
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox, probe
+from gemsmith.sandboxes.verdict import Status
 from tests.sandboxes.code.attacks.faults import DEEPEST, LIMITS, QUICK, inject
 from tests.sandboxes.code.attacks.host import descendants, process_parents
 
@@ -89,8 +89,8 @@ def test_nothing_outlives_a_trainer_that_is_killed(backend: str) -> None:
     needs(backend)
     program = f"""
 import threading, time
-from sandboxes.code.jobs import CallCase, Calls
-from sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.code.jobs import CallCase, Calls
+from gemsmith.sandboxes.code.selection import open_sandbox
 sandbox = open_sandbox({backend!r}, workers=2)
 job = Calls("while True:\\n    pass\\n", "solve", (CallCase((3,), 9),))
 for _ in range(2):
@@ -116,8 +116,8 @@ def test_a_fork_of_the_trainer_leaves_its_sandbox_alone() -> None:
     needs("bubblewrap", "unshare")
     program = """
 import os, sys
-from sandboxes.code.jobs import CallCase, Calls
-from sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.code.jobs import CallCase, Calls
+from gemsmith.sandboxes.code.selection import open_sandbox
 job = Calls("def solve(n):\\n    return n * n\\n", "solve", (CallCase((3,), 9),))
 sandbox = open_sandbox("auto", workers=1)
 if os.fork() == 0:
@@ -144,7 +144,7 @@ def run_apart(program: str, command: list[str] | None = None, **environment: str
 
 
 OPEN = """
-from sandboxes.code.selection import SandboxUnavailableError, open_sandbox
+from gemsmith.sandboxes.code.selection import SandboxUnavailableError, open_sandbox
 try:
     open_sandbox({backend!r}, workers=1).close()
 except SandboxUnavailableError as error:
@@ -158,8 +158,8 @@ def test_without_descriptors_a_job_is_an_infrastructure_fault_and_the_next_one_i
     needs("bubblewrap", "unshare")
     program = """
 import os, resource
-from sandboxes.code.jobs import CallCase, Calls
-from sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.code.jobs import CallCase, Calls
+from gemsmith.sandboxes.code.selection import open_sandbox
 job = Calls("def solve(n):\\n    return n * n\\n", "solve", (CallCase((3,), 9),))
 with open_sandbox("auto", workers=1) as sandbox:
     print(sandbox.run(job).status)
@@ -181,7 +181,7 @@ with open_sandbox("auto", workers=1) as sandbox:
 
 def test_without_user_namespaces_it_refuses_and_says_why() -> None:
     needs("bubblewrap")
-    from sandboxes.code.backends.bubblewrap import find_bubblewrap
+    from gemsmith.sandboxes.code.backends.bubblewrap import find_bubblewrap
 
     wall = [str(find_bubblewrap()), "--unshare-user", "--disable-userns", "--dev-bind", "/", "/", "--"]
     for backend in ("auto", "bubblewrap", "unshare"):
@@ -201,7 +201,7 @@ def test_without_bubblewrap_auto_is_unshare(tmp_path: Path) -> None:
     assert said.startswith("refused:")
     assert "bubblewrap" in said
     said = run_apart(
-        hide + "from sandboxes.code.selection import open_sandbox\nprint(open_sandbox('auto').backend)\n",
+        hide + "from gemsmith.sandboxes.code.selection import open_sandbox\nprint(open_sandbox('auto').backend)\n",
         PATH=str(tmp_path),
     )
     assert said.split() == ["unshare"]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.code.backends.jail import JailError, Keeper
-from sandboxes.code.codec import decode, encode
-from sandboxes.code.jobs import CallCase, Calls, Limits
-from sandboxes.code.judging import NUMBER
-from sandboxes.code.sandbox import Pool
-from sandboxes.code.selection import _judging, probe
-from sandboxes.code.trial import Trial, TrialEnd, Why
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.backends.jail import JailError, Keeper
+from gemsmith.sandboxes.code.codec import decode, encode
+from gemsmith.sandboxes.code.job_session import Trial, TrialEnd, Why
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Limits
+from gemsmith.sandboxes.code.judging import NUMBER
+from gemsmith.sandboxes.code.sandbox import Pool
+from gemsmith.sandboxes.code.selection import _judging, probe
+from gemsmith.sandboxes.verdict import Status
 
 SQUARE = "def solve(n):\n    return n * n\n"
 JOB = Calls(SQUARE, "solve", (CallCase((3,), 9),))
@@ -151,8 +151,8 @@ def test_nothing_survives_the_end_of_a_pool(pool: Pool) -> None:
 
 def test_a_jail_that_does_not_start_says_why(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = Keeper()
-    monkeypatch.setattr("sandboxes.code.backends.settings.WARM", "\0")
-    monkeypatch.setattr("sandboxes.code.backends.settings._PARTS", ("jail/runner.py",))
+    monkeypatch.setattr("gemsmith.sandboxes.code.backends.settings.WARM", "\0")
+    monkeypatch.setattr("gemsmith.sandboxes.code.backends.settings._PARTS", ("jail/runner.py",))
     with pytest.raises(JailError, match="zygote"):
         pool._backend.start("candidate", keeper)
     keeper.close()

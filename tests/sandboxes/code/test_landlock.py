@@ -5,11 +5,11 @@ import socket
 
 import pytest
 
-from sandboxes.code.backends.landlock import Landlock
-from sandboxes.code.jail import landlock_rules
-from sandboxes.code.jobs import CallCase, Calls, Check, Limits, Stdio, StdioCase
-from sandboxes.code.sandbox import Pool, Sandbox
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.backends.landlock import Landlock
+from gemsmith.sandboxes.code.jail import landlock_rules
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Limits, Stdio, StdioCase
+from gemsmith.sandboxes.code.sandbox import Pool, Sandbox
+from gemsmith.sandboxes.verdict import Status
 
 pytestmark = pytest.mark.skipif(landlock_rules.abi() < 1, reason="the kernel offers no Landlock")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.code.jail import landlock_rules
+from gemsmith.sandboxes.code.jail import landlock_rules
 
 FOLDER = str(Path(landlock_rules.__file__).parent)
 

@@ -8,8 +8,8 @@ import resource
 
 import pytest
 
-from sandboxes.code.backends.bubblewrap import find_bubblewrap
-from sandboxes.code.selection import probe
+from gemsmith.sandboxes.code.backends.bubblewrap import find_bubblewrap
+from gemsmith.sandboxes.code.selection import probe
 from tests.sandboxes.code.attacks.apart import ROOT, trials
 from tests.sandboxes.code.attacks.escape import CONTROL
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sandboxes.code.jobs import CallCase, Calls, Check, Limits, Script, Stdio, StdioCase
-from sandboxes.code.records import NoTestsError, RecordError, read_record
-from sandboxes.code.verifier import CodeVerifier
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Limits, Script, Stdio, StdioCase
+from gemsmith.sandboxes.code.records import NoTestsError, RecordError, read_record
+from gemsmith.sandboxes.code.verifier import CodeVerifier
+from gemsmith.sandboxes.verdict import Status
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 PATIENT = Limits(cpu=40.0, case_cpu=40.0)  # MBPP 123 computes for about 9 s, more on a slower machine

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Script, Stdio, StdioCase
-from sandboxes.code.sandbox import Pool, Sandbox
-from sandboxes.code.selection import open_sandbox, probe
-from sandboxes.verdict import OverdueError, Status
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Script, Stdio, StdioCase
+from gemsmith.sandboxes.code.sandbox import Pool, Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox, probe
+from gemsmith.sandboxes.verdict import OverdueError, Status
 
 SQUARE = "def solve(n):\n    return n * n\n"
 CASES = tuple(CallCase((n,), n * n) for n in range(4))

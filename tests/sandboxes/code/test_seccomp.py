@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.code.jail import seccomp
+from gemsmith.sandboxes.code.jail import seccomp
 
 FILE = Path(seccomp.__file__)
 INTERPRETERS = [sys.executable, *sorted(str(path) for path in Path("/usr/bin").glob("python3.[0-9]*[0-9]"))]

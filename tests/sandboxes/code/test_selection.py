@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.code import selection
-from sandboxes.code.backends import bubblewrap, interpreter
-from sandboxes.code.backends.backend import SandboxUnavailableError
-from sandboxes.code.backends.unsafe import PERMISSION
-from sandboxes.code.jobs import CallCase, Calls
-from sandboxes.code.selection import BACKENDS, open_sandbox, probe
+from gemsmith.sandboxes.code import selection
+from gemsmith.sandboxes.code.backends import bubblewrap, interpreter
+from gemsmith.sandboxes.code.backends.backend import SandboxUnavailableError
+from gemsmith.sandboxes.code.backends.unsafe import PERMISSION
+from gemsmith.sandboxes.code.jobs import CallCase, Calls
+from gemsmith.sandboxes.code.selection import BACKENDS, open_sandbox, probe
 
 ROOT = Path(__file__).parents[3]
 HONEST = Calls("def solve(n):\n    return n + 1\n", "solve", (CallCase((1,), 2),))
@@ -114,7 +114,7 @@ def test_where_user_namespaces_are_off_the_way_out_is_named() -> None:
         pytest.skip("needs bubblewrap")
     outer = [str(binary), "--unshare-user", "--disable-userns", "--dev-bind", "/", "/", "--"]
     code = (
-        "from sandboxes.code.selection import open_sandbox\n"
+        "from gemsmith.sandboxes.code.selection import open_sandbox\n"
         "try:\n    open_sandbox()\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = subprocess.run([*outer, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

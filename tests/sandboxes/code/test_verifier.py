@@ -3,10 +3,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxes.code.jobs import Limits
-from sandboxes.code.records import Problem, read_record
-from sandboxes.code.verifier import CodeVerifier
-from sandboxes.verdict import OverdueError, Status
+from gemsmith.sandboxes.code.jobs import Limits
+from gemsmith.sandboxes.code.records import Problem, read_record
+from gemsmith.sandboxes.code.verifier import CodeVerifier
+from gemsmith.sandboxes.verdict import OverdueError, Status
 
 DOUBLE = read_record({"tests": {"function": "f", "calls": [[[1], 2], [[5], 10], [[0], 0]]}})
 ECHO = read_record({"tests": {"stdio": [["a\n", "a"], ["b\n", "b"]]}})

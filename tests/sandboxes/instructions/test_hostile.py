@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxes.instructions.registry import KINDS, LONGEST_TEXT, Instruction, instruction
+from gemsmith.sandboxes.instructions.registry import KINDS, LONGEST_TEXT, Instruction, instruction
 
 # None of them can be followed, so that a loose verdict tries every reading.
 FIELDS = {

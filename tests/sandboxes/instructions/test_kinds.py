@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandboxes.instructions.registry import KINDS, instruction
+from gemsmith.sandboxes.instructions.registry import KINDS, instruction
 
 AT_LEAST, LESS = "at least", "less than"
 TWO, THREE = {"num_paragraphs": 2}, {"num_paragraphs": 3}

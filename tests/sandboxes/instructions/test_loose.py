@@ -1,9 +1,9 @@
 import pytest
 
-from sandboxes.instructions.registry import instruction, instructions
-from sandboxes.instructions.variants import variants
-from sandboxes.instructions.verifier import verify
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.instructions.registry import instruction, instructions
+from gemsmith.sandboxes.instructions.variants import variants
+from gemsmith.sandboxes.instructions.verifier import verify
+from gemsmith.sandboxes.verdict import Status
 
 
 def test_a_loose_verdict_tries_eight_readings():

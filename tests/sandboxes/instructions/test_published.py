@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sandboxes.instructions.registry import KINDS, instructions
-from sandboxes.instructions.verifier import verify
+from gemsmith.sandboxes.instructions.registry import KINDS, instructions
+from gemsmith.sandboxes.instructions.verifier import verify
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "ifeval"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/ifeval is not on this machine")

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import UserError
-from sandboxes.instructions.registry import instruction, instructions
+from gemsmith.contracts.errors import UserError
+from gemsmith.sandboxes.instructions.registry import instruction, instructions
 
 
 @pytest.mark.parametrize(

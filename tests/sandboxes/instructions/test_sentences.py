@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxes.instructions.sentences import count_sentences
+from gemsmith.sandboxes.instructions.sentences import count_sentences
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.mathematics.verifier import MathVerifier
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.mathematics.verifier import MathVerifier
+from gemsmith.sandboxes.verdict import Status
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 LANGUAGES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from sandboxes.mathematics.extraction import find_answer, stated_answer
+from gemsmith.sandboxes.mathematics.extraction import find_answer, stated_answer
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandboxes.mathematics.pool import PATIENCE
-from sandboxes.mathematics.verifier import MathVerifier
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.mathematics.pool import PATIENCE
+from gemsmith.sandboxes.mathematics.verifier import MathVerifier
+from gemsmith.sandboxes.verdict import Status, Verdict
 
 LIMIT = 0.3
 ENDLESS = {
@@ -225,7 +225,7 @@ def test_nothing_is_left_behind():
 
 def test_a_verifier_that_is_killed_takes_its_busy_workers_along(tmp_path: Path):
     program = (
-        "import threading, time\nfrom sandboxes.mathematics.verifier import MathVerifier\n"
+        "import threading, time\nfrom gemsmith.sandboxes.mathematics.verifier import MathVerifier\n"
         "verifier = MathVerifier(workers=1)\n"
         r"threading.Thread(target=verifier.verify, args=([r'\boxed{9^{9^{9^9}}}'], [r'\sqrt{7}'])).start()" + "\n"
         "while not (verifier._pool._server): time.sleep(0.01)\nprint(verifier._pool._server.pid, flush=True)\n"

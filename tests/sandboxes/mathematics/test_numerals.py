@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from sandboxes.mathematics.numerals import plain_number
+from gemsmith.sandboxes.mathematics.numerals import plain_number
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sandboxes.mathematics.pool import MathPool
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.mathematics.pool import MathPool
+from gemsmith.sandboxes.verdict import Status
 
 HANDLER = """
 import json, os, time

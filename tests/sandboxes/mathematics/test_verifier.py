@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxes.mathematics.verifier import MathVerifier
-from sandboxes.verdict import OverdueError, Status, Verdict
+from gemsmith.sandboxes.mathematics.verifier import MathVerifier
+from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
 
 LIMIT = 1.0
 
@@ -182,7 +182,7 @@ def test_a_program_in_any_folder_can_verify_without_a_main_guard(tmp_path: Path)
     script = tmp_path / "scripts" / "script.py"
     script.parent.mkdir()
     script.write_text(
-        "print('once')\nfrom sandboxes.mathematics.verifier import MathVerifier\n"
+        "print('once')\nfrom gemsmith.sandboxes.mathematics.verifier import MathVerifier\n"
         "with MathVerifier() as verifier:\n    print(verifier.verify([r'\\boxed{x+x}'], ['2x'])[0].status)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

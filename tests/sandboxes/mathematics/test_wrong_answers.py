@@ -2,8 +2,8 @@
 
 import pytest
 
-from sandboxes.mathematics.verifier import MathVerifier
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.mathematics.verifier import MathVerifier
+from gemsmith.sandboxes.verdict import Status, Verdict
 
 PAIRS = r"""
 4 = 5                              ~~ 5

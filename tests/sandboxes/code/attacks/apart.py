@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sandboxes.code.backends.interpreter import InterpreterError, find_interpreter
+from gemsmith.sandboxes.code.backends.interpreter import InterpreterError, find_interpreter
 
 ROOT = Path(__file__).parents[4]
 USER = 64_321  # belongs to nobody

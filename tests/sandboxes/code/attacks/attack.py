@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import dedent
 
-from sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Stdio, StdioCase
-from sandboxes.verdict import Status
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Job, Limits, Stdio, StdioCase
+from gemsmith.sandboxes.verdict import Status
 
 RIGHT, WRONG, TIMEOUT, CRASHED = Status.RIGHT, Status.WRONG, Status.TIMEOUT, Status.CRASHED
 MEMORY, UNPARSABLE = Status.OUT_OF_MEMORY, Status.UNPARSABLE

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandboxes.code.jobs import CallCase, Calls, Limits
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.code.jobs import CallCase, Calls, Limits
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.verdict import Status, Verdict
 from tests.sandboxes.code.attacks.attack import HONEST
 from tests.sandboxes.code.attacks.host import process_parents
 

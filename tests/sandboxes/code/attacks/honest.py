@@ -1,6 +1,6 @@
 """Honest programs that use much of what there is to use: each must be right, walls or not."""
 
-from sandboxes.code.jobs import Limits
+from gemsmith.sandboxes.code.jobs import Limits
 from tests.sandboxes.code.attacks.attack import ALL_MODES, CALLED, HONEST, RIGHT, Attack
 
 USUAL = Limits()

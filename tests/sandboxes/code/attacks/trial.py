@@ -11,9 +11,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from sandboxes.code.sandbox import Sandbox
-from sandboxes.code.selection import open_sandbox
-from sandboxes.verdict import Status, Verdict
+from gemsmith.sandboxes.code.sandbox import Sandbox
+from gemsmith.sandboxes.code.selection import open_sandbox
+from gemsmith.sandboxes.verdict import Status, Verdict
 from tests.sandboxes.code.attacks import ATTACKS
 from tests.sandboxes.code.attacks.attack import ALL_MODES, HONEST, Attack, Places, runs
 from tests.sandboxes.code.attacks.host import Host

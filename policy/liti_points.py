@@ -1,0 +1,72 @@
+"""Points of the line from a WARP stage's start to its last merge, each of them a policy (LITI, Rame et al. 2024).
+
+`line.json` in the stage's folder tells where the two ends are, seen from that folder:
+
+    {"start": "../sft-0a1b2c3d/output", "end": "iteration-1/merged"}
+
+A point between or beyond them is written once, to `points/RATE` beside the stage's output, when it is first asked for.
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.weights.merge import interpolate
+
+INDEX = "line.json"
+POINTS = "points"
+
+
+def write_line(stage: Stage, start: Path, end: Path) -> None:
+    """Tell where the policies are that lie at the rates 0 and 1."""
+    ends = {"start": os.path.relpath(start, stage.folder), "end": os.path.relpath(end, stage.folder)}
+    write_atomically(stage.folder / INDEX, json.dumps(ends) + "\n")
+
+
+def point_on_line(output: Path, rate: float) -> Path:
+    """The folder of the policy (1 - rate) * start + rate * end of the stage behind `output`.
+
+    The ends are the very folders of 0 and 1. Several processes may ask at once: one writes, the others wait.
+
+    Args:
+        output: the stage's output.
+        rate: 0 or more; above 1 it extrapolates.
+
+    Raises:
+        UserError: no line is kept beside the output, or one of its ends is gone.
+        RunError: the disk refused (full, read-only).
+    """
+    start, end = _ends(output)
+    if rate in (0.0, 1.0):
+        return end if rate else start
+    folder = output.parent / POINTS / repr(float(rate))
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        with (folder.parent / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                interpolate(start, end, rate, folder)
+    except OSError as error:
+        raise RunError(f"The point {rate:g} of a line could not be written to {folder}: {error}.") from error
+    return folder
+
+
+def _ends(output: Path) -> tuple[Path, Path]:
+    index = output.parent / INDEX
+    try:
+        content = json.loads(index.read_text())
+        start, end = output.parent / str(content["start"]), output.parent / str(content["end"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{index} does not tell of a line: `liti` is for the output of a stage of kind warp, in the folder where "
+            "that stage wrote it."
+        ) from error
+    for folder in (start, end):
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not there, of which {index} tells: run the stage that wrote it again.")
+    return start.resolve(), end.resolve()

@@ -1,0 +1,67 @@
+"""A policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import Gemma3ForCausalLM, GemmaTokenizer, PreTrainedTokenizerFast
+from transformers.integrations.gguf import read_gguf_metadata
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.loading.rope import check_window, set_global_factor
+from gemsmith.policy.policy import Policy
+
+
+def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
+    """The Gemma 3 of a GGUF file as plain weights that can be trained and saved.
+
+    Raises:
+        UserError: the file is damaged, or not a Gemma 3.
+    """
+    try:
+        metadata, _ = read_gguf_metadata(str(path))
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise UserError(f"{path} is no GGUF file that can be read ({error}): download it again.") from error
+    architecture = metadata.get("general.architecture")
+    if architecture != "gemma3":
+        raise UserError(f"{path} holds a model of architecture {architecture!r}: expected a GGUF file of Gemma 3.")
+    try:
+        model = Gemma3ForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
+        )
+        tokenizer = _tokenizer(path, metadata)
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"The weights of {path} could not be read ({error}): download the file again.") from error
+    _forget_quantisation(model)
+    check_window(model.config, path)
+    if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the context's length, and not this
+        set_global_factor(model, float(metadata["gemma3.rope.scaling.factor"]))
+    return Policy(model, tokenizer)
+
+
+def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
+    """The one that the file holds whole, where it does (tiny's, which is no Gemma's), else rebuilt from its entries."""
+    whole = metadata.get("tokenizer.huggingface.json")
+    if whole is None:
+        tokenizer = GemmaTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer.add_bos_token = True  # as Gemma's own tokenizer does; the file's flag is not read
+        return tokenizer
+    special = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(whole),
+        clean_up_tokenization_spaces=False,
+        chat_template=metadata.get("tokenizer.chat_template"),
+        **special,
+    )
+
+
+def _forget_quantisation(model: Gemma3ForCausalLM) -> None:
+    """The weights are plain numbers by now; with the mark of the file on it, transformers refuses to save the model."""
+    del model.config.quantization_config
+    for mark in ("hf_quantizer", "quantization_method", "is_quantized"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    model.config._name_or_path = ""

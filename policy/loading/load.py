@@ -1,0 +1,256 @@
+"""Policies from `tiny`, a transformers folder, a hub id, a GGUF file or an earlier stage; and back to disk."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.policy.attention.attention import implementation
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.liti_points import point_on_line
+from gemsmith.policy.loading.gguf_file import load_gguf
+from gemsmith.policy.loading.multimodal import KEY_MAPPING, forget_multimodal
+from gemsmith.policy.loading.rope import check_window, rescale_context
+from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.text.chat import CHAT_TEMPLATE
+from gemsmith.weights.checkpoint import whole_folder
+
+END_IDS = {"<eos>": 1, "<end_of_turn>": 106}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_EXPECTED = "expected `tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file"
+
+
+def resolve_policy(config: PolicyConfig | None, default: PolicyConfig | None) -> PolicyConfig:
+    """The stage's own policy, or the recipe's where the stage names none."""
+    resolved = config or default
+    if resolved is None:
+        raise UserError("The stage names no `policy` and the recipe has none: give one of them a `policy`.")
+    return resolved
+
+
+def load_policy(
+    config: PolicyConfig,
+    inputs: Mapping[str, Path] = MappingProxyType({}),
+    root: Path = Path("."),
+    *,
+    seed: int = 0,
+    tokens: int | None = None,
+) -> Policy:
+    """A policy in evaluation mode, on this process's GPU if there is one, with both of Gemma's end ids.
+
+    Args:
+        config: what to load.
+        inputs: output folder of each earlier stage, for `from`.
+        root: the recipe's folder; a relative path is beside it, else in the working folder.
+        seed: of the weights of `tiny`.
+        tokens: the longest sequence that it will be given (a stage's `max_length`); none: not checked.
+
+    Raises:
+        UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, its context is too short, or a
+            weight is no number.
+    """
+    dtype, device = _dtype(config), _device()
+    attention = implementation(config.attention)
+    source = weights_source(config, inputs, root)
+    if source == "tiny":
+        policy = tiny_policy(config.size, seed)
+        policy.model.set_attn_implementation(attention)
+    elif isinstance(source, Path) and source.is_file():
+        policy = load_gguf(source, dtype, attention)
+    else:
+        policy = _load_transformers(source, dtype, attention)
+    if config.rope is not None:
+        rescale_context(policy.model, config.rope.factor)
+    _check_context(policy.model.config, tokens, source)
+    _complete(policy, source)
+    _check_numbers(policy, source)
+    policy.model.to(device=device, dtype=dtype).eval()
+    return policy
+
+
+def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | None = None) -> None:
+    """Write a transformers folder that is there whole or not at all, and that loads bit for bit as it was.
+
+    Args:
+        policy: what to write.
+        folder: where.
+        beside: writes more files into the folder before it is put in place.
+
+    Raises:
+        RunError: the disk refused (full, read-only).
+    """
+    try:
+        with whole_folder(folder) as part:
+            policy.model.save_pretrained(part)
+            policy.tokenizer.save_pretrained(part)
+            if beside is not None:
+                beside(part)
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"The policy could not be written to {folder} ({_first_line(error)}): free some space, or mend what "
+            "refuses, and run the same command again."
+        ) from error
+
+
+def _dtype(config: PolicyConfig) -> torch.dtype:
+    if config.dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
+    """The folder or file to read, or else `tiny` or a hub id.
+
+    Raises:
+        UserError: there is nothing of that name.
+    """
+    if config.from_ is not None:
+        if config.from_ not in inputs:
+            raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")
+        return stage_policy(inputs[config.from_], config.liti)
+    name = str(config.model)
+    if name == "tiny":
+        return name
+    path = find_local(root, name) or root / Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.suffix == ".gguf" or path.is_file() or not _HUB_ID.fullmatch(name):
+        found = "a file that is no .gguf file" if path.is_file() else "nothing"
+        elsewhere = "" if path.exists() or path.is_absolute() else f" or in the working folder {Path.cwd()}"
+        raise UserError(f"`model: {name}` is {found} at {path}{elsewhere}: {_EXPECTED}.")
+    return name
+
+
+def stage_policy(output: Path, liti: float | None) -> Path:
+    """The folder of a stage's policy, or of the point at the rate `liti` of its line."""
+    return output if liti is None else point_on_line(output, liti)
+
+
+def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -> Policy:
+    config = _text_config(source)
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # else every tensor of a vision tower is listed as unexpected
+    try:
+        model, report = Gemma3ForCausalLM.from_pretrained(
+            source,
+            config=config,
+            key_mapping=KEY_MAPPING,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"The weights of {source} could not be read ({_first_line(error)}): expected the safetensors files of a "
+            "Gemma 3; download or save them again."
+        ) from error
+    finally:
+        logging.set_verbosity(shown)
+    forget_multimodal(model)
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(
+            f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...): expected the complete weights "
+            "of a Gemma 3 text model; download or save them again."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{source} has no tokenizer that transformers can read ({_first_line(error)}): put the tokenizer's files "
+            "beside the weights."
+        ) from error
+    return Policy(model, tokenizer)
+
+
+def _text_config(source: Path | str) -> Gemma3TextConfig:
+    """The configuration of the text model or text tower; what is no Gemma 3 is refused before its weights are read."""
+    if isinstance(source, Path):
+        try:
+            kind = json.loads((source / "config.json").read_text()).get("model_type")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{source} is no transformers folder ({_first_line(error)}): expected a config.json of Gemma 3."
+            ) from error
+        _check_kind(kind, source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        if isinstance(source, Path):
+            raise _bad_config(source, error) from error
+        raise UserError(
+            f"`model: {source}` is no local folder, and the hub did not give it ({_first_line(error)}): check the "
+            "name, the network and your access (`hf auth login`), or give a folder or a .gguf file."
+        ) from error
+    except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
+        raise _bad_config(source, error) from error
+    _check_kind(config.model_type, source)
+    text: Gemma3TextConfig = config.get_text_config()
+    check_window(text, source)
+    return text
+
+
+def _check_kind(kind: object, source: Path | str) -> None:
+    if kind not in ("gemma3", "gemma3_text"):
+        raise UserError(f"{source} is a model of type {kind!r}, and only Gemma 3 is trained here: {_EXPECTED}.")
+
+
+def _bad_config(source: Path | str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+    return UserError(
+        f"The config.json of {source} is not a Gemma 3's ({reason}): put the released one beside the weights."
+    )
+
+
+def _check_context(config: Gemma3TextConfig, tokens: int | None, source: Path | str) -> None:
+    context = config.max_position_embeddings
+    if tokens is not None and tokens > context:
+        raise UserError(
+            f"max_length is {tokens} tokens and the context of {source} is {context}: lower max_length to it, or "
+            "lengthen the context with `policy: {rope: {factor: ...}}`."
+        )
+
+
+def _complete(policy: Policy, source: Path | str) -> None:
+    """What every policy has: Gemma's end ids, its chat format, and padding on the left."""
+    tokenizer: PreTrainedTokenizerFast = policy.tokenizer
+    found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
+    if found != END_IDS:
+        raise UserError(f"The tokenizer of {source} is not Gemma 3's: expected the ids {END_IDS}, found {found}.")
+    ids = policy.model.generation_config.eos_token_id
+    others = [i for i in (ids if isinstance(ids, list) else [ids]) if i is not None and i not in END_IDS.values()]
+    policy.model.generation_config.eos_token_id = [*END_IDS.values(), *others]
+    tokenizer.padding_side = "left"
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT_TEMPLATE
+
+
+def _check_numbers(policy: Policy, source: Path | str) -> None:
+    """Whoever learns from a policy with one weight that is NaN learns NaN, and what it samples is no distribution."""
+    for name, weight in policy.model.named_parameters():
+        if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax()):  # NaN is both bounds
+            raise UserError(
+                f"{name} of {source} has a weight that is no finite number: the file is damaged, or the training that "
+                "wrote it diverged; download it again, or train it again with a lower learning_rate."
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error).__name__

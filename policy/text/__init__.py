@@ -1,0 +1,1 @@
+"""Turn conversations into tokens: Gemma 3's chat format, tokenizers, and the ids that end a turn."""

@@ -1,0 +1,1 @@
+"""Train a policy: engine, DeepSpeed, processes that train together, and kept checkpoints."""

@@ -1,0 +1,73 @@
+"""Policies of earlier steps of a training, kept whole beside its output: WARM's members can start from them (Baklava).
+
+`kept.json` in the stage's folder tells the folder of each step, the last one among them:
+
+    {"266": "kept/266", "333": "kept/333", "400": "output"}
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.policy.loading.load import save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.training.processes import rank
+from gemsmith.policy.training.sharding import whole_copy
+
+KEPT = "kept"
+INDEX = "kept.json"
+
+
+def kept_policy(output: Path, step: int) -> Path:
+    """The folder of the policy that the training behind `output` had after `step` steps; `output` for its last one.
+
+    Raises:
+        UserError: that step was not kept, or the kept policies are not beside `output`.
+    """
+    index = output.parent / INDEX
+    try:
+        folders = {int(known): str(folder) for known, folder in json.loads(index.read_text()).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{index} does not tell which steps were kept: name the output of an `sft` stage, in the folder where that "
+            "stage wrote it."
+        ) from error
+    if step not in folders:
+        raise UserError(f"step {step} is not among {', '.join(map(str, folders))}, which {index} tells of.")
+    folder = output.parent / folders[step]
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not there, of which {index} tells: run the stage that wrote it again.")
+    return folder
+
+
+def write_index(stage: Stage, steps: Sequence[int], last: int) -> None:
+    """Tell where the policies of the kept steps, and the one of the last step, are."""
+    folders = {str(step): f"{KEPT}/{step}" for step in steps} | {str(last): stage.output.name}
+    write_atomically(stage.folder / INDEX, json.dumps(folders) + "\n")
+
+
+class KeepPolicies(TrainerCallback):
+    """Writes the policy after some steps, whole and with adapters merged; one that is there is not written again.
+
+    It comes before the checkpoint of the same step, so that a resumed training has passed no step without keeping it.
+    """
+
+    def __init__(self, stage: Stage, steps: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> None:
+        """To be made before the training starts, in every process: what is missing then is what is written."""
+        self._folder = stage.folder / KEPT
+        self._missing = {step for step in steps if not (self._folder / str(step)).exists()}
+        self._tokenizer = tokenizer
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Keep the policy where this step is one of them."""
+        if state.global_step in self._missing:
+            copy = whole_copy(model)  # every process helps to gather it
+            if rank() == 0:
+                save_policy(Policy(copy, self._tokenizer), self._folder / str(state.global_step))

@@ -1,0 +1,204 @@
+"""Trainings of one stage at once, each in a process of its own: a fresh program, which goes when this one goes.
+
+The program is a module of the room that trains, which calls `serve`.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Silence, Stage
+
+LAST_LINES = 8
+LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process is told to train: `what` is for the program, `folder` where the result goes, its log beside it.
+
+    `name`, such as "member 2", is what a person is told of it by, and `number` tells it from the others.
+    """
+
+    number: int
+    name: str
+    stage: Stage
+    folder: Path
+    what: tuple[Any, ...]
+
+
+class Teller:
+    """A sink that tells the process which started this one; that one being gone ends the training."""
+
+    def __init__(self, messages: Connection) -> None:
+        self._messages = messages
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Pass on."""
+        self._messages.send(("progress", done, dict(shown)))
+
+    def say(self, message: str) -> None:
+        """Pass on."""
+        self._messages.send(("say", message))
+
+
+def serve(messages: Connection, train: Callable[[Order], None]) -> int:
+    """Train what the order on the standard input says, and tell what fails; the exit code."""
+    try:
+        order: Order = pickle.load(sys.stdin.buffer)
+        order.stage.sink = Teller(messages)
+        train(order)
+    except Exception as error:  # whatever fails here is the parent's to tell
+        traceback.print_exc()
+        sys.stderr.flush()
+        foreseen = isinstance(error, UserError | RunError)
+        text = str(error) if foreseen else f"{type(error).__name__}: {error}"
+        messages.send(("failed", isinstance(error, UserError), text))
+        return 1
+    return 0
+
+
+@dataclass
+class _Worker:
+    """A training at work: its process, what it says, and where what it prints goes."""
+
+    number: int
+    name: str
+    process: subprocess.Popen[bytes]
+    messages: Connection
+    log: Path
+    failure: tuple[bool, str] | None = field(default=None)  # whether it is the user's, and what it is
+
+    def end(self) -> None:
+        """Kill it and what it started, and wait for that; nothing where it has ended."""
+        with suppress(ProcessLookupError, PermissionError):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.messages.close()
+
+
+def train_together(
+    program: str,
+    orders: Sequence[Order],
+    parallel: int,
+    stage: Stage,
+    progress: Callable[[int, Mapping[str, float]], None],
+) -> None:
+    """Carry out orders, `parallel` at a time; rows of metrics.jsonl are written by the processes themselves.
+
+    Before it, `engine.forget_what_runs_again` must have shortened metrics.jsonl for each of them.
+
+    Args:
+        program: module that carries out one order.
+        orders: those that are not finished.
+        parallel: how many at once.
+        stage: whom to tell; the orders' own stages tell it through their processes.
+        progress: told the sum of their steps, and metrics of one of them.
+
+    Raises:
+        UserError: one raised one; the others are stopped.
+        RunError: one failed otherwise, or was killed; the others are stopped.
+    """
+    if not orders:
+        return
+    threads = thread_share(torch.get_num_threads(), parallel)
+    each = "one thread" if threads == 1 else f"{threads} threads"
+    what = orders[0].name.rpartition(" ")[0]
+    stage.say(f"training {min(parallel, len(orders))} {what}s at once, with {each} each")
+    waiting = list(orders)
+    steps: dict[int, int] = {}
+    running: dict[Connection, _Worker] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                worker = _start(program, waiting.pop(0), _environment(os.environ, threads))
+                running[worker.messages] = worker
+            for messages in wait(list(running)):
+                worker = running[messages]  # type: ignore[index]
+                try:
+                    kind, *values = worker.messages.recv()
+                except (EOFError, OSError):
+                    del running[worker.messages]
+                    _check(worker)
+                    continue
+                if kind == "progress":
+                    steps[worker.number], shown = values
+                    progress(sum(steps.values()), shown)
+                elif kind == "say":
+                    stage.say(f"{worker.name}: {values[0]}")
+                else:
+                    worker.failure = (values[0], values[1])
+    finally:
+        for worker in running.values():
+            worker.end()
+
+
+def thread_share(threads: int, parallel: int) -> int:
+    """Threads of each of so many processes, where one could have `threads`."""
+    return max(1, threads // parallel)
+
+
+def _environment(known: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Variables of such a process: its threads, told before torch is loaded, and no launcher."""
+    own = {"OMP_NUM_THREADS": str(threads)}
+    return {**{name: value for name, value in known.items() if name not in LAUNCHERS}, **own}
+
+
+def _start(program: str, order: Order, environment: Mapping[str, str]) -> _Worker:
+    """Start the process of an order: that is its input, what it prints goes to a file beside the order's folder."""
+    log = order.folder.with_name(f"{order.folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    ours, its = Pipe(duplex=False)
+    with its, tempfile.TemporaryFile() as told, log.open("ab") as printed:
+        pickle.dump(replace(order, stage=replace(order.stage, sink=Silence())), told)
+        told.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", program, str(its.fileno()), str(os.getpid())],
+            stdin=told,
+            stdout=printed,
+            stderr=printed,
+            env=dict(environment),
+            pass_fds=[its.fileno()],
+            start_new_session=True,
+        )
+    return _Worker(order.number, order.name, process, ours, log)
+
+
+def _check(worker: _Worker) -> None:
+    """How a process ended.
+
+    Raises:
+        UserError: by a fault of the user.
+        RunError: otherwise, if badly.
+    """
+    code = worker.process.wait()
+    worker.messages.close()
+    if worker.failure is not None:
+        users, text = worker.failure
+        if users:
+            raise UserError(f"{worker.name}: {text}")
+        raise RunError(f"{worker.name} failed: {text}\nThe end of {worker.log}:\n{_tail(worker.log)}")
+    if code:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        memory = " (is there enough memory? lower `parallel`)" if -code == signal.SIGKILL else ""
+        raise RunError(f"{worker.name} {how}{memory}. The end of {worker.log}:\n{_tail(worker.log)}")
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-LAST_LINES:]) or "  (nothing)"

@@ -1,0 +1,290 @@
+"""Sequence parallelism after DeepSpeed-Ulysses (Jacobs et al. 2023): each process holds a slice of every sequence.
+
+Everything in Gemma 3 but attention looks at one token at a time, and runs on the slice. Around attention, processes
+exchange: each gives away its slice of all but some heads, and gets the whole sequence of those, so that whatever
+attention is registered runs as it does in one process, windows and packed documents included.
+
+DeepSpeed's own `UlyssesSPAttentionHF` throws masks away, and with them the window of local layers; hence this one. The
+batch is not cut: processes of a group read the same one, and each keeps the labels that its slice predicts. So losses
+are sums over labels as ever, and neither ZeRO nor the optimiser need know.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch import Tensor, distributed, nn
+from torch.utils.data import DataLoader
+from transformers import AttentionInterface, AttentionMaskInterface, Gemma3TextConfig, Gemma3TextModel, Trainer
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.policy.config import EngineConfig
+from gemsmith.policy.training.processes import count, rank
+
+
+@dataclass(frozen=True)
+class Part:
+    """The slice that this process holds: the `index`-th of `size`, among the processes of `group`."""
+
+    size: int
+    index: int
+    group: Any = None
+
+    def span(self, tokens: int) -> tuple[int, int]:
+        """First token of the slice, and the one after its last; of a sequence padded to a multiple of `size`."""
+        width = -(-tokens // self.size)
+        return self.index * width, (self.index + 1) * width
+
+
+def data_processes(engine: EngineConfig, stage: str, *, sliceable: bool) -> int:
+    """How many processes read different data: all of them, divided by those that share each sequence.
+
+    Args:
+        engine: of the recipe.
+        stage: id, for messages.
+        sliceable: whether the stage's loss is a sum over labels, so that processes can each take some of them.
+
+    Raises:
+        UserError: the stage cannot share sequences, or the number of processes does not suit.
+    """
+    size = engine.sequence_parallel
+    if size == 1:
+        return count()
+    if not sliceable:
+        raise UserError(
+            f"Stage {stage} cannot run with `sequence_parallel: {size}`, which is for stages of kind sft: set it to 1, "
+            "or leave the stage to a recipe of its own."
+        )
+    if count() % size:
+        raise UserError(
+            f"`sequence_parallel: {size}` needs a multiple of {size} processes and {count()} run: start with "
+            f"`gemsmith run RECIPE --processes {size}`, or set it to 1."
+        )
+    return count() // size
+
+
+@contextmanager
+def sequences_shared(trainer: Trainer, size: int) -> Iterator[None]:
+    """Inside, the trainer's model computes a slice of each sequence in each of `size` processes; 1 changes nothing.
+
+    Raises:
+        UserError: the model's heads cannot be dealt out to so many processes.
+    """
+    if size == 1:
+        yield
+        return
+    text = next(module for module in trainer.model.modules() if isinstance(module, Gemma3TextModel))
+    _check_heads(text.config, size)
+    part = Part(size, rank() % size, _group(size))
+    collate, prepare = trainer.data_collator, trainer.accelerator.prepare_data_loader
+    trainer.data_collator = partial(own_labels, collate, part)
+    trainer.accelerator.prepare_data_loader = partial(_same_batches, trainer, size)
+    try:
+        with sliced(text, part):
+            yield
+    finally:
+        trainer.data_collator, trainer.accelerator.prepare_data_loader = collate, prepare
+
+
+@contextmanager
+def sliced(text: Gemma3TextModel, part: Part) -> Iterator[None]:
+    """Inside, the text model given whole sequences computes this process's slice of them.
+
+    Its hidden states keep the whole length and are zero outside the slice. Every process of the group has to call it at
+    the same time, in the backward pass too.
+    """
+    implementation = text.config._attn_implementation
+    name = f"ulysses_{implementation}"
+    attend = eager_attention_forward if implementation == "eager" else ALL_ATTENTION_FUNCTIONS[implementation]
+    AttentionInterface.register(name, partial(exchanged_attention, attend, part))
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    lengths: list[int] = []
+
+    def cut(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
+        if args or given.get("past_key_values") is not None:
+            raise RuntimeError("a sliced model takes keyword arguments, and no cache")
+        lengths.append(_length(given))
+        return (), {**given, **_slice_of_inputs(text, given, part), "use_cache": False}
+
+    def put(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        tokens = lengths.pop()
+        begin, end = part.span(tokens)
+        behind = part.size * (end - begin) - end
+        hidden = nn.functional.pad(output.last_hidden_state, (0, 0, begin, behind))
+        output.last_hidden_state = hidden[:, :tokens]
+        return output
+
+    handles = [text.register_forward_pre_hook(cut, with_kwargs=True), text.register_forward_hook(put)]
+    text.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        text.config._attn_implementation = implementation
+        for handle in handles:
+            handle.remove()
+
+
+def exchanged_attention(
+    attend: Callable[..., Any],
+    part: Part,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    **rest: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface on slices: `attend` on the whole sequence for this process's share of heads.
+
+    Args:
+        attend: a registered attention function.
+        part: the slice that this process holds.
+        module: the attention layer.
+        query: [B, H, L, D], L tokens of the slice.
+        key: [B, G, L, D]; each head is given to several processes where there are fewer heads than processes.
+        value: as `key`.
+        attention_mask: of the whole sequence, in whatever form `attend` takes.
+        rest: passed on, but for `position_ids`, which are those of the slice.
+
+    Returns:
+        [B, L, H, D], the slice of all heads.
+    """
+    copies = max(1, part.size // key.shape[1])
+    whole = [to_heads(x, part) for x in (query, *(x.repeat_interleave(copies, dim=1) for x in (key, value)))]
+    rest.pop("position_ids", None)
+    layer = _Layer(module, whole[0].shape[1] // whole[1].shape[1])
+    out_BThD, _ = attend(layer, *whole, attention_mask, **rest)
+    return to_slice(out_BThD, part), None
+
+
+def to_heads(x_BHLD: Tensor, part: Part) -> Tensor:
+    """From all heads of a slice to the whole sequence of some heads, [B, H / size, T, D]; differentiable."""
+    batch, heads, tokens, width = x_BHLD.shape
+    parts = x_BHLD.reshape(batch, part.size, heads // part.size, tokens, width).transpose(0, 1)
+    got = _Exchange.apply(parts, part.group)  # [source process, B, H / size, L, D]
+    return got.permute(1, 2, 0, 3, 4).reshape(batch, heads // part.size, part.size * tokens, width)
+
+
+def to_slice(x_BThD: Tensor, part: Part) -> Tensor:
+    """From the whole sequence of some heads to all heads of a slice, [B, L, H, D]; differentiable."""
+    batch, tokens, heads, width = x_BThD.shape
+    parts = x_BThD.reshape(batch, part.size, tokens // part.size, heads, width).transpose(0, 1)
+    got = _Exchange.apply(parts, part.group)  # [source process, B, L, H / size, D]
+    return got.permute(1, 2, 0, 3, 4).reshape(batch, tokens // part.size, part.size * heads, width)
+
+
+def own_labels(collate: Callable[..., dict[str, Any]], part: Part, rows: Sequence[Any]) -> dict[str, Any]:
+    """A batch whose labels are those that the slice predicts: the label of token t is predicted at t - 1."""
+    batch = dict(collate(rows))
+    labels_BT = batch["labels"]
+    begin, end = part.span(labels_BT.shape[1])
+    at_T = torch.arange(labels_BT.shape[1], device=labels_BT.device)
+    batch["labels"] = labels_BT.masked_fill((at_T <= begin) | (at_T > end), -100)
+    return batch
+
+
+class _Exchange(torch.autograd.Function):
+    """All-to-all over the first dimension: part i goes to process i. Its transpose, the backward pass, is itself."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        given, got = parts.contiguous(), torch.empty(parts.shape, dtype=parts.dtype, device=parts.device)
+        distributed.all_to_all_single(got, given, group=group)
+        return got
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _Exchange.apply(grads[0], ctx.group), None
+
+
+class _Layer:
+    """An attention layer as `attend` sees it, with as many queries to a key as this process's share has."""
+
+    def __init__(self, module: nn.Module, groups: int) -> None:
+        self._module, self.num_key_value_groups = module, groups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+def _length(given: dict[str, Any]) -> int:
+    return (given["input_ids"] if given.get("inputs_embeds") is None else given["inputs_embeds"]).shape[1]
+
+
+def _slice_of_inputs(text: Gemma3TextModel, given: dict[str, Any], part: Part) -> dict[str, Any]:
+    """The slice's tokens and positions, and the masks of the whole sequences by kind of layer."""
+    tokens = _length(given)
+    begin, end = part.span(tokens)
+    more = part.size * (end - begin) - tokens  # tokens behind the sequences that make slices equal; nothing sees them
+    name = "input_ids" if given.get("inputs_embeds") is None else "inputs_embeds"
+    inputs = given[name]
+    padding = (0, more) if name == "input_ids" else (0, 0, 0, more)
+    inputs = nn.functional.pad(inputs, padding)
+    positions = given.get("position_ids")
+    if positions is None:
+        positions = torch.arange(inputs.shape[1], device=inputs.device)[None]
+    elif more:
+        beyond = torch.arange(1, more + 1, device=inputs.device)
+        positions = torch.cat([positions, positions[:, -1:] + beyond], dim=1)
+    mask = given.get("attention_mask")
+    about = {
+        "config": text.config,
+        "inputs_embeds": text.norm.weight.new_empty(inputs.shape[0], inputs.shape[1], 1),  # for its shape and dtype
+        "attention_mask": None if mask is None else nn.functional.pad(mask, (0, more)),
+        "past_key_values": None,
+        "position_ids": positions,
+    }
+    masks = {
+        "full_attention": create_causal_mask(**about),
+        "sliding_attention": create_sliding_window_causal_mask(**about),
+    }
+    return {name: inputs[:, begin:end], "position_ids": positions[:, begin:end], "attention_mask": masks}
+
+
+def _check_heads(config: Gemma3TextConfig, size: int) -> None:
+    heads, keys = config.num_attention_heads, config.num_key_value_heads
+    if heads % size or (keys % size and size % keys):
+        raise UserError(
+            f"`sequence_parallel: {size}` cannot deal out {heads} query and {keys} key heads: give a number "
+            f"that divides {heads} and that divides {keys} or is a multiple of it."
+        )
+
+
+def _group(size: int) -> Any:
+    """This process's group of `size` consecutive processes; every process makes them all, as torch wants it."""
+    if size == count():
+        return distributed.group.WORLD
+    groups = [distributed.new_group(list(range(first, first + size))) for first in range(0, count(), size)]
+    return groups[rank() // size]
+
+
+def _same_batches(trainer: Trainer, size: int, loader: DataLoader[Any], *_: Any, **__: Any) -> DataLoader[Any]:
+    """The loader dealt out to groups of processes, as accelerate deals it out to processes."""
+    accelerator = trainer.accelerator
+    prepared = prepare_data_loader(
+        loader,
+        accelerator.device,
+        num_processes=count() // size,
+        process_index=rank() // size,
+        put_on_device=True,
+        rng_types=[],
+        dispatch_batches=False,
+        even_batches=accelerator.even_batches,
+        use_seedable_sampler=accelerator.use_seedable_sampler,
+        data_seed=accelerator.dataloader_config.data_seed,
+        non_blocking=accelerator.non_blocking,
+    )
+    accelerator._dataloaders.append(prepared)
+    return prepared

@@ -1,0 +1,123 @@
+"""What ZeRO-3 needs around it: weights gathered for a while, shards of second sets of weights, whole copies to save."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gemsmith.policy.training.processes import rank
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds only its part of the model's weights (ZeRO-3)."""
+    return any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
+
+
+@contextmanager
+def whole(engine: nn.Module) -> Iterator[None]:
+    """Inside, every process has the whole weights, and forward passes exchange nothing; without ZeRO-3 nothing changes.
+
+    Weights are gathered once and not token by token, and processes may differ in how often they run the model.
+
+    Args:
+        engine: what DeepSpeed made of the model (the trainer's `model_wrapped`), or any other model.
+    """
+    if not is_sharded(engine):
+        yield
+        return
+    import deepspeed
+    from trl.models.utils import add_hooks, remove_hooks
+
+    with deepspeed.zero.GatheredParameters(list(engine.parameters())):
+        remove_hooks(engine)
+        try:
+            yield
+        finally:
+            add_hooks(engine)
+
+
+def shard_of(tensor: Tensor, parameter: Any) -> Tensor:
+    """This process's part of a tensor, cut as DeepSpeed cut the parameter like it; flat, padded with zeros."""
+    size, place = parameter.ds_tensor.numel(), torch.distributed.get_rank(parameter.ds_process_group)
+    part = tensor.flatten()[place * size : (place + 1) * size]
+    return nn.functional.pad(part, (0, size - part.numel())).clone()
+
+
+def unsharded(shard: Tensor, parameter: Any) -> Tensor:
+    """The tensor whose parts the processes hold; every process must call it, in the same order."""
+    group = parameter.ds_process_group
+    flat = shard.new_empty(shard.numel() * torch.distributed.get_world_size(group))
+    torch.distributed.all_gather_into_tensor(flat, shard, group=group)
+    return flat[: parameter.ds_numel].view(parameter.ds_shape)
+
+
+def plain_module(model: Any) -> Any:
+    """The model inside peft's wrapper, its adapters still in it; any other model as it is."""
+    return getattr(getattr(model, "base_model", None), "model", model) if hasattr(model, "peft_config") else model
+
+
+def whole_copy(model: Any) -> Any:
+    """A plain copy of a sharded model on the CPU, adapters added into its weights; None except in the first process.
+
+    Weights are gathered module by module, so that no device has to hold all of them.
+    """
+    plain = plain_module(model)
+    state = whole_state(plain, keep=rank() == 0)
+    if not state:
+        return None
+    with torch.device("meta"):
+        copy = type(plain)(plain.config)
+    copy.load_state_dict(state, strict=False, assign=True)
+    copy.tie_weights()
+    if getattr(plain, "generation_config", None) is not None:
+        copy.generation_config = plain.generation_config
+    return copy.eval()
+
+
+def whole_state(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """Weights by their names in the plain model, whole and on the CPU, with adapters added in; shared ones once.
+
+    Under ZeRO-3 every process must call it, inside `whole` or outside. The weights are copies.
+
+    Args:
+        model: plain, with adapters in it, or wrapped by peft.
+        keep: False where this process only helps to gather; it gets nothing.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    model = plain_module(model)
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if inside and name.startswith(inside):
+            continue
+        source, adapters = module, isinstance(module, BaseTunerLayer)
+        if adapters or isinstance(module, ModulesToSaveWrapper):
+            inside = (*inside, f"{name}.")
+            source = module.get_base_layer() if adapters else module.modules_to_save[module.active_adapters[0]]
+        own = {key: p for key, p in source.named_parameters(recurse=False) if id(p) not in seen}
+        seen |= {id(p) for p in own.values()}
+        with _gathered(module.parameters() if adapters else own.values()), torch.no_grad():
+            for key, parameter in own.items():
+                if keep:
+                    value = parameter.detach().clone()
+                    if adapters and key == "weight":
+                        value += sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
+                    state[f"{name}.{key}" if name else key] = value.cpu()
+        for key, buffer in source.named_buffers(recurse=False):
+            if keep and key not in source._non_persistent_buffers_set:
+                state[f"{name}.{key}" if name else key] = buffer.detach().cpu()
+    return state
+
+
+def _gathered(parameters: Iterable[Any]) -> Any:
+    cut = [p for p in parameters if hasattr(p, "ds_tensor") and p.numel() != p.ds_numel]
+    if not cut:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(cut)

@@ -1,0 +1,250 @@
+"""Reward functions that a recipe names: their signature, read from the source, and a trial import in a child."""
+
+import ast
+import importlib.machinery
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.target import modules_near, resolve_target
+from gemsmith.recipes.schema.faults import did_you_mean, listed
+from gemsmith.rl.rewards.plugins.options import ONLY_TRL
+
+IMPORT_LIMIT = 60.0
+
+TRIAL = """
+import importlib, importlib.util, json, pathlib, sys, traceback
+ours, paths, targets = json.loads(sys.argv[1])
+sys.path[:] = ours
+from gemsmith.rl.rewards.plugins.options import option_fault
+sys.path[:0] = paths
+for number, (file, module, function, options) in enumerate(targets):
+    print(f"\\x1e{number}", flush=True)
+    try:
+        if file:
+            spec = importlib.util.spec_from_file_location(pathlib.Path(file).stem, file)
+            loaded = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = loaded
+            sys.path.insert(0, str(pathlib.Path(file).parent))
+            spec.loader.exec_module(loaded)
+        else:
+            loaded = importlib.import_module(module)
+        if not callable(getattr(loaded, function, None)):
+            raise AttributeError(f"it has no callable {function} once imported")
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if file and f.filename == file), None)
+        place = f"line {line}: " if line else ""
+        print("\\x1f" + json.dumps(["import", f"{place}{type(error).__name__}: {error}"]), flush=True)
+        sys.exit(1)
+    if fault := option_fault(getattr(loaded, function), options):
+        print("\\x1f" + json.dumps(["options", fault]), flush=True)
+        sys.exit(1)
+print("\\x1eend", flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a reward function's source is."""
+
+    text: str
+    file: Path
+    module: str | None
+    function: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_target(text: str, root: Path, group: str | None = None) -> Target:
+    """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:name`.
+
+    Nothing is imported, not even the packages around a module.
+
+    Args:
+        text: what the recipe says.
+        root: the recipe's folder.
+        group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
+
+    Raises:
+        UserError: the text has another form, or the file, module or entry point is not there.
+    """
+    full = text
+    if group is not None and ":" not in text and not text.endswith(".py"):
+        offered = resolve_target(text, root, group)
+        full = f"{offered.module}:{offered.function}"
+    name, colon, function = full.rpartition(":")
+    if not colon or not name or not function.isidentifier():
+        raise UserError(f'found "{text}", expected file.py:function or package.module:function')
+    if name.endswith(".py") or "/" in name:
+        file = find_local(root, name)
+        if file is None or not file.is_file():
+            places = dict.fromkeys([root, Path.cwd()])
+            near = [path.name for place in places for path in sorted(place.glob("*.py"))]
+            where = " or in ".join(str(place) for place in places)
+            raise UserError(
+                f"found no file {name} in {where}, expected the file of {function}{did_you_mean(name, near)}"
+            )
+        return Target(text, file.resolve(), None, function)
+    module = _module_source(name, [str(root), str(Path.cwd()), *sys.path])
+    if module is None:
+        hint = did_you_mean(name, modules_near(root, name))
+        raise UserError(
+            f"found no module {name}, expected a python module that is installed or lies beside the recipe{hint}"
+        )
+    return Target(text, module, name, function)
+
+
+def check_defined(target: Target) -> ast.stmt:
+    """Check, from the source alone, that a target's file binds its name to something that may be a function.
+
+    Returns:
+        The statement that binds it.
+
+    Raises:
+        UserError: the file is no python source, or there is no such function in it.
+    """
+    try:
+        tree = ast.parse(target.file.read_text(encoding="utf-8"), filename=str(target.file))
+    except SyntaxError as error:
+        raise UserError(f"{target.file}:{error.lineno}: found a syntax error ({error.msg})") from error
+    except (UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{target.file}: found no python source ({error})") from error
+    names = _top_level(tree)
+    if target.function not in names:
+        functions = [name for name, node in names.items() if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        raise UserError(
+            f"found no function {target.function} in {target.file}, "
+            f"expected {listed(functions)}{did_you_mean(target.function, functions)}"
+        )
+    return names[target.function]
+
+
+def check_signature(target: Target, columns: Collection[str], options: Collection[str]) -> None:
+    """Check, from the source alone, that a function can be called as f(prompts=, completions=, **columns).
+
+    A name that the file imports or assigns is left to the trial import, as its signature is not there to read. So is a
+    class: its options are checked when it is opened, as what constructs it may be inherited or made by a decorator.
+
+    Args:
+        target: the function or class.
+        columns: names of the columns that every call hands over.
+        options: names of the recipe's own keyword arguments.
+
+    Raises:
+        UserError: there is no such function, or it does not take what it is given.
+    """
+    node = check_defined(target)
+    if isinstance(node, ast.ClassDef):
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.name == "__call__":
+                method.args.args = method.args.args[1:]
+                _check_arguments(target, method, columns, [])
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
+        _check_arguments(target, node, columns, options)
+
+
+def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPORT_LIMIT) -> None:
+    """Import the targets in a child process, so that one which fails, hangs or crashes costs a message and no stage.
+
+    Raises:
+        UserError: a target does not import within `limit` seconds, is not callable then, or does not take its options.
+    """
+    if not targets:
+        return
+    paths = [str(root), str(Path.cwd())]
+    ours = [os.path.abspath(folder) for folder in sys.path]
+    wanted = [(None if t.module else str(t.file), t.module, t.function, dict(t.options)) for t in targets]
+    command = [sys.executable, "-P", "-c", TRIAL, json.dumps([ours, paths, wanted])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired as error:
+        printed = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        raise UserError(
+            f"{_last(printed, targets)}: found an import that takes over {limit:g} s, expected one that ends"
+        ) from error
+    if done.stdout.rstrip().endswith("\x1eend"):
+        return
+    reason = f"the process ended with code {done.returncode}"
+    if "\x1f" in done.stdout:
+        what, reason = json.loads(done.stdout.rpartition("\x1f")[2])
+        if what == "options":
+            raise UserError(f"{_last(done.stdout, targets)}: {reason}")
+    raise UserError(f"{_last(done.stdout, targets)}: found an import that fails ({reason}), expected one that succeeds")
+
+
+def _last(printed: str, targets: Sequence[Target]) -> str:
+    """The target that the child had come to."""
+    number = printed.rpartition("\x1e")[2].split("\n")[0]
+    return f'reward target "{targets[int(number)].text}"' if number.isdecimal() else "reward targets"
+
+
+def _module_source(name: str, path: list[str]) -> Path | None:
+    spec, places = None, path
+    for part in name.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Every name that the module binds at its top level, also under `if` and `try`; the last binding counts."""
+    names: dict[str, ast.stmt] = {}
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        node = pending.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names[node.name] = node
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update({alias.asname or alias.name.split(".")[0]: node for alias in node.names})
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            aims = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update({aim.id: node for aim in aims if isinstance(aim, ast.Name)})
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            parts = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+            handlers = [handler.body for handler in getattr(node, "handlers", [])]
+            pending = [child for part in (*parts, *handlers) for child in part] + pending
+    return names
+
+
+def _check_arguments(
+    target: Target,
+    node: ast.FunctionDef | ast.AsyncFunctionDef,
+    columns: Collection[str],
+    options: Collection[str],
+) -> None:
+    arguments = node.args
+    place = f"{target.file}:{node.lineno}"
+    found = f"found {node.name}({ast.unparse(arguments)})"
+    expected = f"expected {node.name}(prompts, completions, **columns)"
+    if arguments.posonlyargs:
+        raise UserError(f"{place}: {found}, {expected}: arguments are given by name, so none may be positional-only")
+    takes = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
+    if "completions" not in takes and arguments.kwarg is None:
+        raise UserError(f"{place}: {found}, {expected}: it does not take completions")
+    given = {"prompts", "completions", *columns, *options}
+    optional = {argument.arg for argument in arguments.args[len(arguments.args) - len(arguments.defaults) :]}
+    optional |= {
+        a.arg for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is not None
+    }
+    unknown = [name for name in takes if name not in given and name not in optional]
+    if unknown and unknown[0] in ONLY_TRL:
+        raise UserError(f"{place}: {found}: {ONLY_TRL[unknown[0]]}")
+    if unknown:
+        raise UserError(
+            f"{place}: {found}, but no data section that it scores has the column {unknown[0]}; expected "
+            f"{listed(sorted(given))}{did_you_mean(unknown[0], given)}"
+        )
+    refused = [name for name in options if name not in takes and arguments.kwarg is None]
+    if refused:
+        raise UserError(
+            f"{place}: {found}, which does not take the option {refused[0]}{did_you_mean(refused[0], takes)}"
+        )

@@ -1,0 +1,81 @@
+"""A conversation with a policy on the terminal, as plain as can be."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.console import captured
+
+HISTORY = 20
+
+
+def chat(
+    folder: Path,
+    *,
+    system: str | None = None,
+    temperature: float = 1.0,
+    max_tokens: int = 256,
+    greedy: bool = False,
+    seed: int = 0,
+    read: Callable[[str], str] = input,
+    write: Callable[[str], None] = print,
+) -> None:
+    """Talk with the policy in `folder` until the end of the input; the last HISTORY turns are remembered.
+
+    Args:
+        folder: a transformers folder or a .gguf file.
+        system: text that Gemma gets in front of the first turn.
+        temperature, max_tokens, greedy: how answers are drawn.
+        seed: of the first answer; each further answer adds one.
+        read: asks for a line; raises EOFError at the end.
+        write: shows a line.
+    """
+    with captured(Path(os.devnull)):
+        from gemsmith.policy.config import PolicyConfig, SamplingConfig
+        from gemsmith.policy.loading.load import load_policy
+        from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+        from gemsmith.policy.text.chat import prompt_ids
+
+        policy = load_policy(PolicyConfig(model=str(folder.resolve())))
+    sampler = TransformersSampler(policy, SamplingConfig(temperature=temperature, max_tokens=max_tokens))
+    longest = policy.model.config.max_position_embeddings
+    opening = [{"role": "system", "content": system}] if system else []
+    turns: list[dict[str, str]] = []
+    while True:
+        try:
+            text = read("> ").strip()
+        except EOFError:
+            write("")
+            return
+        if not text:
+            continue
+        turns = [*turns, {"role": "user", "content": text}][-(2 * HISTORY - 1) :]
+        prompt = prompt_ids(policy.tokenizer, opening + turns)
+        while len(prompt) + max_tokens > longest and len(turns) > 1:
+            turns = turns[2:]
+            prompt = prompt_ids(policy.tokenizer, opening + turns)
+        if len(prompt) + max_tokens > longest:
+            room = longest - max_tokens
+            write(f"(that is {len(prompt)} tokens; with an answer of {max_tokens} this policy reads {room} at most)")
+            turns = turns[:-1]
+            continue
+        samples = sampler.sample([prompt], 1, seed, greedy=greedy)
+        seed += 1
+        answer = samples.text[0].strip()
+        write(answer + (" ..." if samples.finish[0] == "length" else ""))
+        turns.append({"role": "assistant", "content": answer})
+
+
+def check_settings(temperature: float, max_tokens: int) -> None:
+    """Refuse settings that no sampler takes.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if not temperature > 0:
+        raise UserError(
+            f"--temperature: found {temperature:g}, expected a number above 0 (use --greedy for the likeliest)"
+        )
+    if max_tokens < 1:
+        raise UserError(f"--max-tokens: found {max_tokens}, expected 1 or more")

@@ -1,0 +1,124 @@
+"""`gemsmith merge`: average, SLERP and interpolation of checkpoint folders, thin over `gemsmith.weights.merge`."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gemsmith.contracts.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from gemsmith.weights.merge import GroupMerge
+
+OutOption = Annotated[Path, typer.Option("--out", help="The folder to write, with the first folder's other files.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what stands at --out, once the merge is whole.")]
+Grouping = Literal["layer", "tensor", "model"]
+MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
+
+
+def average(
+    folders: Annotated[list[Path], typer.Argument(help="Two or more checkpoint folders.")],
+    out: OutOption,
+    force: ForceOption = False,
+) -> None:
+    """Write the mean of checkpoints, as WARM does with its reward models."""
+    if len(folders) < 2:
+        raise UserError(f"{folders[0]}: found one checkpoint, expected at least two to average")
+
+    def merge() -> str:
+        from gemsmith.weights.merge import average
+
+        average(folders, out)
+        return f"average of {len(folders)}: {_named(folders)}"
+
+    _write(merge, folders, out, force)
+
+
+def slerp(
+    start: Annotated[Path, typer.Argument(help="The checkpoint that the others were trained from.")],
+    folders: Annotated[list[Path], typer.Argument(help="Two or more checkpoints that were trained from it.")],
+    out: OutOption,
+    group: Annotated[
+        Grouping, typer.Option("--group", help="What shares one angle: the tensors of a layer, one tensor, all.")
+    ] = "layer",
+    force: ForceOption = False,
+) -> None:
+    """Write START + the spherical interpolation of what was learnt since, as WARP does; the order counts beyond two."""
+    if len(folders) < 2:
+        raise UserError(f"{folders[0]}: found one checkpoint trained from {start}, expected at least two")
+
+    def merge() -> str:
+        from gemsmith.weights.merge import slerp
+
+        groups = slerp(start, folders, out, group)
+        lines = [f"slerp of {len(folders)}: {_named(folders)}, from {start}, by {group}", *map(_told, groups)]
+        return "\n".join(lines)
+
+    _write(merge, [start, *folders], out, force)
+
+
+def interpolate(
+    start: Annotated[Path, typer.Argument(help="The checkpoint at rate 0.")],
+    end: Annotated[Path, typer.Argument(help="The checkpoint at rate 1.")],
+    out: OutOption,
+    rate: Annotated[float, typer.Option("--rate", help="Position between the two; beyond 1 it extrapolates.")],
+    force: ForceOption = False,
+) -> None:
+    """Write (1 - RATE) * START + RATE * END, as WARP's step towards its merge does."""
+
+    def merge() -> str:
+        from gemsmith.weights.merge import interpolate
+
+        interpolate(start, end, rate, out)
+        return f"interpolation at {rate:g}: {_named([start, end])}"
+
+    _write(merge, [start, end], out, force)
+
+
+def register(app: typer.Typer, answering: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
+    """Add `merge` and its three ways to the command."""
+    merge = typer.Typer(name="merge", help="Merge checkpoint folders, streamed from disk.", no_args_is_help=True)
+    for command in (average, slerp, interpolate):
+        merge.command()(answering(command))
+    app.add_typer(merge)
+
+
+def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: bool) -> None:
+    """Check the folders before anything is read, merge, and say what was written."""
+    from gemsmith.weights.ahead import keep_freed_memory
+
+    for folder in folders:
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            raise UserError(f"{folder}: found {found}, expected a checkpoint folder")
+    if out.exists() or out.is_symlink():
+        _check_replaceable(out, folders, force)
+    begun = time.perf_counter()
+    keep_freed_memory()
+    try:
+        print(merge())
+    except OSError as error:
+        raise RunError(f"{out} could not be written: {error}") from error
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"merge: {out} ({size:,} bytes in {time.perf_counter() - begun:.1f} s)")
+
+
+def _check_replaceable(out: Path, folders: Sequence[Path], force: bool) -> None:
+    if not force:
+        raise UserError(f"{out}: exists already; name another --out, or give --force to replace it")
+    if not out.is_dir() or (any(out.iterdir()) and not any((out / mark).exists() for mark in MARKS)):
+        raise UserError(f"{out}: is no checkpoint folder, and --force replaces nothing else")
+    if any(out.resolve() in (folder.resolve(), *folder.resolve().parents) for folder in folders):
+        raise UserError(f"{out}: is one of the checkpoints to merge, or holds one; name another --out")
+
+
+def _named(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def _told(group: "GroupMerge") -> str:
+    angles = ", ".join("no angle (nothing was learnt)" if angle is None else f"{angle:.2f}°" for angle in group.angles)
+    norms = ", ".join(f"{norm:.4g}" for norm in group.norms)
+    return f"  {group.group}: {angles}; norms {norms} -> {group.norm:.4g}"

@@ -1,0 +1,48 @@
+"""Data that a stage of the same recipe generates: an edge of the graph from its stage to those that read it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gemsmith.curation.config import Generated, GeneratedData, Mixture
+from gemsmith.recipes.pipeline.graph import Node
+
+
+def with_prompts(data: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
+    """The data sections, generated ones together with the section whose prompts their stage asks, however deep.
+
+    Args:
+        data: sections by name, mixtures with their parts.
+        nodes: the stages, whose graph has no cycle.
+    """
+    stages = {node.id: node for node in nodes}
+
+    def whole(config: Any) -> Any:
+        if isinstance(config, Mixture):
+            return _mapped(config, whole)
+        if not isinstance(config, GeneratedData):
+            return config
+        section = whole(data[stages[config.from_].data[0]])
+        return Generated.model_validate({"source": "generated", "from": config.from_, "section": section})
+
+    return {name: whole(config) for name, config in data.items()}
+
+
+def asked(config: Any) -> Any:
+    """The section without what is generated: all prompts that its stage asks, so at least those that it keeps."""
+    if isinstance(config, Mixture):
+        return _mapped(config, asked)
+    return asked(config.section) if isinstance(config, Generated) else config
+
+
+def bound(config: Any, outputs: Mapping[str, Path]) -> Any:
+    """The section with the folders that generated answers are read from; `outputs` is of each stage."""
+    if isinstance(config, Mixture):
+        return _mapped(config, lambda part: bound(part, outputs))
+    if not isinstance(config, Generated):
+        return config
+    return config.model_copy(update={"folder": outputs[config.from_], "section": asked(config.section)})
+
+
+def _mapped(config: Mixture, change: Any) -> Mixture:
+    return config.model_copy(update={"sections": {name: change(part) for name, part in config.sections.items()}})

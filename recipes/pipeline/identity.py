@@ -1,0 +1,102 @@
+"""What identifies a stage's result: a hash of everything that it depends on, and of nothing else."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.target import REWARDS
+from gemsmith.curation.config import JsonLinesData, PythonData
+from gemsmith.curation.teacher_store.manifest import MANIFEST
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.recipes.checks.plugins import find_target
+from gemsmith.recipes.pipeline.files import fingerprint
+from gemsmith.recipes.pipeline.graph import Node
+from gemsmith.rl.rewards.config import PythonReward
+from gemsmith.rl.teachers.config import TeacherConfig
+
+# Settings that change how a stage runs and is watched, and not what comes out of it.
+WITHOUT_EFFECT = frozenset(
+    {"save_every", "log_every", "report_to", "time_limit"}
+    | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
+    | {"parallel"}
+)
+# Fields that a recipe may do without, and which leave a stage what it was before they were thought of.
+WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
+
+
+def identities(
+    nodes: Sequence[Node], data: Mapping[str, Any], rewards: Mapping[str, Any], engine: Any, seed: int, root: Path
+) -> dict[str, str]:
+    """The identity of each stage, as 64 hexadecimal digits.
+
+    It covers the stage's own configuration with its defaults filled in, the data sections and rewards that it uses, the
+    identities of the stages that it builds on, the seed, the engine, the version of the kind's code, and the content of
+    the local files that these name. It leaves out the other stages, the recipe's name and WITHOUT_EFFECT.
+
+    Args:
+        nodes: in the order of their edges.
+        root: the recipe's folder, for local files.
+    """
+    known: dict[str, str] = {}
+    for node in nodes:
+        parts = [node.config, *(data[name] for name in node.data), *(rewards[name] for name in node.rewards)]
+        content = {
+            "stage": _plain(node.config),
+            "version": type(node.config).version,
+            "data": {name: _plain(data[name]) for name in node.data},
+            "rewards": {name: _plain(rewards[name]) for name in node.rewards},
+            "inputs": {name: known[name] for name in node.inputs},
+            "seed": seed,
+            "engine": _plain(engine),
+            "files": [fingerprint(path) for part in parts for path in local_files(part, root)],
+        }
+        known[node.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return known
+
+
+def local_files(value: Any, root: Path) -> list[Path]:
+    """The files and folders of this disk that a configuration reads, where they exist, in the order of its fields."""
+    found: list[Path | None] = []
+    if isinstance(value, TeacherConfig) and value.loaded is None:
+        store = find_local(root, value.store) if value.store is not None else None
+        found.append(store and store / MANIFEST)
+    elif isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
+        found.append(find_local(root, value.model))
+    elif isinstance(value, JsonLinesData):
+        found.append(find_local(root, value.path))
+    elif isinstance(value, PythonReward):
+        found.append(find_target(value.target, root, REWARDS).file)
+    elif isinstance(value, PythonData):
+        found.append(find_target(value.target, root).file)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            found += local_files(getattr(value, name), root)
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            found += local_files(item, root)
+    return [path for path in found if path is not None and path.exists()]
+
+
+def _without_folder(target: str) -> str:
+    """Return "rows.py:make" for "data/rows.py:make": the file's content is hashed, so its folder does not matter."""
+    place, colon, function = target.rpartition(":")
+    return f"{Path(place).name}{colon}{function}" if place.endswith(".py") else target
+
+
+def _plain(value: Any) -> Any:
+    """A configuration as JSON's own types, without what has no effect on results."""
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
+        if isinstance(value, PythonReward | PythonData):
+            fields["target"] = _without_folder(value.target)
+        return {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

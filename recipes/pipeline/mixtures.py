@@ -1,0 +1,27 @@
+"""Mixtures of data sections, with the sections that they name put in. Imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gemsmith.curation.config import Mixture, MixtureData
+from gemsmith.recipes.schema.faults import Faults, did_you_mean, listed
+
+
+def with_sections(data: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+    """The data sections, each mixture together with its parts; adds a fault for a part that is no section.
+
+    A mixture of mixtures is a fault too: its shares would be of shares.
+    """
+    plain = {name: config for name, config in data.items() if not isinstance(config, MixtureData)}
+    whole = dict(data)
+    for name, config in data.items():
+        if not isinstance(config, MixtureData):
+            continue
+        for part in config.of:
+            if part not in plain:
+                what = "which is a mixture itself" if part in data else "which is no data section"
+                expected = f"expected {listed(plain)}{did_you_mean(part, plain)}"
+                faults.add(("data", name, "of", part), f'found "{part}", {what}, {expected}')
+        sections = {part: plain[part] for part in config.of if part in plain}
+        whole[name] = Mixture(source="mixture", of=config.of, limit=config.limit, sections=sections)
+    return whole

@@ -1,0 +1,1 @@
+"""Plan a run: size, memory and time of each stage."""

@@ -1,0 +1,144 @@
+"""The front of a WARP stage: reward against KL along its line, with the trajectories of its runs behind."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from gemsmith.recipes.report.chart import COLOURS, MOST_POINTS, averaged, fit_axis, frame, legend, path, smoothed
+from gemsmith.recipes.report.markup import Content, Markup, element, short, table
+from gemsmith.recipes.report.plane import HEIGHT, WIDTH, place_labels
+
+Point = tuple[float, float]
+
+
+def front_part(front: dict[str, Any]) -> list[Content]:
+    """A sentence, the picture and a table, from `front` in warp.json; nothing for fewer than two points."""
+    points = front.get("points", [])
+    if len(points) < 2:
+        return []
+    runs = [[(float(kl), float(reward)) for kl, reward in run["points"]] for run in front.get("trajectory", [])]
+    smooth = [averaged(smoothed(run), MOST_POINTS) for run in runs if run]
+    return [
+        element("h3", "The front"),
+        element("p", _verdict(points, smooth), class_="note"),
+        front_plane(points, smooth),
+        _table(points),
+        element("p", _how(front), class_="note"),
+    ]
+
+
+def reward_at_kl(run: Sequence[Point], kl: float) -> float | None:
+    """Reward of a trajectory where it has this KL, between its points in the order of their KL; None outside them."""
+    ordered = sorted(run)
+    for (before, low), (after, high) in pairwise(ordered):
+        if before <= kl <= after:
+            return low if after == before else low + (high - low) * (kl - before) / (after - before)
+    return None
+
+
+def against_the_runs(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> dict[str, list[float]]:
+    """Rates whose reward is `above`, `level` with or `below` the mean of the runs at equal KL, by the 95% interval.
+
+    The start itself, which all share, and points beyond the runs' KL are in none of the lists.
+    """
+    found: dict[str, list[float]] = {"above": [], "level": [], "below": []}
+    for point in points:
+        rewards = [reward for run in runs if (reward := reward_at_kl(run, point["kl"]["mean"])) is not None]
+        if not rewards or point["rate"] == 0:
+            continue
+        mean = sum(rewards) / len(rewards)
+        side = "above" if point["reward"]["low"] > mean else "below" if point["reward"]["high"] < mean else "level"
+        found[side].append(point["rate"])
+    return found
+
+
+def front_plane(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> Markup:
+    """The front as a line with both intervals at each point, labelled with its rate; the runs pale behind it."""
+    ends = ("low", "mean", "high")
+    kls = [point["kl"][end] for point in points for end in ends] + [kl for run in runs for kl, _ in run]
+    rewards = [point["reward"][end] for point in points for end in ends] + [reward for run in runs for _, reward in run]
+    x, y = fit_axis(kls, 56, WIDTH - 16, 5), fit_axis(rewards, HEIGHT - 42, 10)
+    drawn: list[Content] = [frame(x, y)]
+    for number, run in enumerate(runs):
+        label = element("title", f"run {number + 1}")
+        drawn.append(element("path", label, class_=f"trail c{1 + number % (COLOURS - 1)}", d=path(run, x, y)))
+    means = [(point["kl"]["mean"], point["reward"]["mean"]) for point in points]
+    drawn.append(element("path", class_="line c0", d=path(means, x, y)))
+    places = [(x.at(kl), y.at(reward)) for kl, reward in means]
+    labels = place_labels([short(point["rate"]) for point in points], places, rising=True, least=x.start)
+    for point, (cx, cy), (left, baseline) in zip(points, places, labels, strict=True):
+        kl, reward = point["kl"], point["reward"]
+        told = f"rate {short(point['rate'])}: reward {short(reward['mean'])} at a KL of {short(kl['mean'])} nats"
+        drawn += [
+            element("line", class_="whisker c0", x1=x.at(kl["low"]), x2=x.at(kl["high"]), y1=cy, y2=cy),
+            element("line", class_="whisker c0", x1=cx, x2=cx, y1=y.at(reward["low"]), y2=y.at(reward["high"])),
+            element("circle", element("title", told), class_="dot c0", cx=cx, cy=cy, r=4),
+            element("text", short(point["rate"]), class_="label", x=left, y=baseline),
+        ]
+    centre, middle = (x.start + x.end) / 2, (y.start + y.end) / 2
+    turn, along = f"rotate(-90 12 {middle:.0f})", "KL to the stage's start, nats (k1, sampled)"
+    drawn += [
+        element("text", along, class_="name", x=centre, y=HEIGHT - 6, text_anchor="middle"),
+        element(
+            "text",
+            "reward",
+            class_="name",
+            x=12,
+            y=middle,
+            text_anchor="middle",
+            transform=turn,
+        ),
+    ]
+    told = "reward against KL of the points of the line, and of the runs"
+    picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=told)
+    names = ["the line, by rate", *(f"run {number + 1} in training" for number in range(len(runs)))]
+    return element("figure", legend(names), picture, class_="plane")
+
+
+def _verdict(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> str:
+    best = max(points, key=lambda point: point["reward"]["mean"])
+    where = f"{short(best['reward']['mean'])} at a KL of {short(best['kl']['mean'])} nats"
+    near = [p["rate"] for p in points if p is not best and p["reward"]["high"] >= best["reward"]["low"]]
+    reach = f"; the intervals of {_rates(near)} reach its own" if near else "; its interval is apart from the others'"
+    sides = against_the_runs(points, runs)
+    parts = [f"{_rates(rates)} {side}" for side, rates in sides.items() if rates]
+    held = (
+        f"Held against the first iteration's runs at equal KL: {', '.join(parts)}."
+        if parts
+        else ("No point has a KL that the first iteration's runs had, to be held against them.")
+    )
+    return f"Rate {short(best['rate'])} gives the most reward, {where}{reach}. {held}"
+
+
+def _rates(rates: Sequence[float]) -> str:
+    names = [short(rate) for rate in rates]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _table(points: Sequence[dict[str, Any]]) -> Markup:
+    parts = [(kind, name) for kind in ("rewards", "control") for name in points[0][kind]]
+    head = ["rate", "reward", "KL, nats", "length", "ended"]
+    head += [name if kind == "rewards" else f"{name} (control)" for kind, name in parts]
+    rows: list[list[Content]] = []
+    for point in points:
+        cells: list[Content] = [short(point["rate"]), _spread(point["reward"]), _spread(point["kl"])]
+        cells += [short(point["length"]["mean"]), f"{100 * point['ended']:.0f}%"]
+        rows.append([*cells, *(_spread(point[kind].get(name)) for kind, name in parts)])
+    return table(head, rows)
+
+
+def _spread(found: dict[str, float] | None) -> Content:
+    if found is None:
+        return "n/a"
+    return [short(found["mean"]), " ", element("small", f"{short(found['low'])} to {short(found['high'])}")]
+
+
+def _how(front: dict[str, Any]) -> str:
+    text = (
+        f"One completion of each of {front['points'][0]['prompts']} held-out prompts a point, with 95% intervals over "
+        f"prompts; the KL is the {front.get('kl_estimator', 'n/a')}. The runs' are moving averages on the prompts that "
+        "they train on; those of later iterations measure their KL from another start, and are not drawn."
+    )
+    if not front.get("own_distribution", True):
+        text += " Completions are not drawn from the policy itself (temperature, top_p, top_k): the KL is biased."
+    return text

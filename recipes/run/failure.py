@@ -1,0 +1,68 @@
+"""What ended a stage: a full disk told as one, and everything else kept in a file instead of on the screen."""
+
+import errno
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError
+
+FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = ("no space left on device", "os error 28", "disk quota exceeded", "storagefull")
+# torch tells a failed write without its cause.
+WRITE_WORDS = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
+ALMOST_FULL = 4 << 20
+
+
+def as_run_error(error: BaseException, run: Path, what: str) -> RunError:
+    """The one sentence for an error that nobody foresaw; its traceback goes to `error.log` in the run's folder."""
+    if isinstance(error, RunError):
+        return error
+    if is_disk_full(error, run):
+        return RunError(
+            f"{what}: the disk that holds {run} is full; free some space and run the same command again, "
+            "finished stages stay finished"
+        )
+    log = run / "error.log"
+    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    try:
+        log.write_text("".join(traceback.format_exception(error)))
+    except OSError as failed:
+        return RunError(f"{what}: {type(error).__name__}: {reason} (and {log} cannot be written: {failed.strerror})")
+    return RunError(f"{what}: {type(error).__name__}: {reason} (traceback: {log})")
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether a full disk is behind an error, or behind one that it was raised from or during."""
+    for link in chain(error):
+        words = str(link).lower()
+        if isinstance(link, OSError) and link.errno in FULL_CODES:
+            return True
+        if any(word in words for word in FULL_WORDS):
+            return True
+        if any(word in words for word in WRITE_WORDS) and _almost_full(folder):
+            return True
+    return False
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it was raised from or during, and so on; members of a group too."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        link = pending.pop(0)
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        pending += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            pending += list(link.exceptions)
+
+
+def _almost_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < ALMOST_FULL
+    except OSError:
+        return False

@@ -1,0 +1,62 @@
+"""One run in several processes: the first keeps the records, the others train along and wait for it."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.recipes.pipeline.graph import Node
+from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.console import captured
+from gemsmith.recipes.run.failure import as_run_error
+from gemsmith.recipes.run.record import read_stage
+
+POLL = 0.5
+TOGETHER = ("policy", "reward_model")
+
+
+def rank() -> int:
+    """Which process of a launcher's (torchrun, deepspeed) this is; 0 where there is no launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def count() -> int:
+    """How many processes the launcher started; 1 where there is no launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def follow(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
+    """Train along in every training stage, and wait until the first process has finished each stage.
+
+    What this process prints goes to `console-RANK.log` beside the first one's. Evaluation and export are the first
+    process's alone. When that one fails, the launcher ends the others.
+
+    Raises:
+        UserError: `fresh` was asked for, which would remove folders under the other processes' feet; or a stage's own.
+        RunError: a stage failed in this process.
+    """
+    if fresh:
+        raise UserError("--fresh: found several processes, expected one; remove the run's folder instead")
+    for node in nodes:
+        folder = run / pipeline.folder(node)
+        if read_stage(folder).status == "finished":
+            continue
+        if node.config.produces in TOGETHER:
+            _work(pipeline, node, run)
+        while read_stage(folder).status != "finished":
+            time.sleep(POLL)
+
+
+def _work(pipeline: Pipeline, node: Node, run: Path) -> None:
+    from gemsmith.recipes.run.runner import make_stage, work
+
+    stage = make_stage(pipeline, node, run)
+    try:
+        with captured(stage.folder / f"console-{rank()}.log"):
+            work(node, stage)
+    except (UserError, RunError) as error:
+        told = str(error).removeprefix(f"stage {node.id}: ")
+        raise type(error)(f"stage {node.id}, process {rank() + 1}: {told}") from error
+    except Exception as error:
+        raise as_run_error(error, stage.folder, f"stage {node.id}, process {rank() + 1}") from error

@@ -1,0 +1,272 @@
+"""Runs a pipeline's stages one after the other, skips finished ones, and continues interrupted ones."""
+
+import gc
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import ProgressSink, Silence, Stage, write_atomically
+from gemsmith.recipes.checks.disjoint import check_data
+from gemsmith.recipes.checks.plugins import check_importable
+from gemsmith.recipes.pipeline.generated import bound
+from gemsmith.recipes.pipeline.graph import Node
+from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten
+from gemsmith.recipes.run.failure import as_run_error, is_disk_full
+from gemsmith.recipes.run.machine import environment
+from gemsmith.recipes.run.ranks import follow, rank
+from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
+from gemsmith.recipes.run.view import LineView, View, view_for
+from gemsmith.recipes.schema.faults import did_you_mean, listed
+from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.stated import check_stores
+
+BEAT = 5.0
+
+
+def run_pipeline(
+    pipeline: Pipeline, run: Path, *, only: Sequence[str] = (), fresh: bool = False, verbose: bool = False
+) -> Path | None:
+    """Run what is not finished of a pipeline in the folder `run`.
+
+    Args:
+        pipeline: what to run.
+        run: the run's folder; made when it is not there.
+        only: ids of the stages to run; none: all.
+        fresh: forget what those stages have done before.
+        verbose: let trainers print to the terminal instead of to each stage's `console.log`.
+
+    Returns:
+        The report, where one could be written.
+
+    Raises:
+        UserError: the recipe or the command line asks for what cannot be (exit code 2).
+        RunError: anything else that went wrong (exit code 1).
+        KeyboardInterrupt: the person pressed Ctrl-C; the same command continues (exit code 130).
+    """
+    chosen = _chosen(pipeline, only)
+    if rank():
+        quieten()
+        follow(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
+        return None
+    with locked(run), Interrupts().watched() as interrupts, own_output() as file:
+        try:
+            return _Run(pipeline, run, interrupts, LineView(file) if verbose else view_for(file), verbose).go(
+                chosen, fresh
+            )
+        except KeyboardInterrupt:
+            raise
+        except (UserError, RunError):
+            raise
+        except BaseException as error:
+            if interrupts.seen:
+                raise KeyboardInterrupt from error
+            raise as_run_error(error, run, "run") from error
+
+
+def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
+    """The stages to run, in their order.
+
+    Raises:
+        UserError: one of `only` is no stage.
+    """
+    ids = _chosen(pipeline, only)
+    return [node for node in pipeline.nodes if node.id in ids]
+
+
+def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
+    """What a stage's function is given."""
+    outputs = {other.id: run / pipeline.folder(other) / "output" for other in pipeline.nodes}
+    return Stage(
+        id=node.id,
+        folder=run / pipeline.folder(node),
+        seed=pipeline.seed,
+        root=pipeline.root,
+        inputs={name: outputs[name] for name in node.inputs},
+        data={name: bound(pipeline.data[name], outputs) for name in node.data},
+        rewards={name: pipeline.rewards[name] for name in node.rewards},
+        engine=pipeline.engine,
+        sink=sink or Silence(),
+    )
+
+
+def work(node: Node, stage: Stage) -> None:
+    """Import the function that the stage's kind names, and call it."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    module, _, function = type(node.config).entry.partition(":")
+    getattr(importlib.import_module(module), function)(node.config, stage)
+
+
+class _Run:
+    """One command at work in a run's folder."""
+
+    def __init__(self, pipeline: Pipeline, run: Path, interrupts: Interrupts, view: View, verbose: bool) -> None:
+        self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
+
+    def go(self, chosen: set[str], fresh: bool) -> Path | None:
+        """Run the chosen stages that are not finished, and write the report."""
+        if fresh:
+            forget(self.run, chosen)
+        records = {node.id: read_stage(self.run / self.pipeline.folder(node)) for node in self.pipeline.nodes}
+        waiting = [node for node in self.pipeline.nodes if node.id in chosen and records[node.id].status != "finished"]
+        _check_inputs(waiting, records)
+        write_atomically(self.run / "recipe.yaml", self.pipeline.document)
+        write_run(self.run, self.pipeline)
+        report = self.run / "report.html"
+        if waiting:
+            quieten()
+            self._check(waiting)
+        stages = [(n.id, n.kind, records[n.id].status, records[n.id].seconds) for n in self.pipeline.nodes]
+        self.view.open(stages)
+        try:
+            for node in waiting:
+                self._run_stage(node)
+        except (UserError, RunError) as error:
+            if not is_disk_full(error, self.run):
+                self._report()
+            raise
+        finally:
+            self.view.close()
+        return self._report() if waiting or not report.exists() else report
+
+    def _check(self, waiting: list[Node]) -> None:
+        """What can only be known by loading: reward functions, in a process of their own, and the data."""
+        content = json.dumps(environment(), indent=2)
+        write_atomically(self.run / "environment.json", content + "\n")
+        check_importable(self.pipeline.targets(waiting), self.pipeline.root)
+        with self._quiet(self.run / "console.log"):
+            check_data(self.pipeline, waiting)
+        for node in waiting:
+            if isinstance(node.config, TaughtConfig):
+                try:
+                    check_stores(node.config, self.pipeline.root)
+                except UserError as error:
+                    raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
+
+    def _run_stage(self, node: Node) -> None:
+        """Run one stage to its end, or record how far it came and raise."""
+        folder = self.run / self.pipeline.folder(node)
+        before = read_stage(folder)
+        begun = time.monotonic()
+
+        def record(status: str) -> StageRecord:
+            spent = before.seconds + time.monotonic() - begun
+            return StageRecord(status, before.started or started, spent)  # type: ignore[arg-type]
+
+        started = now()
+        self._note(node, replace(record("running"), seconds=before.seconds))
+        beat = _Beat(self.view, lambda: write_stage(self.run, self.pipeline, node, record("running")))
+        stage = make_stage(self.pipeline, node, self.run, beat)
+        try:
+            with self._quiet(folder / "console.log"):
+                work(node, stage)
+            if not stage.output.is_dir():
+                raise RunError("it ended without an output folder, expected one from a stage that is done")
+        except BaseException as error:
+            interrupted = self.interrupts.seen or isinstance(error, KeyboardInterrupt)
+            self._note_failure(node, record("interrupted" if interrupted else "failed"))
+            if interrupted:
+                raise KeyboardInterrupt from error
+            if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
+                named = f"stage {node.id}: "  # some checks, which are made before a run too, name the stage themselves
+                raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
+            raise as_run_error(error, self.run, f"stage {node.id}") from error
+        self._note(node, record("finished"))
+        _free_memory()
+
+    def _note(self, node: Node, record: StageRecord) -> None:
+        """Put a stage's new state on disk and on the screen, whole; then a Ctrl-C counts."""
+        with self.interrupts.held():
+            write_stage(self.run, self.pipeline, node, record)
+            write_run(self.run, self.pipeline, node.id if record.status == "running" else None)
+            self.view.turn(node.id, record.status, record.seconds)
+        if self.interrupts.seen:
+            raise KeyboardInterrupt
+
+    def _note_failure(self, node: Node, record: StageRecord) -> None:
+        """As `_note`, for a stage that ended badly: what cannot be written on a full disk is left out."""
+        with self.interrupts.held():
+            try:
+                write_stage(self.run, self.pipeline, node, record)
+                write_run(self.run, self.pipeline)
+            except OSError as error:
+                self.view.say(f"the state of {node.id} could not be recorded: {error.strerror}")
+            self.view.turn(node.id, record.status, record.seconds)
+
+    def _report(self) -> Path | None:
+        """Write the report; a report that cannot be written costs a line, and no result."""
+        try:
+            with self._quiet(self.run / "console.log"):
+                return _write_report(self.run)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            self.view.say(str(as_run_error(error, self.run, "the report could not be written")))
+            return None
+
+    def _quiet(self, log: Path) -> ExitStack:
+        stack = ExitStack()
+        if not self.verbose:
+            stack.enter_context(captured(log))
+        return stack
+
+
+class _Beat:
+    """Passes a stage's words on to the view, and keeps the seconds on disk, so that a kill loses few of them."""
+
+    def __init__(self, view: View, record: Callable[[], None]) -> None:
+        self.view, self.record, self.last = view, record, time.monotonic()
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Pass on, and record now and then."""
+        self.view.progress(done, total, unit, shown)
+        if time.monotonic() - self.last >= BEAT:
+            self.record()
+            self.last = time.monotonic()
+
+    def say(self, message: str) -> None:
+        """Pass on."""
+        self.view.say(message)
+
+
+def _write_report(run: Path) -> Path:
+    from gemsmith.recipes.report import write_report
+
+    path: Path = write_report(run)
+    return path
+
+
+def _chosen(pipeline: Pipeline, only: Sequence[str]) -> set[str]:
+    """The ids to run.
+
+    Raises:
+        UserError: one of them is no stage.
+    """
+    ids = [node.id for node in pipeline.nodes]
+    for name in only:
+        if name not in ids:
+            raise UserError(f"--only {name}: found no such stage, expected {listed(ids)}{did_you_mean(name, ids)}")
+    return set(only or ids)
+
+
+def _check_inputs(waiting: Sequence[Node], records: Mapping[str, StageRecord]) -> None:
+    """Every stage must build on finished ones, or on ones that run before it."""
+    ids = {node.id for node in waiting}
+    for node in waiting:
+        for name in node.inputs:
+            if records[name].status != "finished" and name not in ids:
+                raise UserError(f"--only: stage {node.id} builds on {name}, which is not finished; add --only {name}")
+
+
+def _free_memory() -> None:
+    """Give back what the stage held, so that the next begins as in a process of its own."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

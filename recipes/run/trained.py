@@ -1,0 +1,66 @@
+"""Finds the policies that a run has trained, by the run's folder and a stage's id."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.record import read_run
+from gemsmith.recipes.schema.faults import did_you_mean, listed
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A policy in a folder, and the policy that it was trained from where its run still has it."""
+
+    folder: Path
+    stage: str | None = None
+    base: Path | None = None
+
+
+def find_policy(place: Path, stage: str | None = None) -> Trained:
+    """The policy of a stage of the run in `place`, of its last finished stage with one, or of the model folder `place`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (place / "run.json").is_file():
+        if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()):
+            if stage is not None:
+                raise UserError(
+                    f"{place}: found a model, which has no stages; expected a run's folder to take {stage} from"
+                )
+            return Trained(place)
+        raise UserError(
+            f"{place}: found no run and no model, expected a run's folder (with run.json) or a model folder"
+        )
+    stages = {entry["id"]: entry for entry in read_run(place)["stages"]}
+    finished = [
+        name
+        for name, entry in stages.items()
+        if entry["status"] == "finished" and _is_policy(place / entry["folder"] / "output")
+    ]
+    chosen = stage or (finished[-1] if finished else None)
+    if chosen is None:
+        raise UserError(f"{place}: found no finished stage with a policy, expected one; run the recipe first")
+    if chosen not in stages:
+        raise UserError(
+            f"{place}: found no stage {chosen}, expected {listed(finished)}{did_you_mean(chosen, finished)}"
+        )
+    if chosen not in finished:
+        state = stages[chosen]["status"]
+        reason = "has no policy" if state == "finished" else f"is {state}"
+        raise UserError(f"{place}: stage {chosen} {reason}, expected a finished one with a policy: {listed(finished)}")
+    record = json.loads((place / stages[chosen]["folder"] / "stage.json").read_text())
+    origin = ((record["config"].get("policy") or {}).get("from")) or ""
+    base = place / stages[origin]["folder"] / "output" if origin in finished else None
+    return Trained(place / stages[chosen]["folder"] / "output", chosen, base)
+
+
+def _is_policy(folder: Path) -> bool:
+    """Whether a stage's output is a causal language model."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or [])

@@ -1,0 +1,1 @@
+"""Read a recipe: its schema, its source with line numbers, and errors in the recipe's own words."""

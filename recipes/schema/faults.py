@@ -1,0 +1,49 @@
+"""Faults of a recipe, collected so that one reading tells them all, each with its file, line and field."""
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from gemsmith.contracts.errors import UserError
+
+Keys = tuple[str | int, ...]
+
+
+def did_you_mean(found: object, known: Iterable[str]) -> str:
+    """`, did you mean "x"?` for the nearest of the known names, or nothing when none is near."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(found).lower(), list(names), n=1, cutoff=0.6)
+    return f', did you mean "{names[near[0]]}"?' if near else ""
+
+
+def listed(names: Iterable[str], limit: int = 10) -> str:
+    """`a, b or c`; a long list is cut, an empty one is `(there is none)`."""
+    known = list(names)
+    if not known:
+        return "(there is none)"
+    if len(known) > limit:
+        return ", ".join(known[:limit]) + ", ..."
+    return " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+
+
+def dotted(keys: Keys) -> str:
+    """The name of a field where no document tells more."""
+    return ".".join(str(key) for key in keys)
+
+
+class Faults:
+    """Collects faults by field; `locate` turns the keys of a field into "file:line: name"."""
+
+    def __init__(self, locate: Callable[[Keys], str] = dotted) -> None:
+        self.locate = locate
+        self.lines: list[str] = []
+
+    def add(self, keys: Keys, text: str) -> None:
+        """Note that the field at `keys` has the fault that `text` tells."""
+        line = f"{self.locate(keys)}: {text}"
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def raise_if_any(self) -> None:
+        """Raise one UserError with a line for each fault."""
+        if self.lines:
+            raise UserError("\n".join(self.lines))

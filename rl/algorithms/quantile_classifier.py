@@ -1,0 +1,107 @@
+"""The quantile of a completion as a classifier tells it that is trained beside the policy (BOND, appendix B.1)."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from transformers import Gemma3TextForSequenceClassification, set_seed
+
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.training.sharding import plain_module
+from gemsmith.reward_models.member import peft_config
+from gemsmith.reward_models.model import from_policy
+from gemsmith.rl.algorithms.algorithm import Rollouts
+from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.quantile import Placed
+
+STATE = "quantile.pt"
+
+
+class QuantileClassifier:
+    """p(x, y), the chance that a sample of the anchor for prompt x is not better than completion y.
+
+    It has the layers of the policy at the start and a head of zeros, which says 1/2 of everything: the mean quantile of
+    the anchor's own samples. Each step it is asked about the policy's samples, and then learns from them, by one step
+    of AdamW on the binary cross-entropy to the share of the anchor's samples that are not better. (The paper draws one
+    sample for that; the mean of several has the same expectation.) Under LoRA the frozen weights are the policy's.
+    """
+
+    def __init__(self, config: BondAlgorithm) -> None:
+        """Take learning rate, clipping, adapters and completions at once from the recipe."""
+        self.learning_rate = config.quantile_learning_rate or config.learning_rate
+        self.max_grad_norm, self.lora = config.max_grad_norm, config.lora
+        self.batch = config.micro_batch or config.batch
+
+    def begin(self, policy: Policy, seed: int) -> None:
+        """Copy the policy's layers; call it before the policy gets adapters. `seed` is of the classifier's own."""
+        set_seed(seed)
+        shared = {id(parameter): parameter for parameter in policy.model.parameters()} if self.lora else {}
+        model: Any = copy.deepcopy(from_policy(policy), shared)
+        model = peft.get_peft_model(model, peft_config(self.lora, 0.0)) if self.lora else model.float()
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimiser = torch.optim.AdamW(self._trained.values(), lr=self.learning_rate, weight_decay=0.0)
+
+    def place(self, rollouts: Rollouts) -> tuple[Placed, dict[str, float]]:
+        """log p of the policy's first sample of each prompt, from before this step's learning; then learn from them.
+
+        The metrics are the loss, and the mean of p minus the mean of what the samples say, which is to come near 0.
+        """
+        policy, anchor = rollouts.policy, rollouts.anchor
+        assert anchor is not None
+        samples = policy.reward_PN.shape[1]
+        sequences = [[*prompt, *policy.ids[samples * i]] for i, prompt in enumerate(rollouts.prompts)]
+        share_P = (anchor.reward_PN <= policy.reward_PN[:, :1]).float().mean(dim=1)
+        logit_P = self._learn(sequences, share_P)
+        loss = binary_cross_entropy_with_logits(logit_P, share_P).item()
+        bias = (logit_P.sigmoid() - share_P).mean().item()
+        return Placed(logsigmoid(logit_P)), {"classifier/loss": loss, "classifier/bias": bias}
+
+    def save(self, folder: Path) -> None:
+        """Write what is trained, and the optimiser's state, into a checkpoint."""
+        trained = {name: parameter.detach() for name, parameter in self._trained.items()}
+        torch.save({"trained": trained, "optimiser": self.optimiser.state_dict()}, folder / STATE)
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        """Continue from what `save` wrote."""
+        kept = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        for name, parameter in self._trained.items():
+            parameter.copy_(kept["trained"][name])
+        self.optimiser.load_state_dict(kept["optimiser"])
+
+    @torch.enable_grad()
+    def _learn(self, sequences: Sequence[Sequence[int]], share_P: Tensor) -> Tensor:
+        """The logits of all sequences on the CPU, [P], and one step of the optimiser on their mean loss."""
+        logit_P = torch.empty(len(sequences))
+        self.optimiser.zero_grad()
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        for start in range(0, len(order), self.batch):
+            chosen = order[start : start + self.batch]
+            logit_S = logits(self.model, [sequences[i] for i in chosen])
+            loss = binary_cross_entropy_with_logits(logit_S, share_P[chosen].to(logit_S.device), reduction="sum")
+            (loss / len(sequences)).backward()
+            logit_P[chosen] = logit_S.detach().cpu()
+        torch.nn.utils.clip_grad_norm_(self._trained.values(), self.max_grad_norm)
+        self.optimiser.step()
+        return logit_P
+
+
+def logits(model: Any, sequences: Sequence[Sequence[int]]) -> Tensor:
+    """The head's number at the last token of each sequence, [S], float32, with gradients; padding is on the right."""
+    classifier: Gemma3TextForSequenceClassification = plain_module(model)
+    length = max(len(sequence) for sequence in sequences)
+    ids_ST = torch.full((len(sequences), length), classifier.config.pad_token_id or 0)
+    mask_ST = torch.zeros_like(ids_ST)
+    for row, sequence in enumerate(sequences):
+        ids_ST[row, : len(sequence)] = torch.tensor(sequence)
+        mask_ST[row, : len(sequence)] = 1
+    device = next(classifier.parameters()).device
+    hidden_STD = classifier.model(ids_ST.to(device), attention_mask=mask_ST.to(device), use_cache=False)
+    last_SD = hidden_STD.last_hidden_state[torch.arange(len(sequences)), mask_ST.sum(dim=1) - 1]
+    return classifier.score(last_SD)[:, 0].float()

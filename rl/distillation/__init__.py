@@ -1,0 +1,1 @@
+"""Losses and training loop of distillation from a teacher."""

@@ -1,0 +1,151 @@
+"""The student's own completions, on which it is distilled in some of the steps (GKD: Agarwal et al. 2024)."""
+
+import functools
+import operator
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gemsmith.curation.example import Example
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler, Scorer
+from gemsmith.policy.samplers.logprob_mismatch import Gap, check, check_completions, probe
+from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.rl.algorithms.algorithm import leave_one_out
+from gemsmith.rl.rewards.compose import Rewards
+from gemsmith.rl.rewards.contributions import compose
+from gemsmith.rl.rewards.metrics import reward_metrics
+from gemsmith.rl.rewards.reward import columns_of
+from gemsmith.rl.rollouts.rollout import share
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What one process drew for its share of a step's prompts, and each reward's value of each completion.
+
+    `gap` is between the sampler's log-probabilities and the trainer's, where the two can differ.
+    """
+
+    ids: list[list[int]]
+    ended: list[bool]
+    raw: dict[str, list[float | None]]
+    gap: Gap | None
+
+
+class StudentWords:
+    """Says which steps are on the student's own completions, and draws them.
+
+    Both depend on the seed, the step and the weights alone: not on the number of processes, nor on what was run before.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        examples: Sequence[Example],
+        rewards: Rewards,
+        *,
+        lambda_: float,
+        samples: int,
+        sampling: SamplingConfig,
+        limits: SamplerConfig,
+        seed: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            policy: the student, live.
+            sampler: of the student.
+            examples: of the rows, by their `number`.
+            rewards: score the completions; maybe none.
+            lambda_: share of the steps.
+            samples: completions of each prompt.
+            sampling: how they are drawn.
+            limits: how far the sampler's log-probabilities may be from the trainer's.
+            seed: of steps and completions.
+            say: told where they are far.
+        """
+        self.policy, self.sampler, self.examples, self.rewards = policy, sampler, examples, rewards
+        self.lambda_, self.samples, self.sampling, self.limits = lambda_, samples, sampling, limits
+        self.seed, self.say = seed, say
+
+    def due(self, step: int) -> bool:
+        """Whether a step, counted from 0, is on the student's own completions."""
+        return random.Random(f"{self.seed}, words of step {step}").random() < self.lambda_
+
+    def instead(self, batches: list[Rows], step: int) -> tuple[list[Rows], dict[str, float]]:
+        """This process's micro-batches of one step with the student's completions; every process must call it.
+
+        Each row stands there once for each sample, with `number` -1, a `place` in the step, its reward's `advantage`
+        over the prompt's other samples, and the step's `mean_length`. The metrics are of the whole step.
+        """
+        everyone = from_all(batches)
+        order = [row for turn in range(len(batches)) for each in everyone for row in each[turn]]
+        mine = share(len(order), len(everyone))
+        drawn = _joined(from_all(self._draw(order[mine], step, mine.start)))
+        advantage, metrics = self._rewarded(order, drawn)
+        if drawn.gap is not None:
+            metrics["sampler_gap/policy"] = drawn.gap.mean
+            warning = check(drawn.gap, self.limits)
+            if warning and rank() == 0:
+                self.say(warning)
+        lengths = [len(ids) for ids in drawn.ids]
+        mean_length = sum(lengths) / len(lengths)
+        metrics |= {"length": mean_length, "ended": sum(drawn.ended) / len(lengths)}
+        completions = [
+            {"completion": ids, "number": -1, "place": i, "advantage": advantage[i], "mean_length": mean_length}
+            for i, ids in enumerate(drawn.ids)
+        ]
+        own, place = [], 0
+        for turn in range(len(batches)):
+            for process, each in enumerate(everyone):
+                places = range(place * self.samples, (place + len(each[turn])) * self.samples)
+                if process == rank() % len(everyone):
+                    own.append([{**order[i // self.samples], **completions[i]} for i in places])
+                place += len(each[turn])
+        return own, metrics
+
+    def _draw(self, rows: Rows, step: int, before: int) -> _Drawn:
+        """Completions of some of the step's rows; `before` stand before them."""
+        prompts = [row["prompt"] for row in rows]
+        self.sampler.sync()
+        seed = self.seed * 1_000_003 + step
+        drawn = self.sampler.sample(prompts, self.samples, seed, weights="policy", before=before * self.samples)
+        check_completions(drawn, self.policy, self.sampling)
+        repeated = [prompt for prompt in prompts for _ in range(self.samples)]
+        gap = None
+        if not self.sampler.same_weights and isinstance(self.sampler, Scorer):
+            gap, _ = probe(self.policy, self.sampler, repeated, drawn)
+        asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]
+        table = self.rewards.score(
+            [each.prompt for each in asked], drawn.text, columns_of(asked, drawn.finish, drawn.ids)
+        )
+        return _Drawn(drawn.ids, [reason == "stop" for reason in drawn.finish], table.each, gap)
+
+    def _rewarded(self, rows: Rows, drawn: _Drawn) -> tuple[list[float], dict[str, float]]:
+        """Each completion's reward over the mean of the prompt's others (leave one out), and the mean reward."""
+        if not self.rewards.terms:
+            return [0.0] * len(drawn.ids), {}
+        prompt = [i for i in range(len(rows)) for _ in range(self.samples)]
+        tasks = [self.examples[rows[i]["number"]].task for i in prompt]
+        composed = compose(self.rewards.terms, drawn.raw, prompt, tasks, {})
+        reward_PN = torch.tensor(composed.total).view(len(rows), self.samples)
+        means = reward_metrics(self.rewards.terms, drawn.raw, composed.counted, {})
+        return leave_one_out(reward_PN).flatten().tolist(), {"reward": reward_PN.mean().item(), **means}
+
+
+def _joined(parts: Sequence[_Drawn]) -> _Drawn:
+    """The parts of all processes, in order."""
+    return _Drawn(
+        ids=[ids for part in parts for ids in part.ids],
+        ended=[ended for part in parts for ended in part.ended],
+        raw={name: [value for part in parts for value in part.raw[name]] for name in parts[0].raw},
+        gap=functools.reduce(operator.add, [part.gap for part in parts]) if parts[0].gap else None,
+    )

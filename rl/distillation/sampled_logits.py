@@ -1,0 +1,124 @@
+"""Distillation through K sampled logits a token, as Gemma 3 was distilled (Gemma 3 report, section 2.2)."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gemsmith.policy.head.tiled_matmul import chunk_rows, row_parts, slices, widened
+from gemsmith.policy.head.vocabulary_head import Scores
+
+Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
+
+
+def draw_targets(
+    teacher_logprobs_TV: Tensor, k: int, mode: Mode, seeds: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Draw K vocabulary entries a token from the teacher, and the weight that each gets as the student's target.
+
+    Args:
+        teacher_logprobs_TV: log-probabilities of the teacher, [T, V].
+        k: entries a token, at most V.
+        mode: `gumbel_renorm` draws without replacement by probability (Gumbel top-k) and renormalises the teacher's
+            probabilities over the draw: the literal recipe, which sharpens the head. `multinomial_counts` draws with
+            replacement and weighs by counts / K: unbiased. `topk` takes the likeliest: biased, no noise.
+        seeds: one a token, whose draw then does not depend on the tokens beside it; none: torch's global generator.
+
+    Returns:
+        ids [T, K] (with repeats in `multinomial_counts`) and weights [T, K], which sum to 1 for each token.
+    """
+    parts = [
+        _draw(teacher_logprobs_TV[part], k, mode, seeds and seeds[part]) for part in row_parts(teacher_logprobs_TV)
+    ]
+    ids_TK = torch.cat(parts)
+    if mode == "multinomial_counts":
+        return ids_TK, torch.full_like(ids_TK, 1.0 / k, dtype=teacher_logprobs_TV.dtype)
+    return ids_TK, teacher_logprobs_TV.gather(-1, ids_TK).softmax(dim=-1)
+
+
+def _draw(scores_RV: Tensor, k: int, mode: Mode, seeds: Sequence[int] | None) -> Tensor:
+    """Ids, [R, K]."""
+    if mode == "multinomial_counts":
+        rows = _seeded(scores_RV.exp(), seeds)
+        return torch.cat([torch.multinomial(p, k, replacement=True, generator=own) for p, own in rows])
+    if mode == "gumbel_renorm":
+        noise_RV = torch.empty_like(scores_RV, dtype=widened(scores_RV.dtype))
+        for part_RV, own in _seeded(noise_RV, seeds):
+            part_RV.uniform_(generator=own)  # and two logarithms: five times faster than `exponential_` and one
+        scores_RV = scores_RV - noise_RV.log_().neg_().log_()  # minus a standard Gumbel variable
+    return scores_RV.topk(k, dim=-1).indices
+
+
+def _seeded(rows_RV: Tensor, seeds: Sequence[int] | None) -> Iterator[tuple[Tensor, torch.Generator | None]]:
+    """Each row, as [1, V], with a generator of its seed; without seeds all rows and no generator."""
+    if seeds is None:
+        yield rows_RV, None
+        return
+    generator = torch.Generator(rows_RV.device)
+    for row_1V, seed in zip(rows_RV.split(1), seeds, strict=True):
+        yield row_1V, generator.manual_seed(seed)
+
+
+class ExactTargets:
+    """Targets of a teacher that has its whole distribution, drawn while the student's head passes over the tokens.
+
+    That distribution exists for one chunk of tokens at a time, next to the student's logits of the chunk. So the
+    divergence over the whole vocabulary comes without another product. See `gemsmith.rl.teachers.teacher.TokenTargets`.
+    """
+
+    def __init__(
+        self,
+        logprobs: Callable[[slice], Tensor],
+        own_M: Tensor,
+        k: int,
+        mode: Mode,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        """Targets by `draw_targets` of M tokens.
+
+        Args:
+            logprobs: the teacher's log-probabilities of a slice of the tokens, [C, V], in a tensor to write into.
+            own_M: ids of the completions' own tokens, on the device of the student's logits.
+            k: entries a token.
+            mode: as in `draw_targets`.
+            seeds: one a token.
+        """
+        self._logprobs, self.ids_M = logprobs, own_M
+        self.k, self.mode, self.seeds = k, mode, seeds
+        self.best_M = torch.full_like(own_M, -1)
+        self.own_M = torch.full(own_M.shape, math.nan, device=own_M.device)
+        # -H(teacher) - sum_v p_teacher(v) student's logit of v
+        self._gap_M = torch.zeros(len(own_M), dtype=torch.float32, device=own_M.device)
+
+    def logprobs(self, chunk: slice) -> Tensor:
+        """The teacher's log-probabilities of a chunk's rows, [C, V], the caller's to write into."""
+        with torch.no_grad():
+            teacher_CV = self._logprobs(chunk)
+            self.best_M[chunk] = teacher_CV.argmax(dim=-1)
+            self.own_M[chunk] = teacher_CV.gather(-1, self.ids_M[chunk].unsqueeze(-1)).squeeze(-1).float()
+        return teacher_CV
+
+    def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and weights, [C, K], of a chunk's rows; the teacher's distribution is there for a quarter at a time."""
+        rows = max(1, chunk_rows(student_CV.shape[1]) // 4)
+        parts = [
+            self._choose(slice(part.start + chunk.start, part.stop + chunk.start), student_CV[part])
+            for part in slices(len(student_CV), rows)
+        ]
+        ids, weights = zip(*parts, strict=True)
+        return torch.cat(ids), torch.cat(weights)
+
+    def _choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            teacher_CV = self.logprobs(chunk)
+            targets = draw_targets(teacher_CV, self.k, self.mode, self.seeds and self.seeds[chunk])
+            for part in row_parts(teacher_CV):
+                teacher_RV = teacher_CV[part]
+                self._gap_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV.sub_(student_CV[part]))
+        return targets
+
+    def divergence(self, student: Scores) -> Tensor:
+        """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed `choose`."""
+        return self._gap_M + student.normaliser

@@ -1,0 +1,131 @@
+"""The training loop of distillation: a teacher's word on the tokens of demonstrations, or of the student's own text."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from gemsmith.policy.head.logprobs import weighted_logprobs
+from gemsmith.policy.training.processes import from_all
+from gemsmith.policy.training.sharding import whole
+from gemsmith.rl.distillation.divergence import Divergence, SampledDivergence, Watched, WholeDivergence
+from gemsmith.rl.distillation.on_policy_completions import Rows, StudentWords
+from gemsmith.rl.rollouts.trainer import token_means
+from gemsmith.rl.teachers.teacher import Row, Teacher
+
+
+class DistillTrainer(Trainer):
+    """transformers' Trainer on rows with what a `gemsmith.rl.teachers.teacher.Row` has; `task` may be missing."""
+
+    def __init__(
+        self,
+        *,
+        teacher: Teacher,
+        divergence: Divergence = "forward",
+        jsd_beta: float = 0.5,
+        average: Literal["tokens", "sequences"] = "tokens",
+        words: StudentWords | None = None,
+        reward_weight: float = 0.0,
+        **rest: Any,
+    ) -> None:
+        """Train `rest["model"]`.
+
+        Args:
+            teacher: is asked for the targets of each micro-batch's tokens.
+            divergence: what is lowered; all but `forward` need a teacher that is `exact`.
+            jsd_beta: of `jsd`.
+            average: what an optimiser step's loss is the mean of.
+            words: the student's own completions and which steps are on them; none: no step is.
+            reward_weight: of their advantages; the divergence gets what is left of 1.
+            rest: as of transformers' Trainer.
+        """
+        super().__init__(data_collator=list, **rest)
+        self.teacher, self.divergence, self.jsd_beta, self.average = teacher, divergence, jsd_beta, average
+        self.words, self.reward_weight = words, reward_weight
+        self.loss_is_scaled_for_ga = True
+        self._sums: dict[str, tuple[float, int]] = {}  # since the last line, of this process: a sum over so many
+        self._of_steps: dict[str, list[float]] = defaultdict(list)  # the same in every process
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Rows], int]:
+        """The micro-batches of one optimiser step, and what its loss is a mean over, in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        step = self.state.global_step
+        if self.words is not None and batches:
+            due = self.words.due(step)
+            self._of_steps["on_policy"].append(float(due))
+            if due:
+                with whole(self.model_wrapped):
+                    batches, metrics = self.words.instead(batches, step)
+                for name, value in metrics.items():
+                    self._of_steps[name].append(value)
+        return batches, self._get_num_items_in_batch(batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        """Completion tokens, or sequences, of the whole optimiser step, over all processes."""
+        rows = [row for batch in batch_samples for row in batch]
+        own = len(rows) if self.average == "sequences" else sum(len(row["completion"]) for row in rows)
+        return int(self.accelerator.gather(torch.tensor(own, device=device)).sum())
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Rows,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """The divergence, less the reward by REINFORCE, as this micro-batch's share of the step's mean."""
+        rows = [Row(row["prompt"], row["completion"], row["number"], row.get("task")) for row in inputs]
+        targets = self.teacher.targets(rows, [seed for row in inputs for seed in self._seeds(row)])
+        lowered: SampledDivergence | WholeDivergence
+        if self.divergence == "forward":
+            lowered = SampledDivergence(targets)
+        else:
+            lowered = WholeDivergence(targets, self.divergence, self.jsd_beta)
+        weight_S, besides_S = self._weights(inputs)
+        prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        total, scores = weighted_logprobs(
+            model, prompts, completions, weight_S, lowered.objective, entropy=True, besides_S=besides_S
+        )
+        self._watch(lowered.watched(scores), own="place" in inputs[0])
+        return -total / num_items_in_batch * self.accelerator.num_processes
+
+    def _weights(self, rows: Rows) -> tuple[Tensor, Tensor | None]:
+        """Of each sequence's divergence and of its own log-probability, times what the step's loss is divided by."""
+        pooled = self.average == "tokens"
+        share_S = torch.tensor([1.0 if pooled else 1.0 / len(row["completion"]) for row in rows])
+        if self.words is None or not self.words.rewards.terms:
+            return share_S, None
+        share_S *= 1.0 - self.reward_weight
+        if "place" not in rows[0]:
+            return share_S, None
+        # The reward's mean is over sequences, whatever the divergence's is over.
+        each = [row["advantage"] * (row["mean_length"] if pooled else 1.0) for row in rows]
+        return share_S, self.reward_weight * torch.tensor(each)
+
+    def _seeds(self, row: dict[str, Any]) -> list[int]:
+        """Of the draws for a row's completion tokens in this step, whichever process and micro-batch has it."""
+        which = f"place {row['place']}" if "place" in row else f"row {row['number']}"
+        source = random.Random(f"{self.args.seed}, step {self.state.global_step}, {which}")
+        return [source.getrandbits(63) for _ in row["completion"]]
+
+    def _watch(self, found: Watched, own: bool) -> None:
+        """Add to the sums of the next line."""
+        seen = {"kl_from_teacher": found.kl_M, "entropy": found.entropy_M, "agreement": found.agrees_M.float()}
+        if own:
+            seen["teacher_logprob"] = found.own_M[~found.own_M.isnan()]
+        for name, values in seen.items():
+            before, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = before + values.sum(dtype=torch.float64).item(), count + len(values)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the means since the last line: over all tokens, of all processes, or over steps."""
+        means = {**token_means(from_all(self._sums)), **{name: sum(v) / len(v) for name, v in self._of_steps.items()}}
+        self._sums = {}
+        self._of_steps.clear()
+        super().log({**logs, **means}, *args, **kwargs)

@@ -1,0 +1,62 @@
+"""Whether the rewards of a stage fit one another and its rows: gates that are there, and a reward for each row."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.example import Example
+from gemsmith.rl.rewards.config import CodeReward, RewardConfig
+
+
+def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
+    """The first reward whose gate is not learnt with it or leads back to it, and what is wrong; None: all are well."""
+    for name in terms:
+        path = [name]
+        while (gate := terms[path[-1]].gate) is not None:
+            if gate not in terms:
+                others = [other for other in terms if other != path[-1]]
+                expected = (
+                    f"expected another reward that the stage learns from: {', '.join(others) or '(there is none)'}"
+                )
+                return path[-1], f'found "{gate}", {expected}{_near(gate, others)}'
+            path.append(gate)
+            if gate in path[:-1]:
+                cycle = " -> ".join(path[path.index(gate) :])
+                return gate, f"found a cycle, {cycle}; expected a chain of gates that ends"
+    return None
+
+
+def turns_fault(term: RewardConfig) -> str | None:
+    """Why a stage of several turns cannot learn from a reward; None where it can."""
+    if not isinstance(term, CodeReward):
+        return "expected kind code, whose tests `turns` above 1 give word of"
+    if term.shaped or term.partial:
+        found = "partial" if term.partial else "normalise, clip or gate"
+        return f"found {found}, expected none where `turns` above 1 learn from 1, -1 and -0.2"
+    return None
+
+
+def check_gates(terms: Mapping[str, RewardConfig], stage: str) -> None:
+    """Raise a UserError for the first gate that does not fit; see `gate_fault`."""
+    if fault := gate_fault(terms):
+        name, text = fault
+        raise UserError(f"stage {stage}: rewards.{name}.gate: {text}")
+
+
+def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example], stage: str, data: str) -> None:
+    """Raise a UserError that names the task of the first row that no reward scores, and the tasks of the rewards."""
+    for example in examples:
+        if not any(term.applies_to(example.task) for term in terms.values()):
+            what = "without a task" if example.task is None else f'of task "{example.task}"'
+            where = f" ({example.where})" if example.where else ""
+            tasks = "; ".join(f"{name} scores {', '.join(term.tasks or [])}" for name, term in terms.items())
+            raise UserError(
+                f"stage {stage}: a row of data.{data} {what}{where} has no reward: {tasks}. Name its task in a "
+                "reward's `tasks`, or leave out the `tasks` of a reward that scores every row."
+            )
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """`, did you mean "x"?`, or nothing where no name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f', did you mean "{near[0]}"?' if near else ""

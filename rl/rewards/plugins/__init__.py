@@ -1,0 +1,1 @@
+"""Reward functions of the user's own, run in a child process."""

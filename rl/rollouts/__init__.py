@@ -1,0 +1,1 @@
+"""Sample completions, score them, and train on them, whatever the algorithm."""

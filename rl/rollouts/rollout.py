@@ -1,0 +1,356 @@
+"""Draw completions from the policy and its anchor, reward them, and find their log-probabilities."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from gemsmith.curation.example import Example
+from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.head.logprobs import listed_logprobs, sequence_logprobs
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler, Samples, Scorer
+from gemsmith.policy.samplers.logprob_mismatch import (
+    PLAIN,
+    Gap,
+    Scored,
+    check,
+    check_completions,
+    handful,
+    probe,
+    scored,
+    suspects_of,
+)
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.weight_set import WeightSet
+from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
+from gemsmith.rl.rewards.compose import Rewards
+from gemsmith.rl.rewards.contributions import Composed, Moments, compose
+from gemsmith.rl.rewards.metrics import reward_metrics
+from gemsmith.rl.rewards.reward import columns_of
+from gemsmith.rl.rollouts.distinct import distinct_metrics
+from gemsmith.rl.rollouts.prefetch import Drawing
+from gemsmith.rl.rollouts.step_timer import rates, timed, tokens_in
+
+Prompt = TypeVar("Prompt")
+Scores = dict[str, list[float | None]]
+"""Values of completions by reward; None: it did not apply."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one process drew for its share of the prompts; text, finish and control are of the policy's own.
+
+    The rewards of `draws` are weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
+    `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
+    the weights that completions were drawn from ahead of time and the live ones. `drawing` is the seconds that drawing
+    took, of which `seconds` has only what was waited for.
+    """
+
+    draws: dict[Weights, Draw]
+    text: list[str]
+    finish: list[str]
+    raw: dict[Weights, Scores]
+    control: Scores
+    seconds: dict[str, float]
+    drawing: float
+    gaps: dict[Weights, Gap]
+    drift: Gap | None
+
+
+class RolloutCollector:
+    """Everything that one step of on-policy learning needs before its loss: samples, rewards, log-probabilities."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        rewards: Rewards,
+        algorithm: Algorithm,
+        initial: WeightSet,
+        anchor: WeightSet | None,
+        batch: int,
+        sampling: SamplingConfig,
+        limits: SamplerConfig | None = None,
+        say: Callable[[str], None] = print,
+        control: Rewards | None = None,
+    ) -> None:
+        """Keep the parts.
+
+        `batch` is the number of completions whose log-probabilities are computed at once, `sampling` how the sampler
+        draws, `limits` how far its log-probabilities may be from the trainer's, and `say` is told when they are far.
+        `control` scores the policy's completions for the metrics alone.
+        """
+        self.sampling, self.limits, self.say = sampling, limits or SamplerConfig(), say
+        self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
+        self.control = control or Rewards({}, {})
+        self.shaped = any(term.shaped for term in rewards.terms.values())
+        self.running = {name: Moments() for name, term in rewards.terms.items() if term.normalise == "running"}
+        self.drawing = Drawing(sampler, algorithm.draws)
+        self.initial, self.anchor, self.batch = initial, anchor, batch
+        self.shown: list[dict[str, Any]] = []
+
+    def collect(
+        self, examples: Sequence[Example], seed: int, processes: int = 1, ahead: Sequence[Example] = ()
+    ) -> tuple[Rollouts, dict[str, float]]:
+        """Roll out one batch of prompts, each process its share of them.
+
+        Args:
+            examples: P prompts, the same in every process.
+            seed: of the sampler; a step's completions depend on it and on the weights alone.
+            processes: that call this together.
+            ahead: the prompts of the next call, whose seed will be `seed` + 1: their completions are drawn from now on,
+                from the present weights.
+
+        Returns:
+            The rollouts of all prompts, and metrics of the policy's own completions, the same in every process.
+        """
+        prompts = self._prompts(examples)
+        mine, next_ = share(len(examples), processes), share(len(ahead), processes)
+        part = self._part(
+            examples[mine], prompts[mine], seed, mine.start, (self._prompts(ahead[next_]), seed + 1, next_.start)
+        )
+        part = _merged(from_all(part)) if processes > 1 else part
+        self._check_gaps(part.gaps)
+        draws, composed = self._composed(examples, part)
+        self.running = composed.running
+        self._show(examples, part, draws["policy"].reward_PN)
+        metrics = draw_metrics(part.draws["policy"], part.finish)
+        if self.shaped:
+            metrics["reward_learnt"] = draws["policy"].reward_PN.mean().item()
+        counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
+        metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
+        metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()} | self._rates(part)
+        metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
+        if part.drift is not None:
+            metrics["drift"] = part.drift.mean
+        return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
+
+    def _rates(self, part: _Part) -> dict[str, float]:
+        """Tokens of policy and anchor that were drawn, completions rewarded and tokens scored, in a second."""
+        sampling, completions = (sum(f(draw.ids) for draw in part.draws.values()) for f in (tokens_in, len))
+        scored_tokens = tokens_in(part.draws["policy"].ids) * self.scorings
+        by_token = rates({"sampling": sampling, "logprob": scored_tokens}, {**part.seconds, "sampling": part.drawing})
+        return by_token | rates({"reward": completions}, part.seconds, unit="completions")
+
+    @property
+    def scorings(self) -> int:
+        """Passes over the policy's completions for log-probabilities: the initial policy, and what else is needed."""
+        from_the_sampler = self.sampler.same_weights and self.sampling.plain
+        return 1 + self.algorithm.needs_anchor_logprob + (not from_the_sampler)
+
+    def _composed(self, examples: Sequence[Example], part: _Part) -> tuple[dict[Weights, Draw], Composed]:
+        """Draws of the whole step with the rewards that are learnt, by what all its completions were given."""
+        draws = self.algorithm.draws
+        prompt = [i for weights in part.raw for i in range(len(examples)) for _ in range(draws[weights])]
+        raw = {name: [v for scores in part.raw.values() for v in scores[name]] for name in self.rewards.terms}
+        composed = compose(self.rewards.terms, raw, prompt, [examples[i].task for i in prompt], self.running)
+        totals = torch.tensor(composed.total).split([len(part.draws[weights].ids) for weights in part.raw])
+        learnt = dict(zip(part.raw, totals, strict=True))
+        return {w: replace(draw, reward_PN=learnt[w].view(-1, draws[w])) for w, draw in part.draws.items()}, composed
+
+    def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
+        return [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
+
+    def _part(
+        self,
+        examples: Sequence[Example],
+        prompts: list[list[int]],
+        seed: int,
+        before: int,
+        ahead: tuple[list[list[int]], int, int],
+    ) -> _Part:
+        """Draw, reward and measure some of the prompts; `before` of the step's stand before them, `ahead` as these."""
+        seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
+        with timed(seconds, "sampling"):
+            from_ahead = self.drawing.take()
+        if from_ahead is None or ahead[0]:
+            with timed(seconds, "sync"):
+                self.sampler.sync()
+        with timed(seconds, "sampling"):
+            samples = from_ahead or self.drawing.now(prompts, seed, before)
+        drawing, gaps = self.drawing.seconds, {}
+        if ahead[0]:
+            with timed(seconds, "sync"):
+                gaps = self._probe(prompts, samples)
+            self.drawing.start(*ahead)
+        for drawn in samples.values():
+            check_completions(drawn, self.policy, self.sampling)
+        with timed(seconds, "reward"):
+            draws, raw = self._reward(examples, samples)
+            control = self._control(examples, samples["policy"])
+        with timed(seconds, "logprob"):
+            draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
+            if scores is not None and from_ahead is None:
+                gaps = self._gaps(prompts, scores, samples)
+        own, drift = samples["policy"], scores.gap if scores and from_ahead else None
+        return _Part(draws, own.text, list(own.finish), raw, control, seconds, drawing, gaps, drift)
+
+    def _reward(
+        self, examples: Sequence[Example], samples: dict[Weights, Samples]
+    ) -> tuple[dict[Weights, Draw], dict[Weights, Scores]]:
+        """Score the completions of every set of weights in one call; the sums in the draws are of the rewards as is."""
+        texts, asked, finish, ids = [], [], [], []
+        for weights, drawn in samples.items():
+            texts += drawn.text
+            finish += drawn.finish
+            ids += drawn.ids
+            asked += self._repeated(examples, weights)
+        table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish, ids))
+        draws: dict[Weights, Draw] = {}
+        raw: dict[Weights, Scores] = {}
+        start = 0
+        for weights, drawn in samples.items():
+            end = start + len(drawn.ids)
+            reward_PN = torch.tensor(table.total[start:end]).view(len(examples), -1)
+            finished_PN = torch.tensor([reason == "stop" for reason in drawn.finish]).view_as(reward_PN)
+            draws[weights] = Draw(drawn.ids, reward_PN, finished_PN=finished_PN)
+            raw[weights] = {name: values[start:end] for name, values in table.each.items()}
+            start = end
+        return draws, raw
+
+    def _control(self, examples: Sequence[Example], own: Samples) -> Scores:
+        """What the rewards that are not learnt from make of the policy's completions."""
+        asked = self._repeated(examples, "policy")
+        columns = columns_of(asked, own.finish, own.ids)
+        return self.control.score([example.prompt for example in asked], own.text, columns).each
+
+    def _with_logprobs(
+        self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]
+    ) -> tuple[Draw, Scored | None]:
+        """The policy's draw with its log-probabilities, and the trainer's view of it where the sampler's can differ."""
+        n = draw.reward_PN.shape[1]
+        repeated = [prompt for prompt in prompts for _ in range(n)]
+        by_token = isinstance(self.algorithm, TokenLoss)
+
+        def under_live_weights() -> tuple[Tensor, list[Tensor] | None]:
+            if by_token:
+                listed = listed_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch)
+                return torch.stack([each.sum() for each in listed]).view(-1, n), listed
+            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu(), None
+
+        importance_PN, own = None, None
+        tokens: list[Tensor] | None
+        if not self.sampler.same_weights:
+            own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
+            live_PN, tokens = own.raw_S.view(-1, n), own.tokens
+            importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
+        elif self.sampling.plain:
+            live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
+            tokens = [torch.tensor(logprobs) for logprobs in samples["policy"].logprobs]
+        else:
+            live_PN, tokens = under_live_weights()
+        done = replace(draw, logprob_PN=live_PN, importance_PN=importance_PN, tokens=tokens if by_token else None)
+        with self.initial.applied():
+            initial_PN, tokens = under_live_weights()
+        done = replace(done, initial_logprob_PN=initial_PN, initial_tokens=tokens)
+        if self.algorithm.needs_anchor_logprob:
+            assert self.anchor is not None
+            with self.anchor.applied():
+                anchor_PN, tokens = under_live_weights()
+            done = replace(done, anchor_logprob_PN=anchor_PN, anchor_tokens=tokens)
+        return done, own
+
+    def _gaps(self, prompts: list[list[int]], own: Scored, samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
+        """Of every completion of the policy, and of a handful of the anchor's; what is far off stops the run here."""
+        gaps: dict[Weights, Gap] = {"policy": own.gap}
+        self._check_policy(own.gap, self._repeated(prompts, "policy"), samples["policy"], self.sampling)
+        if "anchor" in samples:
+            assert self.anchor is not None
+            few, drawn = handful(samples["anchor"], self._repeated(prompts, "anchor"))
+            with self.anchor.applied():
+                gaps["anchor"] = scored(self.policy, few, drawn, self.sampling).gap
+        return gaps
+
+    def _probe(self, prompts: list[list[int]], samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
+        """The same just after a hand-over, of a handful of each that were drawn before it."""
+        assert isinstance(self.sampler, Scorer)
+        gaps: dict[Weights, Gap] = {}
+        for weights, drawn in samples.items():
+            applied = self.anchor.applied() if weights == "anchor" and self.anchor is not None else nullcontext()
+            repeated = self._repeated(prompts, weights)
+            with applied:
+                gaps[weights], said = probe(self.policy, self.sampler, repeated, drawn, weights)
+            if weights == "policy":
+                self._check_policy(gaps[weights], repeated, said, PLAIN)
+        return gaps
+
+    def _check_policy(self, gap: Gap, repeated: list[list[int]], samples: Samples, sampling: SamplingConfig) -> None:
+        """What is far off stops the run here, with other weights that the sampler may have instead."""
+        if gap.mean > self.limits.mismatch_limit:
+            sets = {"the initial policy": self.initial, "the anchor": self.anchor}
+            check(gap, self.limits, suspects_of(self.policy, repeated, samples, sampling, sets))
+
+    def _repeated(self, prompts: Sequence[Prompt], weights: Weights) -> list[Prompt]:
+        """The prompt of each completion."""
+        return [prompt for prompt in prompts for _ in range(self.algorithm.draws[weights])]
+
+    def _check_gaps(self, gaps: dict[Weights, Gap]) -> None:
+        """Warn of gaps over all processes; one above the limit stops the run."""
+        for weights, gap in gaps.items():
+            warning = check(gap, self.limits, weights=weights)
+            if warning and rank() == 0:
+                self.say(warning)
+
+    def _show(self, examples: Sequence[Example], part: _Part, learnt_PN: Tensor) -> None:
+        """Keep the first few completions of the step for people to read."""
+        reward_PN = part.draws["policy"].reward_PN
+        n = reward_PN.shape[1]
+        self.shown = [
+            {
+                "prompt": examples[i].prompt,
+                "completion": part.text[i * n],
+                "reward": reward_PN[i, 0].item(),
+                **({"learnt": learnt_PN[i, 0].item()} if self.shaped else {}),
+                "rewards": {name: values[i * n] for name, values in part.raw["policy"].items()},
+                **({"control": {name: values[i * n] for name, values in part.control.items()}} if part.control else {}),
+            }
+            for i in range(min(3, len(examples)))
+        ]
+
+
+def draw_metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
+    """Metrics of completions of the policy, by why each one ended."""
+    assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
+    length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
+    return {
+        "reward": draw.reward_PN.mean().item(),
+        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),  # k1, nats a completion
+        "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
+        "length": length_S.mean().item(),
+        "ended": sum(reason == "stop" for reason in finish) / len(finish),
+        **distinct_metrics(draw.ids, finish),
+    }
+
+
+def _merged(parts: Sequence[_Part]) -> _Part:
+    """The parts of all processes as one; seconds are those of the slowest."""
+    first = parts[0]
+    return _Part(
+        draws={weights: Draw.joined([part.draws[weights] for part in parts]) for weights in first.draws},
+        text=[text for part in parts for text in part.text],
+        finish=[finish for part in parts for finish in part.finish],
+        raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},
+        control=_appended([part.control for part in parts]),
+        seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
+        drawing=max(part.drawing for part in parts),
+        gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
+        drift=functools.reduce(operator.add, [part.drift for part in parts]) if first.drift else None,
+    )
+
+
+def _appended(scores: Sequence[Scores]) -> Scores:
+    return {name: [value for each in scores for value in each[name]] for name in scores[0]}
+
+
+def share(examples: int, processes: int) -> slice:
+    """Which of a step's examples are this process's."""
+    if processes == 1:
+        return slice(0, examples)
+    return slice(examples * rank() // processes, examples * (rank() + 1) // processes)

@@ -1,0 +1,1 @@
+"""The `generate` stage: answers of a policy, as data for other stages."""

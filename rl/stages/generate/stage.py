@@ -1,0 +1,227 @@
+"""The generate stage: a policy answers prompts, and the best answers by the rewards are kept for others to learn from.
+
+Prompts are worked off chunk by chunk; a chunk that was written is never drawn again.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.curation.example import Example, unique_prompts
+from gemsmith.curation.generated import FILE, answer_row, check_columns
+from gemsmith.curation.load import load_data
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.samplers.contract import Samples
+from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, handful, scored
+from gemsmith.policy.samplers.open import open_sampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.rl.algorithms.best_of_n import kl_bound
+from gemsmith.rl.rewards.compatibility import check_routes
+from gemsmith.rl.rewards.compose import open_rewards
+from gemsmith.rl.rewards.reward import columns_of, shortened
+from gemsmith.rl.stages.generate.config import GenerateStage
+from gemsmith.rl.stages.generate.selection import Completion, Fate, fates, metrics, normalised, tally, worse_than
+
+TOO_LONG = "too long for the policy's context"
+REPEATED = "repeated prompt and answer"
+LIKELY: tuple[tuple[str, str], ...] = (
+    ("unfinished", "raise sampling.max_tokens, or fine-tune the policy first, so that it ends its turn"),
+    ("below at_least", "lower at_least, raise samples, or take a better policy"),
+    ("without a reward", "see which rows the rewards apply to"),
+    ("empty", "take a policy that says something"),
+)
+
+
+def run(config: GenerateStage, stage: Stage) -> None:
+    """Write `answers.jsonl`, and `generated.json` that says how they came about, to `stage.output`.
+
+    Raises:
+        UserError: no answer is left, or the settings do not fit data, rewards or policy. What was drawn stays in the
+            stage's folder.
+    """
+    if stage.output.exists():  # written whole just before a kill
+        return
+    examples = _examples(config, stage)
+    (stage.folder / "metrics.jsonl").unlink(missing_ok=True)  # each chunk has its line, whoever drew it
+    sums: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    with ExitStack() as opened:
+        answer: Callable[[Sequence[Example], int], dict[str, Any]] | None = None
+        for number, (start, part) in enumerate(_chunks(config, examples)):
+            path = stage.folder / "chunks" / f"{number:06}.json"
+            chunk = _read(path)
+            if chunk is None:
+                answer = answer or _answering(config, stage, examples, opened)
+                chunk = answer(part, start)
+                write_atomically(path, json.dumps(chunk, ensure_ascii=False) + "\n")
+            own = Counter(chunk["sums"])
+            sums.update(own)
+            rows += chunk["rows"]
+            shown += chunk["shown"][: config.shown - len(shown)]
+            said = metrics(own) if own["samples"] else {}
+            stage.log(said, step=number + 1)
+            few = {name: said[name] for name in ("acceptance", "reward_best") if name in said}
+            stage.progress(start + len(part), len(examples), "prompt", **few)
+    if not rows:
+        raise UserError(_nothing(config, sums, shown))
+    _save(config, stage, sums, rows, shown)
+
+
+def _examples(config: GenerateStage, stage: Stage) -> list[Example]:
+    """The distinct training prompts, or a subset that the seed fixes, in the order of the data."""
+    split = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    examples = unique_prompts(split.train)
+    if config.prompts is not None and config.prompts < len(examples):
+        chosen = np.random.default_rng(stage.seed).permutation(len(examples))[: config.prompts]
+        examples = [examples[index] for index in sorted(chosen)]
+    check_columns(examples, config.data)
+    return examples
+
+
+def _chunks(config: GenerateStage, examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
+    """Prompts whose completions fill one batch of the sampler, and how many stand before them."""
+    size = max(1, config.sampling.batch // config.samples)
+    for start in range(0, len(examples), size):
+        yield start, examples[start : start + size]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    chunk: dict[str, Any] = json.loads(path.read_text())
+    return chunk
+
+
+def _answering(
+    config: GenerateStage, stage: Stage, examples: Sequence[Example], opened: ExitStack
+) -> Callable[[Sequence[Example], int], dict[str, Any]]:
+    """Load what answers and what judges; the function of a chunk, whose draws depend on the seed and its place."""
+    assert config.policy is not None
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
+    rewards = opened.enter_context(open_rewards(config.rewards, stage))
+    if config.rewards:
+        check_routes(rewards.terms, examples, stage.id, config.data)
+    sampler = opened.enter_context(open_sampler(policy, config.sampling, config.sampler, stage.say))
+    sampler.sync()
+    room = policy.model.config.max_position_embeddings - config.sampling.max_tokens
+
+    def drawn(prompts: list[list[int]], seed: int) -> Samples:
+        samples = sampler.sample(prompts, config.samples, seed)
+        check_completions(samples, policy, config.sampling)
+        if not sampler.same_weights:
+            repeated = [prompt for prompt in prompts for _ in range(config.samples)]
+            if warning := check(scored(policy, *handful(samples, repeated), config.sampling).gap, config.sampler):
+                stage.say(warning)
+        return samples
+
+    def judged(asked: Sequence[Example], samples: Samples) -> list[Completion]:
+        each = [example for example in asked for _ in range(config.samples)]
+        columns = columns_of(each, samples.finish, samples.ids)
+        table = rewards.score([example.prompt for example in each], samples.text, columns)
+        return [
+            _completion(samples, i, table.total[i], {name: values[i] for name, values in table.each.items()})
+            for i in range(len(each))
+        ]
+
+    def answer(part: Sequence[Example], start: int) -> dict[str, Any]:
+        prompts = [prompt_ids(policy.tokenizer, example.messages) for example in part]
+        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) <= room]
+        asked = [part[i] for i in fitting]
+        chunk: dict[str, Any] = {"rows": [], "sums": Counter({TOO_LONG: len(part) - len(asked)}), "shown": []}
+        if asked:
+            seed = int(np.random.SeedSequence([stage.seed, start]).generate_state(1)[0])
+            completions = judged(asked, drawn([prompts[i] for i in fitting], seed))
+            for i, example in enumerate(asked):
+                _select(config, example, completions[i * config.samples :][: config.samples], chunk)
+        return chunk
+
+    return answer
+
+
+def _completion(samples: Samples, i: int, total: float, rewards: dict[str, float | None]) -> Completion:
+    """One completion with its rewards: without any in the stage its sum is 0, and where none applied there is none."""
+    applied = not rewards or any(value is not None for value in rewards.values())
+    ended = samples.finish[i] == "stop"
+    return Completion(samples.text[i], ended, total if applied else None, rewards, len(samples.ids[i]))
+
+
+def _select(config: GenerateStage, example: Example, drawn: Sequence[Completion], chunk: dict[str, Any]) -> None:
+    """Add one prompt's kept answers, best first, its sums, and if it is among the first what became of all."""
+    found = fates(drawn, config.keep, config.at_least)
+    chunk["sums"].update(tally(drawn, found))
+    kept = [one for one, fate in zip(drawn, found, strict=True) if fate == "kept"]
+    for one in sorted(kept, key=lambda one: -(one.reward or 0.0)):
+        worse = worse_than(one.reward or 0.0, drawn)
+        measured = {"reward": one.reward if config.rewards else None, "rewards": one.rewards, "tokens": one.tokens}
+        chunk["rows"].append(answer_row(example, one.text, worse.text if worse else None, measured))
+    if len(chunk["shown"]) < config.shown:
+        said = zip(drawn, found, strict=True)
+        answers = [{"text": one.text, "reward": one.reward, "fate": fate} for one, fate in said]
+        chunk["shown"].append({"prompt": example.prompt, "answer": example.answer, "answers": answers})
+
+
+def _save(
+    config: GenerateStage,
+    stage: Stage,
+    sums: Counter[str],
+    rows: Sequence[dict[str, Any]],
+    shown: Sequence[dict[str, Any]],
+) -> None:
+    """Write the output whole: rows that repeat a prompt with its answer, up to white space, stand in it once."""
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        turns = [text for _, text in row["history"]] + [row["prompt"], row["demonstration"]]
+        first.setdefault((row["system"], *map(normalised, turns)), row)
+    fate: Sequence[Fate] = ("unfinished", "empty", "without a reward", "below at_least", "duplicate", "beyond keep")
+    counts = {name: int(sums[f"fate/{name}"]) for name in fate} | {REPEATED: len(rows) - len(first)}
+    left_out = {TOO_LONG: int(sums[TOO_LONG]), "no answer kept": int(sums["prompts"] - sums["answered"])}
+    summary = {
+        "kept": len(first),
+        "prompts": int(sums["prompts"]),
+        "samples": config.samples,
+        "dropped": {reason: count for reason, count in counts.items() if count},
+        "prompts_left_out": {reason: count for reason, count in left_out.items() if count},
+        "metrics": metrics(sums),
+        "kl_bound": kl_bound(config.samples) if config.rewards and config.keep == 1 else None,
+        "shown": shown,
+    }
+    part = stage.folder / "output.part"
+    write_atomically(part / FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in first.values()))
+    write_atomically(part / "generated.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    part.rename(stage.output)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items())  # type: ignore[attr-defined]
+    stage.say(f"kept {len(first)} answers to {int(sums['answered'])} prompts (dropped: {dropped or 'none'})")
+
+
+def _nothing(config: GenerateStage, sums: Counter[str], shown: Sequence[dict[str, Any]]) -> str:
+    """Why no answer is left, with an example of the commonest reason, and what to do about it."""
+    if not sums["samples"]:
+        return (
+            f"no prompt of data {config.data} leaves room for {config.sampling.max_tokens} tokens of an answer in the "
+            "policy's context: lower sampling.max_tokens, or give shorter prompts"
+        )
+    counts = {reason: int(sums[f"fate/{reason}"]) for reason, _ in LIKELY}
+    main = max(counts, key=lambda reason: counts[reason])
+    such = next(
+        (
+            f" (such as {shortened(one['text'])} to {shortened(row['prompt'])})"
+            for row in shown
+            for one in row["answers"]
+            if one["fate"] == main
+        ),
+        "",
+    )
+    said = {reason: f"{count} {reason}{such if reason == main else ''}" for reason, count in counts.items() if count}
+    return (
+        f"the policy {config.policy.name if config.policy else ''} gave no answer to keep: of {int(sums['samples'])} "
+        f"completions of {int(sums['prompts'])} prompts of data {config.data}, {', '.join(said.values())}; "
+        f"{dict(LIKELY)[main]}"
+    )

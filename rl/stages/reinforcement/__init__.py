@@ -1,0 +1,1 @@
+"""The `bond` and `reinforce` stages."""

@@ -1,0 +1,188 @@
+"""Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainingArguments
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage
+from gemsmith.curation.example import Example
+from gemsmith.curation.load import load_data, unique_prompts
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.open import open_sampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.policy.training.engine import run_training, training_arguments
+from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
+from gemsmith.policy.training.lifecycle import save_trained, trainable
+from gemsmith.policy.training.processes import rank
+from gemsmith.policy.weight_set import WeightSet
+from gemsmith.rl.algorithms.algorithm import build
+from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from gemsmith.rl.rewards.compatibility import check_gates, check_routes
+from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rollouts.episodes import EpisodeCollector
+from gemsmith.rl.rollouts.estimators import record_estimators
+from gemsmith.rl.rollouts.reward_hacking import partings_in
+from gemsmith.rl.rollouts.rollout import RolloutCollector
+from gemsmith.rl.rollouts.ties import TieWatch
+from gemsmith.rl.rollouts.trainer import RolloutTrainer
+from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+
+
+def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
+    """Train `config.policy` with the stage's algorithm and save it to `stage.output`.
+
+    The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
+    """
+    assert config.policy is not None
+    if stage.output.exists():  # saved whole just before a kill
+        return
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
+    examples = training_prompts(config, policy, stage)
+    with open_rewards(config.rewards, stage) as rewards:
+        checkpoints = stage.folder / "checkpoints"
+        train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, kept=config.keep_steps)
+
+
+def train_policy(
+    policy: Policy,
+    config: RolloutConfig,
+    stage: Stage,
+    rewards: Rewards,
+    examples: list[Example],
+    folder: Path,
+    output: Path,
+    run_seed: int = 0,
+    part: tuple[int, int] = (0, 1),
+    together: bool = False,
+    kept: Sequence[int] = (),
+    **where: Any,
+) -> None:
+    """One training run, resumable, from `policy` to a saved policy.
+
+    Args:
+        policy: where to start; it is trained in place.
+        config: algorithm and optimisation.
+        stage: seed, engine, and whom to tell.
+        rewards: scores completions.
+        examples: prompts to learn on.
+        folder: of checkpoints; removed when `output` is in place.
+        output: folder of the trained policy.
+        run_seed: tells runs of one stage apart: prompt order and samples.
+        part: (i, n) when this is the i-th of n runs of the stage, for its progress.
+        together: whether other trainings of the stage go on in other processes meanwhile.
+        kept: steps after which the policy is kept whole, in `kept/STEP` of the stage's folder.
+        where: marks of this run's metrics.
+
+    Raises:
+        UserError: a reward's gate is not among the rewards, or a prompt has no reward.
+    """
+    check_gates(rewards.terms, stage.id)
+    check_routes(rewards.terms, examples, stage.id, config.data)
+    algorithm = build(config)
+    seed = stage.seed + 7919 * run_seed
+    if algorithm.beside is not None:
+        algorithm.beside.begin(policy, seed + 1)
+    model = trainable(policy, config.lora, seed)
+    live = Policy(model, policy.tokenizer)
+    initial = WeightSet(model)
+    anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
+    arguments = _arguments(config, stage, folder, model, seed)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
+        write_index(stage, kept, config.steps)
+        record_estimators([config], stage)
+    with (
+        open_rewards(config.control, stage) as control,
+        open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,
+    ):
+        collector = _collector_of(config)(
+            live,
+            sampler,
+            rewards,
+            algorithm,
+            initial,
+            anchor,
+            batch=config.micro_batch or config.batch,
+            sampling=config.sampling,
+            limits=config.sampler,
+            say=stage.say,
+            control=control,
+        )
+        trainer = RolloutTrainer(
+            model=model,
+            args=arguments,
+            processing_class=policy.tokenizer,
+            collector=collector,
+            examples=examples,
+            seed=seed,
+            shown=stage.folder / "rollouts.jsonl",
+            overlap=config.overlap,
+            updates=config.steps_a_rollout,
+            ties=_tie_watch(config, stage),
+        )
+        trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
+        run_training(trainer, stage, folder, part=part, together=together, **where)
+    _say_partings(config, rewards, stage, where)
+    save_trained(trainer, policy, output, folder)
+
+
+def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Module, seed: int) -> TrainingArguments:
+    """Arguments of the trainer; checkpoints fall between rollouts, as what is left of one is in none."""
+    updates = config.steps_a_rollout
+    return training_arguments(
+        config,
+        stage,
+        folder,
+        model=model,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+        save_steps=-(-config.save_every // updates) * updates,
+    )
+
+
+def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
+    """Tells the watcher of ties, of which J-BOND learns nothing."""
+    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
+    return TieWatch(stage.say) if told else None
+
+
+def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
+    if isinstance(config, ReinforceAlgorithm) and config.turns > 1:
+        return partial(EpisodeCollector, config=config)
+    return RolloutCollector
+
+
+def _say_partings(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
+    """Tell the watcher which controls fell in this training while the learnt reward rose."""
+    if rank() or not config.control:
+        return
+    normalised = any(term.normalise != "none" for term in rewards.terms.values())
+    for parting in partings_in(stage.folder / "metrics.jsonl", normalised, where):
+        stage.say(f"{parting.training}: {parting}" if where else str(parting))
+
+
+def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:
+    """The distinct training prompts that leave room for a completion; repeated where a batch needs more than there are.
+
+    Raises:
+        UserError: no prompt is short enough.
+    """
+    data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
+    prompts = unique_prompts(data.train)
+    room = config.max_length - config.sampling.max_tokens
+    fitting = [example for example in prompts if len(prompt_ids(policy.tokenizer, example.messages)) <= room]
+    if not fitting:
+        raise UserError(
+            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
+            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
+        )
+    if len(fitting) < len(prompts):
+        stage.say(f"data.{config.data}: dropped {len(prompts) - len(fitting)} prompts longer than {room} tokens")
+    return fitting * -(-config.batch // len(fitting))

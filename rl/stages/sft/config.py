@@ -1,0 +1,20 @@
+"""Configuration of supervised fine-tuning. Imports no torch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.policy.config import KeepingConfig, PolicyConfig
+
+
+class SftStage(StageConfig, KeepingConfig):
+    """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
+
+    entry: ClassVar[str] = "gemsmith.rl.stages.sft.stage:run"
+    version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
+    produces: ClassVar[OutputKind] = "policy"
+
+    kind: Literal["sft"]
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    data: str = Field(description="Name of a data section with demonstrations.")

@@ -1,0 +1,1 @@
+"""The `teacher_cache` stage: a teacher's targets, written once."""

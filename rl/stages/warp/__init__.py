@@ -1,0 +1,1 @@
+"""The `warp` stage: weight-averaged rewarded policies."""

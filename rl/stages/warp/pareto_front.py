@@ -1,0 +1,254 @@
+"""The front of a WARP stage: reward and KL of points of its final line, on held-out prompts (Rame et al. 2024, sec. 3).
+
+Each point is measured once and kept in the stage's folder, so that an interrupted stage goes on with the next.
+"""
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.curation.example import Example
+from gemsmith.curation.load import load_data
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.head.logprobs import sequence_logprobs
+from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.contract import Sampler, Samples
+from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, scored
+from gemsmith.policy.samplers.open import open_sampler
+from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.policy.training.processes import count, from_all, rank, wait_for_all
+from gemsmith.policy.weight_set import WeightSet
+from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rewards.reward import columns_of
+from gemsmith.rl.stages.warp.config import WarpStage
+from gemsmith.weights.merge import interpolate
+
+KL_ESTIMATOR = "mean over completions of log policy(y) - log start(y), in nats (k1, sampled, as in training)"
+FOLDER = "front"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one completion of a point came to; None where a reward did not apply."""
+
+    reward: float
+    rewards: dict[str, float | None]
+    control: dict[str, float | None]
+    log_ratio: float
+    length: int
+    ended: bool
+
+
+def held_out(config: WarpStage, stage: Stage) -> list[Example]:
+    """The prompts that the front is measured on, or a subset that the seed fixes; none where there is no front.
+
+    Raises:
+        UserError: the data holds none out.
+    """
+    if not config.front:
+        return []
+    name = config.inner.data
+    examples = load_data(stage.data[name], name=name, seed=stage.seed, root=stage.root).test
+    if len(examples) < 2:
+        raise UserError(
+            f"stage {stage.id}: `front` is measured on held-out prompts, and data.{name} holds {len(examples)} out: "
+            "raise its `holdout`, or remove `front`."
+        )
+    chosen = np.random.default_rng(stage.seed).permutation(len(examples))[: config.front_prompts]
+    return [examples[index] for index in sorted(chosen)]
+
+
+def measure_front(
+    config: WarpStage, stage: Stage, rewards: Rewards, examples: Sequence[Example], start: Path, end: Path
+) -> dict[str, Any]:
+    """Answer the prompts at each point of `front`; what warp.json says of it.
+
+    Args:
+        config: of the stage.
+        stage: where points that are measured are kept.
+        rewards: those of `inner`, open.
+        examples: P held-out prompts.
+        start: policy at the rate 0, which the KL is to.
+        end: policy at the rate 1.
+    """
+    inner = config.inner
+    alike = [run for run in range(config.runs) if config.run_config(0, run).rewards == inner.rewards]
+    kept = {rate: stage.folder / FOLDER / f"{rate!r}.json" for rate in config.front}
+    missing = [rate for rate in config.front if not kept[rate].is_file()]
+    wait_for_all()  # before any is written
+    if missing:
+        _measure(config, stage, rewards, examples, (start, end), {rate: kept[rate] for rate in missing})
+    return {
+        "kl_estimator": KL_ESTIMATOR,
+        "own_distribution": inner.sampling.plain,
+        "points": [json.loads(path.read_text()) for path in kept.values()],
+        "trajectory": trajectory(stage.folder / "metrics.jsonl", alike) if rank() == 0 else [],
+    }
+
+
+def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
+    """KL to the start and reward of every logged step of the first iteration's runs, on the prompts that they train on.
+
+    Only those `alike`, which learn from the rewards that the front is measured by. The runs of later iterations measure
+    their KL from another start, and have no place in this plane.
+    """
+    runs: dict[int, list[list[float]]] = {}
+    for line in metrics.read_text().splitlines() if metrics.is_file() else []:
+        row = json.loads(line)
+        if row.get("iteration") == 0 and row["run"] in alike and "reward" in row and "kl_to_initial" in row:
+            runs.setdefault(row["run"], []).append([row["kl_to_initial"], row["reward"]])
+    return [{"run": run, "points": points} for run, points in sorted(runs.items())]
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean of n >= 1 values of independent prompts, and its 95% normal interval, mean -+ 1.96 s / sqrt(n)."""
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+    reach = 1.96 * math.sqrt(variance / len(values))
+    return {"low": mean - reach, "mean": mean, "high": mean + reach}
+
+
+def summarise(rate: float, measured: Sequence[Measured]) -> dict[str, Any]:
+    """One point of the front, from one completion of each prompt."""
+
+    def each(tables: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
+        known = {name: [table[name] for table in tables] for name in tables[0]}
+        applicable = {name: [value for value in values if value is not None] for name, values in known.items()}
+        return {name: interval(values) for name, values in applicable.items() if values}
+
+    return {
+        "rate": rate,
+        "prompts": len(measured),
+        "reward": interval([one.reward for one in measured]),
+        "rewards": each([one.rewards for one in measured]),
+        "control": each([one.control for one in measured]),
+        "kl": interval([one.log_ratio for one in measured]),
+        "length": interval([float(one.length) for one in measured]),
+        "ended": sum(one.ended for one in measured) / len(measured),
+    }
+
+
+def _measure(
+    config: WarpStage,
+    stage: Stage,
+    rewards: Rewards,
+    examples: Sequence[Example],
+    ends: tuple[Path, Path],
+    missing: Mapping[float, Path],
+) -> None:
+    """Load each missing point into one policy, answer, score, and keep the result; every process takes a share."""
+    inner = config.inner
+    live = _load(config, stage, ends[0])
+    initial = WeightSet(live.model)
+    mine = _fitting(config, live, examples)[rank() :: count()]
+    done = len(config.front) - len(missing)
+    with (
+        open_rewards(inner.control, stage) as control,
+        open_sampler(live, inner.sampling, inner.sampler, stage.say) as sampler,
+    ):
+        for rate, path in missing.items():
+            folder = _point(stage, ends, rate)
+            live.model.load_state_dict(_load(config, stage, folder).model.state_dict())
+            gc.collect()
+            sampler.sync()
+            found = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
+            measured = [one for share in from_all(found) for one in share]
+            point = summarise(rate, measured)
+            if rank() == 0:
+                write_atomically(path, json.dumps(point, indent=1) + "\n")
+                if folder not in ends:
+                    shutil.rmtree(folder, ignore_errors=True)
+            done += 1
+            stage.progress(done, len(config.front), "point", rate=rate, reward=point["reward"]["mean"])
+            wait_for_all()
+
+
+def _fitting(config: WarpStage, live: Policy, examples: Sequence[Example]) -> list[Example]:
+    """Those that leave room for a completion, as in training."""
+    room = config.inner.max_length - config.inner.sampling.max_tokens
+    fitting = [example for example in examples if len(prompt_ids(live.tokenizer, example.messages)) <= room]
+    if not fitting:
+        raise UserError(
+            f"data.{config.inner.data}: every held-out prompt is longer than max_length - sampling.max_tokens = {room} "
+            "tokens, and `front` has none to measure on: raise max_length"
+        )
+    return fitting
+
+
+def _load(config: WarpStage, stage: Stage, folder: Path) -> Policy:
+    assert config.policy is not None
+    source: PolicyConfig = config.policy.model_copy(update={"model": None, "from_": "point", "liti": None})
+    return load_policy(source, {"point": folder}, stage.root, tokens=config.inner.stated_length)
+
+
+def _point(stage: Stage, ends: tuple[Path, Path], rate: float) -> Path:
+    """The folder of one point: an end as it is, any other written for as long as it is measured."""
+    if rate in (0.0, 1.0):
+        return ends[int(rate)]
+    folder = stage.folder / FOLDER / repr(rate)
+    if rank() == 0 and not folder.exists():
+        interpolate(*ends, rate, folder)
+    wait_for_all()
+    return folder
+
+
+def _answers(
+    inner: RolloutConfig,
+    stage: Stage,
+    live: Policy,
+    initial: WeightSet,
+    sampler: Sampler,
+    judges: tuple[Rewards, Rewards],
+    examples: Sequence[Example],
+) -> list[Measured]:
+    """One completion of each prompt, scored; points draw with one seed, and so differ by their weights alone."""
+    prompts = [prompt_ids(live.tokenizer, example.messages) for example in examples]
+    samples = sampler.sample(prompts, 1, stage.seed, before=rank() * len(prompts))
+    logprobs = _logprobs(inner, stage, live, sampler, prompts, samples)
+    batch = inner.micro_batch or inner.batch
+    with initial.applied():
+        initial_logprobs = sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
+    columns = columns_of(examples, samples.finish, samples.ids)
+    asked = [example.prompt for example in examples]
+    table, control = (rewards.score(asked, samples.text, columns) for rewards in judges)
+    return [
+        Measured(
+            reward=table.total[index],
+            rewards={name: values[index] for name, values in table.each.items()},
+            control={name: values[index] for name, values in control.each.items()},
+            log_ratio=logprobs[index] - initial_logprobs[index],
+            length=len(samples.ids[index]),
+            ended=samples.finish[index] == "stop",
+        )
+        for index in range(len(examples))
+    ]
+
+
+def _logprobs(
+    inner: RolloutConfig,
+    stage: Stage,
+    live: Policy,
+    sampler: Sampler,
+    prompts: list[list[int]],
+    samples: Samples,
+) -> list[float]:
+    """Of whole completions under the live weights; a sampler with weights of its own must agree with them."""
+    check_completions(samples, live, inner.sampling)
+    batch = inner.micro_batch or inner.batch
+    if sampler.same_weights:
+        return sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
+    found = scored(live, prompts, samples, inner.sampling, batch)
+    if (warning := check(found.gap, inner.sampler)) and rank() == 0:
+        stage.say(warning)
+    return found.raw_S.tolist()

@@ -1,0 +1,161 @@
+"""Members trained at once, in processes of their own, against the same members one after another."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stage import Silence
+from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
+from gemsmith.policy.training.parallel_workers import thread_share
+from gemsmith.reward_models.warm import run
+from tests.reward_models.stages import warm_stage, write_pairs
+
+REPOSITORY = Path(__file__).parents[2]
+FIELDS: dict[str, Any] = {
+    "steps": 4, "save_every": 2, "lora": LoraConfig(rank=2), "dropout_in": "lora", "dropouts": [0.1, 0.3],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """What the members' processes then have too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("together")
+    write_pairs(root / "pairs.jsonl")
+    return root
+
+
+@pytest.fixture(scope="module")
+def in_turn(root: Path) -> Path:
+    """Folder of a stage whose members were trained one after another."""
+    config, stage = warm_stage(root / "in-turn", root, **FIELDS)
+    run(config, stage)
+    return stage.folder
+
+
+class Watcher(Silence):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+        self.said: list[str] = []
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        self.told.append((done, total))
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def children(parent: int) -> list[int]:
+    """Processes that train members for `parent`, the oldest first."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            program = (status.parent / "cmdline").read_text().split("\0")
+            if "gemsmith.reward_models.member_process" in program and program[-2] == str(parent):
+                found.append(int(status.parent.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def losses(folder: Path) -> list[tuple[int, int, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return sorted((row["member"], row["step"], row["loss"]) for row in rows if "loss" in row)
+
+
+def test_a_member_that_fails_is_told_and_stops_the_others_and_then_they_continue_to_what_they_are_in_turn(
+    root: Path, tmp_path: Path, in_turn: Path
+):
+    (tmp_path / "members").mkdir()
+    obstacle = tmp_path / "members/1.checkpoints"
+    obstacle.write_text("in the way")
+    config, stage = warm_stage(tmp_path, root, parallel=2, **FIELDS)
+    with pytest.raises(RunError, match=r"member 1 failed: FileExistsError: (.|\n)*members/1\.log:\n(.|\n)*checkpoints"):
+        run(config, stage)
+    assert children(os.getpid()) == [] and not (tmp_path / "members/2").exists()
+    obstacle.unlink()
+    stage.sink = watcher = Watcher()
+    run(config, stage)
+    for folder in ("members/0", "members/1", "members/2", "output"):
+        found, expected = (path / folder / "model.safetensors" for path in (tmp_path, in_turn))
+        assert found.read_bytes() == expected.read_bytes()
+    assert (tmp_path / "output/warm.json").read_text() == (in_turn / "output/warm.json").read_text()
+    assert losses(tmp_path) == losses(in_turn)
+    assert watcher.told[-1][0] == watcher.told[-1][1] and watcher.told == sorted(watcher.told)
+    assert "training 2 members at once, with one thread each" in watcher.said
+    assert not list((tmp_path / "members").glob("*.checkpoints"))
+
+
+def test_a_stage_that_is_killed_leaves_no_member_at_work(root: Path, tmp_path: Path, in_turn: Path):
+    shutil.copytree(in_turn / "probe", tmp_path / "probe")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from gemsmith.reward_models.warm import run\n"
+        "from tests.reward_models.stages import warm_stage\n"
+        "run(*warm_stage(Path(sys.argv[1]), Path(sys.argv[2]), parallel=2, steps=10_000))\n"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(root)], cwd=REPOSITORY)
+    wait_for(lambda: len(children(started.pid)) == 2, seconds=240)
+    started.kill()
+    wait_for(lambda: not children(started.pid), seconds=5)
+    assert started.wait() == -signal.SIGKILL
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_member_that_is_killed_is_told_with_its_number(root: Path, tmp_path: Path, in_turn: Path):
+    config, stage = warm_stage(tmp_path, root, parallel=2, **FIELDS | {"members": 2})
+    shutil.copytree(in_turn / "probe", tmp_path / "probe")
+    killer = Thread(target=kill_the_first_child, daemon=True)
+    killer.start()
+    with pytest.raises(RunError, match=r"member [01] was killed by SIGKILL \(is there enough memory\?"):
+        run(config, stage)
+    killer.join()
+    assert children(os.getpid()) == []
+
+
+def kill_the_first_child() -> None:
+    wait_for(lambda: bool(children(os.getpid())), seconds=60)
+    os.kill(children(os.getpid())[0], signal.SIGKILL)
+
+
+def test_threads_are_shared_out():
+    assert [thread_share(threads, parallel) for threads, parallel in ((8, 2), (7, 2), (2, 4))] == [4, 3, 1]
+
+
+def test_members_at_once_are_for_one_process_in_plain_torch(root: Path, tmp_path: Path):
+    config, stage = warm_stage(tmp_path, root, parallel=2)
+    stage.engine = EngineConfig(deepspeed=DeepSpeedConfig())
+    with pytest.raises(
+        UserError, match="found parallel 2 and DeepSpeed, which trains each member, expected parallel 1"
+    ):
+        run(config, stage)
+    assert "found parallel 2 and 3 processes" in (config.crowded(3, deepspeed=False) or "")
+    one = config.model_copy(update={"parallel": 1})
+    assert one.crowded(3, deepspeed=True) is None and config.crowded(1, deepspeed=False) is None

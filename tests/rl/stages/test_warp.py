@@ -1,0 +1,311 @@
+"""WARP's stage: the points of its line as policies, how they score, how runs are merged, and runs that differ."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.stage import Silence, Stage
+from gemsmith.curation.config import ReasoningGymData
+from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.liti_points import point_on_line, write_line
+from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.policy.policy import Policy
+from gemsmith.recipes.pipeline.pipeline import open_recipe
+from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.rewards.config import MathReward, PythonReward
+from gemsmith.rl.stages.warp.config import WarpStage
+from gemsmith.rl.stages.warp.pareto_front import interval
+from gemsmith.rl.stages.warp.stage import run
+
+ROOT = Path(__file__).parents[3]
+SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
+INNER: dict[str, Any] = {
+    "data": "sums", "steps": 2, "batch": 4, "learning_rate": 1e-3, "rewards": ["short"], "anchor_rate": 0.3,
+    "control": ["correct"], "sampling": {"max_tokens": 4},
+}  # fmt: skip
+
+
+def stage_at(folder: Path, sink: Any = None, start: Path | None = None) -> Stage:
+    folder.mkdir(exist_ok=True)
+    (folder / "short.py").write_text(
+        "def short(prompts, completions, **columns):\n    return [-float(len(c)) for c in completions]\n"
+    )
+    rewards = {"short": PythonReward(kind="python", target="short.py:short"), "correct": MathReward(kind="math")}
+    inputs = {"sft": start} if start is not None else {}
+    stage = Stage("w", folder, 3, root=folder, data={"sums": SUMS}, rewards=rewards, inputs=inputs)
+    stage.sink = sink or Silence()
+    return stage
+
+
+def warp(inner: dict[str, Any] | None = None, **fields: Any) -> WarpStage:
+    algorithm = BondAlgorithm.model_validate({"kind": "bond", **INNER, **(inner or {})})
+    return WarpStage(**{"id": "w", "kind": "warp", "policy": PolicyConfig(model="tiny"), "inner": algorithm, **fields})
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def tensors(policy: Policy) -> dict[str, Any]:
+    return policy.model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a stage of two iterations, which is the point at 0.25 of its line."""
+    stage = stage_at(tmp_path_factory.mktemp("line") / "w")
+    run(warp(iterations=2, output_rate=0.25), stage)
+    return stage.output
+
+
+def test_the_line_runs_from_the_stages_start_to_its_last_merge(line: Path):
+    folder = line.parent
+    assert weights(point_on_line(line, 0)) == weights(folder / "start")
+    assert weights(point_on_line(line, 1)) == weights(folder / "iteration-1/merged")
+    assert weights(point_on_line(line, 0.25)) == weights(line)
+    assert weights(point_on_line(line, 0)) != weights(point_on_line(line, 1))
+
+
+def test_a_point_beyond_the_merge_is_a_policy_like_any_other(line: Path):
+    start, end, beyond = (
+        tensors(load_policy(PolicyConfig.model_validate({"from": "w", "liti": rate}), {"w": line}))
+        for rate in (0, 1, 1.5)
+    )
+    for name, values in beyond.items():  # start + 1.5 * (end - start)
+        assert values.allclose(start[name] + 1.5 * (end[name] - start[name]), atol=1e-6)
+
+
+def test_a_point_is_written_once(line: Path):
+    written = point_on_line(line, 0.5) / "model.safetensors"
+    before = written.stat().st_mtime_ns
+    assert point_on_line(line, 0.5) / "model.safetensors" == written
+    assert written.stat().st_mtime_ns == before
+
+
+def test_a_stage_starts_from_a_point(line: Path, tmp_path: Path):
+    stage = stage_at(tmp_path / "next", start=line)
+    run(warp(policy=PolicyConfig.model_validate({"from": "sft", "liti": 0.5})), stage)
+    assert weights(point_on_line(stage.output, 0)) == weights(point_on_line(line, 0.5))
+
+
+def test_a_run_whose_folder_moved_keeps_its_lines(tmp_path: Path):
+    before = Stage("w", tmp_path / "run/stages/w", 0, root=tmp_path)
+    start = tmp_path / "run/stages/sft/output"
+    save_policy(load_policy(PolicyConfig(model="tiny")), start)
+    before.output.mkdir(parents=True)
+    write_line(before, start, start)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert point_on_line(tmp_path / "moved/stages/w/output", 0) == tmp_path / "moved/stages/sft/output"
+    with pytest.raises(UserError, match=r"line\.json does not tell of a line: `liti` is for the output of a stage"):
+        point_on_line(tmp_path / "moved/stages/sft/output", 0.5)
+
+
+RECIPE = """\
+name: points
+policy: {model: tiny}
+data:
+  sums: {source: reasoning_gym, task: chain_sum, size: 100}
+rewards:
+  correct: {kind: math}
+stages:
+  - {id: sft, kind: sft, data: sums, steps: 4, batch: 8, learning_rate: 1e-3}
+  - {id: w, kind: warp, policy: {from: sft}, inner: {kind: bond, data: sums, rewards: [correct], steps: 2, batch: 4,
+     learning_rate: 1e-3}}
+  - {id: out, kind: export, policy: {from: w, liti: 0.5}}
+  - {id: scores, kind: evaluate, policies: [sft, w, w@0.5], data: sums, rewards: [correct]}
+"""
+
+
+def recipe(folder: Path, *sets: str) -> Any:
+    (folder / "points.yaml").write_text(RECIPE)
+    return open_recipe(str(folder / "points.yaml"), sets)
+
+
+def test_the_rate_is_part_of_what_builds_on_it_and_of_nothing_else(tmp_path: Path):
+    before = recipe(tmp_path).identities
+    for stage, change in (("out", "policy.liti=0.3"), ("scores", "policies=[sft, w, w@2]")):
+        after = recipe(tmp_path, f"stages.{stage}.{change}").identities
+        assert {name for name in before if before[name] != after[name]} == {stage}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fault"),
+    [
+        ("stages.out.policy.from=sft", 'policy.from: found a point (liti 0.5) of "sft", which keeps no line, expected'),
+        ("stages.scores.policies=[sft@0.5]", 'found a point (liti 0.5) of "sft", which keeps no line'),
+        ("stages.scores.policies=[w@half]", 'found the unknown stage "w@half"'),
+        ("stages.out.policy.liti=-1", "found -1, expected a number greater than or equal to 0"),
+        ("stages.out.policy={model: tiny, liti: 1}", "`liti` is a point between a warp stage's start and"),
+    ],
+)  # fmt: skip
+def test_a_point_of_no_line_is_refused(tmp_path: Path, assignment: str, fault: str):
+    with pytest.raises(UserError) as error:
+        recipe(tmp_path, assignment)
+    assert fault in str(error.value)
+
+
+FRONT: dict[str, Any] = {"front": [0, 0.5, 1], "front_prompts": 3, "merge": "lerp"}
+
+
+class Killer(Silence):
+    """A sink that ends its process, as `kill -9` does, once it has heard of so many points."""
+
+    def __init__(self, points: int) -> None:
+        self.left = points
+
+    def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
+        """Count down to the end."""
+        self.left -= unit == "point"
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_path: Path):
+    whole = stage_at(tmp_path / "whole")
+    run(warp(**FRONT), whole)
+    code = (
+        "import sys; from pathlib import Path; from gemsmith.rl.stages.warp.stage import run\n"
+        "from tests.rl.test_warp import FRONT, Killer, stage_at, warp\n"
+        "run(warp(**FRONT), stage_at(Path(sys.argv[1]), Killer(2)))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=600)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    kept = [tmp_path / f"killed/front/{rate}.json" for rate in ("0.0", "0.5")]
+    times = [path.stat().st_mtime_ns for path in kept]
+    resumed = stage_at(tmp_path / "killed")
+    run(warp(**FRONT), resumed)
+    assert times == [path.stat().st_mtime_ns for path in kept]
+    assert (whole.output / "warp.json").read_text() == (resumed.output / "warp.json").read_text()
+    _check_front(json.loads((whole.output / "warp.json").read_text()))
+    assert not (whole.folder / "front/0.5").exists()  # weights are not kept
+
+
+def _check_front(report: dict[str, Any]) -> None:
+    points = report["front"]["points"]
+    assert [point["rate"] for point in points] == [0, 0.5, 1]
+    assert points[0]["kl"] == {"low": 0, "mean": 0, "high": 0}  # the start to itself
+    assert points[2]["kl"]["mean"] != 0
+    for point in points:
+        assert point["prompts"] == 3
+        assert point["reward"] == point["rewards"]["short"]
+        assert 0 <= point["control"]["correct"]["mean"] <= 1
+        assert point["reward"]["low"] <= point["reward"]["mean"] <= point["reward"]["high"]
+    runs = report["front"]["trajectory"]
+    assert [len(each["points"]) for each in runs] == [INNER["steps"]] * 2
+    assert runs[0]["points"][0][0] == pytest.approx(0, abs=1e-5)  # the first step has learnt nothing yet
+    assert all(group["shares"] == [0.5, 0.5] for group in report["merges"][0]["groups"])  # merge: lerp
+
+
+def test_a_front_needs_held_out_prompts_before_anything_is_trained(tmp_path: Path):
+    stage = stage_at(tmp_path / "w")
+    stage.data = {"sums": SUMS.model_copy(update={"holdout": 0.0})}
+    with pytest.raises(UserError, match=r"data\.sums holds 0 out: raise its `holdout`"):
+        run(warp(**FRONT), stage)
+    assert not (stage.folder / "metrics.jsonl").exists()
+
+
+def test_an_interval_is_two_standard_errors_wide_on_either_side():
+    # mean 2, deviations -1 0 1: s = sqrt(2 / 2) = 1, s / sqrt(3) = 0.577
+    found = interval([1.0, 2.0, 3.0])
+    assert found == pytest.approx({"low": 2 - 1.96 / 3**0.5, "mean": 2.0, "high": 2 + 1.96 / 3**0.5})
+
+
+def test_a_front_is_of_single_turns():
+    inner = {"kind": "reinforce", "kl_to": "anchor", "turns": 3, **INNER, "control": []}
+    with pytest.raises(ValueError, match=r"measured on single turns, and inner\.turns is 3: remove `front`"):
+        WarpStage(id="w", kind="warp", front=[0, 1], inner=ReinforceAlgorithm.model_validate(inner))
+
+
+def test_rates_of_a_front_rise():
+    with pytest.raises(ValueError, match="do not rise: give each once, the lowest first"):
+        warp(front=[0, 1, 0.5])
+
+
+def test_runs_take_their_changes_in_turn_and_iterations_their_steps():
+    vary = [{}, {"learning_rate": 1e-4, "sampling": {"temperature": 0.9}}]
+    config = warp(runs=3, iterations=2, vary=vary, iteration_steps=[9, 7])
+    assert [run.learning_rate for run in config.run_configs] == [1e-3, 1e-4, 1e-3] * 2
+    assert [run.steps for run in config.run_configs] == [9] * 3 + [7] * 3
+    assert config.run_config(0, 1).sampling.max_tokens == 4  # of `inner`, beside the temperature that changed
+    assert config.run_config(0, 1).sampling.temperature == 0.9
+
+
+def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
+    stage = stage_at(tmp_path / "w")
+    run(warp(vary=[{"steps": 1}, {"rewards": ["correct"], "control": ["short"], "learning_rate": 0}]), stage)
+    rows = [json.loads(line) for line in (stage.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["run"], row["step"]) for row in rows] == [(0, 1), (1, 1), (1, 2)]
+    assert "reward/short" in rows[0]
+    assert {"reward/correct", "control/short"} < rows[1].keys()
+    merge = json.loads((stage.output / "warp.json").read_text())["merges"][0]
+    assert all(group["norms"][1] == 0 for group in merge["groups"])  # a learning rate of 0 goes nowhere
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fault"),
+    [
+        ("stages.w.vary=[{}, {learning_rat: 1}]", 'vary.1.learning_rat: found the unknown key "learning_rat"'),
+        ("stages.w.vary=[{learning_rate: -1}]", "vary.0.learning_rate: found -1, expected a number greater than or"),
+        ("stages.w.vary=[{rewards: [corect]}]", 'vary.0.rewards.0: found the unknown reward "corect"'),
+        ("stages.w.vary=[{kl: 0.1}]", "vary.0: kl is no field of kind bond"),
+        ("stages.w.vary=[{micro_batch: 3}]", "vary.0: micro_batch 3 does not divide batch 4"),
+        ("stages.w.vary=[{}, {}, {}]", "vary has 3 entries and runs is 2"),
+        ("stages.w.iteration_steps=[2, 2]", "iteration_steps has 2 entries and iterations is 1"),
+        ("stages.w.vary=[{anchor: fixed}]", "inside warp, the anchor is WARP's moving average"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, fault: str):
+    with pytest.raises(UserError) as error:
+        recipe(tmp_path, assignment)
+    assert fault in str(error.value)
+
+
+def test_runs_at_once_come_to_what_they_come_to_in_turn(tmp_path: Path):
+    """Each process has one thread, as this one has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    vary = [{}, {"rewards": ["correct"], "control": []}]
+    stages = [stage_at(tmp_path / name, Listener()) for name in ("in-turn", "at-once")]
+    for parallel, stage in enumerate(stages, start=1):
+        run(warp(vary=vary, parallel=parallel), stage)
+    torch.set_num_threads(threads)
+    in_turn, at_once = stages
+    assert weights(in_turn.output) == weights(at_once.output)
+    rows = [
+        sorted((stage.folder / "metrics.jsonl").read_text().count(f'"run": {run}') for run in (0, 1))
+        for stage in stages
+    ]
+    assert rows == [[2, 2], [2, 2]]
+    assert "training 2 runs at once, with one thread each" in at_once.sink.said
+    assert at_once.sink.told[-1] == (4, 4)
+
+
+class Listener(Silence):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.told: list[tuple[int, int]] = []
+
+    def say(self, message: str) -> None:
+        """Note it."""
+        self.said.append(message)
+
+    def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
+        """Note it."""
+        self.told.append((done, total))
+
+
+def test_runs_at_once_are_for_plain_torch(tmp_path: Path):
+    with pytest.raises(UserError, match=r"w\.parallel: found parallel 2 and DeepSpeed, which trains each run"):
+        recipe(tmp_path, "stages.w.parallel=2", "engine.deepspeed={}")
