@@ -36,7 +36,7 @@ class RolloutConfig(TrainingConfig):
     )
 
     @property
-    def steps_a_rollout(self) -> int:
+    def steps_per_rollout(self) -> int:
         """Optimiser steps that learn from one rollout."""
         return 1
 
@@ -107,16 +107,16 @@ class BondAlgorithm(RolloutConfig):
     )
 
     @property
-    def compared(self) -> int:
+    def anchor_samples_compared(self) -> int:
         """Samples of the anchor, for each prompt, that a sample of the policy is compared with."""
         if self.form == "jbond" or self.quantile == "classifier":
             return self.n
         return self.quantile_samples or (16 if self.beta else self.n)
 
     @property
-    def drawn(self) -> int:
+    def completions_per_prompt(self) -> int:
         """Completions drawn for each prompt: one of the policy, the others of the anchor."""
-        return 1 + max(self.n, self.compared)
+        return 1 + max(self.n, self.anchor_samples_compared)
 
     @model_validator(mode="after")
     def _judged_as_the_form_does(self) -> "BondAlgorithm":
@@ -222,7 +222,7 @@ class ReinforceAlgorithm(RolloutConfig):
     )
 
     @property
-    def steps_a_rollout(self) -> int:
+    def steps_per_rollout(self) -> int:
         """`updates`."""
         return self.updates
 
