@@ -21,11 +21,8 @@ from gemsmith.rl.algorithms.algorithm import (
     weighted,
 )
 from gemsmith.rl.algorithms.best_of_n import log_correction, log_quantile_estimate
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.config import ANCHOR_PERIOD, ANCHOR_RATE, BondAlgorithm
 from gemsmith.rl.algorithms.quantile import Placed, SampledQuantile
-
-PAPER_RATE = 0.02  # of the EMA anchor (7B)
-PAPER_PERIOD = 50  # steps; what a rate of 0.02 comes to
 
 
 def jbond_reward(reward_P: Tensor, anchor_reward_P2: Tensor) -> Tensor:
@@ -88,9 +85,9 @@ class BestOfN(ABC):
         self.n, self.beta, self.gamma = config.n, config.beta, config.gamma
         self.importance_cap = config.importance_cap
         self.draws: Mapping[Weights, int] = {"policy": 1, "anchor": config.completions_per_prompt - 1}
-        rate = PAPER_RATE if config.anchor_rate is None else config.anchor_rate
+        rate = ANCHOR_RATE if config.anchor_rate is None else config.anchor_rate
         self.anchor_rate = {"ema": rate, "periodic": 1.0, "fixed": 0.0}[config.anchor]
-        self.anchor_every = (config.anchor_every or PAPER_PERIOD) if config.anchor == "periodic" else 1
+        self.anchor_every = (config.anchor_every or ANCHOR_PERIOD) if config.anchor == "periodic" else 1
 
     @abstractmethod
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, float]]:
