@@ -253,13 +253,13 @@ def _completions(training: TrainingConfig) -> tuple[float, float, float]:
     Of a distillation the mean over its steps, of which a share is on the student's own completions.
     """
     if isinstance(training, DistillStage):
-        drawn = training.on_policy * training.drawn
+        drawn = training.on_policy * training.completions_per_prompt
         return drawn, drawn, 1.0 - training.on_policy + drawn
     if isinstance(training, ReinforceAlgorithm):
         most = training.samples * training.turns
         return most, most, most
     if isinstance(training, BondAlgorithm):  # the policy's, the anchor's best, one that is scored twice; a classifier's
-        return 1, training.drawn, 3 + (training.quantile == "classifier")
+        return 1, training.completions_per_prompt, 3 + (training.quantile == "classifier")
     return 0, 0, 1
 
 

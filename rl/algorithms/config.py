@@ -6,6 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig
 
+ANCHOR_RATE = 0.02  # of BOND's EMA anchor, a step (paper, 7B)
+ANCHOR_PERIOD = 50  # steps between refreshes of its periodic anchor; what a rate of 0.02 comes to
+ANCHOR_SAMPLES = 16  # that a quantile is counted among (paper)
+
 
 class RolloutConfig(TrainingConfig):
     """What every algorithm that learns from its own samples needs; `batch` counts prompts a step.
@@ -36,7 +40,7 @@ class RolloutConfig(TrainingConfig):
     )
 
     @property
-    def steps_a_rollout(self) -> int:
+    def steps_per_rollout(self) -> int:
         """Optimiser steps that learn from one rollout."""
         return 1
 
@@ -89,10 +93,12 @@ class BondAlgorithm(RolloutConfig):
         "last refresh. fixed: the initial policy, whose Best-of-n is the one target.",
     )
     anchor_rate: float | None = Field(
-        None, ge=0, le=1, description="ema: its rate a step; none: 0.02 (paper, 7B; 0.01 to 0.1 for 2B)."
+        None, ge=0, le=1, description=f"ema: its rate a step; none: {ANCHOR_RATE} (paper, 7B; 0.01 to 0.1 for 2B)."
     )
     anchor_every: int | None = Field(
-        None, ge=1, description="periodic: steps between refreshes; none: 50 (paper, 7B; 1000 in its XSum runs)."
+        None,
+        ge=1,
+        description=f"periodic: steps between refreshes; none: {ANCHOR_PERIOD} (paper, 7B; 1000 in its XSum runs).",
     )
     quantile: Literal["samples", "classifier"] = Field(
         "samples",
@@ -100,23 +106,25 @@ class BondAlgorithm(RolloutConfig):
         "trained beside the policy (appendix B.1), so that n samples of the anchor are enough.",
     )
     quantile_samples: int | None = Field(
-        None, ge=1, description="k, samples of the anchor to count among; none: 16 (paper), or n where beta is 0."
+        None,
+        ge=1,
+        description=f"k, samples of the anchor to count among; none: {ANCHOR_SAMPLES} (paper), or n where beta is 0.",
     )
     quantile_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate of the classifier, constant; none: the policy's `learning_rate`."
     )
 
     @property
-    def compared(self) -> int:
+    def anchor_samples_compared(self) -> int:
         """Samples of the anchor, for each prompt, that a sample of the policy is compared with."""
         if self.form == "jbond" or self.quantile == "classifier":
             return self.n
-        return self.quantile_samples or (16 if self.beta else self.n)
+        return self.quantile_samples or (ANCHOR_SAMPLES if self.beta else self.n)
 
     @property
-    def drawn(self) -> int:
+    def completions_per_prompt(self) -> int:
         """Completions drawn for each prompt: one of the policy, the others of the anchor."""
-        return 1 + max(self.n, self.compared)
+        return 1 + max(self.n, self.anchor_samples_compared)
 
     @model_validator(mode="after")
     def _judged_as_the_form_does(self) -> "BondAlgorithm":
@@ -222,7 +230,7 @@ class ReinforceAlgorithm(RolloutConfig):
     )
 
     @property
-    def steps_a_rollout(self) -> int:
+    def steps_per_rollout(self) -> int:
         """`updates`."""
         return self.updates
 

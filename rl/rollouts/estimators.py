@@ -22,7 +22,7 @@ def estimators_of(config: RolloutConfig) -> dict[str, str]:
     if isinstance(config, BondAlgorithm):
         learnt = config.quantile == "classifier"
         found |= {"kl_to_anchor": K1.format("anchor")}
-        found |= {"log_quantile": CLASSIFIER if learnt else QUANTILE.format(f"k = {config.compared}")}
+        found |= {"log_quantile": CLASSIFIER if learnt else QUANTILE.format(f"k = {config.anchor_samples_compared}")}
     if isinstance(config, ReinforceAlgorithm):
         if config.kl_to == "anchor":
             found["kl_to_anchor"] = K1.format("anchor")

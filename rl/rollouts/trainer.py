@@ -148,8 +148,8 @@ class RolloutTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.collector.anchor is not None:
             self.collector.anchor.load(Path(checkpoint) / ANCHOR)
-        if checkpoint is not None and self.collector.algorithm.beside is not None:
-            self.collector.algorithm.beside.load(Path(checkpoint))
+        if checkpoint is not None and self.collector.algorithm.auxiliary_learner is not None:
+            self.collector.algorithm.auxiliary_learner.load(Path(checkpoint))
         if checkpoint is not None and self.collector.running:
             kept = json.loads((Path(checkpoint) / RUNNING).read_text())
             self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
@@ -206,8 +206,8 @@ class _CollectorCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.collector.anchor is not None:
             self.collector.anchor.save(folder / ANCHOR)
-        if self.collector.algorithm.beside is not None:
-            self.collector.algorithm.beside.save(folder)
+        if self.collector.algorithm.auxiliary_learner is not None:
+            self.collector.algorithm.auxiliary_learner.save(folder)
         if self.collector.running and state.is_world_process_zero:
             running = {name: asdict(moments) for name, moments in self.collector.running.items()}
             (folder / RUNNING).write_text(json.dumps(running))

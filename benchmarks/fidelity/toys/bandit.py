@@ -154,13 +154,12 @@ def _rollouts(
     observed: Callable[[Tensor], Tensor],
 ) -> Rollouts:
     features_PF, reward_PA = bandit.features_XF[number_P], bandit.reward_XA[number_P]
-    live_PA, anchor_PA, initial_PA = policy(features_PF).log_softmax(-1), None, None
+    live_PA, anchor_PA = policy(features_PF).log_softmax(-1), None
     if algorithm.needs_anchor_logprob:
         with anchor.applied():
             anchor_PA = policy(features_PF).log_softmax(-1)
-    if algorithm.needs_initial_logprob:
-        with initial.applied():
-            initial_PA = policy(features_PF).log_softmax(-1)
+    with initial.applied():
+        initial_PA = policy(features_PF).log_softmax(-1)
 
     def draw(logprob_PA: Tensor, samples: int) -> Draw:
         sums_PA = logprob_PA.exp().cumsum(-1)

@@ -66,7 +66,7 @@ class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
     )
 
     @property
-    def drawn(self) -> int:
+    def completions_per_prompt(self) -> int:
         """The student's completions of a prompt in an on-policy step."""
         return self.samples or (2 if self.rewards else 1)
 
@@ -91,7 +91,7 @@ class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
 
     @model_validator(mode="after")
     def _fields_of_each_other(self) -> "DistillStage":
-        if self.rewards and self.drawn < 2:
+        if self.rewards and self.completions_per_prompt < 2:
             raise ValueError("rewards compare the completions of a prompt, and samples is 1: set samples to 2 or more")
         if self._given("reward_weight") and not self.rewards:
             raise ValueError("reward_weight weighs `rewards`, and there are none: name some, or remove it")

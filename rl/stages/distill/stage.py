@@ -164,7 +164,7 @@ def _opened_words(
             examples,
             rewards,
             lambda_=config.on_policy,
-            samples=config.drawn,
+            samples=config.completions_per_prompt,
             sampling=config.sampling,
             limits=config.sampler,
             seed=stage.seed,

@@ -86,8 +86,8 @@ def train_policy(
     check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
     seed = stage.seed + 7919 * run_seed
-    if algorithm.beside is not None:
-        algorithm.beside.begin(policy, seed + 1)
+    if algorithm.auxiliary_learner is not None:
+        algorithm.auxiliary_learner.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
@@ -123,7 +123,7 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
-            updates=config.steps_a_rollout,
+            updates=config.steps_per_rollout,
             ties=_tie_watch(config, stage),
         )
         trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
@@ -134,7 +134,7 @@ def train_policy(
 
 def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Module, seed: int) -> TrainingArguments:
     """Arguments of the trainer; checkpoints fall between rollouts, as what is left of one is in none."""
-    updates = config.steps_a_rollout
+    updates = config.steps_per_rollout
     return training_arguments(
         config,
         stage,
