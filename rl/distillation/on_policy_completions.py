@@ -12,7 +12,7 @@ import torch
 from gemsmith.curation.example import Example
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
 from gemsmith.policy.policy import Policy
-from gemsmith.policy.samplers.contract import Sampler, Scorer
+from gemsmith.policy.samplers.contract import Sampler, ScoringSampler
 from gemsmith.policy.samplers.logprob_mismatch import Gap, check, check_completions, probe
 from gemsmith.policy.training.processes import from_all, rank
 from gemsmith.rl.algorithms.algorithm import leave_one_out
@@ -121,7 +121,7 @@ class StudentWords:
         check_completions(drawn, self.policy, self.sampling)
         repeated = [prompt for prompt in prompts for _ in range(self.samples)]
         gap = None
-        if not self.sampler.same_weights and isinstance(self.sampler, Scorer):
+        if not self.sampler.same_weights and isinstance(self.sampler, ScoringSampler):
             gap, _ = probe(self.policy, self.sampler, repeated, drawn)
         asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]
         table = self.rewards.score(

@@ -14,7 +14,7 @@ from gemsmith.curation.example import Example
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
 from gemsmith.policy.head.logprobs import listed_logprobs, sequence_logprobs
 from gemsmith.policy.policy import Policy
-from gemsmith.policy.samplers.contract import Sampler, Samples, Scorer
+from gemsmith.policy.samplers.contract import Sampler, Samples, ScoringSampler
 from gemsmith.policy.samplers.logprob_mismatch import (
     PLAIN,
     Gap,
@@ -270,7 +270,7 @@ class RolloutCollector:
 
     def _probe(self, prompts: list[list[int]], samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
         """The same just after a hand-over, of a handful of each that were drawn before it."""
-        assert isinstance(self.sampler, Scorer)
+        assert isinstance(self.sampler, ScoringSampler)
         gaps: dict[Weights, Gap] = {}
         for weights, drawn in samples.items():
             applied = self.anchor.applied() if weights == "anchor" and self.anchor is not None else nullcontext()
