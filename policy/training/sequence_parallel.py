@@ -29,8 +29,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import count, rank
 from gemsmith.policy.config import EngineConfig
-from gemsmith.policy.training.processes import count, rank
 
 
 @dataclass(frozen=True)

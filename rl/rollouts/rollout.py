@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gemsmith.contracts.processes import rank
 from gemsmith.curation.example import Example
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
 from gemsmith.policy.head.logprobs import listed_logprobs, sequence_logprobs
@@ -27,7 +28,7 @@ from gemsmith.policy.samplers.logprob_mismatch import (
     suspects_of,
 )
 from gemsmith.policy.text.chat import prompt_ids
-from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.training.processes import from_all
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
 from gemsmith.rl.rewards.compose import Rewards

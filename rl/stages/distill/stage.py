@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data
@@ -16,7 +17,6 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.policy.training.processes import rank
 from gemsmith.rl.distillation.on_policy_completions import StudentWords
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
