@@ -113,9 +113,9 @@ def run(
     processes: ProcessesOption = None,
 ) -> None:
     """Run a recipe, or what is left of it; stages that are finished are skipped, interrupted ones continue."""
+    from gemsmith.contracts.processes import count, rank
     from gemsmith.recipes.pipeline.pipeline import open_recipe
     from gemsmith.recipes.run.launch import check_count, check_shares, die_with_launcher, launch_run
-    from gemsmith.recipes.run.ranks import count, rank
     from gemsmith.recipes.run.runner import chosen_nodes, run_pipeline
 
     die_with_launcher()

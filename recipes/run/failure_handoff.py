@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from gemsmith.recipes.run.ranks import rank
+from gemsmith.contracts.processes import rank
 
 WORDS = "GEMSMITH_LAST_WORDS"
 

@@ -1,11 +1,11 @@
 """One run in several processes: the first keeps the records, the others train along and wait for it."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured
@@ -14,16 +14,6 @@ from gemsmith.recipes.run.record import read_stage
 
 POLL = 0.5
 TOGETHER = ("policy", "reward_model")
-
-
-def rank() -> int:
-    """Which process of a launcher's (torchrun, deepspeed) this is; 0 where there is no launcher."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def count() -> int:
-    """How many processes the launcher started; 1 where there is no launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def follow(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:

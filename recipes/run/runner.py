@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import ProgressSink, Silence, Stage, write_atomically
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
@@ -20,7 +21,7 @@ from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
-from gemsmith.recipes.run.ranks import follow, rank
+from gemsmith.recipes.run.ranks import follow
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
 from gemsmith.recipes.schema.faults import did_you_mean, listed

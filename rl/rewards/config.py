@@ -231,7 +231,7 @@ class RefusalReward(RewardConfig):
 class HttpReward(RewardConfig):
     """What a judge says of the completion, a model behind an OpenAI-style chat endpoint; mapped to [0, 1]."""
 
-    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.http:Http"
+    entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.http:HttpJudge"
 
     kind: Literal["http"]
     url: str = Field(

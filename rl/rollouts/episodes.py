@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.curation.example import Example
 from gemsmith.policy.samplers.contract import Finish, Samples
 from gemsmith.policy.samplers.logprob_mismatch import Gap, check_completions
 from gemsmith.policy.text.chat import continued_ids
-from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.training.processes import from_all
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
 from gemsmith.rl.algorithms.config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage, write_atomically
-from gemsmith.policy.training.processes import rank
 from gemsmith.rl.algorithms.config import K1, RolloutConfig
 
 FILE = "estimators.json"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gemsmith.contracts.seeds import seed_of_step
 from gemsmith.curation.example import Example
 from gemsmith.policy.head.logprobs import token_logprobs, weighted_logprobs
 from gemsmith.policy.training.processes import from_all
@@ -83,7 +84,7 @@ class RolloutTrainer(Trainer):
         _, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
         self._ahead = self._next(epoch_iterator, num_batches, device) if self.overlap else None
         ahead = self._ahead[1] if self._ahead else []
-        seed = self.seed * 1_000_003 + self.state.global_step // self.updates
+        seed = seed_of_step(self.seed, self.state.global_step // self.updates)
         with whole(self.model_wrapped):
             rollouts, metrics = self.collector.collect(examples, seed, self.args.world_size, ahead)
         self._clock.drawn(sum(tokens_in(draw.ids) for draw in (rollouts.policy, rollouts.anchor) if draw is not None))

@@ -9,6 +9,8 @@ from torch import nn
 from transformers import TrainingArguments
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
+from gemsmith.contracts.seeds import seed_of_run
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data, unique_prompts
@@ -19,7 +21,6 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.policy.training.processes import rank
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
 from gemsmith.rl.algorithms.config import RolloutConfig
@@ -85,7 +86,7 @@ def train_policy(
     check_gates(rewards.terms, stage.id)
     check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
-    seed = stage.seed + 7919 * run_seed
+    seed = seed_of_run(stage.seed, run_seed)
     if algorithm.auxiliary_learner is not None:
         algorithm.auxiliary_learner.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
