@@ -30,7 +30,7 @@ from gemsmith.recipes.pipeline.identity import identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
 from gemsmith.recipes.pipeline.origins import inherited_context
 from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean
-from gemsmith.recipes.schema.source import find_recipe, read_recipe, read_source
+from gemsmith.recipes.schema.source import Source, find_recipe, read_recipe, read_source
 from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 from gemsmith.rl.rewards.compatibility import gate_fault, turns_fault
 from gemsmith.rl.rewards.config import PythonReward
@@ -77,7 +77,15 @@ def open_recipe(argument: str, sets: Sequence[str] = ()) -> Pipeline:
     Raises:
         UserError: anything that is wrong with it; schema, graph, reward functions and local files are all looked at.
     """
-    source = read_source(find_recipe(argument), list(sets))
+    return open_source(read_source(find_recipe(argument), list(sets)))
+
+
+def open_source(source: Source) -> Pipeline:
+    """Check a recipe that was read, and make it ready to run.
+
+    Raises:
+        UserError: anything that is wrong with it, as for `open_recipe`.
+    """
     recipe = read_recipe(source)
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(source.document, text)
