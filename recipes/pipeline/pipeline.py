@@ -26,7 +26,7 @@ from gemsmith.recipes.pipeline.identity import identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
 from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean
 from gemsmith.recipes.schema.recipe import Recipe
-from gemsmith.recipes.schema.source import find_recipe, read_recipe, read_source
+from gemsmith.recipes.schema.source import Source, find_recipe, read_recipe, read_source
 from gemsmith.rl.rewards.config import PythonReward
 
 EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
@@ -71,7 +71,15 @@ def open_recipe(argument: str, sets: Sequence[str] = (), schema: type[Recipe] = 
     Raises:
         UserError: anything that is wrong with it; schema, graph, reward functions and local files are all looked at.
     """
-    source = read_source(find_recipe(argument), list(sets))
+    return open_source(read_source(find_recipe(argument), list(sets)), schema)
+
+
+def open_source(source: Source, schema: type[Recipe] = Recipe) -> Pipeline:
+    """Check a recipe that was read, and make it ready to run.
+
+    Raises:
+        UserError: anything that is wrong with it, as for `open_recipe`.
+    """
     recipe = read_recipe(source, schema)
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(source.document, text)

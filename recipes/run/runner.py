@@ -18,7 +18,7 @@ from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.generated import bound
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten
+from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
 from gemsmith.recipes.run.ranks import follow
@@ -54,7 +54,7 @@ def run_pipeline(
         quieten()
         follow(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
         return None
-    with locked(run), Interrupts().watched() as interrupts, own_output() as file:
+    with sole_run(), locked(run), Interrupts().watched() as interrupts, own_output() as file:
         try:
             return _Run(pipeline, run, interrupts, LineView(file) if verbose else view_for(file), verbose).go(
                 chosen, fresh
