@@ -12,7 +12,7 @@ from gemsmith.recipes.pipeline.pipeline import Pipeline, build_pipeline
 from gemsmith.recipes.report.curves import chosen_metrics
 from gemsmith.recipes.schema.source import read_recipe, read_source
 from gemsmith.reward_models.config import WarmStage
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import MathReward, RewardModelReward
 from gemsmith.rl.stages.warp.config import WarpStage
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import TrainingArguments
@@ -23,7 +23,8 @@ from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
@@ -155,7 +156,7 @@ def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
     if config.several_turns:
-        return partial(EpisodeCollector, config=config)
+        return partial(EpisodeCollector, config=cast(ReinforceAlgorithm, config))
     return RolloutCollector
 
 
