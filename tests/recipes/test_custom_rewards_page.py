@@ -22,7 +22,7 @@ def commands(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{site}",
+        "PYTHONPATH": str(site),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 

@@ -23,7 +23,7 @@ ALONE = {"plain": "plain", "zero2": "plain", "plain-lora": "plain-lora", "zero3-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slices")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     environment["TORCH_EXTENSIONS_DIR"] = str(folder / "extensions")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for start, name in ((launcher, "two"), ([sys.executable], "one")):  # neither in this process: groups outlive them

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 def _losses(folder: Path, kind: str, zero: str) -> list[float]:
     folder.mkdir()
     command = [sys.executable, str(ROOT / "tests/rl/stages/killable.py"), folder.name, kind, "0", zero]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["TORCH_EXTENSIONS_DIR"] = str(folder.parent / "extensions")
     done = subprocess.run(
         command, env=environment, timeout=300, cwd=folder.parent, capture_output=True, text=True, check=False

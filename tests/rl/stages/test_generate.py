@@ -170,7 +170,7 @@ def test_a_stage_killed_with_sigkill_continues_to_the_same_bytes(tmp_path: Path)
     def killed_after(folder: str, chunks: int) -> int:
         (tmp_path / folder).mkdir(exist_ok=True)
         command = [sys.executable, str(ROOT / "tests/rl/stages/killable.py"), folder, "generate", str(chunks)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, timeout=300, cwd=tmp_path, capture_output=True).returncode
 
     assert killed_after("whole", 0) == 0

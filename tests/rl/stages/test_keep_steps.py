@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.rl.killable import STAGES
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
@@ -22,6 +21,7 @@ from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run as reinforce
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run
+from tests.rl.stages.killable import STAGES
 
 ROOT = Path(__file__).parents[3]
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
@@ -61,7 +61,7 @@ def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path):
         "import os, signal, sys; from pathlib import Path\n"
         "from gemsmith.contracts.stage import Silence\nfrom gemsmith.rl.stages.sft.config import SftStage\n"
         "from gemsmith.rl.stages.sft.stage import run\n"
-        "from tests.rl.test_keep_steps import FIELDS, stage_at\n"
+        "from tests.rl.stages.test_keep_steps import FIELDS, stage_at\n"
         "class Killer(Silence):\n"
         "    def progress(self, done, total, unit, shown):\n"
         "        if done == 3: os.kill(os.getpid(), signal.SIGKILL)\n"

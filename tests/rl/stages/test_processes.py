@@ -52,7 +52,7 @@ def trained(folder: Path, cases: Sequence[str], processes: int) -> Path:
     script = [str(ROOT / "tests/rl/stages/together.py"), str(folder), *cases]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), *script]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     environment["TORCH_EXTENSIONS_DIR"] = str(folder.parent / "extensions")
     done = subprocess.run(command, env=environment, timeout=1200, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

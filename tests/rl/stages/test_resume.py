@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 def _run(folder: Path, kind: str, kill_after: int = 0) -> int:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "tests/rl/stages/killable.py"), folder.name, kind, str(kill_after)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, timeout=300, cwd=folder.parent, capture_output=True).returncode
 
 

@@ -174,7 +174,7 @@ def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_pa
     run(warp(**FRONT), whole)
     code = (
         "import sys; from pathlib import Path; from gemsmith.rl.stages.warp.stage import run\n"
-        "from tests.rl.test_warp import FRONT, Killer, stage_at, warp\n"
+        "from tests.rl.stages.test_warp import FRONT, Killer, stage_at, warp\n"
         "run(warp(**FRONT), stage_at(Path(sys.argv[1]), Killer(2)))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "killed")]
