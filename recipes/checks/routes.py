@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import StageConfig
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.curation.config import AnySource, DataConfig, Generated, GeneratedData, Mixture
 from gemsmith.curation.example import Example
 from gemsmith.evals.config import EvaluateStage
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, Keys, listed
 from gemsmith.rl.algorithms.config import RolloutConfig
 from gemsmith.rl.rewards.compatibility import check_routes
 from gemsmith.rl.rewards.config import RewardConfig

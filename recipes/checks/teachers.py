@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gemsmith.contracts.stage import StageConfig
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.recipes.checks.routes import stated_tasks
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, Keys, listed
 from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
 from gemsmith.rl.teachers.config import TaughtConfig, TeacherConfig
 

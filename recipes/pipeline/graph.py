@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.curation.config import GeneratedData, Mixture
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, Keys, listed
 from gemsmith.rl.rewards.config import RewardModelReward
 from gemsmith.rl.teachers.config import TeacherConfig
 

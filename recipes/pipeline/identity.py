@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from gemsmith.contracts.local import find_local
-from gemsmith.contracts.target import REWARDS
+from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.curation.config import JsonLinesData, PythonData
 from gemsmith.curation.teacher_store.manifest import MANIFEST
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.checks.plugins import find_target
 from gemsmith.recipes.pipeline.files import fingerprint
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.rl.rewards.config import PythonReward

@@ -12,14 +12,15 @@ from ruamel.yaml import YAML
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
 from gemsmith.contracts.stage import StageConfig
-from gemsmith.contracts.target import REWARDS
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.contracts.target import REWARDS, Target, find_target
 from gemsmith.curation.config import JsonLinesData, PythonData
 from gemsmith.evals.config import EvaluateStage
 from gemsmith.export.config import ExportStage
 from gemsmith.policy.config import EngineConfig, PolicyConfig, TrainingConfig
 from gemsmith.recipes.checks.demonstrations import check_demonstrations
 from gemsmith.recipes.checks.members import check_members
-from gemsmith.recipes.checks.plugins import Target, check_defined, check_signature, find_target
+from gemsmith.recipes.checks.plugins import check_defined, check_signature
 from gemsmith.recipes.checks.routes import add_route_faults
 from gemsmith.recipes.checks.teachers import check_teachers
 from gemsmith.recipes.checks.vocabulary import check_entries
@@ -29,7 +30,7 @@ from gemsmith.recipes.pipeline.graph import Node, build_graph
 from gemsmith.recipes.pipeline.identity import identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
 from gemsmith.recipes.pipeline.origins import inherited_context
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean
+from gemsmith.recipes.schema.faults import Faults, Keys
 from gemsmith.recipes.schema.source import find_recipe, read_recipe, read_source
 from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 from gemsmith.rl.rewards.compatibility import gate_fault, turns_fault

@@ -11,7 +11,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.recipes.schema.faults import Faults, Keys, listed
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 
