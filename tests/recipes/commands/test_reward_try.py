@@ -116,7 +116,7 @@ def test_a_reward_of_a_recipe_has_the_recipes_folder_and_options(folder: Path):
         (["yours.py:brevity", "--completion", "x"], "no file yours.py"),
         (
             ["brevity", "--completion", "x"],
-            "package.module:function or an entry point of the group gemsmith.rewards (there are: ",
+            "or an entry point of the group gemsmith.rewards (there are: ",
         ),
         (["mine.py:brevity", "--completion", "x", "--option", "lenght=3"], 'did you mean "length".'),
         (["mine.py:brevity", "--completion", "x", "--option", "length"], "--option length: expected name=value"),
