@@ -1,6 +1,5 @@
 """Where rows come from: reasoning-gym tasks, JSON lines, hub data sets, functions. Libraries are imported when used."""
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from typing import Any
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
-from gemsmith.contracts.target import resolve_target
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.contracts.target import find_target
 from gemsmith.curation.config import DataConfig, HubData, JsonLinesData, PythonData, ReasoningGymData
 from gemsmith.sandboxes.child import Child, ChildError
 
@@ -56,7 +56,7 @@ def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[S
 
     if config.task not in DATASETS:
         raise UserError(
-            f"data {name}: reasoning-gym has no task {config.task!r}{_nearest(config.task, DATASETS)}; "
+            f"data {name}: reasoning-gym has no task {config.task!r}{did_you_mean(config.task, DATASETS)}; "
             f"`task` must be one of its {len(DATASETS)} tasks."
         )
     settings = {"seed": seed, **config.options, "size": config.size}
@@ -90,7 +90,7 @@ def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Source
         files = [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()]
         raise UserError(
             f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
-            f"{_nearest(path.name, files)}; `path` must be a JSON lines file."
+            f"{did_you_mean(path.name, files)}; `path` must be a JSON lines file."
         )
     return _lines(path)
 
@@ -156,7 +156,7 @@ def _hub_reason(config: HubData, error: Exception) -> str:
 def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[SourceRow]:
     """The rows of a function, made in a child process, which is stopped at the time limit."""
     try:
-        target = resolve_target(config.target, root)
+        target = find_target(config.target, root)
     except UserError as error:
         raise UserError(f"data {name}: {error}") from error
     try:
@@ -189,11 +189,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {near[0]}?" if near else ""
 
 
 def _json_kind(value: Any) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.api.opening import RecipeLike, open_pipeline, run_folder
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 if TYPE_CHECKING:
     from gemsmith.recipes.plan.plan import Forecast

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.report.contents import RunContents, StageContents, read_contents
 from gemsmith.recipes.run.record import Status
 from gemsmith.recipes.run.view import MARKS, duration
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 if TYPE_CHECKING:
     from gemsmith.policy.policy import Policy

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.api.opening import RecipeLike, open_pipeline, run_folder
 from gemsmith.recipes.api.results import Run
 from gemsmith.recipes.api.silence import quiet_libraries
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 
 def run(

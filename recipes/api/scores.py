@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.evals.comparison import Gain, gain
 from gemsmith.evals.intervals import Interval
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import ProgressSink, Silence, Stage
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.export.config import ExportFormat, ExportStage, GgufType
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.recipes.run.record import read_run
 from gemsmith.recipes.run.trained import find_policy
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 
 def export_policy(

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.policy.origins import origin_of
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.record import read_stage
 from gemsmith.recipes.run.view import LineView
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
 from gemsmith.rl.teachers.config import ShareConfig, TaughtConfig
 

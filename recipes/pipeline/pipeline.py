@@ -11,12 +11,13 @@ from ruamel.yaml import YAML
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
-from gemsmith.contracts.planning import CheckContext
+from gemsmith.contracts.planning import CheckContext, Keys
 from gemsmith.contracts.stage import StageConfig
-from gemsmith.contracts.target import REWARDS
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.contracts.target import REWARDS, Target, find_target
 from gemsmith.curation.config import JsonLinesData, PythonData
 from gemsmith.policy.config import EngineConfig, PolicyConfig
-from gemsmith.recipes.checks.plugins import Target, check_defined, check_signature, find_target
+from gemsmith.recipes.checks.plugins import check_defined, check_signature
 from gemsmith.recipes.checks.routes import add_route_faults
 from gemsmith.recipes.checks.trainings import check_trainings
 from gemsmith.recipes.pipeline.files import names_a_file
@@ -24,7 +25,7 @@ from gemsmith.recipes.pipeline.generated import with_prompts
 from gemsmith.recipes.pipeline.graph import Node, build_graph
 from gemsmith.recipes.pipeline.identity import identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean
+from gemsmith.recipes.schema.faults import Faults
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.source import Source, find_recipe, read_recipe, read_source
 from gemsmith.rl.rewards.config import PythonReward

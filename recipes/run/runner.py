@@ -13,6 +13,7 @@ from pathlib import Path
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import ProgressSink, Silence, Stage, write_atomically
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.generated import bound
@@ -24,7 +25,6 @@ from gemsmith.recipes.run.machine import environment
 from gemsmith.recipes.run.ranks import follow
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 BEAT = 5.0
 

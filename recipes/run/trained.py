@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.run.record import read_run
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, dotted, listed
+from gemsmith.contracts.planning import Keys
+from gemsmith.contracts.suggestions import did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, dotted
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 

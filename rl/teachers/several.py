@@ -1,6 +1,5 @@
 """Several teachers as one: each prompt's by its task, and the mean of the probabilities of those that share a task."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.policy.head.vocabulary_head import Scores
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
 from gemsmith.rl.teachers.teacher import Teacher, TeacherRow, TokenTargets
@@ -87,8 +87,8 @@ class TeachersByTask:
         for task in (task for task in self.by_task if task not in present):
             found = f'`teachers` names a teacher for the task "{task}", which no row has (they have: '
             found += f"{', '.join(sorted(present)) or 'none'})"
-            if near := difflib.get_close_matches(task, present, n=1):
-                raise UserError(f'{found}: did you mean "{near[0]}"?')
+            if hint := did_you_mean(task, present):
+                raise UserError(f"{found}{hint}")
             say(f"{found}: it is not asked for that")
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> "PiecedTargets":

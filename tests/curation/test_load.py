@@ -139,7 +139,7 @@ def test_a_path_is_beside_the_recipe_or_else_in_the_working_folder(tmp_path: Pat
         ({"answer": "{"}, ["`answer: '{'`", "not a template"]),
         ({"answer": "{}"}, ["`answer: '{}'`", "rows.jsonl:1"]),
         ({"columns": ["level"]}, ["'level'", "rows.jsonl:1", "prompt, answer"]),
-        ({"path": "row.jsonl"}, ["row.jsonl does not exist", "did you mean rows.jsonl"]),
+        ({"path": "row.jsonl"}, ["row.jsonl does not exist", 'did you mean "rows.jsonl"']),
         ({"path": "."}, ["is a folder"]),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: bytes, words: l
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"task": "chain_smu"}, "did you mean chain_sum"),
+        ({"task": "chain_smu"}, 'did you mean "chain_sum"'),
         ({"task": "chain_sum", "options": {"terms": 2}}, "'terms'"),
         ({"task": "chain_sum", "options": {"min_terms": 9, "max_terms": 2}}, "max_terms must be >= min_terms"),
     ],
