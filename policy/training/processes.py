@@ -1,10 +1,13 @@
 """The processes that train together, as data: which one this is, and what the others have."""
 
-import os
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
+
+from gemsmith.policy.training.launcher import count, rank
+
+__all__ = ["count", "from_all", "meet", "rank", "wait_for_all"]
 
 Item = TypeVar("Item")
 
@@ -13,16 +16,6 @@ def meet() -> None:
     """Find the other processes, if a launcher started several and they have not met; nothing else here does so."""
     if count() > 1 and not _together():
         PartialState(cpu=not torch.cuda.is_available())
-
-
-def rank() -> int:
-    """Which of the processes that train together this is, as the launcher told; 0 where there is one."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def count() -> int:
-    """How many processes train together, as the launcher told."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def from_all(mine: Item) -> list[Item]:

@@ -77,14 +77,6 @@ def interpolate(
     _write(merge, [start, end], out, force)
 
 
-def register(app: typer.Typer, answering: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
-    """Add `merge` and its three ways to the command."""
-    merge = typer.Typer(name="merge", help="Merge checkpoint folders, streamed from disk.", no_args_is_help=True)
-    for command in (average, slerp, interpolate):
-        merge.command()(answering(command))
-    app.add_typer(merge)
-
-
 def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: bool) -> None:
     """Check the folders before anything is read, merge, and say what was written."""
     from gemsmith.weights.ahead import keep_freed_memory
@@ -122,3 +114,7 @@ def _told(group: "GroupMerge") -> str:
     angles = ", ".join("no angle (nothing was learnt)" if angle is None else f"{angle:.2f}°" for angle in group.angles)
     norms = ", ".join(f"{norm:.4g}" for norm in group.norms)
     return f"  {group.group}: {angles}; norms {norms} -> {group.norm:.4g}"
+
+
+GROUP_HELP = "Merge checkpoint folders, streamed from disk."
+SUBCOMMANDS: dict[str, Callable[..., None]] = {"average": average, "slerp": slerp, "interpolate": interpolate}

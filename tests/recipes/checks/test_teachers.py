@@ -276,12 +276,12 @@ app()
 
 def teacher_cache(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command, with small shards; with "killed" it ends itself half-way, as `kill -9` does."""
-    command, environment = [sys.executable, "-c", COMMAND, how], {**os.environ, "PYTHONPATH": str(ROOT)}
+    command, environment = [sys.executable, "-c", COMMAND, how], dict(os.environ)
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
 
 
 def test_the_command_writes_what_a_stage_writes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     monkeypatch.setattr(writing, "SHARD_TOKENS", 12)
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
@@ -335,7 +335,7 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
     ],
 )
 def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, words: str, recipe: Path) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     pipeline = opened(recipe, "{from: targets}", teacher)
     with pytest.raises(UserError) as caught:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.recipes.test_cli import HEAVY
+
+from tests.recipes.commands.test_cli import HEAVY
 
 SOURCE = """
 def brevity(completions, length=100, **columns):
@@ -142,5 +143,5 @@ def test_it_imports_nothing_heavy(folder: Path):
     done = tried(folder, "mine.py:brevity", "--completion", "x", python=("-X", "importtime"))
     lines = [line for line in done.stderr.splitlines() if "import time" in line]
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
-    assert "recipes" in imported
+    assert "gemsmith" in imported
     assert imported & HEAVY == set()

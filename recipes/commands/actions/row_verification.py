@@ -1,4 +1,4 @@
-"""Grades a file of completions without a recipe: `gemsmith verify math` and `verify code`. Imports no torch."""
+"""Grade a file of completions without a recipe: `gemsmith verify math` and `verify code`. Imports no torch."""
 
 import json
 import queue

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECONDS = re.compile(r"\d+\.\d+ s")
 
@@ -22,7 +22,7 @@ def commands(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{site}",
+        "PYTHONPATH": str(site),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 
