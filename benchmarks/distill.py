@@ -115,7 +115,7 @@ def ask_alone(task: Task, limit: int | None = None) -> None:
     from gemsmith.policy.loading.load import load_policy
     from gemsmith.rl.stages.sft.stage import fitting_demonstrations
     from gemsmith.rl.teachers.in_process import InProcessTeacher
-    from gemsmith.rl.teachers.teacher import Row as Asked
+    from gemsmith.rl.teachers.teacher import TeacherRow as Asked
 
     policy = load_policy(PolicyConfig(model=f"{task.folder}/policy"))
     stage = stage_of(task, Path(task.folder) / "alone")

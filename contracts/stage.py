@@ -2,32 +2,82 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, StageForecast, StageTraining
 from gemsmith.contracts.strict import StrictModel
 
 OutputKind = Literal["policy", "reward_model", "targets", "data", "scores", "export"]
 
 
 class StageConfig(StrictModel):
-    """Fields that every stage of a recipe has; a kind of stage is a subclass with a literal `kind`.
+    """Fields that every stage of a recipe has; a stage kind is a subclass with a literal `kind`.
 
-    `entry` names the function `run(config, stage)` that does the work, as "package.module:function", so that reading a
-    recipe imports none of it. `version` counts changes of the code that change results; it is part of the identity.
-    `keeps_line` says that other points of a line than the output can be asked for (`liti`).
+    The methods answer what the recipe side asks of every stage. Their defaults suit a stage that trains nothing and
+    scores nothing; `policy.training_stage.TrainingStage` has those of a stage that trains.
+
+    Attributes:
+        entry: "package.module:function" of `run(config, stage)`, which does the work; reading a recipe imports none.
+        version: raised when a change of the code changes results; part of a stage's identity.
+        produces: kind of output, which decides who may refer to the stage.
+        keeps_line: True where a policy's `liti` may name other points than the output.
+        shares_sequences: True where `engine.sequence_parallel` may be above 1.
     """
 
     entry: ClassVar[str]
     version: ClassVar[int] = 1
     produces: ClassVar[OutputKind]
     keeps_line: ClassVar[bool] = False
+    shares_sequences: ClassVar[bool] = False
 
     id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of the stage, unique in the recipe.")
+    kind: str = Field(description="Kind of the stage.")
+
+    @property
+    def start(self) -> Any:
+        """The policy that the stage works on (`policy.config.PolicyConfig`); None where it has no such field."""
+        return getattr(self, "policy", None)
+
+    def with_policy(self, policy: Any) -> "StageConfig":
+        """Return the stage with the recipe's policy where it has a field `policy` and names none."""
+        if policy is None or "policy" not in type(self).model_fields or self.start is not None:
+            return self
+        return self.model_copy(update={"policy": policy})
+
+    def with_inherited(self, stages: Mapping[str, "StageConfig"]) -> "StageConfig":
+        """Return the stage with what it takes over from other stages, which have their policies; by default nothing."""
+        return self
+
+    def trainings(self) -> Sequence[StageTraining]:
+        """Return the training settings of the stage; they are held against the policy's context and the engine."""
+        return ()
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return which rewards score which data, so that every row is known to have a reward."""
+        return ()
+
+    def check(self, context: CheckContext) -> None:
+        """Report what is wrong with the stage's settings, beyond its fields' own types; nothing is loaded or run."""
+
+    def check_files(self, root: Path) -> None:
+        """Check files that the stage will read, just before a run begins; `root` is the recipe's folder.
+
+        Raises:
+            UserError: one of them cannot be used.
+        """
+
+    def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
+        """Return why so many processes cannot train the stage, as pairs of a field ("": the stage) and a sentence."""
+        return [("", fault) for training in self.trainings() if (fault := training.config.undealt(processes))]
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return what the stage will hold and take; by default only the size of its policy is known."""
+        return StageForecast(None if self.start is None else context.size_of(self.start))
 
 
 class ProgressSink(Protocol):

@@ -3,14 +3,14 @@
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.curation.sources import Row
+from gemsmith.curation.sources import SourceRow
 
 Turns = list[tuple[str, str]]
 """Role and text of each turn: perhaps a first "system", then "user" and "assistant" in turn."""
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}
 
 
-def conversation_of(value: Any, row: Row, *, name: str, field: str) -> Turns | None:
+def conversation_of(value: Any, row: SourceRow, *, name: str, field: str) -> Turns | None:
     """The turns of a column's value; None where it is no list of messages.
 
     Args:

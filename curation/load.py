@@ -13,7 +13,7 @@ from gemsmith.curation.conversation import Turns, answer_of, conversation_of, up
 from gemsmith.curation.example import Example, unique_prompts
 from gemsmith.curation.generated import read_answers
 from gemsmith.curation.mixture import mixed
-from gemsmith.curation.sources import Row, rows_of
+from gemsmith.curation.sources import SourceRow, rows_of
 from gemsmith.curation.synthetic import check_styles, integer, synthesise
 from gemsmith.curation.template import fill, sole_value
 
@@ -104,7 +104,7 @@ def _key(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
-def _examples(rows: Iterable[Row], config: DataConfig, name: str, dropped: Counter[str]) -> list[Example]:
+def _examples(rows: Iterable[SourceRow], config: DataConfig, name: str, dropped: Counter[str]) -> list[Example]:
     once = config.synthesise is not None or isinstance(config, ReasoningGymData)
     seen: set[tuple[Any, ...]] = set()
     examples = []
@@ -124,7 +124,7 @@ def _examples(rows: Iterable[Row], config: DataConfig, name: str, dropped: Count
     return examples
 
 
-def _example(row: Row, config: DataConfig, name: str) -> tuple[Example, str | None]:
+def _example(row: SourceRow, config: DataConfig, name: str) -> tuple[Example, str | None]:
     """A row's example, and why it is to be dropped where that shows here."""
     filled: dict[str, Any] = {}
     prompt, turns = _prompt(row, config, name)
@@ -156,7 +156,7 @@ def _example(row: Row, config: DataConfig, name: str) -> tuple[Example, str | No
     return Example(prompt=prompt, task=task, columns=columns, where=row.where, history=history, **filled), reason
 
 
-def _prompt(row: Row, config: DataConfig, name: str) -> tuple[str, Turns]:
+def _prompt(row: SourceRow, config: DataConfig, name: str) -> tuple[str, Turns]:
     """The user's turn, and all turns up to and with it."""
     said = conversation_of(sole_value(config.prompt, row), row, name=name, field="prompt")
     turns = up_to_the_user(said) if said is not None else []

@@ -15,14 +15,14 @@ from gemsmith.sandboxes.child import Child, ChildError
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """Columns of one row, and where it stands, for messages."""
 
     where: str
     columns: Mapping[str, Any]
 
 
-def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator[Row]:
+def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator[SourceRow]:
     """The rows of a data section in their order.
 
     Args:
@@ -50,7 +50,7 @@ def resolve_path(path: str, root: Path) -> Path:
     return find_local(root, path) or Path(path).expanduser()
 
 
-def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[Row]:
+def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[SourceRow]:
     import reasoning_gym
     from reasoning_gym.factory import DATASETS
 
@@ -70,7 +70,7 @@ def _reasoning_gym(config: ReasoningGymData, name: str, seed: int) -> Iterator[R
     return _items(items, config, name)
 
 
-def _items(items: Any, config: ReasoningGymData, name: str) -> Iterator[Row]:
+def _items(items: Any, config: ReasoningGymData, name: str) -> Iterator[SourceRow]:
     for index in range(config.size):
         try:
             columns = items[index]
@@ -79,10 +79,10 @@ def _items(items: Any, config: ReasoningGymData, name: str) -> Iterator[Row]:
                 f"data {name}: task {config.task} could not make item {index} with options {config.options} "
                 f"({type(error).__name__}: {error}); change its options or `size`."
             ) from error
-        yield Row(f"{config.task} item {index}", columns)
+        yield SourceRow(f"{config.task} item {index}", columns)
 
 
-def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
+def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[SourceRow]:
     path = resolve_path(config.path, root)
     if not path.is_file():
         found = "is a folder, not a file" if path.is_dir() else "does not exist"
@@ -95,12 +95,12 @@ def _json_lines(config: JsonLinesData, name: str, root: Path) -> Iterator[Row]:
     return _lines(path)
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _lines(path: Path) -> Iterator[SourceRow]:
     with path.open("rb") as file:
         yield from json_lines(file, str(path))
 
 
-def json_lines(file: Iterable[bytes], name: str) -> Iterator[Row]:
+def json_lines(file: Iterable[bytes], name: str) -> Iterator[SourceRow]:
     """The rows of an open JSON lines file, one object a line; blank lines are passed over.
 
     Raises:
@@ -122,17 +122,17 @@ def json_lines(file: Iterable[bytes], name: str) -> Iterator[Row]:
             raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
         if not isinstance(columns, dict):
             raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
-        yield Row(where, columns)
+        yield SourceRow(where, columns)
 
 
-def _hub(config: HubData, name: str) -> Iterator[Row]:
+def _hub(config: HubData, name: str) -> Iterator[SourceRow]:
     import datasets
 
     try:
         table = datasets.load_dataset(config.name, config.subset, split=config.split, revision=config.revision)
     except Exception as error:  # the hub client raises many unrelated kinds
         raise UserError(f"data {name}: {_hub_reason(config, error)}") from error
-    return (Row(f"{config.name} row {index}", row) for index, row in enumerate(table))
+    return (SourceRow(f"{config.name} row {index}", row) for index, row in enumerate(table))
 
 
 def _hub_reason(config: HubData, error: Exception) -> str:
@@ -153,7 +153,7 @@ def _hub_reason(config: HubData, error: Exception) -> str:
     return f"the hub data set {part} could not be read ({said}); check `name`, `subset`, `split` and your access to it."
 
 
-def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[Row]:
+def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[SourceRow]:
     """The rows of a function, made in a child process, which is stopped at the time limit."""
     try:
         target = resolve_target(config.target, root)
@@ -182,7 +182,7 @@ def _python(config: PythonData, name: str, seed: int, root: Path) -> Iterator[Ro
             f"data {name}: {config.target} made no rows: {answer['fault']}; it is called as f(seed=..., **options) and "
             "must return dicts of plain values."
         )
-    return (Row(f"{config.target} row {number}", row) for number, row in enumerate(answer["rows"]))
+    return (SourceRow(f"{config.target} row {number}", row) for number, row in enumerate(answer["rows"]))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.curation.sources import Row
+from gemsmith.curation.sources import SourceRow
 
 
 class _Missing(Exception):
@@ -20,7 +20,7 @@ class _Formatter(string.Formatter):
         return value, first
 
 
-def fill(template: str, row: Row, *, name: str, field: str) -> str | None:
+def fill(template: str, row: SourceRow, *, name: str, field: str) -> str | None:
     """The template with the row's columns in it; None when a column that it refers to is null in this row.
 
     Args:
@@ -48,7 +48,7 @@ def fill(template: str, row: Row, *, name: str, field: str) -> str | None:
         ) from error
 
 
-def sole_value(template: str, row: Row) -> Any:
+def sole_value(template: str, row: SourceRow) -> Any:
     """What the row holds where the template is one column (or an entry of one) and nothing else; otherwise None."""
     try:
         parts = list(_Formatter().parse(template))

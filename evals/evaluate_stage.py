@@ -14,8 +14,8 @@ from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data, unique_prompts
 from gemsmith.evals.comparison import check_expected
 from gemsmith.evals.config import EvaluateStage
-from gemsmith.evals.rows import Answer, Row, load_rows, save_rows
-from gemsmith.evals.scores import Scorer, shown_samples
+from gemsmith.evals.rows import Answer, AnsweredPrompt, load_rows, save_rows
+from gemsmith.evals.scores import RowScorer, shown_samples
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.head.logprobs import sequence_logprobs
 from gemsmith.policy.loading.load import load_policy
@@ -49,7 +49,7 @@ def run(config: EvaluateStage, stage: Stage) -> None:
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)
         rows = {name: evaluation.rows(name) for name in dict.fromkeys(config.policies)}
-    scorer = Scorer(passes, stage.seed, scratch=stage.folder / "evaluate")
+    scorer = RowScorer(passes, stage.seed, scratch=stage.folder / "evaluate")
     scores = {
         "prompts": len(examples),
         "samples": config.samples,
@@ -117,7 +117,7 @@ class _Evaluation:
         """Id of the stage whose policy the KL is measured from."""
         return self.config.initial or self.config.policies[0]
 
-    def rows(self, name: str) -> list[Row]:
+    def rows(self, name: str) -> list[AnsweredPrompt]:
         """The rows of one policy, from the file of an earlier attempt or sampled now."""
         path = self.stage.folder / "rows" / f"{name}.jsonl"
         rows = load_rows(path, [example.prompt for example in self.examples], self.config.samples)
@@ -158,7 +158,9 @@ class _Evaluation:
             seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])
             yield list(self.examples[start : start + size]), seed
 
-    def _answer(self, name: str, policy: Policy, sampler: Sampler, examples: list[Example], seed: int) -> list[Row]:
+    def _answer(
+        self, name: str, policy: Policy, sampler: Sampler, examples: list[Example], seed: int
+    ) -> list[AnsweredPrompt]:
         """Sample, score and measure one batch of prompts."""
         prompts = [prompt_ids(policy.tokenizer, example.messages) for example in examples]
         self._check_fits(policy, prompts)
@@ -176,7 +178,9 @@ class _Evaluation:
         nothing = [None] * len(examples)
         greedy_answers = _score(rewards, examples, greedy, nothing, nothing)
         return [
-            Row(example.prompt, example.answer, greedy_answer, answers[index * samples :][:samples], example.task)
+            AnsweredPrompt(
+                example.prompt, example.answer, greedy_answer, answers[index * samples :][:samples], example.task
+            )
             for index, (example, greedy_answer) in enumerate(zip(examples, greedy_answers, strict=True))
         ]
 
@@ -201,7 +205,7 @@ class _Evaluation:
                 "lower `sampling.max_tokens` or drop long prompts"
             )
 
-    def _advance(self, name: str, rows: Sequence[Row]) -> None:
+    def _advance(self, name: str, rows: Sequence[AnsweredPrompt]) -> None:
         """Tell the watcher how far the stage is and what share of the policy's completions passed so far."""
         each = self.config.samples + 1
         passed = [answer.passed(self.passes) for row in rows for answer in row.sampled]

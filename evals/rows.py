@@ -37,7 +37,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Row:
+class AnsweredPrompt:
     """A prompt, its ground truth, the answers of one policy, and the task of its row."""
 
     prompt: str
@@ -47,12 +47,12 @@ class Row:
     task: str | None = None
 
 
-def save_rows(rows: Sequence[Row], path: Path) -> None:
+def save_rows(rows: Sequence[AnsweredPrompt], path: Path) -> None:
     """Write one policy's rows as JSON lines, all or nothing."""
     write_atomically(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
-def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[Row] | None:
+def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[AnsweredPrompt] | None:
     """The rows of an earlier attempt, or None where there are none or they answer something else."""
     if not path.is_file():
         return None
@@ -62,6 +62,6 @@ def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[Row] | N
     return rows if same else None
 
 
-def _row(fields: dict[str, Any]) -> Row:
+def _row(fields: dict[str, Any]) -> AnsweredPrompt:
     answers = [Answer(**answer) for answer in fields.pop("sampled")]
-    return Row(greedy=Answer(**fields.pop("greedy")), sampled=answers, **fields)
+    return AnsweredPrompt(greedy=Answer(**fields.pop("greedy")), sampled=answers, **fields)

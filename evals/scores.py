@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.evals.rows import Answer, Row
+from gemsmith.evals.rows import Answer, AnsweredPrompt
 
 
-class Scorer:
+class RowScorer:
     """Computes the project's metrics on rows; every interval is a bootstrap over prompts with one seed."""
 
     def __init__(self, passes: Sequence[str], seed: int, scratch: Path) -> None:
@@ -19,7 +19,7 @@ class Scorer:
         self._rate, self._mean, self._kl = PassRate(**options), MeanReward(**options), KLToInitial(**options)
         self._passes, self._seed = passes, seed
 
-    def policy_scores(self, stage: str, rows: Sequence[Row]) -> dict[str, Any]:
+    def policy_scores(self, stage: str, rows: Sequence[AnsweredPrompt]) -> dict[str, Any]:
         """One entry of `policies` in scores.json; a reward that applies to no completion has no entry in `rewards`.
 
         `by_task` has the rows of each task on their own; rows without a task are in none.
@@ -47,7 +47,7 @@ class Scorer:
             "by_task": by_task,
         }
 
-    def _task_scores(self, rows: Sequence[tuple[int, Row]]) -> dict[str, Any]:
+    def _task_scores(self, rows: Sequence[tuple[int, AnsweredPrompt]]) -> dict[str, Any]:
         """How many prompts a task has, and its rates and reward; a rate is None where nothing says what passes."""
         sampled = [(number, answer) for number, row in rows for answer in row.sampled]
         return {
@@ -77,7 +77,9 @@ class Scorer:
         return self._mean.compute(predictions=values, prompts=numbers, seed=self._seed) if values else None
 
 
-def shown_samples(rows: Mapping[str, Sequence[Row]], passes: Sequence[str], shown: int) -> list[dict[str, Any]]:
+def shown_samples(
+    rows: Mapping[str, Sequence[AnsweredPrompt]], passes: Sequence[str], shown: int
+) -> list[dict[str, Any]]:
     """Rows of samples.jsonl: the first `shown` prompts with the answers of every policy side by side."""
     first = next(iter(rows.values()))
     return [
@@ -90,7 +92,7 @@ def shown_samples(rows: Mapping[str, Sequence[Row]], passes: Sequence[str], show
     ]
 
 
-def _shown(row: Row, passes: Sequence[str]) -> dict[str, Any]:
+def _shown(row: AnsweredPrompt, passes: Sequence[str]) -> dict[str, Any]:
     return {
         "greedy": {"text": row.greedy.text, "pass": row.greedy.passed(passes)},
         "sampled": [

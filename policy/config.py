@@ -2,12 +2,14 @@
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from gemsmith.contracts.planning import ForecastContext, ModelSize
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.policy.forecast import TrainingCosts
 
 LONGEST_WAIT = 30 * 86_400  # seconds; a wait without an end is not told from a server that hangs
 
@@ -28,6 +30,9 @@ class PolicyConfig(StrictModel):
 
     With `liti` it is a point of the line that a stage of kind warp keeps (`gemsmith.policy.liti_points`).
     """
+
+    refers_to: ClassVar[str] = "policy"
+    """What `from` must name: a key of `recipes.pipeline.graph.OUTPUTS`."""
 
     model: str | None = Field(
         None, description="`tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file."
@@ -74,6 +79,11 @@ class PolicyConfig(StrictModel):
             raise ValueError(
                 f'found "{name}", expected the id of a stage, or `id@rate`, a rate of 0 or more'
             ) from error
+
+    @property
+    def weights(self) -> "PolicyConfig | None":
+        """What to load; None where there is nothing to load."""
+        return self
 
     @property
     def name(self) -> str:
@@ -172,6 +182,21 @@ class TrainingConfig(StrictModel):
     save_every: int = Field(50, ge=1, description="Steps between checkpoints, from which an interrupted stage resumes.")
     log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
     lora: LoraConfig | None = Field(None, description="Train low-rank adapters; none: train all weights.")
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether completions are sampled from weights that are one step old, while the training goes on."""
+        return False
+
+    def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
+        """Return what the training holds and computes beside the policy, for the plan.
+
+        Args:
+            size: of the policy.
+            trained: number of trained weights.
+            context: the rest of the recipe.
+        """
+        return TrainingCosts()
 
     @property
     def stated_length(self) -> int | None:

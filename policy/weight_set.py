@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gemsmith.policy.training.processes import rank
+from gemsmith.contracts.processes import rank
 from gemsmith.policy.training.sharding import shard_of, unsharded
 
 

@@ -11,6 +11,7 @@ from transformers import Gemma3TextForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.seeds import seed_of_run
 from gemsmith.contracts.stage import Stage
 from gemsmith.policy.config import LoraConfig
 from gemsmith.policy.loading.load import load_policy
@@ -44,7 +45,7 @@ def member_plans(config: WarmStage, seed: int) -> list[MemberPlan]:
             member=member,
             learning_rate=rates[member % len(rates)],
             dropout=config.dropouts[member % len(config.dropouts)],
-            seed=seed + 7919 * (member + 1),
+            seed=seed_of_run(seed, member + 1),
             start=config.starts[member % len(config.starts)] if config.starts else None,
         )
         for member in range(config.members)

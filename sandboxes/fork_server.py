@@ -21,7 +21,7 @@ ANSWER_LIMIT, PATIENCE = 2.0, 10.0
 
 
 @dataclass(frozen=True)
-class End:
+class WorkerEnd:
     """How a worker ended: `code`, minus the signal that ended it, None if unknown; `peak`, its most bytes of memory."""
 
     code: int | None
@@ -35,7 +35,7 @@ class Worker:
         self.pid = pid
         self._server, self._socket = server, ours
         self._channel = Channel(ours.fileno(), ours.fileno(), pid)
-        self._end: End | None = None
+        self._end: WorkerEnd | None = None
         self._lock = threading.Lock()
 
     def send(self, request: bytes) -> None:
@@ -50,7 +50,7 @@ class Worker:
         """Whether the worker is still there; to be asked when nothing is under way."""
         return self._end is None and not self._channel.closed()
 
-    def kill(self) -> End:
+    def kill(self) -> WorkerEnd:
         """End the worker if it has not ended, and say how it did."""
         with self._lock:
             if self._end is None:
@@ -124,17 +124,17 @@ class ForkServer:
             raise error if isinstance(error, ChildError) else ChildExitedError(str(error), None) from error
         return Worker(self, ours, pid)
 
-    def end(self, pid: int) -> End:
+    def end(self, pid: int) -> WorkerEnd:
         """Kill a worker and report how it ended, which may have been before; a server that is lost is closed."""
         with self._lock:
             if self._closed:
-                return End(None, 0)
+                return WorkerEnd(None, 0)
             try:
                 os.kill(pid, signal.SIGKILL)  # at most a zombie, which keeps the number and how it ended
-                return End(*json.loads(self._child.call(f"end {pid}".encode(), ANSWER_LIMIT, PATIENCE)))
+                return WorkerEnd(*json.loads(self._child.call(f"end {pid}".encode(), ANSWER_LIMIT, PATIENCE)))
             except (ChildError, ProcessLookupError):
                 self._close()
-                return End(None, 0)
+                return WorkerEnd(None, 0)
 
     def close(self) -> None:
         """End the server and its workers."""

@@ -54,9 +54,12 @@ def _shipped_modules() -> dict[str, Path]:
 
 
 def _modules_imported(path: Path, known: set[str]) -> set[str]:
-    """Shipped modules that a module names in an import, at its top or inside a function."""
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Shipped modules that a module imports, at its top or inside a function; imports for type checkers never run."""
+    tree, imported = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names} & known
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

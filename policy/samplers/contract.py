@@ -60,7 +60,7 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
-class Scorer(Protocol):
+class ScoringSampler(Protocol):
     """A sampler that can also say how likely its weights find completions that it is given."""
 
     def score(

@@ -13,7 +13,7 @@ from gemsmith.policy.head.distribution import processed_logprobs
 from gemsmith.policy.head.logprobs import instead_of_logits, right_padded
 from gemsmith.policy.head.vocabulary_head import Targets, score
 from gemsmith.policy.policy import Policy, evaluating
-from gemsmith.policy.samplers.contract import Samples, Scorer, Weights
+from gemsmith.policy.samplers.contract import Samples, ScoringSampler, Weights
 from gemsmith.policy.weight_set import WeightSet
 
 PROBED = 4  # completions of a handful
@@ -109,7 +109,7 @@ def scored(
 
 
 def probe(
-    policy: Policy, sampler: Scorer, prompts: Sequence[list[int]], samples: Samples, weights: Weights = "policy"
+    policy: Policy, sampler: ScoringSampler, prompts: Sequence[list[int]], samples: Samples, weights: Weights = "policy"
 ) -> tuple[Gap, Samples]:
     """Ask the sampler how likely it finds a handful of completions, whoever drew them, and compare with live weights.
 

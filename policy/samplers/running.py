@@ -114,7 +114,7 @@ class _Slots(Cache):
         self.column, self._first_R = column, first_R
         self._latest = int(first_R.max())
         self._window = min(config.sliding_window, limit)
-        self._layers = [_Layer(limit, self._window if kind == SLIDING else None) for kind in config.layer_types]
+        self._layers = [_LayerCache(limit, self._window if kind == SLIDING else None) for kind in config.layer_types]
         column_C = torch.arange(limit, device=first_R.device)
         self._empty_RC = _excluded(column_C < first_R.unsqueeze(-1), dtype)
         self._empty_RW = self._empty_RC[:, : self._window].clone()
@@ -166,7 +166,7 @@ class _Slots(Cache):
         self._empty_RW = _moved(self._empty_RW, source_N, place_N, rows)
 
 
-class _Layer:
+class _LayerCache:
     """Keys and values of one layer, [R, G, slots, D] each; all columns, or with a window a ring of the last ones."""
 
     key: Tensor

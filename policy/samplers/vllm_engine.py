@@ -37,7 +37,7 @@ class Load:
 
 
 @dataclass
-class Draw:
+class Complete:
     """Complete each prompt once; answered by token ids and log-probabilities, one list each a prompt."""
 
     prompts: list[list[int]]
@@ -84,7 +84,7 @@ class Engine:
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not drop its prefix cache")
 
-    def draw(self, request: Draw) -> tuple[list[list[int]], list[list[float]]]:
+    def draw(self, request: Complete) -> tuple[list[list[int]], list[list[float]]]:
         """One completion of each prompt, each from its own seed."""
         from vllm import SamplingParams
 
@@ -115,7 +115,7 @@ class Engine:
             for prompt, ids, output in zip(request.prompts, request.completions, outputs, strict=True)
         ]
 
-    def answer(self, request: Load | Draw | Score) -> Any:
+    def answer(self, request: Load | Complete | Score) -> Any:
         """What a request asks for; on a GPU the engine's memory is given back in between, if that is wanted."""
         if self._sleep:
             self._llm.wake_up()
@@ -123,7 +123,7 @@ class Engine:
         if isinstance(request, Load):
             self.load(request.weights)
         else:
-            reply = self.draw(request) if isinstance(request, Draw) else self.score(request)
+            reply = self.draw(request) if isinstance(request, Complete) else self.score(request)
         self._rest()
         return reply
 

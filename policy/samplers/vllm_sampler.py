@@ -114,7 +114,7 @@ class VllmSampler:
         self._load(weights)
         generator = torch.Generator().manual_seed(seed)
         seed_S = torch.randint(2**62, (before + len(prompts) * n,), generator=generator)[before:]
-        request = vllm_engine.Draw(
+        request = vllm_engine.Complete(
             [prompt for prompt in prompts for _ in range(n)],
             seed_S.tolist(),
             {

@@ -14,10 +14,11 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.config import EngineConfig, TrainingConfig
 from gemsmith.policy.training.data_order import DataOrder
-from gemsmith.policy.training.processes import count, rank, wait_for_all
+from gemsmith.policy.training.processes import wait_for_all
 from gemsmith.policy.training.sequence_parallel import data_processes, sequences_shared
 
 COMPLETE = "complete"

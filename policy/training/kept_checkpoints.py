@@ -13,10 +13,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.policy import Policy
-from gemsmith.policy.training.processes import rank
 from gemsmith.policy.training.sharding import whole_copy
 
 KEPT = "kept"

@@ -1,26 +1,24 @@
-"""The processes that train together, as data: which one this is, and what the others have."""
+"""The processes that train together, through torch.distributed: how they find one another and what the others have."""
 
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
 
-from gemsmith.policy.training.launcher import count, rank
-
-__all__ = ["count", "from_all", "meet", "rank", "wait_for_all"]
+from gemsmith.contracts.processes import count
 
 Item = TypeVar("Item")
 
 
 def meet() -> None:
     """Find the other processes, if a launcher started several and they have not met; nothing else here does so."""
-    if count() > 1 and not _together():
+    if count() > 1 and not _initialised():
         PartialState(cpu=not torch.cuda.is_available())
 
 
 def from_all(mine: Item) -> list[Item]:
     """What each process passes, by rank; every process must call it at the same point."""
-    if not _together():
+    if not _initialised():
         return [mine]
     found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, mine)
@@ -32,5 +30,5 @@ def wait_for_all() -> None:
     from_all(None)
 
 
-def _together() -> bool:
+def _initialised() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()

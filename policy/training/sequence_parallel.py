@@ -29,8 +29,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import count, rank
 from gemsmith.policy.config import EngineConfig
-from gemsmith.policy.training.processes import count, rank
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def exchanged_attention(
     copies = max(1, part.size // key.shape[1])
     whole = [to_heads(x, part) for x in (query, *(x.repeat_interleave(copies, dim=1) for x in (key, value)))]
     rest.pop("position_ids", None)
-    layer = _Layer(module, whole[0].shape[1] // whole[1].shape[1])
+    layer = _AttentionShare(module, whole[0].shape[1] // whole[1].shape[1])
     out_BThD, _ = attend(layer, *whole, attention_mask, **rest)
     return to_slice(out_BThD, part), None
 
@@ -209,7 +209,7 @@ class _Exchange(torch.autograd.Function):
         return _Exchange.apply(grads[0], ctx.group), None
 
 
-class _Layer:
+class _AttentionShare:
     """An attention layer as `attend` sees it, with as many queries to a key as this process's share has."""
 
     def __init__(self, module: nn.Module, groups: int) -> None:

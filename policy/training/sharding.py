@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gemsmith.policy.training.processes import rank
+from gemsmith.contracts.processes import rank
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -25,7 +25,7 @@ def run(
     processes: ProcessesOption = None,
 ) -> None:
     """Run a recipe, or what is left of it; stages that are finished are skipped, interrupted ones continue."""
-    from gemsmith.policy.training import launcher
+    from gemsmith.contracts.processes import count, rank
     from gemsmith.recipes.pipeline.pipeline import open_recipe
     from gemsmith.recipes.run.launch import check_count, check_shares, die_with_launcher, launch_run
     from gemsmith.recipes.run.runner import chosen_nodes, run_pipeline
@@ -36,7 +36,7 @@ def run(
     pipeline = open_recipe(recipe, sets or [])
     folder = out or default_out(pipeline.name)
     names = _split(only)
-    check_shares(pipeline, chosen_nodes(pipeline, names), processes or launcher.count())
+    check_shares(pipeline, chosen_nodes(pipeline, names), processes or count())
     try:
         if processes is not None and processes > 1:
             options = ["--verbose"] if verbose else []
@@ -46,7 +46,7 @@ def run(
         report = run_pipeline(pipeline, folder, only=names, fresh=fresh, verbose=verbose)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
-    if launcher.rank() == 0:
+    if rank() == 0:
         print(f"run: {folder}" + (f"\nreport: {report}" if report else ""))
 
 

@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from gemsmith.contracts.local import find_local
-from gemsmith.contracts.target import REWARDS
+from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.curation.config import JsonLinesData, PythonData
 from gemsmith.curation.teacher_store.manifest import MANIFEST
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.checks.plugins import find_target
 from gemsmith.recipes.pipeline.files import fingerprint
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.rl.rewards.config import PythonReward
@@ -27,6 +26,7 @@ WITHOUT_EFFECT = frozenset(
 )
 # Fields that a recipe may do without, and which leave a stage what it was before they were thought of.
 WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
+SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
 
 def identities(
@@ -82,10 +82,13 @@ def local_files(value: Any, root: Path) -> list[Path]:
     return [path for path in found if path is not None and path.exists()]
 
 
-def _without_folder(target: str) -> str:
-    """Return "rows.py:make" for "data/rows.py:make": the file's content is hashed, so its folder does not matter."""
-    place, colon, function = target.rpartition(":")
-    return f"{Path(place).name}{colon}{function}" if place.endswith(".py") else target
+def _shipped_by_name(target: str) -> str:
+    """Return "rows.py:make" for "data/rows.py:make", if `rows.py` is shipped, and any other target unchanged.
+
+    Shipped recipes named these files so before they lay in a folder; finished stages of that time stay finished.
+    """
+    name = target.removeprefix("data/")
+    return name if (SHIPPED_DATA / name.rpartition(":")[0]).is_file() else target
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +96,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
         if isinstance(value, PythonReward | PythonData):
-            fields["target"] = _without_folder(value.target)
+            fields["target"] = _shipped_by_name(value.target)
         return {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gemsmith.policy.training import launcher
+from gemsmith.contracts.processes import rank
 
 FOLDER_VARIABLE = "GEMSMITH_FAILURE_HANDOFF"
 
@@ -32,7 +32,7 @@ def hand_off_failure(message: str, code: int) -> bool:
     if not launched():
         return False
     content = {"message": message, "code": code, "time": time.time()}
-    Path(os.environ[FOLDER_VARIABLE], f"{launcher.rank()}.json").write_text(json.dumps(content))
+    Path(os.environ[FOLDER_VARIABLE], f"{rank()}.json").write_text(json.dumps(content))
     return True
 
 

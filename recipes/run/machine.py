@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gemsmith.policy.training import launcher
+from gemsmith.contracts.processes import count
 
 LIBRARIES = (
     "torch",
@@ -93,7 +93,7 @@ def environment() -> dict[str, Any]:
         "cores": cores(),
         "memory_bytes": has[0] if has else None,
         "gpus": gpus(),
-        "processes": launcher.count(),
+        "processes": count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "libraries": versions(),
     }

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import write_atomically
-from gemsmith.policy.training import launcher
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten
+from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
@@ -24,8 +24,6 @@ from gemsmith.recipes.run.stages import make_stage, run_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
 from gemsmith.recipes.run.worker import run_as_worker
 from gemsmith.recipes.schema.faults import did_you_mean, listed
-from gemsmith.rl.teachers.config import TaughtConfig
-from gemsmith.rl.teachers.stated import check_stores
 
 RECORD_SECONDS = 5.0  # at most so long is lost of a stage's time when the run is killed
 
@@ -51,11 +49,11 @@ def run_pipeline(
         KeyboardInterrupt: the person pressed Ctrl-C; the same command continues (exit code 130).
     """
     chosen = _chosen(pipeline, only)
-    if launcher.rank():
+    if rank():
         quieten()
         run_as_worker(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
         return None
-    with locked(run), Interrupts().watched() as interrupts, own_output() as file:
+    with sole_run(), locked(run), Interrupts().watched() as interrupts, own_output() as file:
         try:
             view = LineView(file) if verbose else view_for(file)
             return _PipelineRun(pipeline, run, interrupts, view, verbose).execute(chosen, fresh)
@@ -119,11 +117,10 @@ class _PipelineRun:
         with self._quiet(self.run / "console.log"):
             check_data(self.pipeline, waiting)
         for node in waiting:
-            if isinstance(node.config, TaughtConfig):
-                try:
-                    check_stores(node.config, self.pipeline.root)
-                except UserError as error:
-                    raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
+            try:
+                node.config.check_files(self.pipeline.root)
+            except UserError as error:
+                raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
 
     def _run_and_record(self, node: Node) -> None:
         """Run one stage to its end, or record how far it came and raise."""

@@ -82,7 +82,9 @@ class LineView:
     """Plain lines: one at the start and end of each stage, and in between at most one every few seconds."""
 
     def __init__(self, file: IO[str] | None = None, every: float = LINE_EVERY) -> None:
-        self.console = Console(file=file, force_terminal=False, soft_wrap=True, highlight=False, markup=False)
+        self.console = Console(
+            file=file, force_terminal=False, force_jupyter=False, soft_wrap=True, highlight=False, markup=False
+        )
         self.every = every
         self.stage = ""
         self.pace = StagePace()
@@ -177,7 +179,7 @@ class LiveView:
 
 def view_for(file: IO[str]) -> View:
     """A live view where the file is a terminal, plain lines where it is not."""
-    console = Console(file=file)
+    console = Console(file=file, force_jupyter=False)
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(file)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
-from gemsmith.policy.training import launcher
+from gemsmith.contracts.processes import rank
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured
@@ -41,10 +41,10 @@ def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: b
 def _train_along(pipeline: Pipeline, node: Node, run: Path) -> None:
     stage = make_stage(pipeline, node, run)
     try:
-        with captured(stage.folder / f"console-{launcher.rank()}.log"):
+        with captured(stage.folder / f"console-{rank()}.log"):
             run_stage(node, stage)
     except (UserError, RunError) as error:
         message = str(error).removeprefix(f"stage {node.id}: ")
-        raise type(error)(f"stage {node.id}, process {launcher.rank() + 1}: {message}") from error
+        raise type(error)(f"stage {node.id}, process {rank() + 1}: {message}") from error
     except Exception as error:
-        raise as_run_error(error, stage.folder, f"stage {node.id}, process {launcher.rank() + 1}") from error
+        raise as_run_error(error, stage.folder, f"stage {node.id}, process {rank() + 1}") from error

@@ -1,8 +1,10 @@
-"""A recipe file as it is on disk: its text, the lines of its fields, and the overrides of the command line."""
+"""A recipe as it was given, a file or a mapping: its document, the lines of its fields, and the overrides."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,35 +13,47 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, dotted, listed
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 
-SHIPPED = Path(__file__).parents[1]
+SHIPPED = Path(__file__).resolve().parents[1]
 
 
 @dataclass
 class Source:
-    """A recipe's document, and where each of its fields came from."""
+    """A recipe's document, and where each of its fields came from.
 
-    path: Path
+    Attributes:
+        path: the recipe's file; None where the recipe was given as a mapping.
+        document: its content as plain mappings, lists, texts, numbers, booleans and None.
+        lines: the line of each field in the file.
+        overrides: for each field that was overridden, how the user wrote it, such as "--set seed=1".
+    """
+
+    path: Path | None
     document: Any
     lines: dict[Keys, int] = field(default_factory=dict)
     overrides: dict[Keys, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
-        """Folder against which the recipe's relative paths resolve first."""
-        return self.path.resolve().parent
+        """Folder against which the recipe's relative paths resolve first: the file's, or the working folder."""
+        return Path.cwd() if self.path is None else self.path.resolve().parent
 
     def locate(self, keys: Keys) -> str:
-        """`file:line: field` for the keys of a field, or `--set field=value: field` where the command line set it."""
+        """Return `file:line: field` for the keys of a field, or `--set field=value: field` where an override set it.
+
+        The fields of a mapping are located as `recipe: field`.
+        """
         name = self.name(keys)
         for length in range(len(keys), -1, -1):
             if keys[:length] in self.overrides:
-                return f"--set {self.overrides[keys[:length]]}: {name}"
+                return f"{self.overrides[keys[:length]]}: {name}"
             if keys[:length] in self.lines:
                 return f"{self.path}:{self.lines[keys[:length]]}: {name}"
+        if self.path is None:
+            return f"recipe: {name}" if keys else name
         return f"{self.path}: {name}"
 
     def name(self, keys: Keys) -> str:
@@ -105,17 +119,41 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
     return source
 
 
-def read_recipe(source: Source) -> Recipe:
-    """The validated recipe of a source.
+def read_mapping(recipe: Mapping[str, Any]) -> Source:
+    """Read a recipe that was given as a mapping; the caller's objects are copied, not kept.
+
+    Raises:
+        UserError: a value is of a type that no YAML file could hold.
+    """
+    source = Source(None, None)
+    source.document = _copied(recipe, "recipe", ())
+    return source
+
+
+def override(source: Source, values: Mapping[str, Any]) -> None:
+    """Set fields of the document by their dotted names; mappings on the way are made, items of lists must be there.
+
+    Raises:
+        UserError: a name stands for nothing in the document, or a value is of a type that no YAML file could hold.
+    """
+    for name, value in values.items():
+        label = f"set={{{name!r}: {repr(value) if value is None or isinstance(value, str | int | float) else '...'}}}"
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{label}: expected the dotted name of a field, such as stages.sft.steps")
+        _assign(source, name, _copied(value, label, ()), label)
+
+
+def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
+    """Return the validated recipe of a source; `schema` is `Recipe` or a subclass that knows further kinds of stages.
 
     Raises:
         UserError: one line for each fault, with file, line, field, what was found and what was expected.
     """
     try:
-        return Recipe.model_validate(source.document, strict=True)
+        return schema.model_validate(source.document, strict=True)
     except ValidationError as error:
         faults = Faults(source.locate)
-        add_faults(faults, Recipe, error, source.document)
+        add_faults(faults, schema, error, source.document)
         faults.raise_if_any()
         raise
 
@@ -145,7 +183,7 @@ def _plain(node: Any, keys: Keys, lines: dict[Keys, int]) -> Any:
 
 
 def _override(source: Source, assignment: str) -> None:
-    """Apply one `dotted.key=value`, value in YAML; mappings on the way are made, items of lists must be there."""
+    """Apply one `dotted.key=value`, the value in YAML."""
     name, equals, text = assignment.partition("=")
     if not equals or not name:
         raise UserError(f"--set {assignment}: expected dotted.key=value, such as stages.sft.steps=10")
@@ -155,34 +193,66 @@ def _override(source: Source, assignment: str) -> None:
         raise UserError(
             f"--set {assignment}: the value is not YAML; quote it for YAML as well as for the shell"
         ) from error
+    _assign(source, name, value, f"--set {assignment}")
+
+
+def _assign(source: Source, name: str, value: Any, label: str) -> None:
+    """Set the field with a dotted name; `label` is how the user wrote it, for messages."""
     keys: Keys = ()
     node, parts = source.document, name.split(".")
     for depth, part in enumerate(parts):
-        key = _key(node, part, assignment, parts[:depth])
+        key = _key(node, part, label, parts[:depth])
         keys = (*keys, key)
         if depth == len(parts) - 1:
             node[key] = value
         elif isinstance(node, dict) and node.get(key) is None:
             node[key] = {}
         node = node[key]
-    source.overrides[keys] = assignment
+    source.overrides[keys] = label
 
 
-def _key(node: Any, part: str, assignment: str, before: list[str]) -> str | int:
+def _copied(value: Any, label: str, keys: Keys) -> Any:
+    """Return a value of Python as YAML would give it: tuples as lists, paths as text, NumPy's numbers as plain ones."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise UserError(f"{label}: found the key {key!r}{_below(keys)}, expected text as every key")
+        return {str(key): _copied(item, label, (*keys, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item, label, (*keys, index)) for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    for kinds, plain in ((str, str), (PurePath, str), (Integral, int), (Real, float)):
+        if isinstance(value, kinds):
+            return plain(value)  # type: ignore[call-overload]
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise UserError(
+            f'{label}: found the function {name}{_below(keys)}, expected its place as text, such as "my_file.py:{name}"'
+        )
+    raise UserError(
+        f"{label}: found an object of type {type(value).__name__}{_below(keys)}, expected what YAML can hold: "
+        "mappings, lists, text, numbers, True, False or None"
+    )
+
+
+def _below(keys: Keys) -> str:
+    return f" at {dotted(keys)}" if keys else ""
+
+
+def _key(node: Any, part: str, label: str, before: list[str]) -> str | int:
     """The key of `node` that a part of a dotted name means."""
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):
-        raise UserError(f"--set {assignment}: {'.'.join(before)} is {_kind_of(node)}, which has no field {part}")
+        raise UserError(f"{label}: {'.'.join(before)} is {_kind_of(node)}, which has no field {part}")
     ids = {item["id"]: index for index, item in enumerate(node) if _has_id(item)}
     if part in ids:
         return ids[part]
     if part.isdecimal() and int(part) < len(node):
         return int(part)
     expected = f"one of {listed(ids)}" if ids else f"a number below {len(node)}"
-    raise UserError(
-        f"--set {assignment}: {'.'.join(before)} has no item {part}, expected {expected}{did_you_mean(part, ids)}"
-    )
+    raise UserError(f"{label}: {'.'.join(before)} has no item {part}, expected {expected}{did_you_mean(part, ids)}")
 
 
 def _child(node: Any, key: str | int) -> Any:

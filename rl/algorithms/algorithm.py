@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.contract import Weights
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Draw:
 
     `ids` is prompt-major, P * N entries. Log-probabilities are of whole completions at temperature 1, in nats.
     `logprob_PN` is under the live policy, `anchor_logprob_PN` and `initial_logprob_PN` under the EMA anchor and the
-    initial policy; the last two are None where the algorithm did not ask for them. `importance_PN` is the probability
-    of each completion under what it should have been drawn from over that under what the sampler drew it from; None
+    initial policy; the anchor's is None where the algorithm did not ask for it. `importance_PN` is the probability of
+    each completion under what it should have been drawn from over that under what the sampler drew it from; None
     where the sampler has the trainer's own weights. `finished_PN` is false where a completion was cut off.
 
     `tokens`, `anchor_tokens` and `initial_tokens` are the same log-probabilities token by token, [T] for each
@@ -116,17 +116,17 @@ class Learner(Protocol):
 class Algorithm(Protocol):
     """Turns the rollouts of one step into weighted sequences; the trainer raises sum(weight * log pi(completion)).
 
-    `draws` says how many completions for each prompt it wants from the policy and from the anchor. The flags say which
-    log-probabilities of the policy's completions it reads. After every `anchor_every` steps the anchor goes to the
-    policy by `anchor_rate`: 0 never, 1 all the way. `beside` is what it trains itself, None for most.
+    `draws` says how many completions for each prompt it wants from the policy and from the anchor.
+    `needs_anchor_logprob` says whether it reads the log-probabilities of the policy's completions under the anchor;
+    those under the initial policy are always there. After every `anchor_every` steps the anchor goes to the policy by
+    `anchor_rate`: 0 never, 1 all the way. `auxiliary_learner` is what it trains itself, None for most.
     """
 
     draws: Mapping[Weights, int]
     anchor_rate: float
     anchor_every: int
-    beside: Learner | None
+    auxiliary_learner: Learner | None
     needs_anchor_logprob: bool
-    needs_initial_logprob: bool
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
         """The sequences to learn from, and metrics of the step."""
@@ -170,7 +170,7 @@ def weighted(prompts: list[list[int]], ids: list[list[int]], weight_PN: Tensor) 
     ]
 
 
-def corrected(weight_PN: Tensor, draw: Draw, cap: float | None) -> tuple[Tensor, dict[str, float]]:
+def truncate_importance(weight_PN: Tensor, draw: Draw, cap: float | None) -> tuple[Tensor, dict[str, float]]:
     """Weights times the importance of each completion, truncated at `cap`; unchanged without a cap or a mismatch.
 
     The metrics are the mean importance, before it is truncated, and the share of completions where it was.

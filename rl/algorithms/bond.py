@@ -15,17 +15,14 @@ from gemsmith.rl.algorithms.algorithm import (
     Rollouts,
     Weighted,
     Weights,
-    corrected,
     leave_one_out,
     tie_rate,
+    truncate_importance,
     weighted,
 )
 from gemsmith.rl.algorithms.best_of_n import log_correction, log_quantile_estimate
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import ANCHOR_PERIOD, ANCHOR_RATE, BondAlgorithm
 from gemsmith.rl.algorithms.quantile import Placed, SampledQuantile
-
-PAPER_RATE = 0.02  # of the EMA anchor (7B)
-PAPER_PERIOD = 50  # steps; what a rate of 0.02 comes to
 
 
 def jbond_reward(reward_P: Tensor, anchor_reward_P2: Tensor) -> Tensor:
@@ -81,17 +78,16 @@ class BestOfN(ABC):
     """One step towards Best-of-n of the anchor: what J-BOND and BOND have in common."""
 
     needs_anchor_logprob = True
-    needs_initial_logprob = False
-    beside: Learner | None = None
+    auxiliary_learner: Learner | None = None
 
     def __init__(self, config: BondAlgorithm) -> None:
         """Take the weights of the three terms, the draws and the anchor's pace from the recipe."""
         self.n, self.beta, self.gamma = config.n, config.beta, config.gamma
         self.importance_cap = config.importance_cap
-        self.draws: Mapping[Weights, int] = {"policy": 1, "anchor": config.drawn - 1}
-        rate = PAPER_RATE if config.anchor_rate is None else config.anchor_rate
+        self.draws: Mapping[Weights, int] = {"policy": 1, "anchor": config.completions_per_prompt - 1}
+        rate = ANCHOR_RATE if config.anchor_rate is None else config.anchor_rate
         self.anchor_rate = {"ema": rate, "periodic": 1.0, "fixed": 0.0}[config.anchor]
-        self.anchor_every = (config.anchor_every or PAPER_PERIOD) if config.anchor == "periodic" else 1
+        self.anchor_every = (config.anchor_every or ANCHOR_PERIOD) if config.anchor == "periodic" else 1
 
     @abstractmethod
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, float]]:
@@ -116,7 +112,7 @@ class BestOfN(ABC):
         best_P = anchor.reward_PN[:, : self.n].argmax(dim=1)
         best_ids = [anchor.ids[draws * i + int(best)] for i, best in enumerate(best_P)]
         forward_P = torch.full_like(own_P, (1.0 - self.beta) / prompts)
-        own_P1, correction = corrected(own_P[:, None], policy, self.importance_cap)
+        own_P1, correction = truncate_importance(own_P[:, None], policy, self.importance_cap)
         sequences = weighted(rollouts.prompts, policy.ids, own_P1)
         sequences += weighted(rollouts.prompts, best_ids, forward_P[:, None])
         metrics = standing(policy.reward_PN[:, 0], anchor.reward_PN, self.n) | judged
@@ -150,11 +146,11 @@ class Bond(BestOfN):
     def __init__(self, config: BondAlgorithm) -> None:
         """Choose what tells the quantile."""
         super().__init__(config)
-        self.quantile: Quantile = SampledQuantile(config.compared)
+        self.quantile: Quantile = SampledQuantile(config.anchor_samples_compared)
         if config.quantile == "classifier":
             from gemsmith.rl.algorithms.quantile_classifier import QuantileClassifier
 
-            self.quantile = self.beside = QuantileClassifier(config)
+            self.quantile = self.auxiliary_learner = QuantileClassifier(config)
 
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, float]]:
         """(N - 1) r_BOND of each sample."""

@@ -13,12 +13,12 @@ from gemsmith.rl.algorithms.algorithm import (
     Rollouts,
     Weighted,
     Weights,
-    corrected,
     leave_one_out,
     tie_rate,
+    truncate_importance,
     weighted,
 )
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.surrogate import clipped_surrogate, kl_estimate
 from gemsmith.rl.algorithms.turns import turn_weights
 
@@ -93,7 +93,7 @@ class Reinforce:
     """Each completion, or turn, is weighed by its advantage; the KL is in the reward."""
 
     anchor_every = 1
-    beside: Learner | None = None
+    auxiliary_learner: Learner | None = None
 
     def __init__(self, config: ReinforceAlgorithm) -> None:
         """Take samples, advantages, KL and reference from the recipe."""
@@ -101,7 +101,6 @@ class Reinforce:
         self.draws: Mapping[Weights, int] = {"policy": config.samples}
         self.anchor_rate = config.anchor_rate if self.to_anchor else 0.0
         self.needs_anchor_logprob = self.to_anchor
-        self.needs_initial_logprob = not self.to_anchor
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
         """Weigh every completion of the policy; metrics name the reference that the KL was taken to."""
@@ -119,7 +118,7 @@ class Reinforce:
 
     def _corrected(self, weight_PN: Tensor, policy: Draw) -> tuple[Tensor, dict[str, float]]:
         """Weights with the sampler's mismatch corrected for, and over lengths."""
-        weight_PN, correction = corrected(weight_PN, policy, self.config.importance_cap)
+        weight_PN, correction = truncate_importance(weight_PN, policy, self.config.importance_cap)
         if self.config.length_norm != "none":
             weight_PN = weight_PN * length_factor(policy.ids, self.config.length_norm).view_as(weight_PN)
         return weight_PN, correction

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from gemsmith.contracts.processes import rank
+from gemsmith.contracts.seeds import seed_of_step
 from gemsmith.curation.example import Example
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
 from gemsmith.policy.policy import Policy
-from gemsmith.policy.samplers.contract import Sampler, Scorer
+from gemsmith.policy.samplers.contract import Sampler, ScoringSampler
 from gemsmith.policy.samplers.logprob_mismatch import Gap, check, check_completions, probe
-from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.training.processes import from_all
 from gemsmith.rl.algorithms.algorithm import leave_one_out
 from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.rewards.contributions import compose
@@ -116,12 +118,12 @@ class StudentWords:
         """Completions of some of the step's rows; `before` stand before them."""
         prompts = [row["prompt"] for row in rows]
         self.sampler.sync()
-        seed = self.seed * 1_000_003 + step
+        seed = seed_of_step(self.seed, step)
         drawn = self.sampler.sample(prompts, self.samples, seed, weights="policy", before=before * self.samples)
         check_completions(drawn, self.policy, self.sampling)
         repeated = [prompt for prompt in prompts for _ in range(self.samples)]
         gap = None
-        if not self.sampler.same_weights and isinstance(self.sampler, Scorer):
+        if not self.sampler.same_weights and isinstance(self.sampler, ScoringSampler):
             gap, _ = probe(self.policy, self.sampler, repeated, drawn)
         asked = [self.examples[row["number"]] for row in rows for _ in range(self.samples)]
         table = self.rewards.score(

@@ -15,11 +15,11 @@ from gemsmith.policy.training.sharding import whole
 from gemsmith.rl.distillation.divergence import Divergence, SampledDivergence, Watched, WholeDivergence
 from gemsmith.rl.distillation.on_policy_completions import Rows, StudentWords
 from gemsmith.rl.rollouts.trainer import token_means
-from gemsmith.rl.teachers.teacher import Row, Teacher
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 
 class DistillTrainer(Trainer):
-    """transformers' Trainer on rows with what a `gemsmith.rl.teachers.teacher.Row` has; `task` may be missing."""
+    """transformers' Trainer on rows with the fields of `rl.teachers.teacher.TeacherRow`; `task` is optional."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class DistillTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         """The divergence, less the reward by REINFORCE, as this micro-batch's share of the step's mean."""
-        rows = [Row(row["prompt"], row["completion"], row["number"], row.get("task")) for row in inputs]
+        rows = [TeacherRow(row["prompt"], row["completion"], row["number"], row.get("task")) for row in inputs]
         targets = self.teacher.targets(rows, [seed for row in inputs for seed in self._seeds(row)])
         lowered: SampledDivergence | WholeDivergence
         if self.divergence == "forward":

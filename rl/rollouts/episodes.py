@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.curation.example import Example
 from gemsmith.policy.samplers.contract import Finish, Samples
 from gemsmith.policy.samplers.logprob_mismatch import Gap, check_completions
 from gemsmith.policy.text.chat import continued_ids
-from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.training.processes import from_all
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes
 from gemsmith.rl.rewards.compatibility import turns_fault
 from gemsmith.rl.rewards.compose import Rewards
@@ -26,12 +27,12 @@ from gemsmith.rl.rewards.kinds.code import Code
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.rollouts.rollout import RolloutCollector, draw_metrics, share
 from gemsmith.rl.rollouts.step_timer import rates, timed, tokens_in
-from gemsmith.sandboxes.code.feedback import FAILED, PASSED, Episode, Turn
+from gemsmith.sandboxes.code.feedback import FAILED, PASSED, Episode, TurnOutcome
 from gemsmith.sandboxes.verdict import Status
 
 
 @dataclass(frozen=True)
-class Said:
+class Turn:
     """One turn of one episode: what was said in which conversation, and what followed.
 
     `reward` is None where the machine was at fault. `too_long` says that there was no room for the next turn.
@@ -62,7 +63,7 @@ class _Play:
     `drawn` counts completions and their tokens, also of episodes that were left out.
     """
 
-    said: list[Said]
+    said: list[Turn]
     draw: Draw
     left_out: int
     drawn: tuple[int, int]
@@ -129,7 +130,7 @@ class EpisodeCollector(RolloutCollector):
         problems = self._episodes(examples)
         first = before * n
         waiting = {first + i: prompts[i // n] for i in range(n * len(prompts)) if problems[i // n] is not None}
-        played: dict[int, list[Said]] = {}
+        played: dict[int, list[Turn]] = {}
         for turn in range(self.config.turns):
             with timed(seconds, "sampling"):
                 drawn = self._drawn(waiting, seed * self.config.turns + turn, turn)
@@ -164,7 +165,7 @@ class EpisodeCollector(RolloutCollector):
         public = self.config.public_tests
         return [None if whole is None else Episode(whole, whole.first(public), self.config.turns) for whole in found]
 
-    def _drawn(self, waiting: Mapping[int, list[int]], seed: int, turn: int) -> list[Said]:
+    def _drawn(self, waiting: Mapping[int, list[int]], seed: int, turn: int) -> list[Turn]:
         """One completion of each conversation, by episode; what one draws does not depend on the processes."""
         counts = from_all(len(waiting))
         if not waiting:
@@ -172,14 +173,14 @@ class EpisodeCollector(RolloutCollector):
         samples = self.sampler.sample(list(waiting.values()), 1, seed=seed, before=sum(counts[: rank()]))
         check_completions(samples, self.policy, self.sampling)
         return [
-            Said(episode, turn, context, samples.ids[i], samples.logprobs[i], samples.text[i], samples.finish[i])
+            Turn(episode, turn, context, samples.ids[i], samples.logprobs[i], samples.text[i], samples.finish[i])
             for i, (episode, context) in enumerate(waiting.items())
         ]
 
-    def _judged(self, drawn: Sequence[Said], episodes: Sequence[Episode | None]) -> list[Turn]:
+    def _judged(self, drawn: Sequence[Turn], episodes: Sequence[Episode | None]) -> list[TurnOutcome]:
         """What follows each completion; many programs run at once."""
 
-        def judge(said: Said, episode: Episode | None) -> Turn:
+        def judge(said: Turn, episode: Episode | None) -> TurnOutcome:
             assert episode is not None
             finished = said.finish == "stop"
             return episode.turn(said.turn, said.text, lambda text, tests: self.code.verdict(text, tests, finished))
@@ -187,7 +188,7 @@ class EpisodeCollector(RolloutCollector):
         with ThreadPoolExecutor(self.code.programs_at_once, "episodes") as threads:
             return list(threads.map(judge, drawn, episodes))
 
-    def _followed(self, said: Said, turn: Turn) -> Said:
+    def _followed(self, said: Turn, turn: TurnOutcome) -> Turn:
         """The turn with what followed; where the next one would not fit, the episode has failed."""
         done = replace(said, reward=turn.reward, status=turn.verdict.status, feedback=turn.feedback)
         if turn.feedback is None or len(self._next(done)) + self.sampling.max_tokens <= self.config.max_length:
@@ -201,12 +202,12 @@ class EpisodeCollector(RolloutCollector):
                 "failed on a program of theirs"
             )
 
-    def _next(self, said: Said) -> list[int]:
+    def _next(self, said: Turn) -> list[int]:
         """The conversation with what was said and the feedback."""
         assert said.feedback is not None
         return continued_ids(self.policy.tokenizer, said.context, said.ids, said.feedback, self.policy.end_ids)
 
-    def _draw_of(self, said: Sequence[Said]) -> tuple[Draw, Gap | None]:
+    def _draw_of(self, said: Sequence[Turn]) -> tuple[Draw, Gap | None]:
         """The turns as a draw with its log-probabilities, N = 1, and the sampler's gap to the trainer."""
         reward_PN = torch.tensor([[each.reward] for each in said])
         draw = Draw([each.ids for each in said], reward_PN)
@@ -235,7 +236,7 @@ def code_reward(rewards: Rewards) -> Code:
     return part
 
 
-def episode_metrics(said: Sequence[Said], turns: int, left_out: int, name: str) -> dict[str, float]:
+def episode_metrics(said: Sequence[Turn], turns: int, left_out: int, name: str) -> dict[str, float]:
     """Metrics of the episodes that count.
 
     `reward/NAME` is the mean of what an episode's turns earn together, `reward/NAME_std` the standard deviation of
@@ -260,7 +261,7 @@ def episode_metrics(said: Sequence[Said], turns: int, left_out: int, name: str) 
     }
 
 
-def _shown(said: Sequence[Said], examples: Sequence[Example], n: int, name: str) -> list[dict[str, Any]]:
+def _shown(said: Sequence[Turn], examples: Sequence[Example], n: int, name: str) -> list[dict[str, Any]]:
     """The first episode of each of the first few prompts, for people to read."""
     shown = []
     for episode in list(dict.fromkeys(each.episode // n * n for each in said))[:3]:

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gemsmith.contracts.processes import rank
 from gemsmith.curation.example import Example
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
 from gemsmith.policy.head.logprobs import listed_logprobs, sequence_logprobs
 from gemsmith.policy.policy import Policy
-from gemsmith.policy.samplers.contract import Sampler, Samples, Scorer
+from gemsmith.policy.samplers.contract import Sampler, Samples, ScoringSampler
 from gemsmith.policy.samplers.logprob_mismatch import (
     PLAIN,
     Gap,
@@ -27,7 +28,7 @@ from gemsmith.policy.samplers.logprob_mismatch import (
     suspects_of,
 )
 from gemsmith.policy.text.chat import prompt_ids
-from gemsmith.policy.training.processes import from_all, rank
+from gemsmith.policy.training.processes import from_all
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
 from gemsmith.rl.rewards.compose import Rewards
@@ -270,7 +271,7 @@ class RolloutCollector:
 
     def _probe(self, prompts: list[list[int]], samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
         """The same just after a hand-over, of a handful of each that were drawn before it."""
-        assert isinstance(self.sampler, Scorer)
+        assert isinstance(self.sampler, ScoringSampler)
         gaps: dict[Weights, Gap] = {}
         for weights, drawn in samples.items():
             applied = self.anchor.applied() if weights == "anchor" and self.anchor is not None else nullcontext()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gemsmith.contracts.seeds import seed_of_step
 from gemsmith.curation.example import Example
 from gemsmith.policy.head.logprobs import token_logprobs, weighted_logprobs
 from gemsmith.policy.training.processes import from_all
@@ -83,7 +84,7 @@ class RolloutTrainer(Trainer):
         _, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
         self._ahead = self._next(epoch_iterator, num_batches, device) if self.overlap else None
         ahead = self._ahead[1] if self._ahead else []
-        seed = self.seed * 1_000_003 + self.state.global_step // self.updates
+        seed = seed_of_step(self.seed, self.state.global_step // self.updates)
         with whole(self.model_wrapped):
             rollouts, metrics = self.collector.collect(examples, seed, self.args.world_size, ahead)
         self._clock.drawn(sum(tokens_in(draw.ids) for draw in (rollouts.policy, rollouts.anchor) if draw is not None))
@@ -148,8 +149,8 @@ class RolloutTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.collector.anchor is not None:
             self.collector.anchor.load(Path(checkpoint) / ANCHOR)
-        if checkpoint is not None and self.collector.algorithm.beside is not None:
-            self.collector.algorithm.beside.load(Path(checkpoint))
+        if checkpoint is not None and self.collector.algorithm.auxiliary_learner is not None:
+            self.collector.algorithm.auxiliary_learner.load(Path(checkpoint))
         if checkpoint is not None and self.collector.running:
             kept = json.loads((Path(checkpoint) / RUNNING).read_text())
             self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
@@ -206,8 +207,8 @@ class _CollectorCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.collector.anchor is not None:
             self.collector.anchor.save(folder / ANCHOR)
-        if self.collector.algorithm.beside is not None:
-            self.collector.algorithm.beside.save(folder)
+        if self.collector.algorithm.auxiliary_learner is not None:
+            self.collector.algorithm.auxiliary_learner.save(folder)
         if self.collector.running and state.is_world_process_zero:
             running = {name: asdict(moments) for name, moments in self.collector.running.items()}
             (folder / RUNNING).write_text(json.dumps(running))

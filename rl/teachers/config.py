@@ -1,10 +1,10 @@
-"""Configuration of teachers and of the stage that writes their targets into a store. Imports no torch."""
+"""Configuration of teachers. Imports no torch."""
 
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
 from gemsmith.policy.config import LONGEST_WAIT, Address, PolicyConfig
 
@@ -15,6 +15,8 @@ class TeacherConfig(PolicyConfig):
     A store is a `from` that names a stage of kind teacher_cache, or a folder in `store`. Where weights stand beside a
     folder they say whose targets it must hold; they are not loaded.
     """
+
+    refers_to: ClassVar[str] = "teacher"
 
     quantise: Literal["int8", "int4"] | None = Field(
         None, description="Hold the weights of its linear layers in so many bits (torchao, weights only); none: do not."
@@ -121,6 +123,16 @@ class TaughtConfig(SampledConfig):
         """All teachers; one alone answers for every task."""
         return [ShareConfig(teacher=self.teacher)] if self.teacher is not None else self.teachers
 
+    def teacher_parameters(self, context: ForecastContext) -> int:
+        """Return the number of weights of all teachers in memory; one whose targets were written before is not."""
+        asked = [share.teacher.loaded for share in self.shares]
+        held = [
+            context.size_of(policy)
+            for policy in asked
+            if policy is not None and (policy.from_ is None or context.stages[policy.from_].produces != "targets")
+        ]
+        return sum(size.parameters for size in held if size is not None)
+
     @model_validator(mode="after")
     def _one_or_several(self) -> "TaughtConfig":
         if self.teacher is not None and self.teachers:
@@ -141,28 +153,4 @@ class TaughtConfig(SampledConfig):
                 "a server gives log-probabilities at temperature 1, and those at another need its whole distribution: "
                 f"set temperature to 1 (found {self.temperature:g})"
             )
-        return self
-
-
-class TeacherCacheStage(StageConfig, TaughtConfig):
-    """A teacher's targets for a data section's demonstrations, written once; any number of students read them."""
-
-    entry: ClassVar[str] = "gemsmith.rl.stages.teacher_cache.stage:run"
-    version: ClassVar[int] = 2  # entries are drawn from uniform numbers
-    produces: ClassVar[OutputKind] = "targets"
-
-    kind: Literal["teacher_cache"]
-    policy: PolicyConfig | None = Field(
-        None, description="Whose tokenizer makes tokens of the demonstrations; none: the recipe's policy."
-    )
-    data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
-    max_length: int = Field(
-        1024, ge=8, description="Longest prompt and completion together, in tokens; longer rows are left out."
-    )
-    batch: int = Field(8, ge=1, description="Rows that the teacher is asked about at once, and that are in memory.")
-
-    @model_validator(mode="after")
-    def _asks_no_store(self) -> "TeacherCacheStage":
-        if any(share.teacher.store is not None for share in self.shares):
-            raise ValueError("a store is what this stage writes: name the teacher, by `model`, `from` or `server`")
         return self

@@ -10,7 +10,7 @@ from gemsmith.policy.head.logprobs import completion_hidden
 from gemsmith.policy.head.tiled_matmul import chunk_logits, row_parts
 from gemsmith.policy.policy import evaluating
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 
 
 class InProcessTeacher:
@@ -24,7 +24,7 @@ class InProcessTeacher:
         self.model = model.requires_grad_(False)
         self.k, self.mode, self.temperature = k, mode, temperature
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> ExactTargets:
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> ExactTargets:
         """One forward pass up to the hidden states; the head's product is taken as the student's head passes.
 
         Raises:

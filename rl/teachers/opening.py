@@ -17,12 +17,12 @@ from gemsmith.rl.teachers.server import ServerTeacher
 from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
 from gemsmith.rl.teachers.stated import check_stated, named_store
 from gemsmith.rl.teachers.store import StoreTeacher
-from gemsmith.rl.teachers.teacher import Row, Teacher
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 
 
-def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequence[Row]) -> Teacher:
+def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequence[TeacherRow]) -> Teacher:
     """The teacher, or several as one, that answers for `rows`, and what was found out without asking it much.
 
     Args:
@@ -46,11 +46,11 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
     return teacher
 
 
-def _dealt(teacher: Teacher, rows: Sequence[Row]) -> list[tuple[list[Row], Teacher]]:
+def _dealt(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple[list[TeacherRow], Teacher]]:
     """Which rows each teacher is asked about."""
     if not isinstance(teacher, TeachersByTask):
         return [(list(rows), teacher)]
-    dealt: dict[int, tuple[list[Row], Teacher]] = {}
+    dealt: dict[int, tuple[list[TeacherRow], Teacher]] = {}
     for row in rows:
         dealt.setdefault(id(teacher.of(row)), ([], teacher.of(row)))[0].append(row)
     return list(dealt.values())

@@ -11,13 +11,13 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.policy.samplers.completions_server import CompletionsServer
 from gemsmith.rl.distillation.sampled_logits import Mode
 from gemsmith.rl.teachers.sparse import SparseTargets
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 
 Candidates = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _ServerAnswer:
     """Of one row's T completion tokens: [T, K] ids and log-probabilities, the likeliest first, and [T] of its own."""
 
     ids: list[list[int]]
@@ -64,7 +64,7 @@ class ServerTeacher:
             raise UserError(f"The teacher's server {url} serves {', '.join(served)}, and no {model!r}: see `model`.")
         self.model = model or served[0]
 
-    def check(self, rows: Sequence[Row], decode: Callable[[list[int]], str]) -> None:
+    def check(self, rows: Sequence[TeacherRow], decode: Callable[[list[int]], str]) -> None:
         """Ask about one row, and for the text of its tokens, before anything is learnt.
 
         Args:
@@ -87,7 +87,7 @@ class ServerTeacher:
                 f"student's tokenizer as {decode(tokens)[:60]!r}: logits can only be distilled over one vocabulary."
             )
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> SparseTargets:
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> SparseTargets:
         """One request a row; nothing is drawn, so that `seeds` settle nothing.
 
         Raises:
@@ -104,7 +104,7 @@ class ServerTeacher:
         """Close the connections."""
         self._server.close()
 
-    def _body(self, row: Row) -> dict[str, Any]:
+    def _body(self, row: TeacherRow) -> dict[str, Any]:
         return {
             "model": self.model,
             "prompt": [*row.prompt, *row.completion],
@@ -113,7 +113,7 @@ class ServerTeacher:
             "prompt_logprobs": self.k,
         }
 
-    def _read(self, choice: dict[str, Any], row: Row) -> _Answer:
+    def _read(self, choice: dict[str, Any], row: TeacherRow) -> _ServerAnswer:
         """The completion's part of `prompt_logprobs`, which has an entry for each token of the sequence."""
         listed = choice.get("prompt_logprobs")
         length = len(row.prompt) + len(row.completion)
@@ -124,7 +124,7 @@ class ServerTeacher:
                 f"expected one a token: `vllm serve MODEL --max-logprobs {self.k}` gives them."
             )
         tokens = [self._token(*pair) for pair in zip(listed[len(row.prompt) :], row.completion, strict=True)]
-        return _Answer([t[0] for t in tokens], [t[1] for t in tokens], [t[2] for t in tokens])
+        return _ServerAnswer([t[0] for t in tokens], [t[1] for t in tokens], [t[2] for t in tokens])
 
     def _token(self, candidates: Candidates | None, own: int) -> tuple[list[int], list[float], float]:
         """The K likeliest; the server adds the sequence's own token where it is not among them."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.head.vocabulary_head import Scores
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
-from gemsmith.rl.teachers.teacher import Row, Teacher, TokenTargets
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow, TokenTargets
 
 
 class Ensemble:
@@ -26,7 +26,7 @@ class Ensemble:
         self.shares = [weight / sum(weights) for weight in weights]
         self.k, self.mode = members[0].k, members[0].mode
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> ExactTargets:
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> ExactTargets:
         """Draws from the mean; the members' own draws are not made."""
         asked = [member.targets(rows, seeds) for member in self.members]
         own_M = torch.tensor([token for row in rows for token in row.completion], device=asked[0].own_M.device)
@@ -58,7 +58,7 @@ class TeachersByTask:
         self.exact = all(teacher.exact for teacher in self._all)
         self.on_policy = all(teacher.on_policy for teacher in self._all)
 
-    def of(self, row: Row) -> Teacher:
+    def of(self, row: TeacherRow) -> Teacher:
         """The teacher of a row.
 
         Raises:
@@ -73,7 +73,7 @@ class TeachersByTask:
             )
         return teacher
 
-    def check_tasks(self, rows: Sequence[Row], say: Callable[[str], None]) -> None:
+    def check_tasks(self, rows: Sequence[TeacherRow], say: Callable[[str], None]) -> None:
         """Tell of tasks that no row has; whose rows another teacher takes, or nobody.
 
         Args:
@@ -91,7 +91,7 @@ class TeachersByTask:
                 raise UserError(f'{found}: did you mean "{near[0]}"?')
             say(f"{found}: it is not asked for that")
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> "PiecedTargets":
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> "PiecedTargets":
         """Each teacher is asked once, about its own rows."""
         teachers = [self.of(row) for row in rows]
         lengths = [len(row.completion) for row in rows]

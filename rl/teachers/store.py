@@ -10,7 +10,7 @@ from gemsmith.curation.teacher_store.shard import Entries
 from gemsmith.curation.teacher_store.store import TeacherStore
 from gemsmith.rl.distillation.sampled_logits import Mode
 from gemsmith.rl.teachers.sparse import SparseTargets, own_logprobs
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 
 
 class StoreTeacher:
@@ -25,7 +25,7 @@ class StoreTeacher:
         self.k, self.temperature = store.about.k, store.about.temperature
         self.mode: Mode = store.about.mode
 
-    def check(self, rows: Sequence[Row]) -> None:
+    def check(self, rows: Sequence[TeacherRow]) -> None:
         """Look every row up before anything is learnt.
 
         Raises:
@@ -51,7 +51,7 @@ class StoreTeacher:
             f"number {missing[0].number}; {why}."
         )
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> SparseTargets:
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> SparseTargets:
         """What was drawn for the rows' tokens when the store was written; `seeds` settle nothing."""
         found = [self._entries(row) for row in rows]
         width = max((entries.ids.shape[1] for entries in found), default=1)
@@ -64,7 +64,7 @@ class StoreTeacher:
             ids_MK, logprobs_MK, weights_MK, own_logprobs(ids_MK, logprobs_MK, own_M), drawn=self.mode != "topk"
         )
 
-    def _entries(self, row: Row) -> Entries:
+    def _entries(self, row: TeacherRow) -> Entries:
         place = self.store.find(row.prompt, row.completion, row.number)
         if place is None:
             raise UserError(

@@ -11,7 +11,7 @@ from gemsmith.rl.distillation.sampled_logits import Mode
 
 
 @dataclass(frozen=True)
-class Row:
+class TeacherRow:
     """One sequence that a teacher is asked about.
 
     Attributes:
@@ -72,7 +72,7 @@ class Teacher(Protocol):
     exact: bool
     on_policy: bool
 
-    def targets(self, rows: Sequence[Row], seeds: Sequence[int]) -> TokenTargets:
+    def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> TokenTargets:
         """Of the rows' M completion tokens in order; `seeds`, one a token, settle the draws."""
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnOutcome:
     """What follows a completion.
 
     Attributes:
@@ -73,7 +73,7 @@ class Episode:
     public: Problem | None
     turns: int = 3
 
-    def turn(self, number: int, completion: str, verify: Callable[[str, Problem], Verdict]) -> Turn:
+    def turn(self, number: int, completion: str, verify: Callable[[str, Problem], Verdict]) -> TurnOutcome:
         """What follows the completion of one turn, counted from 0.
 
         The cases exclude one another: the last turn is worth +1 or -1, also when it has no program; an earlier one is
@@ -87,14 +87,14 @@ class Episode:
         if self.public is not None and number < self.turns - 1:
             verdict = verify(completion, spoken(self.public))
             if verdict.status is Status.INFRASTRUCTURE_FAULT:
-                return Turn(None, None, verdict)
+                return TurnOutcome(None, None, verdict)
             if verdict.status is not Status.RIGHT:
                 reward = NO_PROGRAM if verdict.status is Status.UNPARSABLE else 0.0
-                return Turn(reward, format_feedback(verdict, self.public), verdict)
+                return TurnOutcome(reward, format_feedback(verdict, self.public), verdict)
         verdict = verify(completion, self.whole)
         if verdict.status is Status.INFRASTRUCTURE_FAULT:
-            return Turn(None, None, verdict)
-        return Turn(PASSED if verdict.status is Status.RIGHT else FAILED, None, verdict)
+            return TurnOutcome(None, None, verdict)
+        return TurnOutcome(PASSED if verdict.status is Status.RIGHT else FAILED, None, verdict)
 
 
 def spoken(problem: Problem) -> Problem:

@@ -8,7 +8,7 @@ import struct
 import time
 from enum import StrEnum
 
-from gemsmith.sandboxes.code.backends.jail import End, Jail, JailError
+from gemsmith.sandboxes.code.backends.jail import Jail, JailError, JobEnd
 from gemsmith.sandboxes.code.jobs import Limits
 
 LENGTH = struct.Struct(">I")
@@ -51,7 +51,7 @@ class Trial:
         self._wall = limits.wall if wall is None else wall
         self._jail, self.limits = jail, limits
         self.stdout, self.stderr = bytearray(), bytearray()
-        self.end: End | None = None
+        self.end: JobEnd | None = None
         self.failure: TrialEnd | None = None
         self._received = bytearray()
         self._pid = self._frames = 0
@@ -152,7 +152,7 @@ class Trial:
             return float("inf")
         return min(int(milliseconds) / 1000, self._clock())  # the program could have named itself
 
-    def finish(self, patience: float) -> End:
+    def finish(self, patience: float) -> JobEnd:
         """Wait for the end of the program, or bring it about after so many seconds; give back its descriptors."""
         until = time.monotonic() + patience
         while self.end is None and time.monotonic() < until:
@@ -178,7 +178,7 @@ class Trial:
             kind, body, frames = frames[4:5], frames[5 : 4 + size], frames[4 + size :]
         return kind, body
 
-    def late(self, end: End) -> str:
+    def late(self, end: JobEnd) -> str:
         """Which limit of time a program has passed."""
         if end.why == "W":
             return f"more than {self._wall:.3g} s of wall time"
@@ -200,7 +200,7 @@ class Trial:
             self._jail.kill()
             if not self._jail.had_control:
                 raise JailError("the fork server did not answer")
-            self.end = End("K" if self._settled else "W", signal.SIGKILL, self._clock(), 0)
+            self.end = JobEnd("K" if self._settled else "W", signal.SIGKILL, self._clock(), 0)
             return
         for fd, event in self._poll.poll(max(0.0, min(until, last) - now) * 1000 + 0.5):
             if fd == self._channel.fileno():

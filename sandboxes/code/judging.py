@@ -4,7 +4,7 @@ import struct
 import time
 from dataclasses import dataclass, field, replace
 
-from gemsmith.sandboxes.code.backends.jail import End, Jail
+from gemsmith.sandboxes.code.backends.jail import Jail, JobEnd
 from gemsmith.sandboxes.code.codec import CodecError, encode, matches
 from gemsmith.sandboxes.code.evidence import Detail
 from gemsmith.sandboxes.code.job_session import Trial, TrialEnd, Why
@@ -19,7 +19,7 @@ OUT_OF_MEMORY = "71"  # exit code of a job that had not enough memory to say so,
 
 
 @dataclass
-class Outcome:
+class JobOutcome:
     """What came of a job; see `Evidence`."""
 
     detail: Detail
@@ -31,7 +31,7 @@ class Outcome:
     stdout: bytes = b""
     stderr: bytes = b""
 
-    def saw(self, trial: Trial, end: End) -> None:
+    def saw(self, trial: Trial, end: JobEnd) -> None:
         """Take down the end of a program."""
         self.cpu += end.cpu
         self.max_rss = max(self.max_rss, end.max_rss)
@@ -45,9 +45,9 @@ def printable(text: bytes) -> str:
     return "".join(sign if sign.isprintable() else "?" for sign in text[:1200].decode("utf-8", "replace")[:300])
 
 
-def judge_calls(job: Calls, jail: Jail) -> Outcome:
+def judge_calls(job: Calls, jail: Jail) -> JobOutcome:
     """Call the function once a case; compare the values here."""
-    outcome = Outcome("fail", "")
+    outcome = JobOutcome("fail", "")
     trial = Trial(jail, job.limits, b"F")
     try:
         trial.send((b"S", job.source.encode("utf-8", "surrogatepass")), *_calls(job), (b"Q", b""))
@@ -86,18 +86,18 @@ def _calls(job: Calls) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def judge_stdio(job: Stdio, jail: Jail) -> Outcome:
+def judge_stdio(job: Stdio, jail: Jail) -> JobOutcome:
     """Run the program once a case; compare its output here."""
-    outcome = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+    outcome = JobOutcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
     if not job.cases:
-        return Outcome("invalid_test", "there are no cases")
+        return JobOutcome("invalid_test", "there are no cases")
     deadline = time.monotonic() + job.limits.wall
     for number, case in enumerate(job.cases):
         limits = replace(job.limits, cpu=min(job.limits.case_cpu, max(0.01, job.limits.cpu - outcome.cpu)))
         wall = min(limits.wall, deadline - time.monotonic())
         one = _run_script(job.source, case.stdin.encode(), limits, jail, outcome, wall)
         if one.detail == "pass" and not same_output(one.stdout, case.expected):
-            one = Outcome("fail", "another output than expected")
+            one = JobOutcome("fail", "another output than expected")
         outcome.cases.append(one.detail == "pass")
         if one.detail != "pass" and outcome.detail == "pass":
             outcome.detail, outcome.reason = (one.detail, f"case {number + 1} of {len(job.cases)}: {one.reason}")
@@ -106,18 +106,18 @@ def judge_stdio(job: Stdio, jail: Jail) -> Outcome:
     return outcome
 
 
-def judge_script(job: Script, jail: Jail) -> Outcome:
+def judge_script(job: Script, jail: Jail) -> JobOutcome:
     """Run program and test as one; the exit code is the verdict, and the program can forge it."""
-    outcome = Outcome("pass", "exit code 0")
+    outcome = JobOutcome("pass", "exit code 0")
     one = _run_script(f"{job.source}\n\n{job.test}\n", b"", job.limits, jail, outcome)
     outcome.detail, outcome.cases = one.detail, [one.detail == "pass"]
     outcome.reason = one.reason if one.reason else outcome.reason
     return outcome
 
 
-def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> Outcome:
+def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> JobOutcome:
     """Run the test in the judge's jail, the program in the other, and carry calls between them."""
-    outcome = Outcome("fail", "")
+    outcome = JobOutcome("fail", "")
     trial = Trial(jail, job.limits, b"F")
     try:
         trial.send((b"S", job.source.encode("utf-8", "surrogatepass")))
@@ -140,7 +140,7 @@ def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> Outcome:
     return outcome
 
 
-def _carry(job: Check, trial: Trial, judge: Trial, outcome: Outcome) -> None:
+def _carry(job: Check, trial: Trial, judge: Trial, outcome: JobOutcome) -> None:
     """Carry calls from the judge to the program and answers back, until the judge has decided."""
     judge.send((b"S", encode((job.test, list(job.names)))))
     calls = 0
@@ -197,11 +197,11 @@ class _Unloaded(TrialEnd):
 
 
 def _run_script(
-    source: str, stdin: bytes, limits: Limits, jail: Jail, total: Outcome, wall: float | None = None
-) -> Outcome:
+    source: str, stdin: bytes, limits: Limits, jail: Jail, total: JobOutcome, wall: float | None = None
+) -> JobOutcome:
     """One run of a program from beginning to end; what it used is added to the total."""
     trial = Trial(jail, limits, b"S", stdin, wall)
-    one = Outcome("pass", "")
+    one = JobOutcome("pass", "")
     try:
         trial.send((b"S", source.encode("utf-8", "surrogatepass")))
         end = trial.finish(float("inf"))
@@ -231,12 +231,12 @@ def _run_script(
     return one
 
 
-def _finish(trial: Trial, outcome: Outcome) -> None:
+def _finish(trial: Trial, outcome: JobOutcome) -> None:
     """End the program, whose outcome is settled."""
     outcome.saw(trial, trial.finish(PATIENCE if outcome.cases else 0.0))
 
 
-def _fail(trial: Trial, outcome: Outcome, failure: TrialEnd) -> None:
+def _fail(trial: Trial, outcome: JobOutcome, failure: TrialEnd) -> None:
     """End a program that went wrong, and settle what went wrong."""
     end = trial.finish(PATIENCE if failure.why is Why.ENDED else 0.0)  # how it ended by itself counts
     outcome.saw(trial, end)

@@ -14,7 +14,7 @@ from gemsmith.sandboxes.code.backends.backend import Backend, Role
 from gemsmith.sandboxes.code.backends.jail import Jail, JailError, Keeper
 from gemsmith.sandboxes.code.evidence import Detail, Evidence
 from gemsmith.sandboxes.code.jobs import Calls, Check, Job, Script, Stdio
-from gemsmith.sandboxes.code.judging import Outcome, judge_calls, judge_check, judge_script, judge_stdio
+from gemsmith.sandboxes.code.judging import JobOutcome, judge_calls, judge_check, judge_script, judge_stdio
 from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
 
 STATUS: dict[Detail, Status] = {
@@ -127,7 +127,7 @@ class Pool:
             except _LostError as loss:
                 lost.append(loss)
                 if self._closed:
-                    outcome = Outcome("infra_error", "the sandbox was closed")
+                    outcome = JobOutcome("infra_error", "the sandbox was closed")
                 elif len(lost) == 2:
                     outcome = _loss(lost)
         return verdict_of(job, outcome, self.name, time.monotonic() - started)
@@ -143,7 +143,7 @@ class Pool:
             jail.kill()
         self._keeper.close()
 
-    def _attempt(self, job: Job) -> Outcome:
+    def _attempt(self, job: Job) -> JobOutcome:
         jails: list[Jail] = []
         try:
             with self._jail("candidate", jails) as candidate:
@@ -211,7 +211,7 @@ class Pool:
         jail.close()
 
 
-def verdict_of(job: Job, outcome: Outcome, backend: str, seconds: float) -> Verdict:
+def verdict_of(job: Job, outcome: JobOutcome, backend: str, seconds: float) -> Verdict:
     """An outcome as a verdict, with its evidence."""
     evidence = Evidence(
         outcome.detail,
@@ -237,27 +237,27 @@ class _LostError(Exception):
         self.by_job = by_job
 
 
-def _loss(lost: list[_LostError]) -> Outcome:
+def _loss(lost: list[_LostError]) -> JobOutcome:
     """What becomes of a job that has lost two jails."""
     if any(loss.by_job for loss in lost):
-        return Outcome("crash", f"{lost[-1]}, as was another one before")
-    return Outcome("infra_error", str(lost[-1]))
+        return JobOutcome("crash", f"{lost[-1]}, as was another one before")
+    return JobOutcome("infra_error", str(lost[-1]))
 
 
-def unrunnable(job: Job, backend: str) -> Outcome | None:
+def unrunnable(job: Job, backend: str) -> JobOutcome | None:
     """The outcome of a job that no jail needs to see."""
     if job.limits.processes and backend == "landlock":
-        return Outcome("invalid_test", "the landlock backend allows no processes")
+        return JobOutcome("invalid_test", "the landlock backend allows no processes")
     try:
         size = len(job.source.encode("utf-8", "surrogatepass"))
     except UnicodeError as error:
-        return Outcome("compile_error", str(error))
+        return JobOutcome("compile_error", str(error))
     if size > job.limits.source:
-        return Outcome("compile_error", f"the program has {size} bytes, where {job.limits.source} are allowed")
+        return JobOutcome("compile_error", f"the program has {size} bytes, where {job.limits.source} are allowed")
     if isinstance(job, Stdio):
         try:
             for case in job.cases:
                 case.stdin.encode()
         except UnicodeError:
-            return Outcome("invalid_test", "the input of a case is not text: it holds half a character")
+            return JobOutcome("invalid_test", "the input of a case is not text: it holds half a character")
     return None

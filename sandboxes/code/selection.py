@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gemsmith.sandboxes.code.backends.backend import Backend, SandboxUnavailableError
 from gemsmith.sandboxes.code.backends.bubblewrap import Bubblewrap, find_bubblewrap
-from gemsmith.sandboxes.code.backends.http import Http
+from gemsmith.sandboxes.code.backends.http import HttpSandbox
 from gemsmith.sandboxes.code.backends.landlock import Landlock
 from gemsmith.sandboxes.code.backends.unsafe import Unsafe
 from gemsmith.sandboxes.code.backends.unshare import Unshare
@@ -124,7 +124,7 @@ def _judging(backend: str, workers: int, url: str | None) -> Judging:
     if backend == "http":
         if url is None:
             raise _UnprovenError(backend, "no url was given", "Say where the service is: url=http://host:port.")
-        return Http(url)
+        return HttpSandbox(url)
     kinds: dict[str, Callable[[], Backend]] = {
         "bubblewrap": Bubblewrap,
         "unshare": Unshare,

@@ -33,7 +33,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASH
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComparisonOutcome:
     """How a comparison ended."""
 
     status: Status
@@ -45,7 +45,7 @@ class Outcome:
 class _Job:
     request: bytes
     deadline: float | None
-    future: Future[Outcome] = field(default_factory=Future)
+    future: Future[ComparisonOutcome] = field(default_factory=Future)
     begun: float | None = None
     lost: int = 0
 
@@ -69,7 +69,7 @@ class MathPool:
         self._lock, self._starting = threading.Lock(), threading.Lock()
         self._closed = False
 
-    def submit(self, request: dict[str, str], deadline: float | None = None) -> Future[Outcome]:
+    def submit(self, request: dict[str, str], deadline: float | None = None) -> Future[ComparisonOutcome]:
         """Ask for a comparison.
 
         Args:
@@ -80,7 +80,7 @@ class MathPool:
         job = _Job(json.dumps(request).encode(), deadline)
         with self._lock:
             if self._closed:
-                job.future.set_result(Outcome(Status.INFRASTRUCTURE_FAULT, "the verifier was closed"))
+                job.future.set_result(ComparisonOutcome(Status.INFRASTRUCTURE_FAULT, "the verifier was closed"))
                 return job.future
             self._open += 1
             job.future.add_done_callback(self._one_less)
@@ -106,7 +106,7 @@ class MathPool:
         for thread in threads:
             thread.join()
 
-    def _one_less(self, _: Future[Outcome]) -> None:
+    def _one_less(self, _: Future[ComparisonOutcome]) -> None:
         with self._lock:
             self._open -= 1
 
@@ -208,7 +208,7 @@ class MathPool:
 
 def _settle(job: _Job, status: Status, reason: str) -> None:
     """Tell the caller how its comparison ended."""
-    job.future.set_result(Outcome(status, reason, time.monotonic() - job.begun if job.begun else 0.0))
+    job.future.set_result(ComparisonOutcome(status, reason, time.monotonic() - job.begun if job.begun else 0.0))
 
 
 def _loss(worker: Worker, error: Exception, limit: float) -> tuple[Status, str]:

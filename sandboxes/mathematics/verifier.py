@@ -16,7 +16,7 @@ from functools import partial
 from gemsmith.sandboxes.mathematics.characters import plain
 from gemsmith.sandboxes.mathematics.comparison import at_once
 from gemsmith.sandboxes.mathematics.extraction import find_answer, stated_answer
-from gemsmith.sandboxes.mathematics.pool import MathPool, Outcome
+from gemsmith.sandboxes.mathematics.pool import ComparisonOutcome, MathPool
 from gemsmith.sandboxes.verdict import OverdueError, Status, Verdict
 from gemsmith.sandboxes.verdict_cache import VerdictMemory
 
@@ -112,7 +112,7 @@ class MathVerifier:
             asked.futures[question] = future
         return asked
 
-    def _remember(self, question: Question, done: Future[Outcome]) -> None:
+    def _remember(self, question: Question, done: Future[ComparisonOutcome]) -> None:
         if not done.cancelled():
             self._memory.keep(question, _verdict(question[0], done.result()))
 
@@ -126,13 +126,13 @@ class _Asked:
     def __post_init__(self) -> None:
         self.verdicts: list[Verdict | None] = []
         self.questions: list[Question | None] = []
-        self.futures: dict[Question, Future[Outcome]] = {}
+        self.futures: dict[Question, Future[ComparisonOutcome]] = {}
 
     def left(self) -> float | None:
         """Seconds until the deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
-    def settled(self, missing: set[Future[Outcome]]) -> list[Verdict]:
+    def settled(self, missing: set[Future[ComparisonOutcome]]) -> list[Verdict]:
         """Every verdict, unless some are missing."""
         if missing:
             self.cancel()
@@ -160,9 +160,9 @@ def _first_look(completion: str, truth: str, finished: bool) -> tuple[Verdict | 
     if found is None:
         return None, (plain(candidate.text), plain(truth))
     answer = candidate.text if len(candidate.text) <= 1000 else candidate.text[:100] + "..."
-    return _verdict(answer, Outcome(*found)), None
+    return _verdict(answer, ComparisonOutcome(*found)), None
 
 
-def _verdict(answer: str, outcome: Outcome) -> Verdict:
+def _verdict(answer: str, outcome: ComparisonOutcome) -> Verdict:
     score = 1.0 if outcome.status is Status.RIGHT else 0.0
     return Verdict(score, outcome.status, answer, outcome.reason, outcome.seconds)

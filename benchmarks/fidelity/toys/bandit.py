@@ -16,8 +16,9 @@ from benchmarks.fidelity.claim import Curve
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts
 from gemsmith.rl.algorithms.bond import JBond
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.algorithms.reinforce import Reinforce
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 
 Trace = list[tuple[float, float, float]]  # step, mean reward, KL to the reference
 
@@ -154,13 +155,12 @@ def _rollouts(
     observed: Callable[[Tensor], Tensor],
 ) -> Rollouts:
     features_PF, reward_PA = bandit.features_XF[number_P], bandit.reward_XA[number_P]
-    live_PA, anchor_PA, initial_PA = policy(features_PF).log_softmax(-1), None, None
+    live_PA, anchor_PA = policy(features_PF).log_softmax(-1), None
     if algorithm.needs_anchor_logprob:
         with anchor.applied():
             anchor_PA = policy(features_PF).log_softmax(-1)
-    if algorithm.needs_initial_logprob:
-        with initial.applied():
-            initial_PA = policy(features_PF).log_softmax(-1)
+    with initial.applied():
+        initial_PA = policy(features_PF).log_softmax(-1)
 
     def draw(logprob_PA: Tensor, samples: int) -> Draw:
         sums_PA = logprob_PA.exp().cumsum(-1)

@@ -31,7 +31,7 @@ CONNECTING = 10.0
 _NUMBER = regex.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
 
 
-class Http:
+class HttpJudge:
     """Scores in [0, 1]: the judge's number on the recipe's scale. Temperature 0, and the stage's seed.
 
     Requests that end with status 429 or 5xx, or without a reply, are sent again until the time limit. None, counted in
@@ -100,7 +100,7 @@ class Http:
         }
         return json.dumps(body).encode()
 
-    def _ask(self, bodies: list[bytes]) -> list["_Answer"]:
+    def _ask(self, bodies: list[bytes]) -> list["_JudgeAnswer"]:
         """The judge's answers, in the order of the requests."""
         asking = self._asking = _Asking(self._connect, self._headers, self._label, self._config)
         pool = ThreadPoolExecutor(min(self._config.at_once, len(bodies)), thread_name_prefix=self._label)
@@ -119,7 +119,7 @@ class Http:
             asking.end()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, answer: "_Answer") -> float | None:
+    def _read(self, answer: "_JudgeAnswer") -> float | None:
         """The number in an answer, mapped from the scale to [0, 1]; None where there is none on the scale."""
         low, high = self._config.scale
         if not answer.judged:
@@ -140,7 +140,7 @@ class Http:
         return match.group(1) if match else None
 
     def _tell_faults(
-        self, scores: list[float | None], answers: list["_Answer"], prompts: list[str], completions: list[str]
+        self, scores: list[float | None], answers: list["_JudgeAnswer"], prompts: list[str], completions: list[str]
     ) -> None:
         faults = [index for index, score in enumerate(scores) if score is None]
         if not faults:
@@ -157,7 +157,7 @@ class Http:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _JudgeAnswer:
     """What the judge said, or (not judged) why it said nothing."""
 
     text: str
@@ -180,7 +180,7 @@ class _Asking:
         self._live: set[socket.socket] = set()
         self._last_fault = ""
 
-    def answer(self, body: bytes) -> _Answer:
+    def answer(self, body: bytes) -> _JudgeAnswer:
         """What the judge says to one request, however often it must be sent.
 
         Raises:
@@ -203,7 +203,7 @@ class _Asking:
                 if status == 200:
                     return _content(said)
                 if status in UNTAKEN:
-                    return _Answer(f"HTTP {status}: {said}", judged=False)
+                    return _JudgeAnswer(f"HTTP {status}: {said}", judged=False)
                 if status != 429 and status < 500:
                     raise UserError(
                         f"{self._label}: {self._config.url} refuses with HTTP {status}: {shortened(said, 300)}; see "
@@ -278,13 +278,13 @@ def path_of(url: str) -> str:
     return path if path.endswith("/chat/completions") else path + "/chat/completions"
 
 
-def _content(reply: str) -> _Answer:
+def _content(reply: str) -> _JudgeAnswer:
     """The text in a chat completion."""
     try:
         text = json.loads(reply)["choices"][0]["message"]["content"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        return _Answer(f"no chat completion: {reply}", judged=False)
-    return _Answer(text) if isinstance(text, str) else _Answer("a chat completion without text", judged=False)
+        return _JudgeAnswer(f"no chat completion: {reply}", judged=False)
+    return _JudgeAnswer(text) if isinstance(text, str) else _JudgeAnswer("a chat completion without text", judged=False)
 
 
 def last_number(text: str, best: float) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data
@@ -16,7 +17,6 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.policy.training.processes import rank
 from gemsmith.rl.distillation.on_policy_completions import StudentWords
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
@@ -24,7 +24,7 @@ from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.sft.stage import fitting_demonstrations, tell_untaught_end
 from gemsmith.rl.teachers.opening import open_teacher
-from gemsmith.rl.teachers.teacher import Row, Teacher
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 SHOWN = ("loss", "kl_from_teacher", "reward", "teacher_logprob", "agreement")
 
@@ -164,7 +164,7 @@ def _opened_words(
             examples,
             rewards,
             lambda_=config.on_policy,
-            samples=config.drawn,
+            samples=config.completions_per_prompt,
             sampling=config.sampling,
             limits=config.sampler,
             seed=stage.seed,
@@ -184,11 +184,11 @@ def _opened_teacher(
         teacher.close()
 
 
-def asked_rows(lessons: Sequence[Lesson]) -> list[Row]:
+def asked_rows(lessons: Sequence[Lesson]) -> list[TeacherRow]:
     """What the teacher will be asked about, as far as it is known: a prompt alone stands for what the student adds."""
     return [
-        Row(each.prompt, each.completion, number, each.example.task)
+        TeacherRow(each.prompt, each.completion, number, each.example.task)
         if each.completion
-        else Row(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
+        else TeacherRow(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
         for number, each in enumerate(lessons)
     ]

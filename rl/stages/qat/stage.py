@@ -37,7 +37,7 @@ from gemsmith.rl.stages.qat.config import QatStage
 from gemsmith.rl.stages.sft.stage import fitting_demonstrations
 from gemsmith.rl.teachers.in_process import InProcessTeacher
 from gemsmith.rl.teachers.opening import entries_of, open_teacher
-from gemsmith.rl.teachers.teacher import Row, Teacher
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 MEASURED = "qat.json"
 
@@ -112,7 +112,7 @@ def closeness(policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], ba
     kl, agreed, tokens = 0.0, 0.0, 0
     with torch.no_grad(), evaluating(policy.model):
         for start in range(0, len(lessons), batch):
-            part = [Row(each.prompt, each.completion) for each in lessons[start : start + batch]]
+            part = [TeacherRow(each.prompt, each.completion) for each in lessons[start : start + batch]]
             prompts, completions = [row.prompt for row in part], [row.completion for row in part]
             asked = teacher.targets(part, [0] * sum(len(completion) for completion in completions))
             _, scores = weighted_logprobs(

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import TrainingArguments
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
+from gemsmith.contracts.seeds import seed_of_run
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data, unique_prompts
@@ -19,10 +21,10 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.policy.training.processes import rank
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
@@ -31,10 +33,10 @@ from gemsmith.rl.rollouts.reward_hacking import partings_in
 from gemsmith.rl.rollouts.rollout import RolloutCollector
 from gemsmith.rl.rollouts.ties import TieWatch
 from gemsmith.rl.rollouts.trainer import RolloutTrainer
-from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+from gemsmith.rl.stages.reinforcement.config import AlgorithmStage
 
 
-def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
+def run(config: AlgorithmStage, stage: Stage) -> None:
     """Train `config.policy` with the stage's algorithm and save it to `stage.output`.
 
     The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
@@ -85,9 +87,9 @@ def train_policy(
     check_gates(rewards.terms, stage.id)
     check_routes(rewards.terms, examples, stage.id, config.data)
     algorithm = build(config)
-    seed = stage.seed + 7919 * run_seed
-    if algorithm.beside is not None:
-        algorithm.beside.begin(policy, seed + 1)
+    seed = seed_of_run(stage.seed, run_seed)
+    if algorithm.auxiliary_learner is not None:
+        algorithm.auxiliary_learner.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
@@ -123,7 +125,7 @@ def train_policy(
             seed=seed,
             shown=stage.folder / "rollouts.jsonl",
             overlap=config.overlap,
-            updates=config.steps_a_rollout,
+            updates=config.steps_per_rollout,
             ties=_tie_watch(config, stage),
         )
         trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
@@ -134,7 +136,7 @@ def train_policy(
 
 def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Module, seed: int) -> TrainingArguments:
     """Arguments of the trainer; checkpoints fall between rollouts, as what is left of one is in none."""
-    updates = config.steps_a_rollout
+    updates = config.steps_per_rollout
     return training_arguments(
         config,
         stage,
@@ -149,13 +151,12 @@ def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Modu
 
 def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
     """Tells the watcher of ties, of which J-BOND learns nothing."""
-    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
-    return TieWatch(stage.say) if told else None
+    return TieWatch(stage.say) if config.warns_of_ties and rank() == 0 else None
 
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
-    if isinstance(config, ReinforceAlgorithm) and config.turns > 1:
-        return partial(EpisodeCollector, config=config)
+    if config.several_turns:
+        return partial(EpisodeCollector, config=cast(ReinforceAlgorithm, config))
     return RolloutCollector
 
 

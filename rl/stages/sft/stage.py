@@ -6,6 +6,7 @@ from datasets import Dataset
 from trl import SFTConfig
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data
@@ -17,7 +18,6 @@ from gemsmith.policy.text.endings import untaught_end
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.policy.training.processes import rank
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.trainer import SftTrainer
 

@@ -21,7 +21,7 @@ from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
 from gemsmith.rl.teachers.identity import teachers_identity, teachers_name
 from gemsmith.rl.teachers.opening import open_teacher
 from gemsmith.rl.teachers.sparse import SparseTargets
-from gemsmith.rl.teachers.teacher import Row, Teacher
+from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 
 def run(config: TeacherCacheStage, stage: Stage) -> None:
@@ -45,7 +45,10 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     shown = fitting_demonstrations(data.train, student, config.max_length, config.data, stage)
-    rows = [Row(prompt, completion, number, example.task) for number, (example, prompt, completion) in enumerate(shown)]
+    rows = [
+        TeacherRow(prompt, completion, number, example.task)
+        for number, (example, prompt, completion) in enumerate(shown)
+    ]
     teacher = open_teacher(config, student, stage, rows)
     if teacher.k > MOST:
         raise UserError(f"sampled_logits is {teacher.k}, and a store has room for {MOST} entries a token: lower it")
@@ -72,7 +75,7 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
         teacher.close()
 
 
-def asking(teacher: Teacher, rows: Sequence[Row], seed: int, vocabulary: int) -> Ask:
+def asking(teacher: Teacher, rows: Sequence[TeacherRow], seed: int, vocabulary: int) -> Ask:
     """What `write_store` asks: ids and log-probabilities, [M, K] each, of the completions of a few rows."""
 
     def ask(numbers: range) -> tuple[Array, Array]:
@@ -85,7 +88,7 @@ def asking(teacher: Teacher, rows: Sequence[Row], seed: int, vocabulary: int) ->
 
 
 def drawn(
-    teacher: Teacher, rows: Sequence[Row], seeds: Sequence[int], vocabulary: int
+    teacher: Teacher, rows: Sequence[TeacherRow], seeds: Sequence[int], vocabulary: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids, with repeats where the mode has them, and the teacher's log-probabilities of the rows' M tokens, [M, K]."""
     targets = teacher.targets(rows, seeds)
@@ -102,7 +105,7 @@ def drawn(
     return torch.cat(ids), torch.cat(logprobs)
 
 
-def _seeds(row: Row, seed: int) -> list[int]:
+def _seeds(row: TeacherRow, seed: int) -> list[int]:
     """Of the draws for a row's completion tokens."""
     source = random.Random(f"{seed}, row {row.number}")
     return [source.getrandbits(63) for _ in row.completion]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data
@@ -26,9 +27,9 @@ from gemsmith.policy.samplers.contract import Sampler, Samples
 from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, scored
 from gemsmith.policy.samplers.open import open_sampler
 from gemsmith.policy.text.chat import prompt_ids
-from gemsmith.policy.training.processes import count, from_all, rank, wait_for_all
+from gemsmith.policy.training.processes import from_all, wait_for_all
 from gemsmith.policy.weight_set import WeightSet
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.stages.warp.config import WarpStage

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.config import EngineConfig
 from gemsmith.policy.liti_points import write_line
 from gemsmith.policy.loading.load import load_policy, save_policy, stage_policy
-from gemsmith.policy.training.processes import count, meet, rank, wait_for_all
+from gemsmith.policy.training.processes import meet, wait_for_all
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.estimators import record_estimators
 from gemsmith.rl.stages.warp.config import WarpStage

@@ -17,7 +17,7 @@ from gemsmith.sandboxes.code.backends.fusion import FusionClient, RemoteRun, Ser
 from gemsmith.sandboxes.code.codec import CodecError, encode, matches
 from gemsmith.sandboxes.code.evidence import Detail
 from gemsmith.sandboxes.code.jobs import Calls, Check, Job, Limits, Script, Stdio
-from gemsmith.sandboxes.code.judging import NUMBER, ROOM, SHOWN, Outcome, printable, same_output, wrong
+from gemsmith.sandboxes.code.judging import NUMBER, ROOM, SHOWN, JobOutcome, printable, same_output, wrong
 from gemsmith.sandboxes.code.sandbox import unrunnable, verdict_of
 from gemsmith.sandboxes.verdict import Verdict
 
@@ -34,7 +34,7 @@ _UNLOADED: dict[str, tuple[Detail, str]] = {
 }
 
 
-class Http:
+class HttpSandbox:
     """A service at one address; usable from any thread.
 
     Args:
@@ -73,38 +73,38 @@ class Http:
                 outcome = self._judge(job)
             except ServerFaultError as fault:
                 closed = self._client.closed.is_set()
-                outcome = Outcome("infra_error", "the sandbox was closed") if closed else self._blame(fault)
+                outcome = JobOutcome("infra_error", "the sandbox was closed") if closed else self._blame(fault)
         return verdict_of(job, outcome, self.name, time.monotonic() - started)
 
     def close(self) -> None:
         """End every request; jobs that are being judged end as infrastructure faults."""
         self._client.close()
 
-    def _judge(self, job: Calls | Stdio | Script) -> Outcome:
+    def _judge(self, job: Calls | Stdio | Script) -> JobOutcome:
         try:
             job.source.encode()
         except UnicodeEncodeError as error:
-            return Outcome("compile_error", f"does not compile: {error}")
+            return JobOutcome("compile_error", f"does not compile: {error}")
         if isinstance(job, Calls):
             return self._calls(job)
         if isinstance(job, Stdio):
             return self._stdio(job)
-        outcome = Outcome("pass", "exit code 0")
+        outcome = JobOutcome("pass", "exit code 0")
         self._script(f"{job.source}\n\n{job.test}\n", "", job.limits.cpu, job.limits, outcome)
         outcome.cases.append(outcome.detail == "pass")
         return outcome
 
-    def _stdio(self, job: Stdio) -> Outcome:
+    def _stdio(self, job: Stdio) -> JobOutcome:
         """Run the program once a case; compare its output here."""
-        total = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+        total = JobOutcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
         if not job.cases:
-            return Outcome("invalid_test", "there are no cases")
+            return JobOutcome("invalid_test", "there are no cases")
         for number, case in enumerate(job.cases):
             try:
                 case.stdin.encode()
             except UnicodeEncodeError:
-                return Outcome("invalid_test", f"case {number + 1}: the input is not text that can be sent")
-            one = Outcome("pass", "")
+                return JobOutcome("invalid_test", f"case {number + 1}: the input is not text that can be sent")
+            one = JobOutcome("pass", "")
             run = self._script(job.source, case.stdin, job.limits.case_cpu, job.limits, one)
             if one.detail == "pass" and not same_output(_bytes(run.stdout), case.expected):
                 one.detail, one.reason = "fail", "another output than expected"
@@ -117,7 +117,7 @@ class Http:
                 break
         return total
 
-    def _script(self, program: str, stdin: str, cpu: float, limits: Limits, outcome: Outcome) -> RemoteRun:
+    def _script(self, program: str, stdin: str, cpu: float, limits: Limits, outcome: JobOutcome) -> RemoteRun:
         """One run of a program from beginning to end, and how it ended."""
         run = self._run(program, stdin, limits.wall_factor * cpu + 1.0, limits, 0)
         _see(run, limits, outcome)
@@ -128,19 +128,19 @@ class Http:
             outcome.detail, outcome.reason = "compile_error", "does not compile: " + printable(_bytes(last))
         return run
 
-    def _calls(self, job: Calls) -> Outcome:
+    def _calls(self, job: Calls) -> JobOutcome:
         """Have the function called once a case and the values printed; compare them here."""
-        outcome = Outcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
+        outcome = JobOutcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
         try:
             wanted = sum(len(encode(case.expected, canonical=True)) for case in job.cases)
             program = _calling(job)
         except CodecError as error:
-            return Outcome("invalid_test", f"a case is not plain data: {error}")
+            return JobOutcome("invalid_test", f"a case is not plain data: {error}")
         if not job.cases or wanted > LARGEST_ANSWERS:
             reason = (
                 "there are no cases" if not job.cases else f"expected values of {wanted} bytes are too large for http"
             )
-            return Outcome("invalid_test", reason)
+            return JobOutcome("invalid_test", reason)
         limits, count = job.limits, len(job.cases)
         seconds = min(limits.wall, limits.wall_factor * limits.case_cpu * count + 1.0)
         run = self._run(program, "", seconds, limits, 2 * (count * (ROOM + 64) + 4 * wanted))
@@ -160,7 +160,7 @@ class Http:
                 raise
         return self._client.run(program, stdin, seconds=seconds, memory=limits.memory, largest_reply=largest)
 
-    def _blame(self, fault: ServerFaultError) -> Outcome:
+    def _blame(self, fault: ServerFaultError) -> JobOutcome:
         """Whose fault it is that a program had no result twice: its own, where the service still runs others.
 
         A fault that a program can cause must not be one that it is forgiven.
@@ -169,13 +169,13 @@ class Http:
             try:
                 run = self._client.run(_HEALTHY, "", seconds=2.0, memory=256 << 20, largest_reply=64 << 10)
             except ServerFaultError:
-                return Outcome("infra_error", str(fault))
+                return JobOutcome("infra_error", str(fault))
             if run.code == 0 and run.stdout.strip() == "42":
-                return Outcome("crash", f"had no result twice, where another program has one: {fault}")
-        return Outcome("infra_error", str(fault))
+                return JobOutcome("crash", f"had no result twice, where another program has one: {fault}")
+        return JobOutcome("infra_error", str(fault))
 
 
-def _see(run: RemoteRun, limits: Limits, outcome: Outcome) -> None:
+def _see(run: RemoteRun, limits: Limits, outcome: JobOutcome) -> None:
     """Take down how a program ended."""
     outcome.stdout, outcome.stderr = _bytes(run.stdout)[:SHOWN], _bytes(run.stderr)[:SHOWN]
     outcome.exit = "" if run.code is None else str(run.code)

@@ -26,7 +26,7 @@ class JailError(Exception):
 
 
 @dataclass(frozen=True)
-class End:
+class JobEnd:
     """The end of a job, as the fork server saw it.
 
     Attributes:
@@ -236,7 +236,7 @@ class Jail:
         except OSError:
             return b""
 
-    def end(self) -> End:
+    def end(self) -> JobEnd:
         """The end of the job; to be called when the control socket is readable.
 
         Raises:
@@ -249,7 +249,7 @@ class Jail:
         if len(message) != ENDED.size:
             raise JailError(f"the fork server is gone {message[1:].decode(errors='replace')}".rstrip())
         why, status, cpu, max_rss = ENDED.unpack(message)
-        return End(why.decode(), status, cpu, max_rss)
+        return JobEnd(why.decode(), status, cpu, max_rss)
 
     def kill(self) -> None:
         """End the jail and all in it, and wait until it is gone. Harmless when it is gone already."""

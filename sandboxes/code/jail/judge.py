@@ -20,7 +20,7 @@ UNFIT = (StopIteration, StopAsyncIteration)  # in a test they would end a loop o
 class Program:
     """The program in the other jail."""
 
-    def __init__(self, channel: runner.Channel) -> None:
+    def __init__(self, channel: runner.HostInput) -> None:
         self.channel = channel
         self.calls = 0
 
@@ -83,7 +83,7 @@ def proxy(program: Program, name: str) -> Callable[..., Any]:
 
 def main(mode: bytes) -> None:
     """Run the test and tell the host how it ended: "E" at its end, "N" by an exception, "G" by an unreadable answer."""
-    channel = runner.Channel()
+    channel = runner.HostInput()
     _, body = channel.receive()
     test, names = codec.decode(body)
     program = Program(channel)

@@ -30,7 +30,7 @@ PR_SET_NAME = 15
 libc = ctypes.CDLL(None)
 
 
-class Channel:
+class HostInput:
     """What comes from the host."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ def send(kind: bytes, body: bytes = b"") -> None:
 
 def main(mode: bytes) -> None:
     """Do what the host asks for: "S" a script, "F" functions."""
-    channel = Channel()
+    channel = HostInput()
     _, source = channel.receive()
     builtins.exit = builtins.quit = leave  # type: ignore[assignment]
     module = types.ModuleType("__main__")
@@ -109,7 +109,7 @@ def run_script(code: types.CodeType, module: types.ModuleType) -> None:
     os._exit(status)
 
 
-def run_functions(code: types.CodeType, module: types.ModuleType, channel: Channel) -> None:
+def run_functions(code: types.CodeType, module: types.ModuleType, channel: HostInput) -> None:
     """Run the program, then answer calls of its functions until "Q", or until the host hangs up."""
     module.__name__ = "program"  # no `if __name__ == "__main__"` part
     sys.modules["program"] = module

@@ -49,7 +49,7 @@ CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Jail:
+class Zygote:
     """The fork server. The settings are the host's: what to import, and which walls a job gets."""
 
     def __init__(self, control: socket.socket, settings: dict[str, Any]) -> None:
@@ -265,7 +265,7 @@ def main() -> None:
     settings = json.loads(host.recv(1 << 16))
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     limit()
-    jail = Jail(host, settings)
+    jail = Zygote(host, settings)
     sys.path[:] = [folder for folder in sys.path if os.path.isdir(folder)]  # not the archive that this was read from
     if "random" in sys.modules:
         sys.modules["random"].seed(0)

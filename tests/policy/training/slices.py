@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, distributed
 from transformers import Gemma3ForCausalLM
 
+from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import EngineConfig, LoraConfig, PolicyConfig
 from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.loading.tiny import tiny_config
-from gemsmith.policy.training.processes import count, meet, rank, wait_for_all
+from gemsmith.policy.training.processes import meet, wait_for_all
 from gemsmith.policy.training.sequence_parallel import Part, own_labels, sliced
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run as run_sft

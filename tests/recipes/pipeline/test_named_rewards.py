@@ -10,7 +10,7 @@ from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.recipes.pipeline.pipeline import Pipeline, build_pipeline
 from gemsmith.reward_models.config import WarmStage
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import MathReward, RewardModelReward
 from gemsmith.rl.stages.warp.config import WarpStage
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, TokenLoss, corrected
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, TokenLoss, truncate_importance
 from gemsmith.rl.algorithms.reinforce import Reinforce, TokenReinforce, advantages, build_reinforce, penalised_reward
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 
 
 def _config(**fields: Any) -> ReinforceAlgorithm:
@@ -69,14 +69,14 @@ def test_completions_of_other_weights_are_corrected_and_the_correction_is_trunca
     (expected,) = torch.autograd.grad((logprob_V.exp() * reward_V).sum(), logits_V, retain_graph=True)
     importance_V1 = (logprob_V - drawn_V).detach().exp()[:, None]
     draw = Draw([[i] for i in range(5)], reward_V[:, None], importance_PN=importance_V1)
-    weight_V1, metrics = corrected(reward_V[:, None], draw, cap=1e9)
+    weight_V1, metrics = truncate_importance(reward_V[:, None], draw, cap=1e9)
     (got,) = torch.autograd.grad((drawn_V.exp() * weight_V1[:, 0] * logprob_V).sum(), logits_V)
     assert torch.allclose(got, expected, atol=1e-12) and metrics["truncated"] == 0
     cap = importance_V1.median().item()
-    weight_V1, metrics = corrected(reward_V[:, None], draw, cap)
+    weight_V1, metrics = truncate_importance(reward_V[:, None], draw, cap)
     assert torch.equal(weight_V1, reward_V[:, None] * importance_V1.clamp(max=cap))
     assert metrics["truncated"] == pytest.approx(0.4) and metrics["importance"] == importance_V1.mean().item()
-    assert torch.equal(corrected(reward_V[:, None], draw, None)[0], reward_V[:, None])
+    assert torch.equal(truncate_importance(reward_V[:, None], draw, None)[0], reward_V[:, None])
 
 
 def test_group_mean_and_std_are_grpos_advantages() -> None:

@@ -21,7 +21,7 @@ from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.distill.stage import lessons_of
 from gemsmith.rl.teachers.in_process import InProcessTeacher
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 
 FIELDS: dict[str, Any] = {"id": "s", "kind": "distill", "data": "d", "steps": 1, "batch": 2, "learning_rate": 1e-3}
 FIELDS |= {"teacher": {"model": "tiny"}}
@@ -188,4 +188,4 @@ def test_a_teacher_whose_numbers_overflow_is_told_before_anything_is_drawn_from_
     with torch.no_grad():
         teacher.model.norm.weight.fill_(3e38)
     with pytest.raises(UserError, match="the teacher computes numbers that are not finite"):
-        InProcessTeacher(teacher, 8, "multinomial_counts").targets([Row([2, 105], [370, 106])], [0, 1])
+        InProcessTeacher(teacher, 8, "multinomial_counts").targets([TeacherRow([2, 105], [370, 106])], [0, 1])

@@ -19,7 +19,8 @@ from gemsmith.policy.liti_points import point_on_line, write_line
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.recipes.pipeline.pipeline import open_recipe
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.pareto_front import interval

@@ -8,7 +8,7 @@ import torch
 from gemsmith.contracts.stage import Stage
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 
 
 @pytest.fixture
@@ -17,12 +17,12 @@ def student() -> Policy:
 
 
 @pytest.fixture
-def rows() -> list[Row]:
+def rows() -> list[TeacherRow]:
     """Three rows of 4, 2 and 3 completion tokens, of two tasks and none."""
     return [
-        Row([2, 370, 371], [400, 401, 402, 106], 0, "sums"),
-        Row([2, 372], [403, 106], 1, "code"),
-        Row([2, 373, 374, 375], [404, 405, 106], 2, None),
+        TeacherRow([2, 370, 371], [400, 401, 402, 106], 0, "sums"),
+        TeacherRow([2, 372], [403, 106], 1, "code"),
+        TeacherRow([2, 373, 374, 375], [404, 405, 106], 2, None),
     ]
 
 
@@ -31,7 +31,7 @@ def stage(tmp_path: Path) -> Stage:
     return Stage("s", tmp_path / "stage", 7, root=tmp_path)
 
 
-def full_logprobs(policy: Policy, rows: list[Row], temperature: float = 1.0) -> torch.Tensor:
+def full_logprobs(policy: Policy, rows: list[TeacherRow], temperature: float = 1.0) -> torch.Tensor:
     """[M, V] by the model's own logits, one sequence at a time."""
     parts = []
     for row in rows:

@@ -10,7 +10,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.rl.teachers.quantised import quantise
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 from tests.rl.teachers.conftest import full_logprobs
 
 with_torchao = pytest.mark.skipif(
@@ -23,7 +23,7 @@ def divergence(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 @with_torchao
-def test_fewer_bits_are_further_from_the_teacher_and_the_embedding_stays_as_it_was(rows: list[Row]) -> None:
+def test_fewer_bits_are_further_from_the_teacher_and_the_embedding_stays_as_it_was(rows: list[TeacherRow]) -> None:
     policies: dict[str, Policy] = {name: tiny_policy("large", seed=2) for name in ("whole", "int8", "int4")}
     quantise(policies["int8"].model, "int8")
     quantise(policies["int4"].model, "int4")

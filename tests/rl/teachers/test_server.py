@@ -20,7 +20,7 @@ from gemsmith.policy.policy import Policy
 from gemsmith.rl.teachers.config import TaughtConfig
 from gemsmith.rl.teachers.opening import open_teacher
 from gemsmith.rl.teachers.server import ServerTeacher
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 from tests.rl.teachers.conftest import full_logprobs
 
 K = 5
@@ -84,7 +84,7 @@ def taught(url: str, **more: Any) -> TaughtConfig:
 
 
 def test_a_servers_targets_are_the_likeliest_entries_of_its_model(
-    student: Policy, rows: list[Row], stage: Stage
+    student: Policy, rows: list[TeacherRow], stage: Stage
 ) -> None:
     other = tiny_policy(seed=9)
     with server(computing(other), student.tokenizer.decode) as url:
@@ -104,7 +104,7 @@ def test_a_servers_targets_are_the_likeliest_entries_of_its_model(
 
 
 def test_another_tokenizer_and_another_model_are_refused_at_opening(
-    student: Policy, rows: list[Row], stage: Stage
+    student: Policy, rows: list[TeacherRow], stage: Stage
 ) -> None:
     with server(computing(student), lambda tokens: "other words") as url:
         with pytest.raises(UserError, match=r"reads the ids \[2, 372, 403.* as 'other words'.*over one vocabulary"):
@@ -143,7 +143,7 @@ FIVE = entry(1, -1.0) | entry(2, -2.0) | entry(3, -3.0) | entry(4, -4.0) | entry
     ],
 )
 def test_a_server_that_answers_badly_is_named_with_what_it_said(
-    answer: Answer, words: str, student: Policy, rows: list[Row], stage: Stage
+    answer: Answer, words: str, student: Policy, rows: list[TeacherRow], stage: Stage
 ) -> None:
     with server(answer) as url, pytest.raises(UserError, match=words):
         open_teacher(taught(url), student, stage, rows)
@@ -159,7 +159,7 @@ def test_a_server_that_lists_no_model_is_told_as_such(models: Any, student: Poli
 
 
 def test_a_server_that_hangs_or_is_not_there_is_given_up_within_the_limit(
-    student: Policy, rows: list[Row], stage: Stage
+    student: Policy, rows: list[TeacherRow], stage: Stage
 ) -> None:
     def hang(body: dict[str, Any]) -> tuple[int, Any]:
         time.sleep(6)

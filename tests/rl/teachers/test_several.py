@@ -14,7 +14,7 @@ from gemsmith.rl.teachers.in_process import InProcessTeacher
 from gemsmith.rl.teachers.opening import open_teacher, other_entries
 from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
 from gemsmith.rl.teachers.sparse import SparseTargets
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 from tests.rl.teachers.conftest import full_logprobs
 
 V = 512
@@ -29,11 +29,11 @@ def of(policy: Policy, k: int = V) -> InProcessTeacher:
     return InProcessTeacher(policy.model, k, "gumbel_renorm")
 
 
-def seeds(rows: list[Row]) -> list[int]:
+def seeds(rows: list[TeacherRow]) -> list[int]:
     return list(range(sum(len(row.completion) for row in rows)))
 
 
-def test_an_ensemble_is_the_weighted_mean_of_probabilities(others: list[Policy], rows: list[Row]) -> None:
+def test_an_ensemble_is_the_weighted_mean_of_probabilities(others: list[Policy], rows: list[TeacherRow]) -> None:
     ensemble = Ensemble([of(one) for one in others], [3.0, 1.0])
     found = ensemble.targets(rows, seeds(rows)).logprobs(slice(0, 9))
     first, second = (full_logprobs(one, rows).exp() for one in others)
@@ -42,7 +42,7 @@ def test_an_ensemble_is_the_weighted_mean_of_probabilities(others: list[Policy],
 
 
 def test_each_rows_targets_are_those_of_its_tasks_teacher(
-    others: list[Policy], rows: list[Row], student: Policy, monkeypatch: pytest.MonkeyPatch
+    others: list[Policy], rows: list[TeacherRow], student: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiled_matmul, "CHUNK", 2 * V)  # 9 tokens in chunks of 2, which rows and teachers share
     teacher = TeachersByTask({"code": of(others[1])}, of(others[0]))
@@ -60,7 +60,7 @@ def test_each_rows_targets_are_those_of_its_tasks_teacher(
     assert torch.allclose(again.logprobs(slice(3, 7)), truth_MV[3:7], atol=1e-4)
 
 
-def test_a_teacher_draws_for_its_rows_what_it_would_draw_alone(others: list[Policy], rows: list[Row]) -> None:
+def test_a_teacher_draws_for_its_rows_what_it_would_draw_alone(others: list[Policy], rows: list[TeacherRow]) -> None:
     both = TeachersByTask({"code": of(others[1], 16)}, of(others[0], 16)).targets(rows, seeds(rows))
     alone = of(others[1], 16).targets([rows[1]], seeds(rows)[4:6])
     nothing = torch.zeros(9, V)
@@ -68,12 +68,12 @@ def test_a_teacher_draws_for_its_rows_what_it_would_draw_alone(others: list[Poli
 
 
 def test_narrower_targets_beside_wider_ones_weigh_nothing_where_they_are_filled_up(
-    others: list[Policy], rows: list[Row]
+    others: list[Policy], rows: list[TeacherRow]
 ) -> None:
     class Two:
         k, mode, exact, on_policy = 2, "gumbel_renorm", False, False
 
-        def targets(self, asked: list[Row], seeds: list[int]) -> SparseTargets:
+        def targets(self, asked: list[TeacherRow], seeds: list[int]) -> SparseTargets:
             size = sum(len(row.completion) for row in asked)
             half = torch.full((size, 2), 0.5)
             return SparseTargets(torch.tensor([[7, 8]] * size), half.log(), half, torch.zeros(size))
@@ -87,7 +87,9 @@ def test_narrower_targets_beside_wider_ones_weigh_nothing_where_they_are_filled_
     assert torch.allclose(weights.sum(-1), torch.ones(3))
 
 
-def test_a_task_that_nobody_answers_for_is_refused_at_opening(rows: list[Row], student: Policy, stage: Stage) -> None:
+def test_a_task_that_nobody_answers_for_is_refused_at_opening(
+    rows: list[TeacherRow], student: Policy, stage: Stage
+) -> None:
     tiny = {"model": "tiny"}
     shares = [{"teacher": tiny, "tasks": ["sums"]}, {"teacher": {**tiny, "size": "large"}, "tasks": ["sums", "code"]}]
     config = TaughtConfig.model_validate({"teachers": shares, "sampled_logits": 8})
@@ -99,7 +101,7 @@ def test_a_task_that_nobody_answers_for_is_refused_at_opening(rows: list[Row], s
 
 
 def test_a_task_that_no_row_has_is_told_and_refused_where_it_is_nearly_one(
-    rows: list[Row], others: list[Policy]
+    rows: list[TeacherRow], others: list[Policy]
 ) -> None:
     said: list[str] = []
     teachers = TeachersByTask({"sums": of(others[0], 8), "verse": of(others[1], 8)}, of(others[1], 8))

@@ -22,7 +22,7 @@ from gemsmith.rl.stages.teacher_cache.stage import run
 from gemsmith.rl.teachers.config import TaughtConfig
 from gemsmith.rl.teachers.opening import open_teacher
 from gemsmith.rl.teachers.store import StoreTeacher
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 from tests.rl.teachers.conftest import full_logprobs
 
 K = 24
@@ -55,12 +55,12 @@ def cached(stage: Stage, **more: Any) -> Path:
     return stage.output
 
 
-def demonstrations(stage: Stage, student: Policy) -> list[Row]:
+def demonstrations(stage: Stage, student: Policy) -> list[TeacherRow]:
     from gemsmith.curation.load import load_data
 
     examples = load_data(stage.data["d"], name="d", seed=stage.seed, root=stage.root).train
     shown = fitting_demonstrations(examples, student, 64, "d", stage)
-    return [Row(prompt, completion, number) for number, (_, prompt, completion) in enumerate(shown)]
+    return [TeacherRow(prompt, completion, number) for number, (_, prompt, completion) in enumerate(shown)]
 
 
 @pytest.mark.parametrize("mode", ["gumbel_renorm", "multinomial_counts", "topk"])
@@ -123,9 +123,9 @@ def test_rows_that_the_student_alone_has_are_refused_before_anything_trains(writ
     rows = demonstrations(written, student)
     assert isinstance(open_teacher(config, student, written, rows[3:]), StoreTeacher)  # some of them are enough
     with pytest.raises(UserError, match=r"1 of 12 demonstrations are not in the store.*other demonstrations"):
-        open_teacher(config, student, written, [*rows[1:], Row(rows[0].prompt, [300, 106], 0)])
+        open_teacher(config, student, written, [*rows[1:], TeacherRow(rows[0].prompt, [300, 106], 0)])
     with pytest.raises(UserError, match=r"max_length 64, and the longest of them has 70 tokens: lower"):
-        open_teacher(config, student, written, [*rows, Row([2] * 30, [300] * 40, 12)])
+        open_teacher(config, student, written, [*rows, TeacherRow([2] * 30, [300] * 40, 12)])
 
 
 @pytest.mark.parametrize(

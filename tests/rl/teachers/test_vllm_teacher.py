@@ -16,7 +16,7 @@ from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.vllm_server import serving
 from gemsmith.rl.teachers.config import TaughtConfig
 from gemsmith.rl.teachers.opening import open_teacher
-from gemsmith.rl.teachers.teacher import Row
+from gemsmith.rl.teachers.teacher import TeacherRow
 from tests.rl.teachers.conftest import full_logprobs
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
@@ -29,7 +29,7 @@ def taught(url: str, k: int) -> TaughtConfig:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason=WITHOUT)
 def test_vllms_prompt_logprobs_are_the_likeliest_entries_of_the_policy_that_it_serves(
-    student: Policy, rows: list[Row], stage: Stage, tmp_path: Path
+    student: Policy, rows: list[TeacherRow], stage: Stage, tmp_path: Path
 ) -> None:
     other = tiny_policy(seed=9)
     save_policy(other, tmp_path / "policy")

@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gemsmith.sandboxes.code.feedback import FORMAT_REMINDER, Episode, Turn, format_feedback, spoken
+from gemsmith.sandboxes.code.feedback import FORMAT_REMINDER, Episode, TurnOutcome, format_feedback, spoken
 from gemsmith.sandboxes.code.jobs import Limits
 from gemsmith.sandboxes.code.records import Problem, read_record
 from gemsmith.sandboxes.code.verifier import CodeVerifier
@@ -28,7 +28,7 @@ def verify() -> Iterator[Verify]:
         yield lambda completion, problem: verifier.verify([completion], [problem])[0]
 
 
-def play(verify: Verify, completions: list[str], turns: int = 3, public: Problem | None = PUBLIC) -> list[Turn]:
+def play(verify: Verify, completions: list[str], turns: int = 3, public: Problem | None = PUBLIC) -> list[TurnOutcome]:
     episode, played = Episode(WHOLE, public, turns), []
     for number, completion in enumerate(completions):
         played.append(episode.turn(number, completion, verify))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gemsmith.sandboxes.code.backends.backend import SandboxUnavailableError
-from gemsmith.sandboxes.code.backends.http import Http
+from gemsmith.sandboxes.code.backends.http import HttpSandbox
 from gemsmith.sandboxes.code.jobs import CallCase, Calls, Check, Limits, Script, Stdio, StdioCase
 from gemsmith.sandboxes.code.sandbox import Sandbox
 from gemsmith.sandboxes.code.selection import open_sandbox
@@ -69,12 +69,12 @@ def server(sandbox):
 
 @pytest.fixture(scope="module")
 def http(server):
-    with Sandbox(Http(server.url, grace=20.0, pause=0.0), 2) as remote:
+    with Sandbox(HttpSandbox(server.url, grace=20.0, pause=0.0), 2) as remote:
         yield remote
 
 
 def _faulty(server, job, **settings):
-    return Http(server.url, **{"grace": 5.0, "pause": 0.0, **settings}).run(job)
+    return HttpSandbox(server.url, **{"grace": 5.0, "pause": 0.0, **settings}).run(job)
 
 
 def _calls(source, function="add", cases=SUMS, limits=LIMITS):
@@ -260,7 +260,7 @@ def test_a_broken_service_is_an_infrastructure_fault_after_one_retry(fault, job)
 
 
 def test_a_service_that_is_not_there_is_an_infrastructure_fault():
-    verdict = Http(f"http://127.0.0.1:{closed_port()}", pause=0.0).run(_calls(ADDER))
+    verdict = HttpSandbox(f"http://127.0.0.1:{closed_port()}", pause=0.0).run(_calls(ADDER))
     assert verdict.status is Status.INFRASTRUCTURE_FAULT and "cannot be reached" in verdict.reason
 
 
@@ -268,7 +268,7 @@ def test_a_service_that_hangs_is_given_up_in_bounded_time():
     with serving(hang) as server:
         begun = time.monotonic()
         limits = Limits(cpu=0.1, case_cpu=0.1, wall_factor=0.0)
-        verdict = Http(server.url, grace=-0.8, pause=0.0).run(Stdio("", (StdioCase("", ""),), limits))
+        verdict = HttpSandbox(server.url, grace=-0.8, pause=0.0).run(Stdio("", (StdioCase("", ""),), limits))
         assert verdict.status is Status.INFRASTRUCTURE_FAULT
         assert time.monotonic() - begun < 5.0  # two requests of 0.2 s, one of 1.2 s
 
@@ -278,7 +278,7 @@ def test_a_service_that_hangs_is_given_up_in_bounded_time():
 )
 def test_closing_ends_what_is_under_way_and_nothing_is_sent_after_it(answer, pause):
     with ThreadPoolExecutor(2) as threads, serving(answer) as server:
-        http = Http(server.url, grace=20.0, pause=pause)
+        http = HttpSandbox(server.url, grace=20.0, pause=pause)
         under_way = [threads.submit(http.run, _calls(ADDER)) for _ in range(2)]
         while len(server.requests) < 2 and not any(one.done() for one in under_way):
             time.sleep(0.01)
@@ -330,4 +330,4 @@ def test_a_forged_reply_of_the_right_shape_needs_the_right_values():
 @pytest.mark.parametrize("url", ["ftp://host", "file:///etc/passwd", "host:80"])
 def test_other_addresses_are_refused(url):
     with pytest.raises(SandboxUnavailableError, match="http"):
-        Http(url)
+        HttpSandbox(url)

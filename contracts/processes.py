@@ -1,10 +1,10 @@
-"""What a launcher (torchrun, deepspeed, `gemsmith run --processes`) told this process. Imports no torch."""
+"""Which of a launcher's processes this one is, as torchrun and deepspeed tell them. Imports no torch."""
 
 import os
 
 
 def rank() -> int:
-    """Return which of the launcher's processes this is; 0 where there is no launcher."""
+    """Return this process's number among those that the launcher started; 0 where there is no launcher."""
     return int(os.environ.get("RANK", "0"))
 
 
