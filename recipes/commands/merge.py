@@ -53,7 +53,7 @@ def slerp(
         from gemsmith.weights.merge import slerp
 
         groups = slerp(start, folders, out, group)
-        lines = [f"slerp of {len(folders)}: {_named(folders)}, from {start}, by {group}", *map(_told, groups)]
+        lines = [f"slerp of {len(folders)}: {_named(folders)}, from {start}, by {group}", *map(_group_line, groups)]
         return "\n".join(lines)
 
     _write(merge, [start, *folders], out, force)
@@ -110,7 +110,7 @@ def _named(folders: Sequence[Path]) -> str:
     return ", ".join(map(str, folders))
 
 
-def _told(group: "GroupMerge") -> str:
+def _group_line(group: "GroupMerge") -> str:
     angles = ", ".join("no angle (nothing was learnt)" if angle is None else f"{angle:.2f}°" for angle in group.angles)
     norms = ", ".join(f"{norm:.4g}" for norm in group.norms)
     return f"  {group.group}: {angles}; norms {norms} -> {group.norm:.4g}"
