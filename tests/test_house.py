@@ -1,6 +1,7 @@
 """The order of the house: a package imports only from those before it, and configuration imports no torch."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,38 @@ def test_a_package_imports_only_from_those_before_it(package: str) -> None:
     assert {
         str(module.relative_to(ROOT)): _imported(module) & later for module in modules if _imported(module) & later
     } == {}
+
+
+def _shipped_modules() -> dict[str, Path]:
+    """The file of each shipped module, by the module's name; a package is its `__init__`."""
+    files = [path for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))]
+    names = [".".join(("gemsmith", *path.relative_to(ROOT).with_suffix("").parts)) for path in files]
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, files, strict=True)}
+
+
+def _modules_imported(path: Path, known: set[str]) -> set[str]:
+    """Shipped modules that a module imports, at its top or inside a function; imports for type checkers never run."""
+    tree, imported = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names} & known
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            for alias in node.names:
+                imported |= {f"{node.module}.{alias.name}"} & known or {node.module} & known
+    return imported
+
+
+def test_no_modules_import_each_other_in_a_cycle_not_even_inside_functions() -> None:
+    modules = _shipped_modules()
+    graph = {name: _modules_imported(path, set(modules)) - {name} for name, path in modules.items()}
+    assert len(graph) > 250 and sum(map(len, graph.values())) > 1000
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("imports in a cycle: " + " <- ".join(error.args[1]))
 
 
 def test_configuration_imports_no_torch() -> None:

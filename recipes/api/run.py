@@ -43,8 +43,8 @@ def run(
         RunError: a stage failed. Call again to continue where it stopped; `open_run(out)` shows what there is.
         KeyboardInterrupt: you pressed Ctrl-C. Call again to continue.
     """
+    from gemsmith.contracts.processes import count
     from gemsmith.recipes.run.launch import check_shares
-    from gemsmith.recipes.run.ranks import count
     from gemsmith.recipes.run.runner import chosen_nodes, run_pipeline
 
     pipeline = open_pipeline(recipe, set)

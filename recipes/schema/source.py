@@ -84,8 +84,8 @@ def find_recipe(argument: str) -> Path:
     shipped = shipped_recipes()
     if argument in shipped:
         return shipped[argument]
-    beside = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
-    hint = did_you_mean(argument, [*beside, *shipped])
+    siblings = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
+    hint = did_you_mean(argument, [*siblings, *shipped])
     if path.is_dir():
         raise UserError(f"{argument}: found a folder, expected a recipe file{hint}")
     raise UserError(
@@ -105,8 +105,8 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = str(error.problem or error.context)
-        if twice := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
-            problem = f'found the key "{twice[1]}" a second time, expected each key once'
+        if duplicate := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
+            problem = f'found the key "{duplicate[1]}" a second time, expected each key once'
         raise UserError(f"{path}{line}: the file is not YAML: {problem}") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the file is not YAML: {str(error).splitlines()[0]}") from error

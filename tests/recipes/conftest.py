@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:
-    sys.path.insert(0, HERE)
-os.environ["PYTHONPATH"] = HERE
+STAGE_KINDS = str(Path(__file__).parent / "stage_kinds")
+if STAGE_KINDS not in sys.path:
+    sys.path.insert(0, STAGE_KINDS)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [STAGE_KINDS, os.environ.get("PYTHONPATH")]))

@@ -279,7 +279,7 @@ def teacher_cache(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_writes_what_a_stage_writes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     monkeypatch.setattr(writing, "SHARD_TOKENS", 12)
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
@@ -333,7 +333,7 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
     ],
 )
 def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, words: str, recipe: Path) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     pipeline = opened(recipe, "{from: targets}", teacher)
     with pytest.raises(UserError) as caught:

@@ -135,7 +135,7 @@ def test_plan_shows_every_stage_with_its_size(tmp_path: Path):
 
 
 def test_doctor_gives_a_way_out_for_everything_that_is_not_good():
-    from gemsmith.recipes.commands.doctor import examine
+    from gemsmith.recipes.commands.actions.machine_findings import examine
 
     findings = examine(ROOT)
     assert {"python", "cores", "memory", "disk", "GPU", "torch", "C++ compiler", "ninja"} <= {f.thing for f in findings}

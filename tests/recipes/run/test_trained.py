@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.commands.chat import chat
-from gemsmith.recipes.commands.export import export_policy
+from gemsmith.recipes.commands.actions.policy_export import export_policy
+from gemsmith.recipes.commands.chat import converse
 from gemsmith.recipes.run.trained import find_policy
 
 
@@ -86,7 +86,7 @@ def test_a_conversation_answers_each_turn_and_ends_with_the_input(run: Path):
         except StopIteration:
             raise EOFError from None
 
-    chat(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
+    converse(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
     assert len(said) == 3  # two answers, and the line that ends the conversation
     assert said[-1] == ""
 
@@ -100,6 +100,6 @@ def test_a_turn_that_is_too_long_is_told_and_forgotten(run: Path):
         except StopIteration:
             raise EOFError from None
 
-    chat(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
+    converse(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
     assert "this policy reads 508 at most" in said[0]
     assert len(said) == 3

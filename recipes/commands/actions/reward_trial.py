@@ -25,7 +25,7 @@ GIVEN = {"task": None, "system": None, "finished": True}
 
 
 @dataclass(frozen=True)
-class Batch:
+class GivenBatch:
     """What a reward is called with."""
 
     prompts: list[str]
@@ -33,7 +33,7 @@ class Batch:
     columns: Columns
 
 
-def try_reward(target: str, batch: Batch, options: Sequence[str], time_limit: float | None) -> None:
+def score_batch(target: str, batch: GivenBatch, options: Sequence[str], time_limit: float | None) -> None:
     """Open a reward, call it once as a run would, and print each score; what it prints goes to standard error.
 
     Args:
@@ -62,7 +62,7 @@ def try_reward(target: str, batch: Batch, options: Sequence[str], time_limit: fl
     print(f"opened in {opened - begun:.2f} s, called in {ended - opened:.3f} s")
 
 
-def given_batch(prompt: str, completions: Sequence[str], rows: Path | None, columns: Sequence[str]) -> Batch:
+def given_batch(prompt: str, completions: Sequence[str], rows: Path | None, columns: Sequence[str]) -> GivenBatch:
     """What the command line gives: completions of one prompt, or a file of rows.
 
     Args:
@@ -80,10 +80,10 @@ def given_batch(prompt: str, completions: Sequence[str], rows: Path | None, colu
     if rows is not None:
         return _read_batch(rows, defaults)
     count = len(completions)
-    return Batch([prompt] * count, list(completions), {name: [value] * count for name, value in defaults.items()})
+    return GivenBatch([prompt] * count, list(completions), {name: [value] * count for name, value in defaults.items()})
 
 
-def _read_batch(file: Path, defaults: dict[str, Any]) -> Batch:
+def _read_batch(file: Path, defaults: dict[str, Any]) -> GivenBatch:
     """The rows of a file; a column that a row lacks is its default, or None."""
     try:
         with file.open("rb") as stream:
@@ -99,7 +99,7 @@ def _read_batch(file: Path, defaults: dict[str, Any]) -> Batch:
                 raise UserError(f"{row.where}: `{name}` must be text; the row has the fields {has}")
     names = {**defaults, **{name: None for row in rows for name in row.columns}}
     texts = {name: [row.columns[name] for row in rows] for name in ("prompt", "completion")}
-    return Batch(
+    return GivenBatch(
         texts["prompt"],
         texts["completion"],
         {name: [row.columns.get(name, defaults.get(name)) for row in rows] for name in names if name not in texts},

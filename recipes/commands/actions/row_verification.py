@@ -1,4 +1,4 @@
-"""Grades a file of completions without a recipe: `gemsmith verify math` and `verify code`. Imports no torch."""
+"""Grade a file of completions without a recipe: `gemsmith verify math` and `verify code`. Imports no torch."""
 
 import json
 import queue
@@ -20,9 +20,9 @@ from gemsmith.sandboxes.code.verifier import CodeVerifier
 from gemsmith.sandboxes.mathematics.verifier import MathVerifier
 from gemsmith.sandboxes.verdict import Status, Verdict
 
-WAITING = 512
+MAX_WAITING_ROWS = 512
 """Rows that may wait for one that takes long, before no more are read."""
-TELL_EVERY = 5.0
+PROGRESS_SECONDS = 5.0
 
 Judge = Callable[[], Verdict]
 
@@ -99,7 +99,7 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
         target = stack.enter_context(_target(out, file))
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        waiting: queue.Queue[Future[Verdict] | BaseException | None] = queue.Queue(WAITING)
+        waiting: queue.Queue[Future[Verdict] | BaseException | None] = queue.Queue(MAX_WAITING_ROWS)
 
         def read() -> None:
             """Rows wait for their turn behind those before them, and so does what is wrong with one."""
@@ -132,12 +132,12 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
 
 
 class _Tally:
-    """Counts verdicts, and tells about them now and then."""
+    """Counts verdicts, and prints how many there are every few seconds."""
 
     def __init__(self) -> None:
         self.statuses: Counter[Status] = Counter()
         self.fault = ""
-        self._begun = self._told = time.monotonic()
+        self._begun = self._reported = time.monotonic()
 
     @property
     def rows(self) -> int:
@@ -149,9 +149,9 @@ class _Tally:
         self.statuses[verdict.status] += 1
         if verdict.status is Status.INFRASTRUCTURE_FAULT:
             self.fault = verdict.reason
-        if time.monotonic() - self._told >= TELL_EVERY:
-            self._told = time.monotonic()
-            print(f"{self.rows} rows, {self.rows / (self._told - self._begun):.0f}/s", file=sys.stderr)
+        if time.monotonic() - self._reported >= PROGRESS_SECONDS:
+            self._reported = time.monotonic()
+            print(f"{self.rows} rows, {self.rows / (self._reported - self._begun):.0f}/s", file=sys.stderr)
 
     def end(self) -> None:
         """The summary."""

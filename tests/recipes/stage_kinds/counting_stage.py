@@ -15,7 +15,7 @@ import typer
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import OutputKind, Stage, StageConfig, write_atomically
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.commands.cli import answering
+from gemsmith.recipes.commands.cli import ends_with_one_message
 from gemsmith.recipes.pipeline.pipeline import Pipeline, build_pipeline
 from gemsmith.recipes.run.runner import run_pipeline
 
@@ -136,5 +136,5 @@ def main(run: Path, stages: str, only: str = "", fresh: bool = False) -> None:
 
 if __name__ == "__main__":
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(answering(main))
+    app.command()(ends_with_one_message(main))
     app()
