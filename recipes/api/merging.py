@@ -91,7 +91,7 @@ def interpolate(start: PathLike, end: PathLike, rate: float, out: PathLike, *, o
     """
     paths, target = _checked([start, end], out, overwrite)
     try:
-        merge.interpolate(*paths, rate, target)
+        merge.interpolate(paths[0], paths[1], rate, target)
     except OSError as error:
         raise _unwritten(target, error) from error
     return target

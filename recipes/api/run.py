@@ -3,13 +3,16 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.api.opening import RecipeLike, open_pipeline, run_folder
 from gemsmith.recipes.api.results import Run
 from gemsmith.recipes.api.silence import quiet_libraries
+
+if TYPE_CHECKING:
+    from gemsmith.recipes.pipeline.pipeline import Pipeline
 
 
 def run(
@@ -49,8 +52,8 @@ def run(
 
     pipeline = open_pipeline(recipe, set)
     ids = [only] if isinstance(only, str) else list(only or [])
-    _check_only(ids, [node.id for node in pipeline.nodes])
     folder = run_folder(out, pipeline.name)
+    _check_only(ids, pipeline, folder, fresh)
     check_shares(pipeline, chosen_nodes(pipeline, ids), count())
     with quiet_libraries():
         run_pipeline(pipeline, folder, only=ids, fresh=fresh, verbose=verbose)
@@ -66,7 +69,19 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     return Run(Path(folder).expanduser().absolute())
 
 
-def _check_only(only: Sequence[str], ids: Sequence[str]) -> None:
+def _check_only(only: Sequence[str], pipeline: "Pipeline", folder: Path, fresh: bool) -> None:
+    """Check that the chosen stages are there, and that what they build on is finished or chosen too."""
+    from gemsmith.recipes.run.record import read_stage
+
+    finished = {node.id for node in pipeline.nodes if read_stage(folder / pipeline.folder(node)).status == "finished"}
+    nodes = {node.id: node for node in pipeline.nodes}
     for name in only:
-        if name not in ids:
-            raise UserError(f'only: found no stage "{name}", expected {listed(ids)}{did_you_mean(name, ids)}')
+        if name not in nodes:
+            raise UserError(f'only: found no stage "{name}", expected {listed(nodes)}{did_you_mean(name, nodes)}')
+        if name in finished and not fresh:
+            continue
+        for origin in nodes[name].inputs:
+            if origin not in finished and origin not in only:
+                raise UserError(
+                    f'only: stage "{name}" builds on "{origin}", which is not finished; add "{origin}" to `only`'
+                )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.sandboxes.verdict import Status, Verdict
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def verify_code(
 
     Raises:
         UserError: an argument is at fault.
-        RunError: no sandbox works on this machine; the message names the ways out.
+        RunError: no sandbox works on this machine, and the message names the ways out; or the interpreter is ending.
     """
     from gemsmith.sandboxes.code.jobs import Limits
     from gemsmith.sandboxes.code.verifier import CodeVerifier
@@ -158,8 +158,11 @@ def verify_code(
         opened = CodeVerifier(backend, at_once, limits, url)
     except ValueError as error:
         raise UserError(f"backend: {error}") from error
-    with opened as verifier:
-        verdicts = [_honest(verdict) for verdict in verifier.verify(completions, problems)]
+    try:
+        with opened as verifier:
+            verdicts = [_honest(verdict) for verdict in verifier.verify(completions, problems)]
+    except RuntimeError as error:  # no thread can be started: the interpreter is ending, or the system is full
+        raise RunError(f"the sandbox cannot work ({error}); call verify_code before your program ends") from error
     return verdicts[0] if isinstance(completion, str) else verdicts
 
 

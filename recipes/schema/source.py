@@ -224,9 +224,12 @@ def _copied(value: Any, label: str, keys: Keys) -> Any:
         return [_copied(item, label, (*keys, index)) for index, item in enumerate(value)]
     if value is None or isinstance(value, bool):
         return value
-    for kinds, plain in ((str, str), (PurePath, str), (Integral, int), (Real, float)):
-        if isinstance(value, kinds):
-            return plain(value)  # type: ignore[call-overload]
+    if isinstance(value, str | PurePath):
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         raise UserError(
