@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.reward_models.config import WarmStage
 
 
@@ -337,6 +339,10 @@ class PythonReward(RewardConfig):
                     "and mappings of them: quote a date"
                 ) from error
         return options
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the file of the function or class."""
+        return [find_target(self.target, root, REWARDS).file]
 
 
 AnyReward = Annotated[

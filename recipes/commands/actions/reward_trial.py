@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.contracts.suggestions import did_you_mean, listed
-from gemsmith.curation.sources import json_lines
+from gemsmith.curation.sources.json_lines import json_lines
 from gemsmith.recipes.schema.source import find_recipe, read_recipe, read_source, shipped_recipes
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import PythonReward, RewardConfig, RewardModelReward

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gemsmith.contracts.errors import RunError, UserError
-from gemsmith.curation.sources import json_lines
+from gemsmith.curation.sources.json_lines import json_lines
 from gemsmith.sandboxes.code.jobs import Limits, Script
 from gemsmith.sandboxes.code.records import RecordError, read_record
 from gemsmith.sandboxes.code.verifier import CodeVerifier
