@@ -20,11 +20,13 @@ PLAIN_FORMS = ("calls", "stdio", "script")
 
 
 @overload
-def verify_math(completion: str, answer: Answer, *, workers: int | None = None, time_limit: float = 5.0) -> Verdict: ...
+def verify_math(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and is meant as one completion
+    completion: str, answer: Answer, *, workers: int | None = None, time_limit: float = 5.0
+) -> Verdict: ...
 
 
 @overload
-def verify_math(  # type: ignore[overload-cannot-match]  # a str is a Sequence[str] too, and is matched above
+def verify_math(
     completion: Sequence[str], answer: Sequence[Answer], *, workers: int | None = None, time_limit: float = 5.0
 ) -> list[Verdict]: ...
 
@@ -70,7 +72,7 @@ def verify_math(
 
 
 @overload
-def verify_code(
+def verify_code(  # type: ignore[overload-overlap]
     completion: str,
     tests: Tests,
     *,
@@ -84,7 +86,7 @@ def verify_code(
 
 
 @overload
-def verify_code(  # type: ignore[overload-cannot-match]  # a str is a Sequence[str] too, and is matched above
+def verify_code(
     completion: Sequence[str],
     tests: Sequence[Tests],
     *,

@@ -1,5 +1,6 @@
 """What a person sees of a run: a live list of stages on a terminal, plain lines anywhere else."""
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,9 +179,13 @@ class LiveView:
 
 
 def view_for(file: IO[str]) -> View:
-    """A live view where the file is a terminal, plain lines where it is not."""
+    """Return a live view where the file is a terminal, plain lines where it is not.
+
+    A notebook's stream is no terminal, though some say that they are one, and rich takes FORCE_COLOR as a sign of one.
+    """
     console = Console(file=file, force_jupyter=False)
-    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(file)
+    terminal = isinstance(file, io.TextIOWrapper) and file.isatty() and console.is_terminal
+    return LiveView(console) if terminal and not console.is_dumb_terminal else LineView(file)
 
 
 def metric_texts(shown: Mapping[str, float]) -> list[str]:

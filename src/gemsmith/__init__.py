@@ -60,18 +60,20 @@ _HOMES = {
 """The module inside gemsmith that defines each name."""
 
 
-def __getattr__(name: str) -> Any:
-    """Load a name of `__all__` on its first use."""
-    if name == "merge":
-        return import_module("gemsmith.merge")
-    if name == "__version__":
-        value: Any = _version()
-    elif name in _HOMES:
-        value = getattr(import_module(f"gemsmith.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module 'gemsmith' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take a module with __getattr__ to have every name
+
+    def __getattr__(name: str) -> Any:
+        """Load a name of `__all__` on its first use."""
+        if name == "merge":
+            return import_module("gemsmith.merge")
+        if name == "__version__":
+            value: Any = _version()
+        elif name in _HOMES:
+            value = getattr(import_module(f"gemsmith.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module 'gemsmith' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

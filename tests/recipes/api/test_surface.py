@@ -57,7 +57,7 @@ def test_every_name_is_there_and_listed():
 
 def test_type_checkers_see_the_names_where_they_are_loaded_from():
     tree = ast.parse(Path(gemsmith.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     seen = {
         alias.name: node.module
         for node in block.body
