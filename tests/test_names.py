@@ -23,6 +23,8 @@ def nodes(path: Path) -> tuple[ast.AST, ...]:
 
 
 def test_the_folders_at_the_root_are_the_packages_by_relative_links():
+    exposed = {path.name for path in (ROOT / "src").iterdir()}  # what an editable install puts on the path
+    assert {name for name in exposed if not name.endswith(".egg-info")} == {"gemsmith"}
     names = ["contracts", "curation", "evals", "export", "policy", "recipes", "reward_models", "rl", "sandboxes"]
     assert [*names, "weights"] == PACKAGES
     for package in PACKAGES:

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,14 +70,18 @@ def test_the_wheel_holds_every_file_of_every_package_and_nothing_else(copy: Path
     assert {name for name in contents(wheel) if ".dist-info/" not in name} == files
 
 
-def test_a_source_archive_makes_the_same_wheel(copy: Path, wheel: Path, tmp_path: Path):
+def test_a_source_archive_holds_what_the_wheel_is_made_of_and_no_links(copy: Path, wheel: Path, tmp_path: Path):
     done([sys.executable, "-P", "-c", BUILD_SDIST, tmp_path], copy)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
-        assert not [member.name for member in opened if member.issym()]
         opened.extractall(tmp_path, filter="data")
+        assert all(member.isreg() or member.isdir() for member in opened)
     (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert contents(built_wheel(source, tmp_path / "again")) == contents(wheel)
+    package = [path for path in (source / "src/gemsmith").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(source / "src")): zlib.crc32(path.read_bytes()) for path in package} == {
+        name: checksum for name, checksum in contents(wheel).items() if ".dist-info/" not in name
+    }
+    assert (source / "pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
 
 
 def listing(folder: Path) -> set[str]:
@@ -166,9 +171,9 @@ class Place:
         self.recipe = self.recipes / "it.yaml"
         self.recipe.write_text(RECIPE)
 
-    def gemsmith(self, *words: str | Path, path: str = ".") -> str:
+    def gemsmith(self, *words: str | Path) -> str:
         """Return what a command prints, run in the working folder, which is on PYTHONPATH as well."""
-        return done([self.bin / "gemsmith", *words], self.working, PYTHONPATH=path).stdout
+        return done([self.bin / "gemsmith", *words], self.working, PYTHONPATH=".").stdout
 
 
 @pytest.fixture(scope="module")
@@ -185,12 +190,11 @@ def test_what_is_imported_is_the_wheels_and_not_the_checkouts(place: Place):
     assert not {str(ROOT), str(ROOT / "src")} & set(path)
 
 
-@pytest.mark.parametrize("path", ["", "."])
-def test_recipes_and_rewards_are_checked_among_files_with_our_names(place: Place, path: str):
+def test_recipes_and_rewards_are_checked_among_files_with_our_names(place: Place):
     for recipe in ("quickstart", place.recipe):
-        place.gemsmith("validate", recipe, path=path)
+        place.gemsmith("validate", recipe)
     for target in (f"{place.recipe}:own", f"{place.recipes / 'my_rewards.py'}:score"):
-        assert f"{MINE:g}  'x'" in place.gemsmith("reward", "try", target, "--completion", "x", path=path)
+        assert f"{MINE:g}  'x'" in place.gemsmith("reward", "try", target, "--completion", "x")
 
 
 def test_commands_without_a_run_work_among_files_with_our_names(place: Place):
@@ -229,7 +233,7 @@ def test_a_run_with_worker_processes_ends_well_among_files_with_our_names(run: P
 
 def test_the_run_scores_with_the_users_own_neighbour(run: Path):
     rows = [json.loads(line) for line in (folder_of(run, "aligned") / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["run"], row["reward/own"]) for row in rows] == [(0, MINE), (1, MINE)]
+    assert sorted((row["run"], row["reward/own"]) for row in rows) == [(0, MINE), (1, MINE)]
 
 
 def test_what_a_run_left_is_reported_and_merged_among_files_with_our_names(place: Place, run: Path):

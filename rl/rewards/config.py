@@ -17,8 +17,8 @@ from gemsmith.reward_models.config import WarmStage
 class RewardConfig(StrictModel):
     """Fields of every reward; a kind of reward is a subclass with a literal `kind`.
 
-    `normalise`, `clip` and `gate` shape what is learnt (`rl.rewards.contributions`); an evaluation and a control take
-    rewards as they come. `tasks` says everywhere which rows a reward scores.
+    `normalise`, `clip` and `gate` shape what is learnt (`gemsmith.rl.rewards.contributions`); an evaluation and a
+    control take rewards as they come. `tasks` says everywhere which rows a reward scores.
 
     `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
     `gemsmith.rl.rewards.reward.Reward`. Reading a recipe imports none of it.
