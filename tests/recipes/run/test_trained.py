@@ -1,9 +1,6 @@
 """Taking a policy out of a run: to export it, and to talk with it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +9,11 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.recipes.commands.actions.policy_export import export_policy
 from gemsmith.recipes.commands.chat import converse
 from gemsmith.recipes.run.trained import find_policy
+from tests.warm_python import WarmPython
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> Path:
     """The run of a two-step SFT, made by the command."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = folder / "small.yaml"
@@ -25,10 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "stages:\n  - {id: sft, kind: sft, data: sums, steps: 2, batch: 4, learning_rate: 1e-3}\n"
         "  - {id: more, kind: sft, policy: {from: sft}, data: sums, steps: 2, batch: 4, learning_rate: 1e-3}\n"
     )
-    command = [sys.executable, "-m", "gemsmith", "run", str(recipe), "--out", str(folder / "run")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = warm_python.run(["-m", "gemsmith", "run", str(recipe), "--out", str(folder / "run")])
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
