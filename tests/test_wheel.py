@@ -24,7 +24,8 @@ BUILD_SDIST = "import sys, setuptools.build_meta as backend; backend.build_sdist
 
 
 def done(command: Sequence[str | Path], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**inherited, "OMP_NUM_THREADS": "1", **variables}
     ended = subprocess.run(
         [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=400
     )
