@@ -21,7 +21,8 @@ class CheckContext:
     """The rest of the recipe, and where to report a fault, for `StageConfig.check`.
 
     Attributes:
-        index: position of the stage in the recipe.
+        id: id of the stage that is checked.
+        index: its position in the recipe.
         stages: every stage by id, with the recipe's policy filled in where a stage names none.
         data: data sections by name.
         rewards: rewards by name.
@@ -30,6 +31,7 @@ class CheckContext:
         report: takes the path of a field in the recipe and one sentence.
     """
 
+    id: str
     index: int
     stages: Mapping[str, "StageConfig"]
     data: Mapping[str, Any]

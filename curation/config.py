@@ -1,7 +1,7 @@
 """Configuration of data sources. Imports no torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -114,6 +114,8 @@ class GeneratedData(StrictModel):
     An answer is a row's demonstration; where another answer to the same prompt scored less, the two are also its
     preference pair. The prompts that the section holds out stay held out: the stage asks none of them.
     """
+
+    refers_to: ClassVar[str] = "answers"
 
     source: Literal["generated"]
     from_: str = Field(alias="from", description="Id of the stage of kind generate.")

@@ -1,12 +1,15 @@
 """Configuration of evaluation. Imports no torch."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, StageForecast
 from gemsmith.contracts.stage import OutputKind, StageConfig
 from gemsmith.contracts.strict import StrictModel
-from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.config import PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.forecast import PROMPTS, forecast_sampling
 
 
 class Expectation(StrictModel):
@@ -56,3 +59,28 @@ class EvaluateStage(StageConfig):
     def named_passes(self) -> list[str]:
         """The rewards that `passes` names."""
         return [self.passes] if isinstance(self.passes, str) else list(self.passes or [])
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return what the rewards score, on held-out rows."""
+        return (Scoring(self.data, tuple(self.rewards), prompts=self.prompts, learns=False),)
+
+    def check(self, context: CheckContext) -> None:
+        """Report that nothing says what counts as a pass, or that it is not among the rewards."""
+        passes = self.named_passes
+        if not passes and not any(context.rewards[name].ground_truth for name in self.rewards):
+            context.add((), "found no ground-truth reward among its rewards, expected `passes` to name one")
+        for passing in (name for name in passes if name not in self.rewards):
+            context.add(("passes",), f'found "{passing}", expected one of the stage\'s own rewards')
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return the forecast of all policies, with one greedy completion beside the sampled ones."""
+        named = [PolicyConfig.named(name).from_ for name in self.policies]
+        return forecast_sampling(
+            next((size for name in named if name and (size := context.sizes.get(name)) is not None), None),
+            context,
+            models=2,
+            prompts=(self.prompts or PROMPTS) * len(self.policies),
+            samples=self.samples + 1,
+            sampling=self.sampling,
+            rewards=tuple(self.rewards),
+        )

@@ -1,11 +1,15 @@
 """Configuration of exports. Imports no torch."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, StageForecast
 from gemsmith.contracts.stage import OutputKind, StageConfig
-from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.config import PolicyConfig, TrainingConfig
+from gemsmith.policy.forecast import START_SECONDS, WEIGHT_BYTES
+from gemsmith.rl.stages.qat.config import QatStage
 
 ExportFormat = Literal["transformers", "adapter", "gguf"]
 GgufType = Literal["f16", "q8_0", "q4_0"]
@@ -49,3 +53,29 @@ class ExportStage(StageConfig):
         if asked and "gguf" not in self.formats:
             raise ValueError(f"`{min(asked)}` is for the format gguf: add it to `formats`, or remove the field")
         return self
+
+    def with_inherited(self, stages: Mapping[str, StageConfig]) -> StageConfig:
+        """Return the export with its base: the policy that the exported one was trained from."""
+        source = stages.get(self.policy.from_ or "")
+        return self if self.base is not None or source is None else self.model_copy(update={"base": source.start})
+
+    def check(self, context: CheckContext) -> None:
+        """Report a four-bit file of a policy that was trained for another grid, and an adapter that is not there."""
+        source = context.stages.get(self.policy.from_ or "")
+        if "gguf" in self.formats and self.gguf == "q4_0" and isinstance(source, QatStage) and source.format != "q4_0":
+            expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'
+            context.add(("gguf",), f"found q4_0, {expected}")
+        if "adapter" in self.formats and (source is not None or self.policy.model == "tiny"):
+            if isinstance(source, TrainingConfig) and source.lora is not None:
+                return
+            whose = "tiny, which has none" if source is None else f'stage "{source.id}", which trains without `lora`'
+            place = self.formats.index("adapter")
+            context.add(("formats", place), f"found adapter of {whose}: leave it out")
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return the forecast of two policies in memory: the exported one, and what is read back."""
+        size = context.size_of(self.policy)
+        if size is None:
+            return StageForecast()
+        seconds = START_SECONDS if context.throughput is not None else None
+        return StageForecast(size, None, float(2 * WEIGHT_BYTES * size.parameters), seconds)

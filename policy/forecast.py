@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TRAINING_FLOPS = 48e9
 SAMPLING_FLOPS = 13e9
 TYPICAL_TOKENS = {True: 16, False: 256}
-"""Tokens of an example where nothing tells them, by whether the policy is `tiny`: sums, or a question and its answer."""
+"""Tokens of an example where nothing tells them, by whether the policy is `tiny`."""
 PROMPTS = 300
 """Prompts of a data section where nothing tells them."""
 ADAM_BYTES = 16

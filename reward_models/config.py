@@ -1,14 +1,19 @@
 """Configuration of reward-model training. Imports no torch."""
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
-from gemsmith.policy.config import PolicyConfig, TrainingConfig, crowded
+from gemsmith.contracts.planning import CheckContext, ForecastContext, StageForecast
+from gemsmith.contracts.stage import OutputKind
+from gemsmith.contracts.suggestions import listed
+from gemsmith.policy.config import KeepingConfig, PolicyConfig, crowded
+from gemsmith.policy.forecast import forecast_training
+from gemsmith.policy.training_stage import TrainingStage
 
 
-class WarmStage(StageConfig, TrainingConfig):
+class WarmStage(TrainingStage):
     """Weight-averaged reward models: a probed head, M diverse Bradley-Terry members, their mean (Rame et al. 2024)."""
 
     entry: ClassVar[str] = "gemsmith.reward_models.warm:run"
@@ -79,6 +84,40 @@ class WarmStage(StageConfig, TrainingConfig):
         if self.dropout_in == "lora" and self.lora is not None and self.lora.dropout:
             raise ValueError("dropout_in is lora, where `dropouts` stands in for lora.dropout: remove lora.dropout")
         return self
+
+    @property
+    def kept_members(self) -> int:
+        """Members that are averaged, or served together."""
+        return min(self.keep or self.members, self.members)
+
+    def check(self, context: CheckContext) -> None:
+        """Report members at once that the engine does not allow, and starts at steps that nothing keeps."""
+        if fault := self.crowded(1, deepspeed=context.engine.deepspeed is not None):
+            context.add(("parallel",), fault)
+        if self.starts:
+            self._check_starts(context)
+
+    def _check_starts(self, context: CheckContext) -> None:
+        source = context.stages.get((self.policy.from_ if self.policy is not None else None) or "")
+        if not isinstance(source, KeepingConfig) or source.kind != "sft":
+            found = "no stage" if source is None else f'"{source.id}", of another kind'
+            expected = "expected the stage of kind sft that keeps these steps"
+            context.add(("starts",), f"found {found} in policy.from, {expected}")
+            return
+        known = [*source.keep_steps, source.steps]
+        for place, step in enumerate(self.starts):
+            if step not in known:
+                expected = f"expected a step that stage {source.id} keeps, {listed(map(str, known))}"
+                context.add(("starts", place), f"found {step}, {expected}: name it in that stage's keep_steps")
+
+    def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
+        """Add that members cannot be trained at once in several processes."""
+        crowd = self.crowded(processes, deepspeed=False)
+        return [*([("parallel", crowd)] if crowd else []), *super().process_faults(processes)]
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return the forecast of the members, one after the other."""
+        return forecast_training(self, self.start, context, repeats=self.members)
 
     def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
         """Why members cannot be trained at once here, as a sentence; None where they can, or need not."""

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.policy.origins import origin_of
 from gemsmith.recipes.pipeline.graph import Node
-from gemsmith.recipes.pipeline.origins import origin_of
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.record import read_stage

@@ -8,11 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from gemsmith.contracts.stage import OutputKind, StageConfig
-from gemsmith.curation.config import GeneratedData, Mixture
+from gemsmith.curation.config import Mixture
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
-from gemsmith.rl.rewards.config import RewardModelReward
-from gemsmith.rl.teachers.config import TeacherConfig
 
 Wanted = Literal["policy", "reward_model", "teacher", "answers", "data", "reward"]
 OUTPUTS: dict[Wanted, tuple[OutputKind, ...]] = {
@@ -55,15 +53,15 @@ class Node:
     @property
     def kind(self) -> str:
         """Kind of the stage, as the recipe spells it."""
-        return str(getattr(self.config, "kind", type(self.config).__name__))
+        return self.config.kind
 
 
 def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     """Every reference in a configuration, however deep.
 
     By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages (`ID`, or `ID@RATE`
-    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; the `from` of
-    a reward model and of generated data names their stage.
+    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; any other
+    `from` names a stage whose output is what the class's `refers_to` says.
     """
     wanted_by_field: dict[str, Wanted] = {
         **dict.fromkeys(STAGE_FIELDS, "policy"),
@@ -73,7 +71,8 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
     for name, info in type(config).model_fields.items():
         here, value = (*keys, info.alias or name), getattr(config, name)
         if name == "from_" and isinstance(value, str):
-            yield Reference(here, value, _wanted_from(config), getattr(config, "liti", None))
+            wanted: Wanted = getattr(type(config), "refers_to", "policy")
+            yield Reference(here, value, wanted, getattr(config, "liti", None))
         elif isinstance(value, BaseModel):
             yield from references(value, here)
         elif name in wanted_by_field and isinstance(value, str):
@@ -88,14 +87,6 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
                     yield from references(item, (*here, index))
                 elif name in wanted_by_field and isinstance(item, str):
                     yield _reference((*here, index), item, wanted_by_field[name])
-
-
-def _wanted_from(config: BaseModel) -> Wanted:
-    if isinstance(config, GeneratedData):
-        return "answers"
-    if isinstance(config, TeacherConfig):
-        return "teacher"
-    return "reward_model" if isinstance(config, RewardModelReward) else "policy"
 
 
 def _reference(keys: Keys, name: str, wanted: Wanted) -> Reference:
@@ -170,19 +161,10 @@ def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
 
 
 def _fill(stages: Sequence[StageConfig], policy: PolicyConfig | None) -> list[StageConfig]:
-    """Put the recipe's policy where a stage names none, and an export's base where it is not given."""
-    filled = []
-    for config in stages:
-        if policy is not None and "policy" in type(config).model_fields and getattr(config, "policy", None) is None:
-            config = config.model_copy(update={"policy": policy})
-        filled.append(config)
-    starts = {config.id: getattr(config, "policy", None) for config in filled}
-    for index, config in enumerate(filled):
-        if "base" in type(config).model_fields and getattr(config, "base", None) is None:
-            exported = getattr(config, "policy", None)
-            base = starts.get(exported.from_) if exported is not None and exported.from_ else None
-            filled[index] = config.model_copy(update={"base": base})
-    return filled
+    """Put the recipe's policy where a stage names none, and what a stage takes over from others where it names none."""
+    filled = [config.with_policy(policy) for config in stages]
+    by_id = {config.id: config for config in filled}
+    return [config.with_inherited(by_id) for config in filled]
 
 
 def _check(
@@ -210,7 +192,7 @@ def _check(
     elif reference.liti is not None and not stages[name].keeps_line:
         lines = listed(stage for stage, config in stages.items() if config.keeps_line)
         found = f'found a point (liti {reference.liti:g}) of "{name}", which keeps no line'
-        faults.add(reference.keys, f"{found}, expected a stage of kind warp: {lines}")
+        faults.add(reference.keys, f"{found}, expected a stage that keeps one: {lines}")
 
 
 def _check_once(found: Sequence[Reference], faults: Faults) -> None:

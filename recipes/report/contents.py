@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gemsmith.recipes.run.record import read_run
+from gemsmith.recipes.schema.recipe import produced_by
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class StageContents:
 
     id: str
     kind: str
+    produces: str
     status: str
     seconds: float
     inputs: tuple[str, ...]
@@ -94,6 +96,7 @@ def read_contents(folder: Path) -> RunContents:
         StageContents(
             id=stage["id"],
             kind=stage["kind"],
+            produces=stage.get("produces") or produced_by(stage["kind"]),
             status=stage["status"],
             seconds=float(stage["seconds"] or 0.0),
             inputs=tuple(stage["inputs"]),

@@ -13,8 +13,6 @@ from gemsmith.recipes.report.markup import Content, Markup, duration, element, r
 from gemsmith.recipes.report.samples import samples_sections
 from gemsmith.recipes.report.scores import scores_sections
 
-POLICY_KINDS = {"sft", "distill", "qat", "bond", "reinforce", "warp"}
-
 
 def write_report(run_folder: Path) -> Path:
     """Write `report.html` into a run's folder, from whatever the run has left there so far, and return its path.
@@ -141,8 +139,8 @@ def _loading(run: RunContents) -> Content:
 def _result(run: RunContents) -> StageContents | None:
     """The stage whose folder people load: the last export for transformers, else the last policy, of those finished."""
     finished = [stage for stage in run.stages if stage.status == "finished"]
-    exports = [stage for stage in finished if stage.kind == "export" and "transformers" in _formats(stage)]
-    policies = [stage for stage in finished if stage.kind in POLICY_KINDS]
+    exports = [stage for stage in finished if stage.produces == "export" and "transformers" in _formats(stage)]
+    policies = [stage for stage in finished if stage.produces == "policy"]
     return next(iter([*exports[::-1], *policies[::-1]]), None)
 
 

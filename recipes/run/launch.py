@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gemsmith.contracts.errors import RunError, UserError
-from gemsmith.policy.config import TrainingConfig
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.failure_handoff import WORDS, Failed
 from gemsmith.recipes.run.machine import cores, gpus
-from gemsmith.recipes.run.ranks import TOGETHER
 from gemsmith.recipes.run.record import forget, locked
 from gemsmith.recipes.schema.faults import Faults
-from gemsmith.reward_models.config import WarmStage
 
 USER_FAULT = 2
 PATIENCE = 30  # seconds that a process has to end by itself
@@ -56,13 +53,9 @@ def check_shares(pipeline: Pipeline, nodes: Sequence[Node], processes: int) -> N
     faults = Faults()
     shared = pipeline.engine.sequence_parallel
     for node in nodes:
-        if isinstance(node.config, WarmStage) and (fault := node.config.crowded(processes, deepspeed=False)):
-            faults.add(("stages", node.id, "parallel"), fault)
-        training = node.config if isinstance(node.config, TrainingConfig) else getattr(node.config, "inner", None)
-        if node.config.produces not in TOGETHER or not isinstance(training, TrainingConfig) or processes % shared:
-            continue
-        if fault := training.undealt(processes // shared):
-            faults.add(("stages", node.id), fault)
+        if processes % shared == 0:
+            for field, fault in node.config.process_faults(processes // shared):
+                faults.add(("stages", node.id, *filter(None, [field])), fault)
     faults.raise_if_any()
 
 

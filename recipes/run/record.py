@@ -47,6 +47,7 @@ def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) 
     content = {
         "id": node.id,
         "kind": node.kind,
+        "produces": node.config.produces,
         "identity": pipeline.identities[node.id],
         "status": record.status,
         "started": record.started,
@@ -71,6 +72,7 @@ def write_run(run: Path, pipeline: Pipeline, running: str | None = None) -> None
             {
                 "id": node.id,
                 "kind": node.kind,
+                "produces": node.config.produces,
                 "folder": pipeline.folder(node),
                 "status": "running" if node.id == running else record.status,
                 "seconds": record.seconds,

@@ -25,8 +25,6 @@ from gemsmith.recipes.run.ranks import follow
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
 from gemsmith.recipes.schema.faults import did_you_mean, listed
-from gemsmith.rl.teachers.config import TaughtConfig
-from gemsmith.rl.teachers.stated import check_stores
 
 BEAT = 5.0
 
@@ -144,11 +142,10 @@ class _Run:
         with self._quiet(self.run / "console.log"):
             check_data(self.pipeline, waiting)
         for node in waiting:
-            if isinstance(node.config, TaughtConfig):
-                try:
-                    check_stores(node.config, self.pipeline.root)
-                except UserError as error:
-                    raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
+            try:
+                node.config.check_files(self.pipeline.root)
+            except UserError as error:
+                raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
 
     def _run_stage(self, node: Node) -> None:
         """Run one stage to its end, or record how far it came and raise."""

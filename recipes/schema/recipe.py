@@ -1,9 +1,10 @@
 """The recipe: one strict document that describes a whole pipeline. Imports no torch."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
+from gemsmith.contracts.stage import StageConfig
 from gemsmith.contracts.strict import StrictModel
 from gemsmith.curation.config import AnyData
 from gemsmith.evals.config import EvaluateStage
@@ -33,6 +34,15 @@ AnyStage = Annotated[
     | ExportStage,
     Field(discriminator="kind"),
 ]
+STAGE_KINDS: dict[str, type[StageConfig]] = {
+    get_args(stage.model_fields["kind"].annotation)[0]: stage for stage in get_args(get_args(AnyStage)[0])
+}
+"""The configurations in `AnyStage` by their kind."""
+
+
+def produced_by(kind: str) -> str:
+    """Return what stages of a built-in kind put out; "" for an unknown kind."""
+    return STAGE_KINDS[kind].produces if kind in STAGE_KINDS else ""
 
 
 class Recipe(StrictModel):

@@ -15,7 +15,7 @@ from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 
-SHIPPED = Path(__file__).parents[1]
+SHIPPED = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -105,17 +105,17 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
     return source
 
 
-def read_recipe(source: Source) -> Recipe:
-    """The validated recipe of a source.
+def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
+    """Return the validated recipe of a source; `schema` is `Recipe` or a subclass that knows further kinds of stages.
 
     Raises:
         UserError: one line for each fault, with file, line, field, what was found and what was expected.
     """
     try:
-        return Recipe.model_validate(source.document, strict=True)
+        return schema.model_validate(source.document, strict=True)
     except ValidationError as error:
         faults = Faults(source.locate)
-        add_faults(faults, Recipe, error, source.document)
+        add_faults(faults, schema, error, source.document)
         faults.raise_if_any()
         raise
 

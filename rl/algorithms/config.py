@@ -1,14 +1,23 @@
 """Configuration of fine-tuning and reinforcement. Imports no torch."""
 
-from typing import Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
 from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig
+from gemsmith.policy.forecast import TrainingCosts
+from gemsmith.rl.rewards.compatibility import check_gates_of, turns_fault
 
 ANCHOR_RATE = 0.02  # of BOND's EMA anchor, a step (paper, 7B)
 ANCHOR_PERIOD = 50  # steps between refreshes of its periodic anchor; what a rate of 0.02 comes to
 ANCHOR_SAMPLES = 16  # that a quantile is counted among (paper)
+
+
+K1 = "k1, sampled: mean over the policy's completions of log policy(y) - log {}(y), in nats a completion"
+K2 = "k2: mean over tokens of x^2 / 2"
+K3 = "k3: mean over tokens of exp(-x) + x - 1"
 
 
 class RolloutConfig(TrainingConfig):
@@ -38,6 +47,65 @@ class RolloutConfig(TrainingConfig):
         description="Draw the next step's completions while this step is rewarded and learnt from (vllm); they come "
         "from weights one step old, which importance_cap corrects for.",
     )
+
+    @property
+    def own_completions(self) -> int:
+        """Completions of the policy itself for each prompt."""
+        return 1
+
+    @property
+    def completions_per_prompt(self) -> int:
+        """Completions sampled for each prompt in all, from the policy and from others."""
+        return 1
+
+    @property
+    def passes_per_prompt(self) -> float:
+        """Forward and backward passes of the policy over a completion, for each prompt."""
+        return self.completions_per_prompt
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether completions are sampled from weights that are one step old."""
+        return self.overlap
+
+    @property
+    def several_turns(self) -> bool:
+        """Whether a completion may be followed by word of tests and another completion."""
+        return False
+
+    @property
+    def warns_of_ties(self) -> bool:
+        """Whether the algorithm learns nothing where most completions of a prompt have equal rewards."""
+        return False
+
+    def estimators(self) -> dict[str, str]:
+        """Return how each sampled metric of the algorithm's own is estimated, by its name; for reports."""
+        return {}
+
+    @property
+    def warp_fault(self) -> str | None:
+        """Why WARP cannot run the algorithm with these settings, as a sentence; None where it can."""
+        return None
+
+    def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
+        """Return the costs of the initial policy, the anchor, and the reward models that score completions."""
+        learnt = context.judge_parameters(tuple(self.rewards))
+        control = context.judge_parameters(tuple(self.control))
+        return TrainingCosts(
+            passes=self.passes_per_prompt,
+            completions=self.completions_per_prompt,
+            frozen=learnt + control,
+            copied=2 * trained,
+            scoring_flops=2.0 * (self.completions_per_prompt * learnt + self.own_completions * control),
+        )
+
+    def scoring(self, field: str = "") -> Scoring:
+        """Return what the rewards score; `field` is the stage's field that holds the algorithm."""
+        return Scoring(self.data, tuple(self.rewards), tuple(self.control), field=field)
+
+    def check_algorithm(self, context: CheckContext) -> None:
+        """Report what is wrong with the rewards, and with the settings beside the rest of the recipe."""
+        check_gates_of(self.rewards, context)
 
     @property
     def steps_per_rollout(self) -> int:
@@ -149,6 +217,45 @@ class BondAlgorithm(RolloutConfig):
                 raise ValueError(f"{name} is for `anchor: {kind}`, and anchor is {self.anchor}: remove one of the two")
         return self
 
+    @property
+    def passes_per_prompt(self) -> float:
+        """The policy's sample, the anchor's best, one that is scored twice, and the classifier's."""
+        return 3 + (self.quantile == "classifier")
+
+    @property
+    def warns_of_ties(self) -> bool:
+        """J-BOND compares a sample with two of the anchor, and a tie tells nothing."""
+        return self.form == "jbond"
+
+    def estimators(self) -> dict[str, str]:
+        """Return the estimates of the KL to the anchor and of the log-quantile."""
+        counted = f"c of k = {self.anchor_samples_compared} completions of the anchor are not better"
+        learnt = "mean log p of a classifier of completions, in nats"
+        counting = f"mean of log((c + 1/2) / (k + 1/2)), where {counted}, in nats"
+        quantile = learnt if self.quantile == "classifier" else counting
+        return {"kl_to_anchor": K1.format("anchor"), "log_quantile": quantile}
+
+    @property
+    def warp_fault(self) -> str | None:
+        """WARP's own anchor stands in for BOND's, and a classifier would begin anew in each run."""
+        if self.anchor != "ema":
+            return f"inside warp, the anchor is WARP's moving average: remove `anchor: {self.anchor}`"
+        if self.quantile == "classifier":
+            return "inside warp, each run would begin a classifier of its own: set `quantile: samples`"
+        return None
+
+    def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
+        """Add the classifier, which is as large as what is trained."""
+        beside = trained if self.quantile == "classifier" else 0
+        return replace(super().costs(size, trained, context), trained_beside=beside)
+
+    def check_algorithm(self, context: CheckContext) -> None:
+        """Add that DeepSpeed would not train the classifier."""
+        super().check_algorithm(context)
+        if self.quantile == "classifier" and context.engine.deepspeed is not None:
+            expected = "expected samples under engine.deepspeed, which would not train the classifier"
+            context.add(("quantile",), f"found classifier, {expected}")
+
     def undealt(self, processes: int) -> str | None:
         """As every training, and a classifier is trained in one process."""
         if self.quantile == "classifier" and processes > 1:
@@ -230,6 +337,42 @@ class ReinforceAlgorithm(RolloutConfig):
     )
 
     @property
+    def own_completions(self) -> int:
+        """All completions are the policy's own, several of a prompt."""
+        return self.samples * self.turns
+
+    @property
+    def completions_per_prompt(self) -> int:
+        """`own_completions`."""
+        return self.own_completions
+
+    @property
+    def several_turns(self) -> bool:
+        """Whether `turns` is above 1."""
+        return self.turns > 1
+
+    def estimators(self) -> dict[str, str]:
+        """Return the estimates of the KL to the anchor and of the KL in the loss, where they are measured."""
+        found = {"kl_to_anchor": K1.format("anchor")} if self.kl_to == "anchor" else {}
+        if self.kl_in == "loss" and self.kl:
+            form = K2 if self.kl_estimator == "k2" else K3
+            found["kl_loss"] = f"{form}, x = log policy - log {self.kl_to}, in nats a token"
+        return found
+
+    @property
+    def warp_fault(self) -> str | None:
+        """WARP's moving average is what the KL is taken to."""
+        if self.kl_to != "anchor":
+            return "inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`"
+        return None
+
+    def check_algorithm(self, context: CheckContext) -> None:
+        """Add that several turns learn from the tests of programs."""
+        super().check_algorithm(context)
+        if self.turns > 1 and (fault := turns_fault(context.rewards[self.rewards[0]])):
+            context.add_to_recipe(("rewards", self.rewards[0]), f"stage {context.id}: {fault}")
+
+    @property
     def steps_per_rollout(self) -> int:
         """`updates`."""
         return self.updates
@@ -277,3 +420,5 @@ class ReinforceAlgorithm(RolloutConfig):
 
 
 AnyAlgorithm = Annotated[BondAlgorithm | ReinforceAlgorithm, Field(discriminator="kind")]
+ALGORITHMS: tuple[type[RolloutConfig], ...] = get_args(get_args(AnyAlgorithm)[0])
+"""The configurations in `AnyAlgorithm`."""

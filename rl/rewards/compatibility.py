@@ -1,9 +1,10 @@
 """Whether the rewards of a stage fit one another and its rows: gates that are there, and a reward for each row."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.planning import CheckContext
 from gemsmith.curation.example import Example
 from gemsmith.rl.rewards.config import CodeReward, RewardConfig
 
@@ -34,6 +35,12 @@ def turns_fault(term: RewardConfig) -> str | None:
         found = "partial" if term.partial else "normalise, clip or gate"
         return f"found {found}, expected none where `turns` above 1 learn from 1, -1 and -0.2"
     return None
+
+
+def check_gates_of(names: Sequence[str], context: CheckContext) -> None:
+    """Report the first gate that does not fit among the rewards that a stage learns from; see `gate_fault`."""
+    if fault := gate_fault({name: context.rewards[name] for name in names}):
+        context.add_to_recipe(("rewards", fault[0], "gate"), f"stage {context.id}: {fault[1]}")
 
 
 def check_gates(terms: Mapping[str, RewardConfig], stage: str) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.reward_models.config import WarmStage
 
 
 class RewardConfig(StrictModel):
@@ -71,6 +73,10 @@ class RewardConfig(StrictModel):
     def applies_to(self, task: str | None) -> bool:
         """Whether it scores rows of this task."""
         return self.tasks is None or task in self.tasks
+
+    def model_parameters(self, context: ForecastContext) -> int:
+        """Return the number of weights of the reward models that the reward holds in memory."""
+        return 0
 
 
 class MathReward(RewardConfig):
@@ -274,6 +280,8 @@ class RewardModelReward(RewardConfig):
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.model:RewardModel"
 
+    refers_to: ClassVar[str] = "reward_model"
+
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
     batch: int = Field(256, ge=1, description="Completions scored at once.")
@@ -285,6 +293,14 @@ class RewardModelReward(RewardConfig):
     deviations: float = Field(
         1.0, ge=0, allow_inf_nan=False, description="For lower_bound: standard deviations below the members' mean."
     )
+
+    def model_parameters(self, context: ForecastContext) -> int:
+        """Return the number of weights of the average, or of all kept members together."""
+        size, trained = context.sizes.get(self.from_), context.stages[self.from_]
+        if size is None:
+            return 0
+        several = isinstance(trained, WarmStage) and self.serve != "average"
+        return size.parameters * (trained.kept_members if several else 1)  # type: ignore[attr-defined]
 
 
 class PythonReward(RewardConfig):

@@ -6,30 +6,15 @@ from typing import Any
 
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage, write_atomically
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from gemsmith.rl.algorithms.config import K1, RolloutConfig
 
 FILE = "estimators.json"
-K1 = "k1, sampled: mean over the policy's completions of log policy(y) - log {}(y), in nats a completion"
 ENTROPY = "sampled: mean over the policy's completions of -log policy(y) / tokens of y, in nats a token"
-QUANTILE = "mean of log((c + 1/2) / (k + 1/2)), where c of {} completions of the anchor are not better, in nats"
-CLASSIFIER = "mean log p of a classifier of completions, in nats"
-TOKENS = {"k2": "k2: mean over tokens of x^2 / 2", "k3": "k3: mean over tokens of exp(-x) + x - 1"}
 
 
 def estimators_of(config: RolloutConfig) -> dict[str, str]:
     """What each metric is the estimate of, by name; only those that this configuration gives."""
-    found = {"kl_to_initial": K1.format("initial"), "entropy": ENTROPY}
-    if isinstance(config, BondAlgorithm):
-        learnt = config.quantile == "classifier"
-        found |= {"kl_to_anchor": K1.format("anchor")}
-        found |= {"log_quantile": CLASSIFIER if learnt else QUANTILE.format(f"k = {config.anchor_samples_compared}")}
-    if isinstance(config, ReinforceAlgorithm):
-        if config.kl_to == "anchor":
-            found["kl_to_anchor"] = K1.format("anchor")
-        if config.kl_in == "loss" and config.kl:
-            told = TOKENS[config.kl_estimator or "k3"]
-            found["kl_loss"] = f"{told}, x = log policy - log {config.kl_to}, in nats a token"
-    return found
+    return {"kl_to_initial": K1.format("initial"), "entropy": ENTROPY, **config.estimators()}
 
 
 def record_estimators(configs: Sequence[RolloutConfig], stage: Stage) -> None:

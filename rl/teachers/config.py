@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
 from gemsmith.policy.config import LONGEST_WAIT, Address, PolicyConfig
 
@@ -14,6 +15,8 @@ class TeacherConfig(PolicyConfig):
     A store is a `from` that names a stage of kind teacher_cache, or a folder in `store`. Where weights stand beside a
     folder they say whose targets it must hold; they are not loaded.
     """
+
+    refers_to: ClassVar[str] = "teacher"
 
     quantise: Literal["int8", "int4"] | None = Field(
         None, description="Hold the weights of its linear layers in so many bits (torchao, weights only); none: do not."
@@ -119,6 +122,16 @@ class TaughtConfig(SampledConfig):
     def shares(self) -> list[ShareConfig]:
         """All teachers; one alone answers for every task."""
         return [ShareConfig(teacher=self.teacher)] if self.teacher is not None else self.teachers
+
+    def teacher_parameters(self, context: ForecastContext) -> int:
+        """Return the number of weights of all teachers in memory; one whose targets were written before is not."""
+        asked = [share.teacher.loaded for share in self.shares]
+        held = [
+            context.size_of(policy)
+            for policy in asked
+            if policy is not None and (policy.from_ is None or context.stages[policy.from_].produces != "targets")
+        ]
+        return sum(size.parameters for size in held if size is not None)
 
     @model_validator(mode="after")
     def _one_or_several(self) -> "TaughtConfig":

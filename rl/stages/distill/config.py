@@ -1,16 +1,21 @@
 """Configuration of distillation. Imports no torch."""
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
+from gemsmith.contracts.stage import OutputKind
 from gemsmith.policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.forecast import TrainingCosts
+from gemsmith.policy.training_stage import TrainingStage
 from gemsmith.rl.distillation.config import TargetsConfig
-from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.rewards.compatibility import check_gates_of
+from gemsmith.rl.teachers.taught_stage import TaughtStage
 
 
-class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
+class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
     """Distillation from a teacher: sampled logits (Gemma 3 report, section 2.2), on the student's own words (GKD)."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.distill.stage:run"
@@ -117,3 +122,39 @@ class DistillStage(StageConfig, TargetsConfig, TaughtConfig, KeepingConfig):
                     "on_policy to 0, or take a teacher by `model`, `from` or `server`"
                 )
         return self
+
+    @property
+    def needs_demonstrations(self) -> bool:
+        """Whether some steps are on demonstrations and not on the student's own completions."""
+        return self.on_policy < 1
+
+    def conflicts_with_store(self) -> Iterator[tuple[str, object, object]]:
+        """Yield a divergence over the whole vocabulary, and steps on the student's own completions."""
+        if self.divergence != "forward":
+            yield "divergence", self.divergence, "forward"
+        if self.on_policy:
+            yield "on_policy", self.on_policy, 0
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return what the rewards score, where there are any."""
+        return (Scoring(self.data, tuple(self.rewards)),) if self.rewards else ()
+
+    def check(self, context: CheckContext) -> None:
+        """Add gates that do not fit, and completions that leave no room for a prompt."""
+        super().check(context)
+        check_gates_of(self.rewards, context)
+        if self.on_policy and self.sampling.max_tokens >= self.max_length:
+            expected = f"expected less than max_length, which is {self.max_length}, to leave room for a prompt"
+            context.add(("sampling", "max_tokens"), f"found {self.sampling.max_tokens}, {expected}")
+
+    def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
+        """Return the costs of teachers and reward models, and of the student's completions in its share of steps."""
+        teachers, judges = self.teacher_parameters(context), context.judge_parameters(tuple(self.rewards))
+        completions = self.on_policy * self.completions_per_prompt
+        return TrainingCosts(
+            passes=1.0 - self.on_policy + completions,
+            completions=completions,
+            frozen=teachers + judges,
+            teacher_flops=2.0 * teachers,
+            scoring_flops=2.0 * completions * judges,
+        )

@@ -1,11 +1,15 @@
 """Configuration of answers that a policy writes for others to learn from. Imports no torch."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, StageForecast
 from gemsmith.contracts.stage import OutputKind, StageConfig
 from gemsmith.policy.config import PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.forecast import PROMPTS, forecast_sampling
+from gemsmith.policy.origins import inherited_context
 
 
 class GenerateStage(StageConfig):
@@ -47,3 +51,26 @@ class GenerateStage(StageConfig):
                 "`rewards`, or make the two equal"
             )
         return self
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return what the rewards score, where there are any."""
+        return (Scoring(self.data, tuple(self.rewards), prompts=self.prompts),) if self.rewards else ()
+
+    def check(self, context: CheckContext) -> None:
+        """Report completions that leave no room for a prompt."""
+        length = inherited_context(self, context.stages, context.root)
+        if length is not None and self.sampling.max_tokens >= length:
+            expected = f"expected less than the policy's context of {length} tokens, to leave room for a prompt"
+            context.add(("sampling", "max_tokens"), f"found {self.sampling.max_tokens}, {expected}")
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return the forecast of one policy that answers."""
+        return forecast_sampling(
+            context.size_of(self.start) if self.start is not None else None,
+            context,
+            models=1,
+            prompts=self.prompts or PROMPTS,
+            samples=self.samples,
+            sampling=self.sampling,
+            rewards=tuple(self.rewards),
+        )

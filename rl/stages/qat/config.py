@@ -4,13 +4,16 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.planning import ForecastContext, ModelSize
+from gemsmith.contracts.stage import OutputKind
 from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.forecast import TrainingCosts
+from gemsmith.policy.training_stage import TrainingStage
 from gemsmith.rl.distillation.config import TargetsConfig
-from gemsmith.rl.teachers.config import TaughtConfig
+from gemsmith.rl.teachers.taught_stage import TaughtStage
 
 
-class QatStage(StageConfig, TargetsConfig, TaughtConfig):
+class QatStage(TaughtStage, TrainingStage, TargetsConfig):
     """Quantisation-aware training: the quantised policy learns the unquantised one's targets (Gemma 3 report, 2.3).
 
     Without a teacher the targets are the policy's own before it was quantised, as in the report, which trains for about
@@ -54,3 +57,8 @@ class QatStage(StageConfig, TargetsConfig, TaughtConfig):
                 "`dtype` from the policy"
             )
         return self
+
+    def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
+        """Return the costs of teachers, the unquantised policy, and the quantised copy of the weights."""
+        teachers = self.teacher_parameters(context)
+        return TrainingCosts(frozen=teachers, copied=2 * size.parameters, teacher_flops=2.0 * teachers)

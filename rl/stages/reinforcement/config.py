@@ -1,29 +1,41 @@
-"""Configuration of the `bond` and `reinforce` stages. Imports no torch."""
+"""Configuration of stages that run an algorithm on the policy's own samples. Imports no torch."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.planning import CheckContext, Scoring
+from gemsmith.contracts.stage import OutputKind
 from gemsmith.policy.config import KeepingConfig, PolicyConfig
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.policy.training_stage import TrainingStage
+from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
 
 
-class BondStage(StageConfig, BondAlgorithm, KeepingConfig):
+class AlgorithmStage(TrainingStage, RolloutConfig, KeepingConfig):
+    """A stage that runs one algorithm; a kind is a subclass of the algorithm's configuration and of this class."""
+
+    entry: ClassVar[str] = "gemsmith.rl.stages.reinforcement.stage:run"
+    produces: ClassVar[OutputKind] = "policy"
+
+    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return what the algorithm's rewards score."""
+        return (self.scoring(),)
+
+    def check(self, context: CheckContext) -> None:
+        """Report what the algorithm finds wrong."""
+        self.check_algorithm(context)
+
+
+class BondStage(BondAlgorithm, AlgorithmStage):
     """Best-of-N distillation as a stage."""
 
-    entry: ClassVar[str] = "gemsmith.rl.stages.reinforcement.stage:run"
     version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
-    produces: ClassVar[OutputKind] = "policy"
-
-    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
 
 
-class ReinforceStage(StageConfig, ReinforceAlgorithm, KeepingConfig):
+class ReinforceStage(ReinforceAlgorithm, AlgorithmStage):
     """REINFORCE as a stage."""
 
-    entry: ClassVar[str] = "gemsmith.rl.stages.reinforcement.stage:run"
     version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
-    produces: ClassVar[OutputKind] = "policy"
-
-    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")

@@ -23,7 +23,7 @@ from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from gemsmith.rl.algorithms.config import RolloutConfig
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
@@ -32,10 +32,10 @@ from gemsmith.rl.rollouts.reward_hacking import partings_in
 from gemsmith.rl.rollouts.rollout import RolloutCollector
 from gemsmith.rl.rollouts.ties import TieWatch
 from gemsmith.rl.rollouts.trainer import RolloutTrainer
-from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+from gemsmith.rl.stages.reinforcement.config import AlgorithmStage
 
 
-def run(config: BondStage | ReinforceStage, stage: Stage) -> None:
+def run(config: AlgorithmStage, stage: Stage) -> None:
     """Train `config.policy` with the stage's algorithm and save it to `stage.output`.
 
     The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
@@ -150,12 +150,11 @@ def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Modu
 
 def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
     """Tells the watcher of ties, of which J-BOND learns nothing."""
-    told = isinstance(config, BondAlgorithm) and config.form == "jbond" and rank() == 0
-    return TieWatch(stage.say) if told else None
+    return TieWatch(stage.say) if config.warns_of_ties and rank() == 0 else None
 
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
-    if isinstance(config, ReinforceAlgorithm) and config.turns > 1:
+    if config.several_turns:
         return partial(EpisodeCollector, config=config)
     return RolloutCollector
 

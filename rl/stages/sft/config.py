@@ -4,16 +4,18 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.stage import OutputKind
 from gemsmith.policy.config import KeepingConfig, PolicyConfig
+from gemsmith.policy.training_stage import TrainingStage
 
 
-class SftStage(StageConfig, KeepingConfig):
+class SftStage(TrainingStage, KeepingConfig):
     """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.sft.stage:run"
     version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
+    shares_sequences: ClassVar[bool] = True
 
     kind: Literal["sft"]
     policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")

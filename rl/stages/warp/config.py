@@ -1,19 +1,22 @@
 """Configuration of WARP. Imports no torch."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, StageForecast, StageTraining
 from gemsmith.contracts.stage import OutputKind, StageConfig
 from gemsmith.policy.config import PolicyConfig, crowded
-from gemsmith.rl.algorithms.config import AnyAlgorithm, BondAlgorithm, ReinforceAlgorithm
+from gemsmith.policy.forecast import forecast_training
+from gemsmith.rl.algorithms.config import ALGORITHMS, AnyAlgorithm, RolloutConfig
 from gemsmith.rl.stages.warp.run_overrides import changed, changes_of, given_by
 
 if TYPE_CHECKING:
     from gemsmith.contracts.strict import StrictModel as RunChange
 else:
-    RunChange = changes_of("RunChange", __name__, BondAlgorithm, ReinforceAlgorithm)
+    RunChange = changes_of("RunChange", __name__, *ALGORITHMS)
 
 
 class WarpStage(StageConfig):
@@ -67,7 +70,7 @@ class WarpStage(StageConfig):
         description="`inner.steps` of each iteration (paper: 9000, 7000, 7000, 5000, 5000); empty: as `inner` says.",
     )
 
-    def run_config(self, iteration: int, number: int) -> BondAlgorithm | ReinforceAlgorithm:
+    def run_config(self, iteration: int, number: int) -> RolloutConfig:
         """The algorithm and settings of one run, counted from 0."""
         given = given_by(self.vary[number % len(self.vary)]) if self.vary else {}
         if self.iteration_steps:
@@ -75,7 +78,7 @@ class WarpStage(StageConfig):
         return changed(self.inner, given) if given else self.inner
 
     @property
-    def run_configs(self) -> list[BondAlgorithm | ReinforceAlgorithm]:
+    def run_configs(self) -> list[RolloutConfig]:
         """Those of every run of every iteration, in their order."""
         return [self.run_config(iteration, run) for iteration in range(self.iterations) for run in range(self.runs)]
 
@@ -117,24 +120,33 @@ class WarpStage(StageConfig):
 
     @model_validator(mode="after")
     def _front_is_of_one_turn(self) -> "WarpStage":
-        if self.front and isinstance(self.inner, ReinforceAlgorithm) and self.inner.turns > 1:
-            raise ValueError(
-                f"`front` is measured on single turns, and inner.turns is {self.inner.turns}: remove `front`"
-            )
+        if self.front and self.inner.several_turns:
+            raise ValueError("`front` is measured on single turns, and inner.turns is above 1: remove `front`")
         return self
 
     @model_validator(mode="after")
-    def _anchor_in_the_kl(self) -> "WarpStage":
+    def _runs_fit_in_warp(self) -> "WarpStage":
         for run in self.run_configs:
-            if isinstance(run, ReinforceAlgorithm) and run.kl_to != "anchor":
-                raise ValueError("inside warp, reinforce takes its KL to the EMA anchor: set `kl_to: anchor`")
+            if fault := run.warp_fault:
+                raise ValueError(fault)
         return self
 
-    @model_validator(mode="after")
-    def _bond_follows_the_ema(self) -> "WarpStage":
+    def trainings(self) -> Sequence[StageTraining]:
+        """Return the settings of the runs as `inner` gives them."""
+        return (StageTraining(self.inner, "inner"),)
+
+    def scorings(self) -> Sequence[Scoring]:
+        """Return what the runs' rewards score."""
+        return (self.inner.scoring("inner"),)
+
+    def check(self, context: CheckContext) -> None:
+        """Report runs at once that the engine does not allow, and what each run's algorithm finds wrong."""
+        if fault := self.crowded(1, deepspeed=context.engine.deepspeed is not None):
+            context.add(("parallel",), fault)
         for run in self.run_configs:
-            if isinstance(run, BondAlgorithm) and run.anchor != "ema":
-                raise ValueError(f"inside warp, the anchor is WARP's moving average: remove `anchor: {run.anchor}`")
-            if isinstance(run, BondAlgorithm) and run.quantile == "classifier":
-                raise ValueError("inside warp, each run would begin a classifier of its own: set `quantile: samples`")
-        return self
+            run.check_algorithm(context)
+
+    def forecast(self, context: ForecastContext) -> StageForecast:
+        """Return the forecast of all runs, one after the other."""
+        steps = sum(run.steps for run in self.run_configs)
+        return forecast_training(self.inner, self.start, context, repeats=steps / self.inner.steps)

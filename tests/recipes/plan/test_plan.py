@@ -7,13 +7,10 @@ from counting_stage import pipeline_of
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.config import PolicyConfig
+from gemsmith.policy.forecast import ADAM_BYTES, PROMPTS, SAMPLING_FLOPS, TRAINING_FLOPS
 from gemsmith.policy.sizes import KNOWN, TINY, shape_of
 from gemsmith.recipes.pipeline.pipeline import open_recipe
 from gemsmith.recipes.plan.plan import (
-    ADAM_BYTES,
-    PROMPTS,
-    SAMPLING_FLOPS,
-    TRAINING_FLOPS,
     Forecast,
     count,
     exempt,
