@@ -94,5 +94,5 @@ lock:
 
 clean:
 	@echo "clean: removing $(VENV) and caches"
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist src/*.egg-info
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info src/*.egg-info
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

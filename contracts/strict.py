@@ -1,5 +1,9 @@
 """The base of every configuration class: immutable, and unknown keys are errors."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -7,3 +11,22 @@ class StrictModel(BaseModel):
     """A configuration that refuses unknown keys and wrong types, and cannot be changed after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the files and folders of this disk that the configuration reads, where they exist, in field order.
+
+        Their content is part of the identity of a stage that has the configuration. A class whose own fields name a
+        file overrides this; by default the files are those of the configurations in its fields.
+
+        Args:
+            root: the recipe's folder, against which relative paths resolve.
+        """
+        return [path for name in type(self).model_fields for path in _files_in(getattr(self, name), root)]
+
+
+def _files_in(value: Any, root: Path) -> list[Path]:
+    """Return the files of the configurations in a field's value, however deep in lists and mappings."""
+    if isinstance(value, StrictModel):
+        return value.local_files(root)
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [path for item in items for path in _files_in(item, root)]

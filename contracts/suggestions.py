@@ -1,13 +1,22 @@
-"""Word lists of known names in messages, and suggest the nearest one."""
+"""Word lists of accepted names in error messages, and suggest the nearest one."""
 
 import difflib
 from collections.abc import Iterable
 
+_COMPARED = 80
+"""Characters of a name that are compared; difflib's time grows with their square."""
 
-def did_you_mean(found: object, known: Iterable[str]) -> str:
-    """Return `, did you mean "x"?` for the nearest of the known names, or "" when none is near."""
-    names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(found).lower(), list(names), n=1, cutoff=0.6)
+
+def did_you_mean(name: object, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return `, did you mean "x"?` for the nearest of the known names, or nothing when none is near.
+
+    Args:
+        name: what was found; upper and lower case are not told apart.
+        known: the accepted names.
+        likeness: smallest ratio of difflib, from 0 to 1, at which a name is near.
+    """
+    names = {accepted.lower(): accepted for accepted in known}
+    near = difflib.get_close_matches(str(name)[:_COMPARED].lower(), list(names), n=1, cutoff=likeness)
     return f', did you mean "{names[near[0]]}"?' if near else ""
 
 

@@ -1,20 +1,21 @@
 """Functions of the user's own that a recipe names: where they are, and how they are imported."""
 
-import difflib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
+from gemsmith.contracts.suggestions import did_you_mean
 
 REWARDS = "gemsmith.rewards"
 """Entry point group in which an installed package offers reward functions by a bare name."""
@@ -23,64 +24,102 @@ _MODULE = "gemsmith_plugin"
 
 @dataclass(frozen=True)
 class Target:
-    """A function or class in a plug-in file (`path`) or in a module (`module`, a dotted name)."""
+    """A function or class of the user's that a recipe names, with the options that it is given."""
 
+    text: str
+    """What the recipe says."""
     function: str
-    path: Path | None = None
+    file: Path
+    """Where its source is."""
     module: str | None = None
+    """Dotted name under which it is imported; None: the file is imported by itself."""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def arguments(self, root: Path) -> list[str]:
-        """What `imported_function` is told about it, as texts that a child process can be given."""
-        return [str(self.path or ""), self.module or "", self.function, str(root.resolve())]
+        """Return the arguments of `imported_function`, as texts that a child process can be given."""
+        return ["" if self.module else str(self.file), self.module or "", self.function, str(root.resolve())]
 
 
-def resolve_target(target: str, root: Path, group: str | None = None) -> Target:
-    """Find "file.py:function", beside the recipe or else in the working folder; a module is looked for when imported.
+def find_target(text: str, root: Path, group: str | None = None) -> Target:
+    """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:name`.
+
+    Nothing is imported, not even the packages around a module.
 
     Args:
-        target: what the recipe says.
+        text: what the recipe says.
         root: the recipe's folder.
         group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
 
     Raises:
-        UserError: none of these forms, no such file, or no or more than one such entry point.
+        UserError: the text has another form, or the file, module or entry point is not there.
     """
-    place, colon, function = target.rpartition(":")
-    if group is not None and not colon and not target.endswith(".py"):
-        return _offered(target, group)
-    if not colon or not place or not function.isidentifier():
-        raise UserError(f"target {target!r} is neither file.py:function nor package.module:function.")
-    if not place.endswith(".py") and os.sep not in place:
-        return Target(function, module=place)
-    path = find_local(root, place)
-    if path is None or not path.is_file():
-        places = list(dict.fromkeys([root.resolve(), Path.cwd()]))
-        names = [file.name for folder in places for file in sorted(folder.glob("*.py"))]
-        where = " or in the working folder ".join(str(folder) for folder in places)
-        raise UserError(f"target {target!r}: no file {place} in {where}{_or(place, names) or '.'}")
-    return Target(function, path=path.resolve())
+    offered = group is not None and ":" not in text and not text.endswith(".py")
+    name, colon, function = (_offered(text, group or "") if offered else text).rpartition(":")
+    if not colon or not name or not function.isidentifier():
+        raise UserError(f'found "{text}", expected file.py:function or package.module:function')
+    if name.endswith(".py") or os.sep in name:
+        file = find_local(root, name)
+        if file is None or not file.is_file():
+            places = _folders(root)
+            near = [path.name for place in places for path in sorted(place.glob("*.py"))]
+            where = " or in ".join(str(place) for place in places)
+            raise UserError(
+                f"found no file {name} in {where}, expected the file of {function}{did_you_mean(name, near)}"
+            )
+        return Target(text, function, file.resolve())
+    source = _module_source(name, [*map(str, _folders(root)), *sys.path])
+    if source is None:
+        hint = did_you_mean(name, _modules_near(root, name))
+        raise UserError(
+            f"found no module {name}, expected a python module that is installed or lies beside the recipe{hint}"
+        )
+    return Target(text, function, source, name)
 
 
-def _offered(name: str, group: str) -> Target:
-    """The function that an installed package offers under a bare name; nothing is imported."""
+def _folders(root: Path) -> list[Path]:
+    """Return the folders of the user's own files: the recipe's, and the working folder."""
+    return list(dict.fromkeys([root.resolve(), Path.cwd()]))
+
+
+def _offered(name: str, group: str) -> str:
+    """Return the "package.module:function" that an installed package offers under a bare name; import nothing."""
     offers = importlib.metadata.entry_points(group=group)
     found = sorted(offers.select(name=name), key=lambda offer: offer.dist.name if offer.dist else "")
     if not found:
-        hint = _or(name, offers.names) or "."
         raise UserError(
-            f"target {name!r} is neither file.py:function nor package.module:function, and no installed package offers "
-            f"it as an entry point of the group {group} (there are: {', '.join(sorted(offers.names)) or 'none'}){hint}"
+            f'found "{name}", expected file.py:function, package.module:function or an entry point of the group '
+            f"{group} (there are: {', '.join(sorted(offers.names)) or 'none'}){did_you_mean(name, offers.names)}"
         )
     if len(found) > 1:
         packages = " and ".join(offer.dist.name if offer.dist else offer.value for offer in found)
         raise UserError(
-            f"target {name!r} is offered by the packages {packages}; name the function itself: "
-            f"{' or '.join(offer.value for offer in found)}."
+            f'found "{name}", which the packages {packages} offer; name the function itself: '
+            f"{' or '.join(offer.value for offer in found)}"
         )
-    module, _, function = found[0].value.partition(":")
-    if not function.isidentifier():
-        raise UserError(f"target {name!r}: its entry point is {found[0].value!r}, expected package.module:function.")
-    return Target(function, module=module.strip())
+    module, colon, function = found[0].value.partition(":")
+    if not colon or not function.isidentifier():
+        raise UserError(f'found "{name}", and its entry point is "{found[0].value}", expected package.module:function')
+    return f"{module.strip()}:{function}"
+
+
+def _module_source(name: str, path: list[str]) -> Path | None:
+    """Return the source file of a module; None where there is none."""
+    spec, places = None, path
+    for part in name.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or [])
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _modules_near(root: Path, name: str) -> list[str]:
+    """Return the modules of the user's folders that a dotted name may have meant: as deep as it is."""
+    pattern = "/".join("*" for _ in name.split("."))
+    found: list[str] = []
+    for folder in _folders(root):
+        found += [".".join(file.relative_to(folder).with_suffix("").parts) for file in folder.glob(f"{pattern}.py")]
+    return sorted(found)
 
 
 def imported_function(path: str, module: str, name: str, root: str) -> Callable[..., Any]:
@@ -91,13 +130,7 @@ def imported_function(path: str, module: str, name: str, root: str) -> Callable[
     """
     if module:
         sys.path[:0] = [root, os.getcwd()]
-        try:
-            source: ModuleType = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            hint = _or(module, modules_near(Path(root), module))
-            raise ModuleNotFoundError(f"{error}{hint.rstrip('?')}") from None
+        source: ModuleType = importlib.import_module(module)
     else:
         sys.path.insert(0, os.path.dirname(path))
         spec = importlib.util.spec_from_file_location(_name(path), path)
@@ -108,8 +141,8 @@ def imported_function(path: str, module: str, name: str, root: str) -> Callable[
     function = getattr(source, name, None)
     if not callable(function):
         found = "has no function" if function is None else f"has a {type(function).__name__}, not a function,"
-        near = difflib.get_close_matches(name, [key for key, value in vars(source).items() if callable(value)], n=1)
-        raise AttributeError(f"{path or module} {found} {name}" + (f", did you mean {near[0]}" if near else ""))
+        near = did_you_mean(name, [key for key, value in vars(source).items() if callable(value)])
+        raise AttributeError(f"{path or module} {found} {name}{near.rstrip('?')}")
     return function
 
 
@@ -125,20 +158,6 @@ def _name(path: str) -> str:
         return _MODULE
     same = found is not None and found.origin is not None and os.path.realpath(found.origin) == os.path.realpath(path)
     return stem if same else _MODULE
-
-
-def modules_near(root: Path, name: str) -> list[str]:
-    """Modules beside the recipe and in the working folder that a dotted name may have meant: as deep as it is."""
-    pattern = "/".join("*" for _ in name.split("."))
-    found: list[str] = []
-    for folder in dict.fromkeys([root.resolve(), Path.cwd()]):
-        found += [".".join(file.relative_to(folder).with_suffix("").parts) for file in folder.glob(f"{pattern}.py")]
-    return sorted(found)
-
-
-def _or(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def raised(error: BaseException, caller: str) -> str:

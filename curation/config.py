@@ -5,7 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from gemsmith.contracts.local import find_local
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.contracts.target import find_target
 
 
 class SyntheticDemonstrations(StrictModel):
@@ -28,6 +30,9 @@ class DataConfig(StrictModel):
     so all name whole conversations. Rows are split by a hash of their prompt, so that a prompt is never on both sides.
     """
 
+    reader: ClassVar[str]
+    """"package.module:function" that yields the rows (`curation.sources.rows.SourceRow`) of a section."""
+
     prompt: str = Field("{prompt}", description="Template of the user's turn.")
     system: str | None = Field(None, description="System text; Gemma folds it into the first user turn.")
     answer: str | None = Field(None, description="Template of the ground truth.")
@@ -46,6 +51,8 @@ class DataConfig(StrictModel):
 class ReasoningGymData(DataConfig):
     """Procedural tasks with verifiable answers from reasoning-gym; needs no download."""
 
+    reader: ClassVar[str] = "gemsmith.curation.sources.reasoning_gym:read_reasoning_gym"
+
     source: Literal["reasoning_gym"]
     task: str = Field(description="A reasoning-gym task such as chain_sum; also the task name that routes rewards.")
     size: int = Field(ge=1, description="Items to generate (duplicate prompts are dropped).")
@@ -57,12 +64,21 @@ class ReasoningGymData(DataConfig):
 class JsonLinesData(DataConfig):
     """Rows of a JSON lines file."""
 
+    reader: ClassVar[str] = "gemsmith.curation.sources.json_lines:read_json_lines"
+
     source: Literal["jsonl"]
     path: str = Field(description="The file; a relative path is beside the recipe, else in the working folder.")
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the file."""
+        found = find_local(root, self.path)
+        return [] if found is None else [found]
 
 
 class HubData(DataConfig):
     """A data set of the Hugging Face hub."""
+
+    reader: ClassVar[str] = "gemsmith.curation.sources.hub:read_hub"
 
     source: Literal["hub"]
     name: str = Field(description="Hub id, such as openai/gsm8k.")
@@ -74,12 +90,18 @@ class HubData(DataConfig):
 class PythonData(DataConfig):
     """Rows made by a function of yours, called as f(seed=..., **options) -> dicts of columns."""
 
+    reader: ClassVar[str] = "gemsmith.curation.sources.python:read_python"
+
     source: Literal["python"]
     target: str = Field(
         description="file.py:function (beside the recipe, else in the working folder) or package.module:function."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the call.")
     time_limit: float = Field(60.0, gt=0, description="Seconds that making the rows may take.")
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the function's file."""
+        return [find_target(self.target, root).file]
 
 
 class MixtureData(StrictModel):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.curation.sources import SourceRow
+from gemsmith.curation.sources.rows import SourceRow
 
 Turns = list[tuple[str, str]]
 """Role and text of each turn: perhaps a first "system", then "user" and "assistant" in turn."""

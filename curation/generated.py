@@ -7,7 +7,7 @@ from typing import Any
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.curation.example import Example
-from gemsmith.curation.sources import json_lines
+from gemsmith.curation.sources.json_lines import json_lines
 
 FILE = "answers.jsonl"
 _TEXTS = ("prompt", "system", "answer", "demonstration", "chosen", "rejected", "task")

@@ -13,7 +13,7 @@ from gemsmith.curation.conversation import Turns, answer_of, conversation_of, up
 from gemsmith.curation.example import Example, unique_prompts
 from gemsmith.curation.generated import read_answers
 from gemsmith.curation.mixture import mixed
-from gemsmith.curation.sources import SourceRow, rows_of
+from gemsmith.curation.sources.rows import SourceRow, rows_of
 from gemsmith.curation.synthetic import check_styles, integer, synthesise
 from gemsmith.curation.template import fill, sole_value
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.curation.sources import SourceRow
+from gemsmith.curation.sources.rows import SourceRow
 
 
 class _Missing(Exception):

@@ -2,11 +2,13 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from gemsmith.contracts.local import find_local
 from gemsmith.contracts.planning import ForecastContext, ModelSize
 from gemsmith.contracts.strict import StrictModel
 from gemsmith.policy.forecast import TrainingCosts
@@ -84,6 +86,11 @@ class PolicyConfig(StrictModel):
     def weights(self) -> "PolicyConfig | None":
         """What to load; None where there is nothing to load."""
         return self
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the model's folder or GGUF file, where it is on this disk."""
+        found = None if self.model in (None, "tiny") else find_local(root, str(self.model))
+        return [] if found is None else [found]
 
     @property
     def name(self) -> str:

@@ -37,6 +37,16 @@ version_of() { command -v "$1" >/dev/null && "$1" --version 2>&1 || echo "no pro
 new_enough "$PYTHON" || fail "found $(version_of "$PYTHON") and gemsmith needs Python 3.11 or newer: \
 install one and name it, as in 'make quickstart PYTHON=/path/to/python3.11'."
 
+# Some programs that unpack archives write a link as a file that holds where it leads.
+for link in src/gemsmith/*; do
+    if [ -f "$link" ] && [ ! -L "$link" ]; then
+        case $(head -c 6 "$link" | tr -d '\0') in
+        ../../) ln -sf "$(cat "$link")" "$link" 2>/dev/null || fail "$link is a file and must be a link to $(cat "$link"): \
+unpack the archive with links (unzip and tar do), or clone the repository, on a disk that has links." ;;
+        esac
+    fi
+done
+
 origin() { "$1" -c 'import sys; print(sys.version, sys.base_prefix)'; }
 fingerprint() {
     cat pyproject.toml requirements/cpu.in requirements/check_imports.py requirements/setup.sh $LOCKS | cksum

@@ -1,4 +1,4 @@
-"""The server's side of `sandboxes.fork_server`: forks, and reports how its children ended. Its workers' side, too."""
+"""The server of `gemsmith.sandboxes.fork_server`: forks, and reports how children ended. Also its workers' side."""
 
 import gc
 import json

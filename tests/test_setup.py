@@ -1,6 +1,7 @@
 """The set-up says what is wrong in one sentence, and the lock files can be installed as they are meant to be."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 LOCKS = ("build.lock", "compiled.lock", "cpu.lock")
 
 
-def set_up(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def set_up(tmp_path: Path, root: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), **variables}
-    command = ["sh", str(ROOT / "requirements" / "setup.sh")]
+    command = ["sh", str(root / "requirements" / "setup.sh")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -42,6 +43,20 @@ def test_a_python_without_venv_is_named_with_the_way_out(tmp_path):
     assert done.returncode == 1
     assert "has no venv module" in done.stderr and "python3-venv" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_links_that_an_archive_lost_are_made_again(tmp_path):
+    (tmp_path / "requirements").mkdir()
+    shutil.copy(ROOT / "requirements" / "setup.sh", tmp_path / "requirements")
+    linked = tmp_path / "src" / "gemsmith"
+    linked.mkdir(parents=True)
+    (tmp_path / "rl").mkdir()
+    (linked / "rl").write_text("../../rl")
+    (linked / "__init__.py").write_text('"""What is no link stays as it is."""\n')
+    done = set_up(tmp_path, root=tmp_path, PYTHON=program(tmp_path / "bare", 'case "$2" in *ensurepip*) exit 1;; esac'))
+    assert "has no venv module" in done.stderr
+    assert (linked / "rl").readlink() == Path("../../rl") and (linked / "rl").is_dir()
+    assert (linked / "__init__.py").is_file() and not (linked / "__init__.py").is_symlink()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -1,20 +1,16 @@
 """Reward functions that a recipe names: their signature, read from the source, and a trial import in a child."""
 
 import ast
-import importlib.machinery
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.contracts.local import find_local
-from gemsmith.contracts.target import modules_near, resolve_target
-from gemsmith.recipes.schema.faults import did_you_mean, listed
+from gemsmith.contracts.suggestions import did_you_mean, listed
+from gemsmith.contracts.target import Target
 from gemsmith.rl.rewards.plugins.options import ONLY_TRL
 
 IMPORT_LIMIT = 60.0
@@ -49,56 +45,6 @@ for number, (file, module, function, options) in enumerate(targets):
         sys.exit(1)
 print("\\x1eend", flush=True)
 """
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a reward function's source is."""
-
-    text: str
-    file: Path
-    module: str | None
-    function: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def find_target(text: str, root: Path, group: str | None = None) -> Target:
-    """Find the source of `file.py:function` (beside the recipe, else in the working folder) or `package.module:name`.
-
-    Nothing is imported, not even the packages around a module.
-
-    Args:
-        text: what the recipe says.
-        root: the recipe's folder.
-        group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
-
-    Raises:
-        UserError: the text has another form, or the file, module or entry point is not there.
-    """
-    full = text
-    if group is not None and ":" not in text and not text.endswith(".py"):
-        offered = resolve_target(text, root, group)
-        full = f"{offered.module}:{offered.function}"
-    name, colon, function = full.rpartition(":")
-    if not colon or not name or not function.isidentifier():
-        raise UserError(f'found "{text}", expected file.py:function or package.module:function')
-    if name.endswith(".py") or "/" in name:
-        file = find_local(root, name)
-        if file is None or not file.is_file():
-            places = dict.fromkeys([root, Path.cwd()])
-            near = [path.name for place in places for path in sorted(place.glob("*.py"))]
-            where = " or in ".join(str(place) for place in places)
-            raise UserError(
-                f"found no file {name} in {where}, expected the file of {function}{did_you_mean(name, near)}"
-            )
-        return Target(text, file.resolve(), None, function)
-    module = _module_source(name, [str(root), str(Path.cwd()), *sys.path])
-    if module is None:
-        hint = did_you_mean(name, modules_near(root, name))
-        raise UserError(
-            f"found no module {name}, expected a python module that is installed or lies beside the recipe{hint}"
-        )
-    return Target(text, module, name, function)
 
 
 def check_defined(target: Target) -> ast.stmt:
@@ -183,16 +129,6 @@ def _last(printed: str, targets: Sequence[Target]) -> str:
     """The target that the child had come to."""
     number = printed.rpartition("\x1e")[2].split("\n")[0]
     return f'reward target "{targets[int(number)].text}"' if number.isdecimal() else "reward targets"
-
-
-def _module_source(name: str, path: list[str]) -> Path | None:
-    spec, places = None, path
-    for part in name.split("."):
-        spec = importlib.machinery.PathFinder.find_spec(part, places)
-        if spec is None:
-            return None
-        places = list(spec.submodule_search_locations or [])
-    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.contracts.planning import Scoring
+from gemsmith.contracts.planning import Keys, Scoring
 from gemsmith.contracts.stage import StageConfig
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.curation.example import Example
 from gemsmith.curation.sections import stated_tasks
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults
 from gemsmith.rl.rewards.compatibility import check_routes
 from gemsmith.rl.rewards.config import RewardConfig
 

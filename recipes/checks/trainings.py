@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gemsmith.contracts.planning import Keys
 from gemsmith.contracts.stage import StageConfig
+from gemsmith.contracts.suggestions import listed
 from gemsmith.policy.config import EngineConfig
 from gemsmith.policy.origins import inherited_context
-from gemsmith.recipes.schema.faults import Faults, listed
+from gemsmith.recipes.schema.faults import Faults
 from gemsmith.recipes.schema.recipe import STAGE_KINDS
 
 

@@ -1,16 +1,42 @@
-"""A conversation with a policy on the terminal, as plain as can be."""
+"""`gemsmith chat`: a conversation with a policy on the terminal, as plain as can be."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.run.console import captured
+from gemsmith.recipes.commands.options import PlaceArgument
+from gemsmith.recipes.run.console import captured, quieten
 
 HISTORY = 20
 
 
 def chat(
+    place: PlaceArgument,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="The stage to talk to; none: the last with a policy.")
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", help="Text in front of the first turn.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Softmax temperature of answers.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = 256,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
+) -> None:
+    """Talk with a policy; Ctrl-D ends."""
+    from gemsmith.recipes.run.trained import find_policy
+
+    check_settings(temperature, max_tokens)
+    trained = find_policy(place, stage)
+    quieten()
+    try:
+        converse(trained.folder, system=system, temperature=temperature, max_tokens=max_tokens, greedy=greedy)
+    except KeyboardInterrupt:
+        print()
+
+
+def converse(
     folder: Path,
     *,
     system: str | None = None,

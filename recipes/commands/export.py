@@ -1,87 +1,35 @@
-"""`gemsmith export`: writes a policy of a run, or any other, into a folder of one's own as the export stage does."""
+"""`gemsmith export`: write a policy of a run, or any other, in formats that other tools load."""
 
-import shutil
-from collections.abc import Sequence
+import os
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
 
-from gemsmith.contracts.errors import UserError
-from gemsmith.contracts.stage import ProgressSink, Silence, Stage
-from gemsmith.export.config import ExportFormat, ExportStage, GgufType
-from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.run.record import read_run
-from gemsmith.recipes.run.trained import find_policy
-from gemsmith.recipes.schema.faults import did_you_mean, listed
+import typer
+
+from gemsmith.recipes.commands.options import PlaceArgument
+from gemsmith.recipes.run.console import captured, own_output, quieten
 
 
-def export_policy(
-    place: Path,
-    stage: str | None,
-    to: Path,
-    sink: ProgressSink | None = None,
-    formats: Sequence[str] = (),
-    gguf: str | None = None,
+def export(
+    place: PlaceArgument,
+    stage: Annotated[str | None, typer.Argument(help="The stage to export; none: the last one with a policy.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")] = Path("export"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="transformers (by default), adapter or gguf; may be given several times."),
+    ] = None,
+    gguf: Annotated[
+        str | None, typer.Option("--gguf", help="What a GGUF file stores matrices as: f16 (by default), q8_0 or q4_0.")
+    ] = None,
 ) -> None:
-    """Export the policy of a stage in the run `place`, or the model folder `place`, to the folder `to`.
+    """Write a policy in formats that other tools load; each is read back and compared before it counts."""
+    from gemsmith.recipes.commands.actions.policy_export import export_policy
+    from gemsmith.recipes.run.view import LineView
 
-    Args:
-        place: a run's folder, or a model's.
-        stage: of the run; none: the last one with a policy.
-        to: the folder to write.
-        sink: whom to tell.
-        formats: as in a recipe; none: transformers, or gguf where that is said how.
-        gguf: what a GGUF file stores matrices as; none: f16.
-
-    Raises:
-        UserError: there is no such policy, a format is unknown or cannot hold it, something stands at `to`, or nothing
-            can be written there.
-        RunError: the export is not what it should be.
-    """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"--to {to}: found something there already, expected a new or an empty folder")
-    fields = _fields(formats, gguf)
-    trained = find_policy(place, stage)
-    from gemsmith.export.export_stage import run
-
-    inputs = {"policy": trained.folder}
-    if trained.base is not None:
-        inputs["base"] = trained.base
-    config = ExportStage(
-        id="export",
-        kind="export",
-        policy=PolicyConfig.model_validate({"from": "policy"}),
-        base=PolicyConfig.model_validate({"from": "base"}) if trained.base else None,
-        **fields,
-    )
-    seed = read_run(place)["seed"] if trained.stage else 0
-    part = to.with_name(to.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"--to {to}: nothing can be written there ({error.strerror}): name another folder") from error
-    try:
-        work = Stage(id="export", folder=part, seed=seed, root=Path.cwd(), inputs=inputs, sink=sink or Silence())
-        run(config, work)
-        if to.exists():
-            to.rmdir()
-        work.output.replace(to)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _fields(formats: Sequence[str], gguf: str | None) -> dict[str, Any]:
-    """The options of the command as the stage's fields.
-
-    Raises:
-        UserError: one of them is unknown, or does not go with the others.
-    """
-    asked = {"--format": (formats, get_args(ExportFormat)), "--gguf": ([gguf] if gguf else [], get_args(GgufType))}
-    for option, (found, known) in asked.items():
-        for name in found:
-            if name not in known:
-                raise UserError(f"{option} {name}: expected {listed(known)}{did_you_mean(name, known)}")
-    if formats and gguf and "gguf" not in formats:
-        raise UserError(f"--gguf {gguf} is for --format gguf, and the formats are {listed(formats)}: add it")
-    chosen = list(dict.fromkeys(formats)) or (["gguf"] if gguf else [])
-    return ({"formats": chosen} if chosen else {}) | ({"gguf": gguf} if gguf else {})
+    quieten()
+    with own_output() as file:
+        view = LineView(file)
+        view.show_status("export", "running", 0.0)
+        with captured(Path(os.devnull)):
+            export_policy(place, stage, to, view, formats or [], gguf)
+    print(f"export: {to}")

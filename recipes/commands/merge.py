@@ -53,7 +53,7 @@ def slerp(
         from gemsmith.weights.merge import slerp
 
         groups = slerp(start, folders, out, group)
-        lines = [f"slerp of {len(folders)}: {_named(folders)}, from {start}, by {group}", *map(_told, groups)]
+        lines = [f"slerp of {len(folders)}: {_named(folders)}, from {start}, by {group}", *map(_group_line, groups)]
         return "\n".join(lines)
 
     _write(merge, [start, *folders], out, force)
@@ -75,14 +75,6 @@ def interpolate(
         return f"interpolation at {rate:g}: {_named([start, end])}"
 
     _write(merge, [start, end], out, force)
-
-
-def register(app: typer.Typer, answering: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
-    """Add `merge` and its three ways to the command."""
-    merge = typer.Typer(name="merge", help="Merge checkpoint folders, streamed from disk.", no_args_is_help=True)
-    for command in (average, slerp, interpolate):
-        merge.command()(answering(command))
-    app.add_typer(merge)
 
 
 def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: bool) -> None:
@@ -118,7 +110,11 @@ def _named(folders: Sequence[Path]) -> str:
     return ", ".join(map(str, folders))
 
 
-def _told(group: "GroupMerge") -> str:
+def _group_line(group: "GroupMerge") -> str:
     angles = ", ".join("no angle (nothing was learnt)" if angle is None else f"{angle:.2f}°" for angle in group.angles)
     norms = ", ".join(f"{norm:.4g}" for norm in group.norms)
     return f"  {group.group}: {angles}; norms {norms} -> {group.norm:.4g}"
+
+
+GROUP_HELP = "Merge checkpoint folders, streamed from disk."
+SUBCOMMANDS: dict[str, Callable[..., None]] = {"average": average, "slerp": slerp, "interpolate": interpolate}

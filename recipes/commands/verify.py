@@ -1,4 +1,4 @@
-"""The command `gemsmith verify`: what it is given; `gemsmith.recipes.commands.verify_rows` does the work."""
+"""`gemsmith verify`: grade a file of completions by mathematics or by programs' tests, without a recipe."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,9 @@ WorkersOption = Annotated[
 
 def math(file: RowsArgument, out: VerdictsOption = None, workers: WorkersOption = None) -> None:
     """Grade rows with `completion` and `answer`."""
-    from gemsmith.recipes.commands import verify_rows as verification
+    from gemsmith.recipes.commands.actions.row_verification import verify_math
 
-    verification.verify_math(file, out, workers)
+    verify_math(file, out, workers)
 
 
 def code(
@@ -37,16 +37,10 @@ def code(
     ] = False,
 ) -> None:
     """Grade rows with `completion` and the fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's plain form."""
-    from gemsmith.recipes.commands import verify_rows as verification
+    from gemsmith.recipes.commands.actions.row_verification import verify_code
 
-    verification.verify_code(
-        file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable
-    )
+    verify_code(file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable)
 
 
-def register(app: typer.Typer, answering: Callable[[Callable[..., None]], Callable[..., None]]) -> None:
-    """Add `verify` and its two kinds of ground truth to the command."""
-    verify = typer.Typer(name="verify", help="Grade a file of completions, without a recipe.", no_args_is_help=True)
-    for command in (math, code):
-        verify.command()(answering(command))
-    app.add_typer(verify)
+GROUP_HELP = "Grade a file of completions, without a recipe."
+SUBCOMMANDS: dict[str, Callable[..., None]] = {"math": math, "code": code}

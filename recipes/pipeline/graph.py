@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from gemsmith.contracts.planning import Keys
 from gemsmith.contracts.stage import OutputKind, StageConfig
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.curation.config import Mixture
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults
 
 Wanted = Literal["policy", "reward_model", "teacher", "answers", "data", "reward"]
 OUTPUTS: dict[Wanted, tuple[OutputKind, ...]] = {

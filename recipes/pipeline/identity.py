@@ -8,16 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gemsmith.contracts.local import find_local
-from gemsmith.contracts.target import REWARDS
-from gemsmith.curation.config import JsonLinesData, PythonData
-from gemsmith.curation.teacher_store.manifest import MANIFEST
-from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.checks.plugins import find_target
+from gemsmith.curation.config import PythonData
 from gemsmith.recipes.pipeline.files import fingerprint
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.rl.rewards.config import PythonReward
-from gemsmith.rl.teachers.config import TeacherConfig
 
 # Settings that change how a stage runs and is watched, and not what comes out of it.
 WITHOUT_EFFECT = frozenset(
@@ -27,6 +21,7 @@ WITHOUT_EFFECT = frozenset(
 )
 # Fields that a recipe may do without, and which leave a stage what it was before they were thought of.
 WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
+SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
 
 def identities(
@@ -53,39 +48,19 @@ def identities(
             "inputs": {name: known[name] for name in node.inputs},
             "seed": seed,
             "engine": _plain(engine),
-            "files": [fingerprint(path) for part in parts for path in local_files(part, root)],
+            "files": [fingerprint(path) for part in parts for path in part.local_files(root)],
         }
         known[node.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return known
 
 
-def local_files(value: Any, root: Path) -> list[Path]:
-    """The files and folders of this disk that a configuration reads, where they exist, in the order of its fields."""
-    found: list[Path | None] = []
-    if isinstance(value, TeacherConfig) and value.loaded is None:
-        store = find_local(root, value.store) if value.store is not None else None
-        found.append(store and store / MANIFEST)
-    elif isinstance(value, PolicyConfig) and value.model is not None and value.model != "tiny":
-        found.append(find_local(root, value.model))
-    elif isinstance(value, JsonLinesData):
-        found.append(find_local(root, value.path))
-    elif isinstance(value, PythonReward):
-        found.append(find_target(value.target, root, REWARDS).file)
-    elif isinstance(value, PythonData):
-        found.append(find_target(value.target, root).file)
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            found += local_files(getattr(value, name), root)
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            found += local_files(item, root)
-    return [path for path in found if path is not None and path.exists()]
+def _shipped_by_name(target: str) -> str:
+    """Return "rows.py:make" for "data/rows.py:make", if `rows.py` is shipped, and any other target unchanged.
 
-
-def _without_folder(target: str) -> str:
-    """Return "rows.py:make" for "data/rows.py:make": the file's content is hashed, so its folder does not matter."""
-    place, colon, function = target.rpartition(":")
-    return f"{Path(place).name}{colon}{function}" if place.endswith(".py") else target
+    Shipped recipes named these files so before they lay in a folder; finished stages of that time stay finished.
+    """
+    name = target.removeprefix("data/")
+    return name if (SHIPPED_DATA / name.rpartition(":")[0]).is_file() else target
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +68,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
         if isinstance(value, PythonReward | PythonData):
-            fields["target"] = _without_folder(value.target)
+            fields["target"] = _shipped_by_name(value.target)
         return {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

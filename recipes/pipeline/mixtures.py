@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.curation.config import Mixture, MixtureData
-from gemsmith.recipes.schema.faults import Faults, did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults
 
 
 def with_sections(data: Mapping[str, Any], faults: Faults) -> dict[str, Any]:

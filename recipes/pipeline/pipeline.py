@@ -11,12 +11,13 @@ from ruamel.yaml import YAML
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
-from gemsmith.contracts.planning import CheckContext
+from gemsmith.contracts.planning import CheckContext, Keys
 from gemsmith.contracts.stage import StageConfig
-from gemsmith.contracts.target import REWARDS
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.contracts.target import REWARDS, Target, find_target
 from gemsmith.curation.config import JsonLinesData, PythonData
 from gemsmith.policy.config import EngineConfig, PolicyConfig
-from gemsmith.recipes.checks.plugins import Target, check_defined, check_signature, find_target
+from gemsmith.recipes.checks.plugins import check_defined, check_signature
 from gemsmith.recipes.checks.routes import add_route_faults
 from gemsmith.recipes.checks.trainings import check_trainings
 from gemsmith.recipes.pipeline.files import names_a_file
@@ -24,9 +25,9 @@ from gemsmith.recipes.pipeline.generated import with_prompts
 from gemsmith.recipes.pipeline.graph import Node, build_graph
 from gemsmith.recipes.pipeline.identity import identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean
+from gemsmith.recipes.schema.faults import Faults
 from gemsmith.recipes.schema.recipe import Recipe
-from gemsmith.recipes.schema.source import find_recipe, read_recipe, read_source
+from gemsmith.recipes.schema.source import Source, find_recipe, read_recipe, read_source
 from gemsmith.rl.rewards.config import PythonReward
 
 EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
@@ -71,7 +72,15 @@ def open_recipe(argument: str, sets: Sequence[str] = (), schema: type[Recipe] = 
     Raises:
         UserError: anything that is wrong with it; schema, graph, reward functions and local files are all looked at.
     """
-    source = read_source(find_recipe(argument), list(sets))
+    return open_source(read_source(find_recipe(argument), list(sets)), schema)
+
+
+def open_source(source: Source, schema: type[Recipe] = Recipe) -> Pipeline:
+    """Check a recipe that was read, and make it ready to run.
+
+    Raises:
+        UserError: anything that is wrong with it, as for `open_recipe`.
+    """
     recipe = read_recipe(source, schema)
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(source.document, text)

@@ -26,7 +26,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Line:
+class CurveLine:
     """One line of a chart: points in order, in pieces that are not joined."""
 
     name: str
@@ -50,7 +50,7 @@ def fit_axis(values: Sequence[float], start: float, end: float, count: int = 4) 
 
 
 def line_chart(
-    title: str, lines: Sequence[Line], breaks: Sequence[float] = (), width: int = 340, height: int = 180
+    title: str, lines: Sequence[CurveLine], breaks: Sequence[float] = (), width: int = 340, height: int = 180
 ) -> Markup:
     """A panel: smoothed lines with the raw values pale behind them, and a vertical rule at each break."""
     points = [point for line in lines for piece in line.pieces for point in piece]

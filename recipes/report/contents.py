@@ -46,7 +46,7 @@ class StageContents:
         """A JSON file of the stage's output; empty where it is not there."""
         return _mapping(self.folder / "output" / name)
 
-    def last_words(self, lines: int = 12) -> str:
+    def log_tail(self, lines: int = 12) -> str:
         """The end of what the stage's libraries printed, which says why it failed."""
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(_text(logs[-1]).splitlines()[-lines:]) if logs else ""

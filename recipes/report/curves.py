@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gemsmith.recipes.report.chart import Line, legend, line_chart
+from gemsmith.recipes.report.chart import CurveLine, legend, line_chart
 from gemsmith.recipes.report.contents import RunContents, StageContents
 from gemsmith.recipes.report.markup import Content, Markup, duration, element, section
-from gemsmith.recipes.report.reward_hacking import watch
+from gemsmith.recipes.report.reward_hacking import hacking_watch
 from gemsmith.rl.rollouts.reward_hacking import is_number
 
 MOST_PANELS = 9
@@ -65,7 +65,7 @@ def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup
     time = [duration(stage.seconds)] if stage.seconds else []
     names = [line.name for line in max(lines.values(), key=len)]
     head = element("h3", stage.id, " ", element("small", " · ".join([stage.kind, *time, stage.status])))
-    body = [legend(names), watch(stage, normalised), element("div", panels, class_="panels"), _bias(stage)]
+    body = [legend(names), hacking_watch(stage, normalised), element("div", panels, class_="panels"), _bias(stage)]
     return element("div", head, body, class_="stage")
 
 
@@ -98,7 +98,7 @@ def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     return found[:MOST_PANELS]
 
 
-def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[Line]:
+def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[CurveLine]:
     """One line for each run or member; the iterations of a run follow each other along the x axis, unjoined."""
     offsets = _offsets(rows)
     pieces: dict[tuple[Any, ...], dict[Any, list[tuple[float, float]]]] = {}
@@ -108,7 +108,7 @@ def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[Line]:
             line = pieces.setdefault((row.get("run"), row.get("member")), {})
             line.setdefault(iteration, []).append((row["step"] + offsets[iteration], float(row[metric])))
     order = sorted(pieces, key=lambda key: [(-1 if part is None else part) for part in key])
-    return [Line(_name(*key), [sorted(piece) for _, piece in sorted(pieces[key].items())]) for key in order]
+    return [CurveLine(_name(*key), [sorted(piece) for _, piece in sorted(pieces[key].items())]) for key in order]
 
 
 def breaks_of(rows: Sequence[dict[str, Any]]) -> list[float]:

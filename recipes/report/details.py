@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gemsmith.recipes.report.contents import RunContents, StageContents
-from gemsmith.recipes.report.generated import generated_section
+from gemsmith.recipes.report.generated_answers import generated_section
 from gemsmith.recipes.report.markup import Content, Markup, element, section, short, table
-from gemsmith.recipes.report.pareto_front import front_part
+from gemsmith.recipes.report.pareto_front import pareto_front_section
 from gemsmith.recipes.report.reward_models import reward_models_section
 
 FOLDED = 8  # rows of a table above which it is folded
@@ -50,7 +50,7 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
         f"Merged by {way}. Angle between the runs' task vectors, and their norms. Near 90° (the paper's case) averaging"
         " shrinks the step and SLERP keeps its length; near 0° the runs learnt the same and merging changes little."
     )
-    return section(f"Merges ({stage.id})", tables, front_part(warp.get("front", {})), note=note)
+    return section(f"Merges ({stage.id})", tables, pareto_front_section(warp.get("front", {})), note=note)
 
 
 def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:

@@ -107,7 +107,7 @@ def _failures(run: RunContents) -> Content:
     found = []
     for stage in run.stages:
         if stage.status == "failed":
-            words = stage.last_words()
+            words = stage.log_tail()
             body = element("pre", words) if words else None
             found.append(element("div", element("h3", f"{stage.id} failed"), body, class_="failure"))
     return section("What failed", found) if found else None

@@ -6,12 +6,12 @@ from typing import Any
 
 from gemsmith.recipes.report.chart import COLOURS, MOST_POINTS, averaged, fit_axis, frame, legend, path, smoothed
 from gemsmith.recipes.report.markup import Content, Markup, element, short, table
-from gemsmith.recipes.report.plane import HEIGHT, WIDTH, place_labels
+from gemsmith.recipes.report.reward_kl_plane import HEIGHT, WIDTH, place_labels
 
 Point = tuple[float, float]
 
 
-def front_part(front: dict[str, Any]) -> list[Content]:
+def pareto_front_section(front: dict[str, Any]) -> list[Content]:
     """A sentence, the picture and a table, from `front` in warp.json; nothing for fewer than two points."""
     points = front.get("points", [])
     if len(points) < 2:
@@ -36,7 +36,7 @@ def reward_at_kl(run: Sequence[Point], kl: float) -> float | None:
     return None
 
 
-def against_the_runs(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> dict[str, list[float]]:
+def compare_with_runs(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> dict[str, list[float]]:
     """Rates whose reward is `above`, `level` with or `below` the mean of the runs at equal KL, by the 95% interval.
 
     The start itself, which all share, and points beyond the runs' KL are in none of the lists.
@@ -100,7 +100,7 @@ def _verdict(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) 
     where = f"{short(best['reward']['mean'])} at a KL of {short(best['kl']['mean'])} nats"
     near = [p["rate"] for p in points if p is not best and p["reward"]["high"] >= best["reward"]["low"]]
     reach = f"; the intervals of {_rates(near)} reach its own" if near else "; its interval is apart from the others'"
-    sides = against_the_runs(points, runs)
+    sides = compare_with_runs(points, runs)
     parts = [f"{_rates(rates)} {side}" for side, rates in sides.items() if rates]
     held = (
         f"Held against the first iteration's runs at equal KL: {', '.join(parts)}."

@@ -21,7 +21,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRun:
     """One run of one iteration of a stage: its name in the legend, its number there, and its rows in order."""
 
     name: str
@@ -30,7 +30,7 @@ class Training:
     rows: Sequence[dict[str, Any]]
 
 
-def watch(stage: StageContents, normalised: Iterable[str]) -> Content:
+def hacking_watch(stage: StageContents, normalised: Iterable[str]) -> Content:
     """Whether a control parts from the reward, in words, and a figure for each iteration; nothing without controls.
 
     Args:
@@ -52,12 +52,12 @@ def watch(stage: StageContents, normalised: Iterable[str]) -> Content:
         figures.append(_figure(title, learnt, controls, here, marks))
     if not any(figures):
         return None
-    told = [element("p", told_in_words(found, name, len(trainings))) for name in _named(found)]
+    told = [element("p", parting_sentence(found, name, len(trainings))) for name in _named(found)]
     note = element("p", NOTE, class_="note")
     return [element("div", told, class_="parts") if told else None, element("div", figures, note, class_="panels")]
 
 
-def told_in_words(found: Sequence[Parting], control: str, trainings: int) -> str:
+def parting_sentence(found: Sequence[Parting], control: str, trainings: int) -> str:
     """A sentence on the first training in which a control parts, and in how many it does."""
     those = [parting for parting in found if parting.control == control]
     share = f" ({those[0].training}; it parts in {len(those)} of {trainings} trainings)" if trainings > 1 else ""
@@ -68,18 +68,18 @@ def _named(found: Sequence[Parting]) -> list[str]:
     return list(dict.fromkeys(parting.control for parting in found))
 
 
-def _trainings(rows: Sequence[dict[str, Any]]) -> list[Training]:
+def _trainings(rows: Sequence[dict[str, Any]]) -> list[TrainingRun]:
     keys = sorted({(row.get("iteration"), row.get("run")) for row in rows}, key=lambda key: [part or 0 for part in key])
     found = []
     for iteration, run in keys:
         own = [row for row in rows if (row.get("iteration"), row.get("run")) == (iteration, run)]
         name = f"run {run + 1}" if isinstance(run, int) else ""
-        found.append(Training(name, run or 0, iteration, sorted(own, key=lambda row: row["step"])))
+        found.append(TrainingRun(name, run or 0, iteration, sorted(own, key=lambda row: row["step"])))
     return found
 
 
 def _figure(
-    title: str, learnt: str, controls: Sequence[str], trainings: Sequence[Training], marks: Sequence[Parting]
+    title: str, learnt: str, controls: Sequence[str], trainings: Sequence[TrainingRun], marks: Sequence[Parting]
 ) -> Markup | None:
     """Panels over one axis of KL: what is learnt, and under it each control that is known at two rows or more."""
     tracks = {name: _tracks(trainings, name) for name in (learnt, *controls)}
@@ -112,8 +112,8 @@ def _figure(
 
 
 def _tracks(
-    trainings: Sequence[Training], metric: str
-) -> list[tuple[Training, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]]:
+    trainings: Sequence[TrainingRun], metric: str
+) -> list[tuple[TrainingRun, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]]:
     """Each training with its values in the order of the smoothed KL, as logged and smoothed."""
     found = []
     for training in trainings:

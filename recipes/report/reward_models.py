@@ -26,7 +26,7 @@ def reward_models_section(stage: StageContents, warm: Mapping[str, Any]) -> Mark
     return section(f"Reward models ({stage.id})", parts, note=note)
 
 
-def observation(points: Sequence[Mapping[str, Any]]) -> str:
+def observation_1_sentence(points: Sequence[Mapping[str, Any]]) -> str:
     """Whether the paper's Observation 1 holds, as far as the intervals tell: no accuracy is below the straight line.
 
     Args:
@@ -119,7 +119,7 @@ def _connectivity(warm: Mapping[str, Any]) -> Content:
     picture = element("svg", drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=title.lower())
     sentence = (
         f"The accuracy of weighted means of the weights of {names[0]} and {names[1]}, with 95% intervals, against the "
-        f"same mean of their accuracies (dashed). {observation(found['points'])}"
+        f"same mean of their accuracies (dashed). {observation_1_sentence(found['points'])}"
     )
     figure = element("figure", element("figcaption", title), picture)
     return element("div", figure, element("p", sentence, class_="note"), class_="beside")

@@ -8,7 +8,7 @@ from typing import Any
 from gemsmith.recipes.report.chart import COLOURS, Axis
 from gemsmith.recipes.report.contents import RunContents, StageContents
 from gemsmith.recipes.report.markup import Content, Markup, element, section
-from gemsmith.recipes.report.plane import reward_kl_plane
+from gemsmith.recipes.report.reward_kl_plane import reward_kl_plane
 
 BAR = 88  # pixels
 MEASURES = {
@@ -22,7 +22,7 @@ SHARES = {"pass_rate", "greedy_pass_rate"}
 
 
 @dataclass(frozen=True)
-class Column:
+class MeasureColumn:
     """A measure of every policy: its intervals, their common scale, and how its numbers are written."""
 
     title: str
@@ -77,12 +77,12 @@ def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
     policies = scores["policies"]
     by_stage = {policy["stage"]: policy for policy in policies}
     columns = [
-        Column(title, [policy.get(key) for policy in policies], key in SHARES)
+        MeasureColumn(title, [policy.get(key) for policy in policies], key in SHARES)
         for key, title in MEASURES.items()
         if any(policy.get(key) for policy in policies)
     ]
     names = list(dict.fromkeys(name for policy in policies for name in policy.get("rewards", {})))
-    parts = [Column(name, [policy.get("rewards", {}).get(name) for policy in policies], False) for name in names]
+    parts = [MeasureColumn(name, [policy.get("rewards", {}).get(name) for policy in policies], False) for name in names]
     rows = []
     for number, policy in enumerate(policies):
         known = run.stage(policy["stage"])
@@ -104,7 +104,9 @@ def task_table(policies: Sequence[dict[str, Any]]) -> Content:
     tasks = {task: found["prompts"] for task, found in policies[0].get("by_task", {}).items()}
     if len(tasks) < 2:
         return ""
-    columns = [Column(task, [policy["by_task"][task]["pass_rate"] for policy in policies], True) for task in tasks]
+    columns = [
+        MeasureColumn(task, [policy["by_task"][task]["pass_rate"] for policy in policies], True) for task in tasks
+    ]
     rows = []
     for number, policy in enumerate(policies):
         key = element("i", class_=f"key c{number % COLOURS}")
@@ -147,7 +149,7 @@ def _gain(run: RunContents, by_stage: dict[str, dict[str, Any]], policy: dict[st
     ]
 
 
-def _interval(column: Column, number: int) -> Content:
+def _interval(column: MeasureColumn, number: int) -> Content:
     interval = column.intervals[number]
     if not interval:
         return "n/a"
@@ -167,6 +169,6 @@ def _interval(column: Column, number: int) -> Content:
     return [element("b", column.text(interval["mean"])), bar, element("small", bounds)]
 
 
-def _mean(column: Column, number: int) -> str:
+def _mean(column: MeasureColumn, number: int) -> str:
     interval = column.intervals[number]
     return column.text(interval["mean"]) if interval else "n/a"

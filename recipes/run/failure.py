@@ -9,9 +9,9 @@ from pathlib import Path
 from gemsmith.contracts.errors import RunError
 
 FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
-FULL_WORDS = ("no space left on device", "os error 28", "disk quota exceeded", "storagefull")
+FULL_MESSAGES = ("no space left on device", "os error 28", "disk quota exceeded", "storagefull")
 # torch tells a failed write without its cause.
-WRITE_WORDS = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
+WRITE_MESSAGES = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
 ALMOST_FULL = 4 << 20
 
 
@@ -36,12 +36,12 @@ def as_run_error(error: BaseException, run: Path, what: str) -> RunError:
 def is_disk_full(error: BaseException, folder: Path) -> bool:
     """Whether a full disk is behind an error, or behind one that it was raised from or during."""
     for link in chain(error):
-        words = str(link).lower()
+        message = str(link).lower()
         if isinstance(link, OSError) and link.errno in FULL_CODES:
             return True
-        if any(word in words for word in FULL_WORDS):
+        if any(phrase in message for phrase in FULL_MESSAGES):
             return True
-        if any(word in words for word in WRITE_WORDS) and _almost_full(folder):
+        if any(phrase in message for phrase in WRITE_MESSAGES) and _almost_full(folder):
             return True
     return False
 

@@ -1,28 +1,41 @@
-"""What a process says last, left for the one that launched it, so that a person reads one message and not several."""
+"""Hand a worker process's failure to the process that launched it, so that a person reads one message, not several.
+
+The launcher names a folder in the environment; each worker that fails leaves one file there, `RANK.json`.
+"""
 
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from gemsmith.contracts.processes import rank
 
-WORDS = "GEMSMITH_LAST_WORDS"
+FOLDER_VARIABLE = "GEMSMITH_FAILURE_HANDOFF"
 
 
-class Failed(Exception):
-    """A process ended with this message and exit code."""
+class ProcessFailedError(Exception):
+    """A worker process failed with this message and exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
 
 
-def leave_words(message: str, code: int) -> bool:
-    """Leave a process's last words for the one that launched it; False where none did."""
-    folder = os.environ.get(WORDS)
-    if folder is None or "RANK" not in os.environ:
+def launched() -> bool:
+    """Return whether `gemsmith run --processes` started this process."""
+    return FOLDER_VARIABLE in os.environ and "RANK" in os.environ
+
+
+def hand_off_failure(message: str, code: int) -> bool:
+    """Leave a failure's message and exit code for the launcher; return False where none started this process."""
+    if not launched():
         return False
     content = {"message": message, "code": code, "time": time.time()}
-    Path(folder, f"{rank()}.json").write_text(json.dumps(content))
+    Path(os.environ[FOLDER_VARIABLE], f"{rank()}.json").write_text(json.dumps(content))
     return True
+
+
+def read_failures(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return `message`, `code` and `time` of each failure that the workers left in `folder`, by rank."""
+    return {int(path.stem): json.loads(path.read_text()) for path in folder.glob("*.json")}

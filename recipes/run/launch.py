@@ -1,10 +1,9 @@
 """`--processes N`: one run in several processes of this machine, started and watched by torch's launcher.
 
-The processes leave their last words in a folder, and this one says them: one message, whoever fell first.
+The processes hand their failures to this one, which shows the first: one message, however many of them failed.
 """
 
 import ctypes
-import json
 import logging
 import os
 import shutil
@@ -14,18 +13,18 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.failure_handoff import WORDS, Failed
+from gemsmith.recipes.run.failure_handoff import FOLDER_VARIABLE, ProcessFailedError, launched, read_failures
 from gemsmith.recipes.run.machine import cores, gpus
 from gemsmith.recipes.run.record import forget, locked
 from gemsmith.recipes.schema.faults import Faults
 
 USER_FAULT = 2
-PATIENCE = 30  # seconds that a process has to end by itself
+SHUTDOWN_SECONDS = 30  # that a process has to end by itself
 
 
 def check_count(processes: int) -> None:
@@ -73,29 +72,29 @@ def launch(arguments: Sequence[str], processes: int) -> None:
     """Run `gemsmith ARGUMENTS` in so many processes, and wait for them.
 
     Raises:
-        Failed: a process failed, with the message and the exit code that it would have ended with alone.
+        ProcessFailedError: a process failed, with the message and the exit code that it would have ended with alone.
         RunError: a process was killed.
         KeyboardInterrupt: Ctrl-C, after the processes have ended.
     """
-    words = Path(tempfile.mkdtemp(prefix="gemsmith-"))
-    os.environ[WORDS] = str(words)
+    handoff = Path(tempfile.mkdtemp(prefix="gemsmith-"))
+    os.environ[FOLDER_VARIABLE] = str(handoff)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        _start(arguments, processes, words)
+        _start(arguments, processes, handoff)
     finally:
-        os.environ.pop(WORDS)
-        shutil.rmtree(words, ignore_errors=True)
+        os.environ.pop(FOLDER_VARIABLE)
+        shutil.rmtree(handoff, ignore_errors=True)
 
 
 def die_with_launcher() -> None:
     """Let the kernel end this process when the one that launched it is killed; nothing where none did."""
-    if WORDS in os.environ and "RANK" in os.environ and sys.platform == "linux":
+    if launched() and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _start(arguments: Sequence[str], processes: int, words: Path) -> None:
+def _start(arguments: Sequence[str], processes: int, handoff: Path) -> None:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -109,9 +108,9 @@ def _start(arguments: Sequence[str], processes: int, words: Path) -> None:
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
-        shutdown_timeout=PATIENCE,
+        shutdown_timeout=SHUTDOWN_SECONDS,
         logs_specs=DefaultLogsSpecs(
-            log_dir=str(words / "console"), redirects={i: Std.ALL for i in range(1, processes)}, tee=Std.NONE
+            log_dir=str(handoff / "console"), redirects={i: Std.ALL for i in range(1, processes)}, tee=Std.NONE
         ),
     )
     logging.disable(logging.ERROR)  # the launcher's own account of a failure
@@ -119,30 +118,27 @@ def _start(arguments: Sequence[str], processes: int, words: Path) -> None:
         elastic_launch(config, sys.executable)("-P", "-m", "gemsmith", *arguments)
     except SignalException as error:
         if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt(_words(words).get(0, {}).get("message", "")) from error
-        raise Failed(f"ended by {error.sigval.name}", 128 + error.sigval) from error
+            raise KeyboardInterrupt(read_failures(handoff).get(0, {}).get("message", "")) from error
+        raise ProcessFailedError(f"ended by {error.sigval.name}", 128 + error.sigval) from error
     except ChildFailedError as error:
-        _fail({place: failure.exitcode for place, failure in error.failures.items()}, _words(words), processes, words)
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        _raise_first_failure(codes, processes, handoff)
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _words(folder: Path) -> dict[int, dict[str, Any]]:
-    return {int(path.stem): json.loads(path.read_text()) for path in folder.glob("*.json")}
-
-
-def _fail(codes: Mapping[int, int], words: Mapping[int, Mapping[str, Any]], processes: int, folder: Path) -> NoReturn:
-    """Raise what fell first; what the others say then is but its echo."""
-    for place, code in codes.items():
+def _raise_first_failure(codes: Mapping[int, int], processes: int, handoff: Path) -> NoReturn:
+    """Raise the failure that came first; those of other processes follow from it."""
+    for rank, code in codes.items():
         if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
             memory = " (is there enough memory?)" if -code == signal.SIGKILL else ""
             raise RunError(
-                f"process {place + 1} of {processes} was killed by {signal.Signals(-code).name}{memory}; "
+                f"process {rank + 1} of {processes} was killed by {signal.Signals(-code).name}{memory}; "
                 "the same command continues where it stopped"
             )
-    if words:
-        first = min(words, key=lambda place: (words[place]["code"] != USER_FAULT, words[place]["time"]))
-        raise Failed(words[first]["message"], words[first]["code"])
-    place, code = next(iter(codes.items()))
-    printed = "".join(path.read_text()[-2000:] for path in folder.glob(f"console/**/{place}/stderr.log"))
-    raise Failed(f"process {place + 1} of {processes} ended with exit code {code}\n{printed}".strip(), code)
+    if failures := read_failures(handoff):
+        first = min(failures.values(), key=lambda failure: (failure["code"] != USER_FAULT, failure["time"]))
+        raise ProcessFailedError(first["message"], first["code"])
+    rank, code = next(iter(codes.items()))
+    printed = "".join(path.read_text()[-2000:] for path in handoff.glob(f"console/**/{rank}/stderr.log"))
+    raise ProcessFailedError(f"process {rank + 1} of {processes} ended with exit code {code}\n{printed}".strip(), code)

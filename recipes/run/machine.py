@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.processes import count
+
 LIBRARIES = (
     "torch",
     "transformers",
@@ -91,7 +93,7 @@ def environment() -> dict[str, Any]:
         "cores": cores(),
         "memory_bytes": has[0] if has else None,
         "gpus": gpus(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "libraries": versions(),
     }

@@ -1,7 +1,6 @@
 """Runs a pipeline's stages one after the other, skips finished ones, and continues interrupted ones."""
 
 import gc
-import importlib
 import json
 import sys
 import time
@@ -12,21 +11,21 @@ from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.processes import rank
-from gemsmith.contracts.stage import ProgressSink, Silence, Stage, write_atomically
+from gemsmith.contracts.stage import write_atomically
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
-from gemsmith.recipes.pipeline.generated import bound
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten
+from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
-from gemsmith.recipes.run.ranks import follow
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
+from gemsmith.recipes.run.stages import make_stage, run_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
-from gemsmith.recipes.schema.faults import did_you_mean, listed
+from gemsmith.recipes.run.worker import run_as_worker
 
-BEAT = 5.0
+RECORD_SECONDS = 5.0  # at most so long is lost of a stage's time when the run is killed
 
 
 def run_pipeline(
@@ -52,13 +51,12 @@ def run_pipeline(
     chosen = _chosen(pipeline, only)
     if rank():
         quieten()
-        follow(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
+        run_as_worker(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
         return None
-    with locked(run), Interrupts().watched() as interrupts, own_output() as file:
+    with sole_run(), locked(run), Interrupts().watched() as interrupts, own_output() as file:
         try:
-            return _Run(pipeline, run, interrupts, LineView(file) if verbose else view_for(file), verbose).go(
-                chosen, fresh
-            )
+            view = LineView(file) if verbose else view_for(file)
+            return _PipelineRun(pipeline, run, interrupts, view, verbose).execute(chosen, fresh)
         except KeyboardInterrupt:
             raise
         except (UserError, RunError):
@@ -79,36 +77,13 @@ def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
     return [node for node in pipeline.nodes if node.id in ids]
 
 
-def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
-    """What a stage's function is given."""
-    outputs = {other.id: run / pipeline.folder(other) / "output" for other in pipeline.nodes}
-    return Stage(
-        id=node.id,
-        folder=run / pipeline.folder(node),
-        seed=pipeline.seed,
-        root=pipeline.root,
-        inputs={name: outputs[name] for name in node.inputs},
-        data={name: bound(pipeline.data[name], outputs) for name in node.data},
-        rewards={name: pipeline.rewards[name] for name in node.rewards},
-        engine=pipeline.engine,
-        sink=sink or Silence(),
-    )
-
-
-def work(node: Node, stage: Stage) -> None:
-    """Import the function that the stage's kind names, and call it."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    module, _, function = type(node.config).entry.partition(":")
-    getattr(importlib.import_module(module), function)(node.config, stage)
-
-
-class _Run:
+class _PipelineRun:
     """One command at work in a run's folder."""
 
     def __init__(self, pipeline: Pipeline, run: Path, interrupts: Interrupts, view: View, verbose: bool) -> None:
         self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
 
-    def go(self, chosen: set[str], fresh: bool) -> Path | None:
+    def execute(self, chosen: set[str], fresh: bool) -> Path | None:
         """Run the chosen stages that are not finished, and write the report."""
         if fresh:
             forget(self.run, chosen)
@@ -125,7 +100,7 @@ class _Run:
         self.view.open(stages)
         try:
             for node in waiting:
-                self._run_stage(node)
+                self._run_and_record(node)
         except (UserError, RunError) as error:
             if not is_disk_full(error, self.run):
                 self._report()
@@ -147,7 +122,7 @@ class _Run:
             except UserError as error:
                 raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
 
-    def _run_stage(self, node: Node) -> None:
+    def _run_and_record(self, node: Node) -> None:
         """Run one stage to its end, or record how far it came and raise."""
         folder = self.run / self.pipeline.folder(node)
         before = read_stage(folder)
@@ -158,44 +133,44 @@ class _Run:
             return StageRecord(status, before.started or started, spent)  # type: ignore[arg-type]
 
         started = now()
-        self._note(node, replace(record("running"), seconds=before.seconds))
-        beat = _Beat(self.view, lambda: write_stage(self.run, self.pipeline, node, record("running")))
-        stage = make_stage(self.pipeline, node, self.run, beat)
+        self._record(node, replace(record("running"), seconds=before.seconds))
+        progress = _RecordedProgress(self.view, lambda: write_stage(self.run, self.pipeline, node, record("running")))
+        stage = make_stage(self.pipeline, node, self.run, progress)
         try:
             with self._quiet(folder / "console.log"):
-                work(node, stage)
+                run_stage(node, stage)
             if not stage.output.is_dir():
                 raise RunError("it ended without an output folder, expected one from a stage that is done")
         except BaseException as error:
             interrupted = self.interrupts.seen or isinstance(error, KeyboardInterrupt)
-            self._note_failure(node, record("interrupted" if interrupted else "failed"))
+            self._record_failure(node, record("interrupted" if interrupted else "failed"))
             if interrupted:
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
                 named = f"stage {node.id}: "  # some checks, which are made before a run too, name the stage themselves
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
             raise as_run_error(error, self.run, f"stage {node.id}") from error
-        self._note(node, record("finished"))
+        self._record(node, record("finished"))
         _free_memory()
 
-    def _note(self, node: Node, record: StageRecord) -> None:
+    def _record(self, node: Node, record: StageRecord) -> None:
         """Put a stage's new state on disk and on the screen, whole; then a Ctrl-C counts."""
         with self.interrupts.held():
             write_stage(self.run, self.pipeline, node, record)
             write_run(self.run, self.pipeline, node.id if record.status == "running" else None)
-            self.view.turn(node.id, record.status, record.seconds)
+            self.view.show_status(node.id, record.status, record.seconds)
         if self.interrupts.seen:
             raise KeyboardInterrupt
 
-    def _note_failure(self, node: Node, record: StageRecord) -> None:
-        """As `_note`, for a stage that ended badly: what cannot be written on a full disk is left out."""
+    def _record_failure(self, node: Node, record: StageRecord) -> None:
+        """As `_record`, for a stage that ended badly: what cannot be written on a full disk is left out."""
         with self.interrupts.held():
             try:
                 write_stage(self.run, self.pipeline, node, record)
                 write_run(self.run, self.pipeline)
             except OSError as error:
                 self.view.say(f"the state of {node.id} could not be recorded: {error.strerror}")
-            self.view.turn(node.id, record.status, record.seconds)
+            self.view.show_status(node.id, record.status, record.seconds)
 
     def _report(self) -> Path | None:
         """Write the report; a report that cannot be written costs a line, and no result."""
@@ -215,8 +190,8 @@ class _Run:
         return stack
 
 
-class _Beat:
-    """Passes a stage's words on to the view, and keeps the seconds on disk, so that a kill loses few of them."""
+class _RecordedProgress:
+    """Passes a stage's progress to the view, and keeps the seconds on disk, so that a kill loses few of them."""
 
     def __init__(self, view: View, record: Callable[[], None]) -> None:
         self.view, self.record, self.last = view, record, time.monotonic()
@@ -224,7 +199,7 @@ class _Beat:
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
         """Pass on, and record now and then."""
         self.view.progress(done, total, unit, shown)
-        if time.monotonic() - self.last >= BEAT:
+        if time.monotonic() - self.last >= RECORD_SECONDS:
             self.record()
             self.last = time.monotonic()
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.run.record import read_run
-from gemsmith.recipes.schema.faults import did_you_mean, listed
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedPolicy:
     """A policy in a folder, and the policy that it was trained from where its run still has it."""
 
     folder: Path
@@ -18,7 +18,7 @@ class Trained:
     base: Path | None = None
 
 
-def find_policy(place: Path, stage: str | None = None) -> Trained:
+def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
     """The policy of a stage of the run in `place`, of its last finished stage with one, or of the model folder `place`.
 
     Raises:
@@ -30,7 +30,7 @@ def find_policy(place: Path, stage: str | None = None) -> Trained:
                 raise UserError(
                     f"{place}: found a model, which has no stages; expected a run's folder to take {stage} from"
                 )
-            return Trained(place)
+            return TrainedPolicy(place)
         raise UserError(
             f"{place}: found no run and no model, expected a run's folder (with run.json) or a model folder"
         )
@@ -54,7 +54,7 @@ def find_policy(place: Path, stage: str | None = None) -> Trained:
     record = json.loads((place / stages[chosen]["folder"] / "stage.json").read_text())
     origin = ((record["config"].get("policy") or {}).get("from")) or ""
     base = place / stages[origin]["folder"] / "output" if origin in finished else None
-    return Trained(place / stages[chosen]["folder"] / "output", chosen, base)
+    return TrainedPolicy(place / stages[chosen]["folder"] / "output", chosen, base)
 
 
 def _is_policy(folder: Path) -> bool:

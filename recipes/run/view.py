@@ -1,5 +1,6 @@
 """What a person sees of a run: a live list of stages on a terminal, plain lines anywhere else."""
 
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ class View(Protocol):
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
         """Begin with these stages: id, kind, status, seconds so far."""
 
-    def turn(self, stage: str, status: str, seconds: float) -> None:
+    def show_status(self, stage: str, status: str, seconds: float) -> None:
         """The stage has now this status."""
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
@@ -36,7 +37,7 @@ class View(Protocol):
 
 
 @dataclass
-class Row:
+class StageRow:
     """One stage of the list."""
 
     id: str
@@ -46,7 +47,7 @@ class Row:
 
 
 @dataclass
-class Pace:
+class StagePace:
     """How fast the running stage goes: counted from its first report, as a resumed stage starts in the middle."""
 
     begun: float = field(default_factory=time.monotonic)
@@ -69,23 +70,25 @@ class Pace:
             return None
         return (self.done - self.first[1]) / max(time.monotonic() - self.first[0], 1e-9)
 
-    def words(self) -> str:
+    def text(self) -> str:
         """`120/400 step, 3.1/s, 1m30s left, loss 1.23`."""
         parts = [f"{self.done}/{self.total} {self.unit}"]
         if rate := self.rate:
             parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
             parts.append(f"{duration((self.total - self.done) / rate)} left")
-        return ", ".join([*parts, *metric_words(self.shown)])
+        return ", ".join([*parts, *metric_texts(self.shown)])
 
 
 class LineView:
     """Plain lines: one at the start and end of each stage, and in between at most one every few seconds."""
 
     def __init__(self, file: IO[str] | None = None, every: float = LINE_EVERY) -> None:
-        self.console = Console(file=file, force_terminal=False, soft_wrap=True, highlight=False, markup=False)
+        self.console = Console(
+            file=file, force_terminal=False, force_jupyter=False, soft_wrap=True, highlight=False, markup=False
+        )
         self.every = every
         self.stage = ""
-        self.pace = Pace()
+        self.pace = StagePace()
         self.last = 0.0
 
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
@@ -94,9 +97,9 @@ class LineView:
         if finished:
             self.console.print("finished before: " + ", ".join(finished))
 
-    def turn(self, stage: str, status: str, seconds: float) -> None:
+    def show_status(self, stage: str, status: str, seconds: float) -> None:
         """One line for the start or the end of a stage."""
-        self.stage, self.pace, self.last = stage, Pace(), time.monotonic()
+        self.stage, self.pace, self.last = stage, StagePace(), time.monotonic()
         again = f", continued after {duration(seconds)}" if status == "running" and seconds else ""
         after = f" after {duration(seconds)}" if status != "running" else ""
         self.console.print(f"{stage}: {status}{again}{after}")
@@ -106,7 +109,7 @@ class LineView:
         self.pace.report(done, total, unit, shown)
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            self.console.print(f"{self.stage}: {self.pace.words()}")
+            self.console.print(f"{self.stage}: {self.pace.text()}")
 
     def say(self, message: str) -> None:
         """One line."""
@@ -122,8 +125,8 @@ class LiveView:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.rows: dict[str, Row] = {}
-        self.pace = Pace()
+        self.rows: dict[str, StageRow] = {}
+        self.pace = StagePace()
         self.live = Live(
             get_renderable=self.render,
             console=console,
@@ -134,14 +137,14 @@ class LiveView:
 
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
         """Show the list."""
-        self.rows = {name: Row(name, kind, status, seconds) for name, kind, status, seconds in stages}
+        self.rows = {name: StageRow(name, kind, status, seconds) for name, kind, status, seconds in stages}
         self.live.start()
 
-    def turn(self, stage: str, status: str, seconds: float) -> None:
+    def show_status(self, stage: str, status: str, seconds: float) -> None:
         """Mark a stage."""
         row = self.rows[stage]
         row.status, row.seconds = status, seconds
-        self.pace = Pace()
+        self.pace = StagePace()
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
         """Move the bar."""
@@ -172,16 +175,20 @@ class LiveView:
         bar = ProgressBar(total=self.pace.total, completed=self.pace.done, width=40)
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(" "), bar, Text(f"{100 * self.pace.done // self.pace.total}%"))
-        return Group(table, line, Text("  " + self.pace.words(), style="dim", overflow="ellipsis"))
+        return Group(table, line, Text("  " + self.pace.text(), style="dim", overflow="ellipsis"))
 
 
 def view_for(file: IO[str]) -> View:
-    """A live view where the file is a terminal, plain lines where it is not."""
-    console = Console(file=file)
-    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(file)
+    """Return a live view where the file is a terminal, plain lines where it is not.
+
+    A notebook's stream is no terminal, though some say that they are one, and rich takes FORCE_COLOR as a sign of one.
+    """
+    console = Console(file=file, force_jupyter=False)
+    terminal = isinstance(file, io.TextIOWrapper) and file.isatty() and console.is_terminal
+    return LiveView(console) if terminal and not console.is_dumb_terminal else LineView(file)
 
 
-def metric_words(shown: Mapping[str, float]) -> list[str]:
+def metric_texts(shown: Mapping[str, float]) -> list[str]:
     """`loss 1.23`, for each metric."""
     return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items()]
 

@@ -1,28 +1,9 @@
 """Faults of a recipe, collected so that one reading tells them all, each with its file, line and field."""
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from gemsmith.contracts.errors import UserError
-
-Keys = tuple[str | int, ...]
-
-
-def did_you_mean(found: object, known: Iterable[str]) -> str:
-    """`, did you mean "x"?` for the nearest of the known names, or nothing when none is near."""
-    names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(found).lower(), list(names), n=1, cutoff=0.6)
-    return f', did you mean "{names[near[0]]}"?' if near else ""
-
-
-def listed(names: Iterable[str], limit: int = 10) -> str:
-    """`a, b or c`; a long list is cut, an empty one is `(there is none)`."""
-    known = list(names)
-    if not known:
-        return "(there is none)"
-    if len(known) > limit:
-        return ", ".join(known[:limit]) + ", ..."
-    return " or ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+from gemsmith.contracts.planning import Keys
 
 
 def dotted(keys: Keys) -> str:

@@ -1,8 +1,10 @@
-"""A recipe file as it is on disk: its text, the lines of its fields, and the overrides of the command line."""
+"""A recipe as it was given, a file or a mapping: its document, the lines of its fields, and the overrides."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +13,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.contracts.planning import Keys
+from gemsmith.contracts.suggestions import did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults, dotted
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 
@@ -20,26 +24,38 @@ SHIPPED = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Source:
-    """A recipe's document, and where each of its fields came from."""
+    """A recipe's document, and where each of its fields came from.
 
-    path: Path
+    Attributes:
+        path: the recipe's file; None where the recipe was given as a mapping.
+        document: its content as plain mappings, lists, texts, numbers, booleans and None.
+        lines: the line of each field in the file.
+        overrides: for each field that was overridden, how the user wrote it, such as "--set seed=1".
+    """
+
+    path: Path | None
     document: Any
     lines: dict[Keys, int] = field(default_factory=dict)
     overrides: dict[Keys, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
-        """Folder against which the recipe's relative paths resolve first."""
-        return self.path.resolve().parent
+        """Folder against which the recipe's relative paths resolve first: the file's, or the working folder."""
+        return Path.cwd() if self.path is None else self.path.resolve().parent
 
     def locate(self, keys: Keys) -> str:
-        """`file:line: field` for the keys of a field, or `--set field=value: field` where the command line set it."""
+        """Return `file:line: field` for the keys of a field, or `--set field=value: field` where an override set it.
+
+        The fields of a mapping are located as `recipe: field`.
+        """
         name = self.name(keys)
         for length in range(len(keys), -1, -1):
             if keys[:length] in self.overrides:
-                return f"--set {self.overrides[keys[:length]]}: {name}"
+                return f"{self.overrides[keys[:length]]}: {name}"
             if keys[:length] in self.lines:
                 return f"{self.path}:{self.lines[keys[:length]]}: {name}"
+        if self.path is None:
+            return f"recipe: {name}" if keys else name
         return f"{self.path}: {name}"
 
     def name(self, keys: Keys) -> str:
@@ -68,8 +84,8 @@ def find_recipe(argument: str) -> Path:
     shipped = shipped_recipes()
     if argument in shipped:
         return shipped[argument]
-    beside = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
-    hint = did_you_mean(argument, [*beside, *shipped])
+    siblings = [str(file) for file in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
+    hint = did_you_mean(argument, [*siblings, *shipped])
     if path.is_dir():
         raise UserError(f"{argument}: found a folder, expected a recipe file{hint}")
     raise UserError(
@@ -89,8 +105,8 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = str(error.problem or error.context)
-        if twice := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
-            problem = f'found the key "{twice[1]}" a second time, expected each key once'
+        if duplicate := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
+            problem = f'found the key "{duplicate[1]}" a second time, expected each key once'
         raise UserError(f"{path}{line}: the file is not YAML: {problem}") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: the file is not YAML: {str(error).splitlines()[0]}") from error
@@ -103,6 +119,30 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
     for assignment in sets or []:
         _override(source, assignment)
     return source
+
+
+def read_mapping(recipe: Mapping[str, Any]) -> Source:
+    """Read a recipe that was given as a mapping; the caller's objects are copied, not kept.
+
+    Raises:
+        UserError: a value is of a type that no YAML file could hold.
+    """
+    source = Source(None, None)
+    source.document = _copied(recipe, "recipe", ())
+    return source
+
+
+def override(source: Source, values: Mapping[str, Any]) -> None:
+    """Set fields of the document by their dotted names; mappings on the way are made, items of lists must be there.
+
+    Raises:
+        UserError: a name stands for nothing in the document, or a value is of a type that no YAML file could hold.
+    """
+    for name, value in values.items():
+        label = f"set={{{name!r}: {repr(value) if value is None or isinstance(value, str | int | float) else '...'}}}"
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{label}: expected the dotted name of a field, such as stages.sft.steps")
+        _assign(source, name, _copied(value, label, ()), label)
 
 
 def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
@@ -145,7 +185,7 @@ def _plain(node: Any, keys: Keys, lines: dict[Keys, int]) -> Any:
 
 
 def _override(source: Source, assignment: str) -> None:
-    """Apply one `dotted.key=value`, value in YAML; mappings on the way are made, items of lists must be there."""
+    """Apply one `dotted.key=value`, the value in YAML."""
     name, equals, text = assignment.partition("=")
     if not equals or not name:
         raise UserError(f"--set {assignment}: expected dotted.key=value, such as stages.sft.steps=10")
@@ -155,34 +195,69 @@ def _override(source: Source, assignment: str) -> None:
         raise UserError(
             f"--set {assignment}: the value is not YAML; quote it for YAML as well as for the shell"
         ) from error
+    _assign(source, name, value, f"--set {assignment}")
+
+
+def _assign(source: Source, name: str, value: Any, label: str) -> None:
+    """Set the field with a dotted name; `label` is how the user wrote it, for messages."""
     keys: Keys = ()
     node, parts = source.document, name.split(".")
     for depth, part in enumerate(parts):
-        key = _key(node, part, assignment, parts[:depth])
+        key = _key(node, part, label, parts[:depth])
         keys = (*keys, key)
         if depth == len(parts) - 1:
             node[key] = value
         elif isinstance(node, dict) and node.get(key) is None:
             node[key] = {}
         node = node[key]
-    source.overrides[keys] = assignment
+    source.overrides[keys] = label
 
 
-def _key(node: Any, part: str, assignment: str, before: list[str]) -> str | int:
+def _copied(value: Any, label: str, keys: Keys) -> Any:
+    """Return a value of Python as YAML would give it: tuples as lists, paths as text, NumPy's numbers as plain ones."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise UserError(f"{label}: found the key {key!r}{_below(keys)}, expected text as every key")
+        return {str(key): _copied(item, label, (*keys, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item, label, (*keys, index)) for index, item in enumerate(value)]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str | PurePath):
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if callable(value):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise UserError(
+            f'{label}: found the function {name}{_below(keys)}, expected its place as text, such as "my_file.py:{name}"'
+        )
+    raise UserError(
+        f"{label}: found an object of type {type(value).__name__}{_below(keys)}, expected what YAML can hold: "
+        "mappings, lists, text, numbers, True, False or None"
+    )
+
+
+def _below(keys: Keys) -> str:
+    return f" at {dotted(keys)}" if keys else ""
+
+
+def _key(node: Any, part: str, label: str, before: list[str]) -> str | int:
     """The key of `node` that a part of a dotted name means."""
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):
-        raise UserError(f"--set {assignment}: {'.'.join(before)} is {_kind_of(node)}, which has no field {part}")
+        raise UserError(f"{label}: {'.'.join(before)} is {_kind_of(node)}, which has no field {part}")
     ids = {item["id"]: index for index, item in enumerate(node) if _has_id(item)}
     if part in ids:
         return ids[part]
     if part.isdecimal() and int(part) < len(node):
         return int(part)
     expected = f"one of {listed(ids)}" if ids else f"a number below {len(node)}"
-    raise UserError(
-        f"--set {assignment}: {'.'.join(before)} has no item {part}, expected {expected}{did_you_mean(part, ids)}"
-    )
+    raise UserError(f"{label}: {'.'.join(before)} has no item {part}, expected {expected}{did_you_mean(part, ids)}")
 
 
 def _child(node: Any, key: str | int) -> Any:

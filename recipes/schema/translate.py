@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from gemsmith.recipes.schema.faults import Faults, Keys, did_you_mean, listed
+from gemsmith.contracts.planning import Keys
+from gemsmith.contracts.suggestions import did_you_mean, listed
+from gemsmith.recipes.schema.faults import Faults
 
 
 def add_faults(faults: Faults, model: type[BaseModel], error: ValidationError, document: Any) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.contract import Weights
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 
 @dataclass(frozen=True)

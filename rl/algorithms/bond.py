@@ -21,7 +21,7 @@ from gemsmith.rl.algorithms.algorithm import (
     weighted,
 )
 from gemsmith.rl.algorithms.best_of_n import log_correction, log_quantile_estimate
-from gemsmith.rl.algorithms.config import ANCHOR_PERIOD, ANCHOR_RATE, BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import ANCHOR_PERIOD, ANCHOR_RATE, BondAlgorithm
 from gemsmith.rl.algorithms.quantile import Placed, SampledQuantile
 
 

@@ -16,7 +16,7 @@ from gemsmith.policy.training.sharding import plain_module
 from gemsmith.reward_models.member import peft_config
 from gemsmith.reward_models.model import from_policy
 from gemsmith.rl.algorithms.algorithm import Rollouts
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.algorithms.quantile import Placed
 
 STATE = "quantile.pt"

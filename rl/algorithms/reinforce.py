@@ -19,7 +19,7 @@ from gemsmith.rl.algorithms.algorithm import (
     truncate_importance,
     weighted,
 )
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.surrogate import clipped_surrogate, kl_estimate
 from gemsmith.rl.algorithms.turns import turn_weights
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gemsmith.rl.algorithms.algorithm import Rollouts, Weighted
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 
 class DistillTrainer(Trainer):
-    """transformers' Trainer on rows shaped like `gemsmith.rl.teachers.teacher.TeacherRow`; `task` may be absent."""
+    """transformers' Trainer on rows with the fields of `rl.teachers.teacher.TeacherRow`; `task` is optional."""
 
     def __init__(
         self,

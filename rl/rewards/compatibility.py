@@ -1,10 +1,10 @@
 """Whether the rewards of a stage fit one another and its rows: gates that are there, and a reward for each row."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.planning import CheckContext
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.curation.example import Example
 from gemsmith.rl.rewards.config import CodeReward, RewardConfig
 
@@ -19,7 +19,7 @@ def gate_fault(terms: Mapping[str, RewardConfig]) -> tuple[str, str] | None:
                 expected = (
                     f"expected another reward that the stage learns from: {', '.join(others) or '(there is none)'}"
                 )
-                return path[-1], f'found "{gate}", {expected}{_near(gate, others)}'
+                return path[-1], f'found "{gate}", {expected}{did_you_mean(gate, others)}'
             path.append(gate)
             if gate in path[:-1]:
                 cycle = " -> ".join(path[path.index(gate) :])
@@ -61,9 +61,3 @@ def check_routes(terms: Mapping[str, RewardConfig], examples: Iterable[Example],
                 f"stage {stage}: a row of data.{data} {what}{where} has no reward: {tasks}. Name its task in a "
                 "reward's `tasks`, or leave out the `tasks` of a reward that scores every row."
             )
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """`, did you mean "x"?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f', did you mean "{near[0]}"?' if near else ""

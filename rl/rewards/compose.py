@@ -1,6 +1,5 @@
 """Opens the rewards that a stage names, and scores completions with each and with their weighted sum."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.contracts.waits import waiting
 from gemsmith.rl.rewards.config import RewardConfig
 from gemsmith.rl.rewards.reward import LARGEST, Columns, Reward, sample
@@ -135,11 +135,9 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
 
 def _config(name: str, stage: Stage) -> RewardConfig:
     if name not in stage.rewards:
-        near = difflib.get_close_matches(name, list(stage.rewards), n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
         raise UserError(
-            f"stage {stage.id}: there is no reward {name!r}{hint}; the recipe's rewards are "
-            f"{', '.join(stage.rewards) or 'none'}."
+            f"stage {stage.id}: there is no reward {name!r}{did_you_mean(name, stage.rewards)}; "
+            f"the recipe's rewards are {', '.join(stage.rewards) or 'none'}."
         )
     return stage.rewards[name]
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -9,14 +10,15 @@ from pydantic import Field, field_validator, model_validator
 
 from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.reward_models.config import WarmStage
 
 
 class RewardConfig(StrictModel):
     """Fields of every reward; a kind of reward is a subclass with a literal `kind`.
 
-    `normalise`, `clip` and `gate` shape what is learnt (`rl.rewards.contributions`); an evaluation and a control take
-    rewards as they come. `tasks` says everywhere which rows a reward scores.
+    `normalise`, `clip` and `gate` shape what is learnt (`gemsmith.rl.rewards.contributions`); an evaluation and a
+    control take rewards as they come. `tasks` says everywhere which rows a reward scores.
 
     `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
     `gemsmith.rl.rewards.reward.Reward`. Reading a recipe imports none of it.
@@ -337,6 +339,10 @@ class PythonReward(RewardConfig):
                     "and mappings of them: quote a date"
                 ) from error
         return options
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the file of the function or class."""
+        return [find_target(self.target, root, REWARDS).file]
 
 
 AnyReward = Annotated[

@@ -19,7 +19,7 @@ from gemsmith.policy.samplers.logprob_mismatch import Gap, check_completions
 from gemsmith.policy.text.chat import continued_ids
 from gemsmith.policy.training.processes import from_all
 from gemsmith.rl.algorithms.algorithm import Completions, Rollouts, Weighted
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes
 from gemsmith.rl.rewards.compatibility import turns_fault
 from gemsmith.rl.rewards.compose import Rewards

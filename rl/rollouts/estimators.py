@@ -6,7 +6,7 @@ from typing import Any
 
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import Stage, write_atomically
-from gemsmith.rl.algorithms.config import K1, RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import K1, RolloutConfig
 
 FILE = "estimators.json"
 ENTROPY = "sampled: mean over the policy's completions of -log policy(y) / tokens of y, in nats a token"

@@ -1,11 +1,14 @@
 """Configuration of teachers. Imports no torch."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from gemsmith.contracts.local import find_local
 from gemsmith.contracts.planning import ForecastContext
 from gemsmith.contracts.strict import StrictModel
+from gemsmith.curation.teacher_store.manifest import MANIFEST
 from gemsmith.policy.config import LONGEST_WAIT, Address, PolicyConfig
 
 
@@ -61,6 +64,13 @@ class TeacherConfig(PolicyConfig):
         if self.server is not None or (self.model is None and self.from_ is None):
             return None
         return PolicyConfig(**{name: getattr(self, name) for name in PolicyConfig.model_fields})
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return what is loaded, or the manifest of a store that is read in its place."""
+        if self.loaded is not None:
+            return super().local_files(root)
+        store = find_local(root, self.store) if self.store is not None else None
+        return [] if store is None or not (store / MANIFEST).exists() else [store / MANIFEST]
 
     @property
     def loaded(self) -> PolicyConfig | None:

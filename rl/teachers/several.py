@@ -1,6 +1,5 @@
 """Several teachers as one: each prompt's by its task, and the mean of the probabilities of those that share a task."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.policy.head.vocabulary_head import VocabularyScores
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
 from gemsmith.rl.teachers.teacher import Teacher, TeacherRow, TokenTargets
 
@@ -87,8 +87,8 @@ class TeachersByTask:
         for task in (task for task in self.by_task if task not in present):
             found = f'`teachers` names a teacher for the task "{task}", which no row has (they have: '
             found += f"{', '.join(sorted(present)) or 'none'})"
-            if near := difflib.get_close_matches(task, present, n=1):
-                raise UserError(f'{found}: did you mean "{near[0]}"?')
+            if hint := did_you_mean(task, present):
+                raise UserError(f"{found}{hint}")
             say(f"{found}: it is not asked for that")
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> "PiecedTargets":
@@ -139,13 +139,13 @@ class PiecedTargets:
             weights_CK[mine_C, : ids.shape[1]] = weights
         return ids_CK, weights_CK
 
-    def divergence(self, student: Scores) -> Tensor:
+    def divergence(self, student: VocabularyScores) -> Tensor:
         """Each token's from its own teacher, [M], in nats."""
         found = {}
         for number, piece in self.pieces.items():
             mine_M = (self.owner_M == number).to(student.logprobs.device)
-            own = {field.name: getattr(student, field.name)[mine_M] for field in fields(Scores)}
-            found[number] = piece.divergence(Scores(**own))
+            own = {field.name: getattr(student, field.name)[mine_M] for field in fields(VocabularyScores)}
+            found[number] = piece.divergence(VocabularyScores(**own))
         return self._joined(found)
 
     def logprobs(self, chunk: slice) -> Tensor:

@@ -1,7 +1,6 @@
 """What an instruction is told, such as a number or a list of words: each field is checked before a text is judged."""
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,9 +84,3 @@ RELATION = choice("at least", "less than")
 def holds(count: int, relation: str, bound: int) -> bool:
     """Whether a count stands in a `RELATION` to a bound."""
     return count >= bound if relation == "at least" else count < bound
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """', did you mean x?' for the nearest of the names, or nothing."""
-    near = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.5)
-    return f", did you mean {near[0]}?" if near else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.sandboxes.instructions import (
     casing,
     combination,
@@ -15,10 +16,11 @@ from gemsmith.sandboxes.instructions import (
     punctuation,
     start_end,
 )
-from gemsmith.sandboxes.instructions.fields import did_you_mean
 from gemsmith.sandboxes.instructions.kind import Kind
 from gemsmith.sandboxes.instructions.variants import variants
 
+NEAR = 0.5
+"""How like an id or a field (difflib's ratio) one is that a message suggests."""
 LONGEST_TEXT = 1 << 18
 """Characters, some 64k tokens. A longer text follows no instruction, so that none takes long."""
 
@@ -48,14 +50,14 @@ def instruction(id: str, fields: Mapping[str, Any] | None = None) -> Instruction
         UserError: the id or a field is unknown, or a field is missing or not what it must be.
     """
     if not isinstance(id, str) or id not in KINDS:
-        raise UserError(f"there is no instruction {id!r:.80}{did_you_mean(str(id), list(KINDS))}.")
+        raise UserError(f"there is no instruction {id!r:.80}{did_you_mean(id, KINDS, NEAR)}.")
     if fields is not None and not isinstance(fields, Mapping):
         raise UserError(f"instruction {id}: found the fields {fields!r:.80}, expected a mapping or null.")
     kind = KINDS[id]
     given = {name: value for name, value in (fields or {}).items() if value is not None}
     for name in given:
         if name not in kind.fields:
-            near = did_you_mean(str(name), list(kind.fields))
+            near = did_you_mean(name, kind.fields, NEAR)
             raise UserError(
                 f"instruction {id} has no field {name!r:.80}{near}; its fields are {', '.join(kind.fields) or 'none'}."
             )

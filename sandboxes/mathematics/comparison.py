@@ -1,7 +1,7 @@
 """Compares an answer with the truth as far as that needs no mathematics: exact numbers, wording, structure, units.
 
-What is left open is for `sandboxes.mathematics.worker`, which compares element by element with math-verify. Everything
-here takes time at most proportional to a short text's square, and evaluates nothing.
+What is left open is for `gemsmith.sandboxes.mathematics.worker`, which compares element by element with math-verify.
+Everything here takes time at most proportional to a short text's square, and evaluates nothing.
 """
 
 import re

@@ -99,7 +99,7 @@ def test_several_waits_speak_whole_lines_on_the_views_of_a_run(view_of):
     file = io.StringIO()
     view = view_of(file)
     view.open([("rl", "reinforce", "to run", 0.0)])
-    view.turn("rl", "running", 0.0)
+    view.show_status("rl", "running", 0.0)
 
     said: list[str] = []
 

@@ -139,7 +139,7 @@ def test_a_path_is_beside_the_recipe_or_else_in_the_working_folder(tmp_path: Pat
         ({"answer": "{"}, ["`answer: '{'`", "not a template"]),
         ({"answer": "{}"}, ["`answer: '{}'`", "rows.jsonl:1"]),
         ({"columns": ["level"]}, ["'level'", "rows.jsonl:1", "prompt, answer"]),
-        ({"path": "row.jsonl"}, ["row.jsonl does not exist", "did you mean rows.jsonl"]),
+        ({"path": "row.jsonl"}, ["row.jsonl does not exist", 'did you mean "rows.jsonl"']),
         ({"path": "."}, ["is a folder"]),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: bytes, words: l
 @pytest.mark.parametrize(
     ("section", "words"),
     [
-        ({"task": "chain_smu"}, "did you mean chain_sum"),
+        ({"task": "chain_smu"}, 'did you mean "chain_sum"'),
         ({"task": "chain_sum", "options": {"terms": 2}}, "'terms'"),
         ({"task": "chain_sum", "options": {"min_terms": 9, "max_terms": 2}}, "max_terms must be >= min_terms"),
     ],
@@ -208,7 +208,7 @@ def test_an_unreachable_hub_is_one_sentence_with_a_way_out(tmp_path: Path):
         "from gemsmith.curation.load import load_data\n"
         "load_data(HubData(source='hub', name='nobody/nothing-here'), name='far', seed=0, root=Path('.'))"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
@@ -226,9 +226,7 @@ def test_reading_a_section_imports_no_torch(tmp_path: Path):
         f"load_data(section, name='d', seed=0, root=Path({str(tmp_path)!r}))\n"
         "print(sorted({'torch', 'datasets', 'reasoning_gym'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
 
 

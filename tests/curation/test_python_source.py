@@ -65,7 +65,7 @@ def test_the_order_of_sets_is_the_same_in_every_process(tmp_path: Path):
             "no answer within 1 s; mend it, or raise",
         ),
         ("def rows(): return []", {"target": "other.py:rows"}, "no file other.py"),
-        ("def rows(): return []", {"target": "rows"}, "neither file.py:function nor"),
+        ("def rows(): return []", {"target": "rows"}, 'found "rows", expected file.py:function or'),
         ("def rows(): return []", {}, "no examples (the source has no rows)"),
     ],
 )

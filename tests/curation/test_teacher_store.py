@@ -1,7 +1,6 @@
 """The store of a teacher's targets: what comes back, and what disks, kills and hands do to it."""
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -145,9 +144,9 @@ def write_manifest(folder, manifest, whole, wrapped=writing._write_manifest):
         os.kill(os.getpid(), signal.SIGKILL)
     wrapped(folder, manifest, whole)
 writing._write_manifest = write_manifest
-writing.write_store(Path("{tmp_path}/killed"), about(), ROWS, ask, 2, lambda done, total: None)
+writing.write_store(Path({str(tmp_path / "killed")!r}), about(), ROWS, ask, 2, lambda done, total: None)
 """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert ended.returncode == -signal.SIGKILL
     with pytest.raises(UserError, match="not finished"):
         TeacherStore(tmp_path / "killed")

@@ -14,7 +14,7 @@ from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.recipes.schema.recipe import STAGE_KINDS, Recipe
 from gemsmith.rl.algorithms.algorithm import Rollouts, Weighted, weighted
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.stages.reinforcement.config import AlgorithmStage
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,8 +19,8 @@ from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
 from gemsmith.policy.training.parallel_workers import thread_share
 from gemsmith.reward_models.warm import run
 from tests.reward_models.stages import warm_stage, write_pairs
+from tests.warm_python import WarmPython
 
-REPOSITORY = Path(__file__).parents[2]
 FIELDS: dict[str, Any] = {
     "steps": 4, "save_every": 2, "lora": LoraConfig(rank=2), "dropout_in": "lora", "dropouts": [0.1, 0.3],
 }  # fmt: skip
@@ -107,7 +105,9 @@ def test_a_member_that_fails_is_told_and_stops_the_others_and_then_they_continue
     assert not list((tmp_path / "members").glob("*.checkpoints"))
 
 
-def test_a_stage_that_is_killed_leaves_no_member_at_work(root: Path, tmp_path: Path, in_turn: Path):
+def test_a_stage_that_is_killed_leaves_no_member_at_work(
+    root: Path, tmp_path: Path, in_turn: Path, warm_python: WarmPython
+):
     shutil.copytree(in_turn / "probe", tmp_path / "probe")
     code = (
         "import sys; from pathlib import Path\n"
@@ -115,11 +115,11 @@ def test_a_stage_that_is_killed_leaves_no_member_at_work(root: Path, tmp_path: P
         "from tests.reward_models.stages import warm_stage\n"
         "run(*warm_stage(Path(sys.argv[1]), Path(sys.argv[2]), parallel=2, steps=10_000))\n"
     )
-    started = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(root)], cwd=REPOSITORY)
+    started = warm_python.start(["-c", code, str(tmp_path), str(root)])
     wait_for(lambda: len(children(started.pid)) == 2, seconds=240)
-    started.kill()
+    os.kill(started.pid, signal.SIGKILL)
     wait_for(lambda: not children(started.pid), seconds=5)
-    assert started.wait() == -signal.SIGKILL
+    assert started.wait(60).returncode == -signal.SIGKILL
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +21,7 @@ from gemsmith.reward_models.scorer import RewardScorer, score_sequences
 from gemsmith.reward_models.warm import best_members, run
 from gemsmith.weights.merge import difference
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.warm_python import WarmPython
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +181,9 @@ def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Pat
     assert difference(tmp_path / "plain", tmp_path / "seed").changed_tensors > 0
 
 
-def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path, finished: Path):
+def test_a_killed_stage_continues_to_the_same_weights(
+    root: Path, tmp_path: Path, finished: Path, warm_python: WarmPython
+):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from gemsmith.contracts.stage import Silence; from gemsmith.reward_models.warm import run\n"
@@ -198,10 +196,8 @@ def test_a_killed_stage_continues_to_the_same_weights(root: Path, tmp_path: Path
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "stage.sink = Killer(); run(config, stage)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "stage"), str(root)], cwd=REPOSITORY, env=dict(os.environ)
-    )
-    assert ran.returncode == -signal.SIGKILL
+    ran = warm_python.run(["-c", code, str(tmp_path / "stage"), str(root)])
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
     assert (tmp_path / "stage" / "members" / "0").exists() and not (tmp_path / "stage" / "output").exists()
     config, stage = warm_stage(tmp_path / "stage", root, keep=2, connectivity=True)
     run(config, stage)

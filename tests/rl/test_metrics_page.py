@@ -17,7 +17,7 @@ from gemsmith.policy.head.logprobs import listed_logprobs
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.weight_set import WeightSet
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import CodeReward, MathReward, PythonReward
 from gemsmith.rl.stages.reinforcement import stage as reinforcement
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage

@@ -174,7 +174,7 @@ def test_a_child_that_ends_takes_what_it_started_along(entry: str):
 def test_a_busy_child_dies_with_a_parent_that_is_killed(entry: str, tmp_path: Path):
     program = textwrap.dedent(f"""
         import sys, threading
-        sys.path[:0] = {[str(tmp_path), str(Path(__file__).parents[2])]!r}
+        sys.path[:0] = {[str(tmp_path)]!r}
         from gemsmith.sandboxes.child import Child
         child = Child({entry!r})
         print(child.pid, flush=True)

@@ -16,8 +16,9 @@ from benchmarks.fidelity.claim import Curve
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts
 from gemsmith.rl.algorithms.bond import JBond
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.algorithms.reinforce import Reinforce
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 
 Trace = list[tuple[float, float, float]]  # step, mean reward, KL to the reference
 

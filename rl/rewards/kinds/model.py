@@ -16,7 +16,7 @@ class _LateError(Exception):
 
 
 class RewardModel:
-    """Scores of `reward_models.scorer`, computed in this process, which looks at the time before each of its modules.
+    """Scores of `gemsmith.reward_models.scorer`, computed in this process, with a look at the time before each module.
 
     Nothing else is waited for, so that what ends a late call leaves nothing behind that computes on. What it serves,
     the average or the members, is in memory for as long as it is open; members score one after another.

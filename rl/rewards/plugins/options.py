@@ -2,8 +2,10 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from gemsmith.contracts.suggestions import did_you_mean
 
 EVERY_CALL = ("prompts", "completions")
 MISSPELT = 0.8
@@ -35,10 +37,11 @@ def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str |
         reserved = not constructed and option in EVERY_CALL
         misspelt = bool(difflib.get_close_matches(option, names, n=1, cutoff=MISSPELT))
         if reserved or (option not in names and (misspelt or not open_ended)):
-            return f"there is no option {option!r} of {shown(takes)}{near(option, names)}"
+            return f"there is no option {option!r} of {shown(takes)}{did_you_mean(option, names).rstrip('?')}"
     missing = [p.name for p in by_keyword if p.default is p.empty and p.name not in options]
     if constructed and missing:
-        return f"{shown(takes)} needs the option {missing[0]!r}, which is not given{near(missing[0], options)}"
+        hint = did_you_mean(missing[0], options).rstrip("?")
+        return f"{shown(takes)} needs the option {missing[0]!r}, which is not given{hint}"
     return None
 
 
@@ -50,9 +53,3 @@ def shown(takes: Callable[..., Any]) -> str:
         texts.append(f"{stars}{p.name}" + ("" if p.default is p.empty else f"={p.default!r}"))
     kind = "class" if inspect.isclass(takes) else "function"
     return f"the {kind} {getattr(takes, '__name__', type(takes).__name__)}({', '.join(texts)})"
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'` for the nearest of the known names, or nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean {found[0]!r}" if found else ""

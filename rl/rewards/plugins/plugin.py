@@ -7,7 +7,7 @@ from typing import Any
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
-from gemsmith.contracts.target import REWARDS, resolve_target
+from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.contracts.waits import waiting
 from gemsmith.rl.rewards.config import PythonReward
 from gemsmith.rl.rewards.plugins.process import PluginProcess
@@ -47,7 +47,7 @@ class Plugin:
         self._label = f"reward {name} ({config.target})"
         self._say = stage.say
         try:
-            found = resolve_target(config.target, stage.root, REWARDS)
+            found = find_target(config.target, stage.root, REWARDS)
         except UserError as error:
             raise UserError(f"reward {name}: {error}") from error
         self._arguments = [*found.arguments(stage.root), json.dumps(config.options)]

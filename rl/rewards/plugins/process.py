@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class PluginProcess:
-    """A child process (see `sandboxes.child.Child`) that can be closed together with everything that it started.
+    """A child process (`gemsmith.sandboxes.child.Child`) that can be closed together with everything that it started.
 
     Args:
         entry: "module:function", called with the file descriptor for `guard` and `arguments`.

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.contracts.target import imported_function, raised
-from gemsmith.rl.rewards.plugins.options import ONLY_TRL, near, option_fault, shown
+from gemsmith.rl.rewards.plugins.options import ONLY_TRL, option_fault, shown
 from gemsmith.rl.rewards.plugins.process import guard
 from gemsmith.rl.rewards.plugins.signature import Parameters, signature_fault
 
@@ -78,7 +79,7 @@ class _Caller:
             has = [name for name in given if name not in ("prompts", "completions")]
             return _said(
                 f"the function needs {missing[0]!r}, which is neither a column of the data ({', '.join(has)}) nor an "
-                f"option{near(missing[0], has)}"
+                f"option{did_you_mean(missing[0], has).rstrip('?')}"
             )
         if not self._parameters.any_keyword:
             keywords = {name: value for name, value in keywords.items() if name in self._parameters.accepted}

@@ -9,7 +9,9 @@ from gemsmith.contracts.planning import CheckContext, Scoring
 from gemsmith.contracts.stage import OutputKind
 from gemsmith.policy.config import KeepingConfig, PolicyConfig
 from gemsmith.policy.training_stage import TrainingStage
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm, RolloutConfig
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 
 class AlgorithmStage(TrainingStage, RolloutConfig, KeepingConfig):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import TrainingArguments
@@ -23,7 +23,8 @@ from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
@@ -93,7 +94,6 @@ def train_policy(
     live = Policy(model, policy.tokenizer)
     initial = WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
-    arguments = _arguments(config, stage, folder, model, seed)
     stage.folder.mkdir(parents=True, exist_ok=True)
     if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
         write_index(stage, kept, config.steps)
@@ -117,7 +117,7 @@ def train_policy(
         )
         trainer = RolloutTrainer(
             model=model,
-            args=arguments,
+            args=_arguments(config, stage, folder, model, seed),
             processing_class=policy.tokenizer,
             collector=collector,
             examples=examples,
@@ -155,7 +155,7 @@ def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
     if config.several_turns:
-        return partial(EpisodeCollector, config=config)
+        return partial(EpisodeCollector, config=cast(ReinforceAlgorithm, config))
     return RolloutCollector
 
 

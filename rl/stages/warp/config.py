@@ -10,7 +10,8 @@ from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, 
 from gemsmith.contracts.stage import OutputKind, StageConfig
 from gemsmith.policy.config import PolicyConfig, crowded
 from gemsmith.policy.forecast import forecast_training
-from gemsmith.rl.algorithms.config import ALGORITHMS, AnyAlgorithm, RolloutConfig
+from gemsmith.rl.algorithms.config import ALGORITHMS, AnyAlgorithm
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.stages.warp.run_overrides import changed, changes_of, given_by
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from gemsmith.policy.samplers.open import open_sampler
 from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.processes import from_all, wait_for_all
 from gemsmith.policy.weight_set import WeightSet
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.stages.warp.config import WarpStage

@@ -10,7 +10,7 @@ from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.training.engine import forget_what_runs_again
 from gemsmith.policy.training.parallel_workers import Order, train_together
-from gemsmith.rl.algorithms.config import RolloutConfig
+from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.stages.reinforcement.stage import train_policy, training_prompts
 

@@ -12,9 +12,8 @@ import pytest
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.policy.samplers.engine_process import EngineProcess
 
-ROOT = Path(__file__).parents[3]
-
-STAND_IN = "tests.policy.samplers.stand_in"
+STAND_IN = "stand_in"  # beside this file
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def said():
 
 @pytest.fixture
 def process(said):
-    process = EngineProcess("stand-in", STAND_IN, {**os.environ, "PYTHONPATH": str(ROOT)}, room=0, say=said.append)
+    process = EngineProcess("stand-in", STAND_IN, ENVIRONMENT, room=0, say=said.append)
     yield process
     process.close()
 
@@ -107,13 +106,13 @@ def test_a_process_goes_when_its_parent_is_killed_while_it_works():
     script = (
         "import os, threading\n"
         "from gemsmith.policy.samplers.engine_process import EngineProcess\n"
-        f"process = EngineProcess('stand-in', {STAND_IN!r}, {{**os.environ, 'PYTHONPATH': {str(ROOT)!r}}}, room=0)\n"
+        f"process = EngineProcess('stand-in', {STAND_IN!r}, os.environ, room=0)\n"
         "process.ask(1, 30, 'double')\n"
         "print(process.pid, process.folder, flush=True)\n"
         "threading.Timer(0.5, os.kill, (os.getpid(), 9)).start()\n"
         "process.ask('sleep', 60, 'sleep')\n"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     pid, folder = run.stdout.split()
     assert run.returncode == -signal.SIGKILL
     assert gone(int(pid)) and not Path(folder).exists()

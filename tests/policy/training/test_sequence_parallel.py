@@ -1,9 +1,6 @@
 """Two processes that share each sequence compute what one does: one start for all cases."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,14 +18,12 @@ ALONE = {"plain": "plain", "zero2": "plain", "plain-lora": "plain-lora", "zero3-
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(tmp_path_factory, warm_python):
     folder = tmp_path_factory.mktemp("slices")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    environment["TORCH_EXTENSIONS_DIR"] = str(folder / "extensions")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for start, name in ((launcher, "two"), ([sys.executable], "one")):  # neither in this process: groups outlive them
-        command = [*start, str(SCRIPT), str(folder / name)]
-        done = subprocess.run(command, env=environment, timeout=600, capture_output=True, text=True, check=False)
+    extensions = str(folder / "extensions")
+    one = warm_python.run([str(SCRIPT), str(folder / "one")], TORCH_EXTENSIONS_DIR=extensions)
+    two = warm_python.launch([str(SCRIPT), str(folder / "two")], 2, TORCH_EXTENSIONS_DIR=extensions)
+    for done in (one, *two):  # none of them in this process: groups outlive them
         assert done.returncode == 0, done.stderr[-4000:]
     return folder / "one", folder / "two"
 

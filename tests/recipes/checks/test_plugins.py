@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.contracts.target import REWARDS
-from gemsmith.recipes.checks.plugins import check_importable, check_signature, find_target
+from gemsmith.contracts.target import REWARDS, find_target
+from gemsmith.recipes.checks.plugins import check_importable, check_signature
 
 COLUMNS = ("answer", "task", "system", "length")
 
@@ -140,7 +140,7 @@ def test_targets_that_import_pass_in_silence(tmp_path: Path, capfd: pytest.Captu
     ("options", "words"),
     [
         ({}, "the class f(length, scale=1) needs the option 'length'"),
-        ({"length": 1, "scael": 2}, "no option 'scael' of the class f(length, scale=1), did you mean 'scale'"),
+        ({"length": 1, "scael": 2}, "no option 'scael' of the class f(length, scale=1), did you mean \"scale\""),
     ],
 )
 def test_options_are_held_against_a_class_before_any_stage_runs(tmp_path: Path, options: dict[str, int], words: str):

@@ -1,7 +1,6 @@
 """Teachers in a recipe: what is refused before anything runs, and `gemsmith teacher-cache`."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from gemsmith.curation.teacher_store.manifest import read_manifest
 from gemsmith.recipes.pipeline.pipeline import Pipeline, open_recipe
 from gemsmith.recipes.run.runner import run_pipeline
 
-ROOT = Path(__file__).parents[3]
 RECIPE = """\
 name: taught
 policy: {model: tiny}
@@ -276,12 +274,12 @@ app()
 
 def teacher_cache(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The command, with small shards; with "killed" it ends itself half-way, as `kill -9` does."""
-    command, environment = [sys.executable, "-c", COMMAND, how], {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+    command = [sys.executable, "-c", COMMAND, how]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
 
 
 def test_the_command_writes_what_a_stage_writes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     monkeypatch.setattr(writing, "SHARD_TOKENS", 12)
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
@@ -335,7 +333,7 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
     ],
 )
 def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, words: str, recipe: Path) -> None:
-    from gemsmith.recipes.commands.teacher_cache import write_teacher_cache
+    from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     pipeline = opened(recipe, "{from: targets}", teacher)
     with pytest.raises(UserError) as caught:

@@ -47,7 +47,7 @@ def test_commands_that_only_look_import_nothing_heavy(arguments: list[str], tmp_
     imported = {
         line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "import time" in line
     }
-    assert "recipes" in imported
+    assert "gemsmith" in imported
     assert imported & HEAVY == set()
 
 
@@ -135,7 +135,7 @@ def test_plan_shows_every_stage_with_its_size(tmp_path: Path):
 
 
 def test_doctor_gives_a_way_out_for_everything_that_is_not_good():
-    from gemsmith.recipes.commands.doctor import examine
+    from gemsmith.recipes.commands.actions.machine_findings import examine
 
     findings = examine(ROOT)
     assert {"python", "cores", "memory", "disk", "GPU", "torch", "C++ compiler", "ninja"} <= {f.thing for f in findings}

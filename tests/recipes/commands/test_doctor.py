@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from gemsmith.recipes.commands.doctor import Finding, examine
+from gemsmith.recipes.commands.actions.machine_findings import MachineFinding, examine
 from gemsmith.sandboxes.code.backends.bubblewrap import find_bubblewrap
 from gemsmith.sandboxes.code.selection import probe
 
 ROOT = Path(__file__).parents[3]
-SAID = "from gemsmith.recipes.commands.doctor import examine; from pathlib import Path; print(examine(Path('.'))[-1])"
+PRINT_LAST_FINDING = (
+    "from gemsmith.recipes.commands.actions.machine_findings import examine; from pathlib import Path; "
+    "print(examine(Path('.'))[-1])"
+)
 
 
-def sandbox() -> Finding:
+def sandbox() -> MachineFinding:
     (finding,) = [finding for finding in examine(ROOT) if finding.thing == "code sandbox"]
     return finding
 
@@ -34,7 +37,9 @@ def test_without_namespaces_there_is_none_and_a_way_out():
     if not found.works:
         pytest.skip(f"no box without namespaces can be made here: {found.reason}")
     box = [str(find_bubblewrap()), "--unshare-user", "--disable-userns", "--dev-bind", "/", "/"]
-    done = subprocess.run([*box, sys.executable, "-c", SAID], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(
+        [*box, sys.executable, "-c", PRINT_LAST_FINDING], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
     assert "found='none: bubblewrap: " in done.stdout, done.stderr
     assert "; unshare: " in done.stdout and "verdict='optional'" in done.stdout
     assert "max_user_namespaces" in done.stdout and "Needed only for rewards of kind code." in done.stdout

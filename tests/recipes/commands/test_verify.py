@@ -158,7 +158,7 @@ def test_verifying_imports_nothing_heavy(tmp_path: Path, kind: str, given: list[
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     named = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time" in line)
     imported = {name.split(".")[0] for name in named}
-    assert "recipes" in imported
+    assert "gemsmith" in imported
     assert imported & HEAVY == set()
 
 

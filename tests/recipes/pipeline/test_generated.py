@@ -10,7 +10,8 @@ from gemsmith.curation.config import Generated
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.pipeline.pipeline import Pipeline, open_recipe
 from gemsmith.recipes.plan.plan import forecast
-from gemsmith.recipes.run.runner import make_stage, run_pipeline
+from gemsmith.recipes.run.runner import run_pipeline
+from gemsmith.recipes.run.stages import make_stage
 
 RECIPE = """\
 name: trial

@@ -5,7 +5,7 @@ import pytest
 from gemsmith.recipes.report.chart import averaged, fit_axis, smoothed
 from gemsmith.recipes.report.graph import layout
 from gemsmith.recipes.report.markup import Markup, duration, element, render, short
-from gemsmith.recipes.report.plane import LETTER, LINE, place_labels
+from gemsmith.recipes.report.reward_kl_plane import LETTER, LINE, place_labels
 
 
 def test_a_stage_stands_right_of_all_it_builds_on():

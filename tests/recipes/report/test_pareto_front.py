@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gemsmith.recipes.report.markup import render
-from gemsmith.recipes.report.pareto_front import against_the_runs, front_part, reward_at_kl
+from gemsmith.recipes.report.pareto_front import compare_with_runs, pareto_front_section, reward_at_kl
 
 
 def at(rate: float, kl: float, reward: float, reach: float = 0.1) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def test_a_trajectory_is_read_between_its_points_and_not_beyond():
 def test_a_point_is_above_the_runs_when_its_interval_is():
     points = [at(0, 0, 0), at(0.3, 1, 1.2), at(0.5, 2, 2.05), at(0.8, 3, 2.8), at(1, 5, 9)]
     runs = [[(0.0, 0.0), (4.0, 4.0)]]  # reward = KL up to 4; the last point went further
-    assert against_the_runs(points, runs) == {"above": [0.3], "level": [0.5], "below": [0.8]}
+    assert compare_with_runs(points, runs) == {"above": [0.3], "level": [0.5], "below": [0.8]}
 
 
 def test_the_front_is_drawn_with_its_rates_and_judged_in_a_sentence():
     found = front(at(0, 0, 0), at(0.5, 1, 1.5), at(1, 2, 1.9), run=[(0.0, 0.0), (1.5, 1.4)])
-    text = render(front_part(found))
+    text = render(pareto_front_section(found))
     assert "Rate 1 gives the most reward, 1.9 at a KL of 2 nats; its interval is apart from the others" in text
     assert "Held against the first iteration&#x27;s runs at equal KL: 0.5 above." in text
     assert text.count('class="whisker c0"') == 2 * 3
@@ -52,4 +52,4 @@ def test_the_front_is_drawn_with_its_rates_and_judged_in_a_sentence():
 
 
 def test_one_point_is_no_front():
-    assert front_part(front(at(0, 0, 0), run=[])) == []
+    assert pareto_front_section(front(at(0, 0, 0), run=[])) == []

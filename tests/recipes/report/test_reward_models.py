@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gemsmith.recipes.report import write_report
-from gemsmith.recipes.report.reward_models import observation
+from gemsmith.recipes.report.reward_models import observation_1_sentence
 
 
 def interval(mean: float) -> dict[str, float]:
@@ -77,4 +77,4 @@ def test_the_line_between_two_members_is_drawn_from_the_better_to_the_other(whol
 )
 def test_observation_1_is_told_as_far_as_the_intervals_go(means: tuple[float, ...], words: str):
     points = [point(rate, mean, 0.7) for rate, mean in zip((0.25, 0.5, 0.75), means, strict=True)]
-    assert observation(points).endswith(words)
+    assert observation_1_sentence(points).endswith(words)

@@ -15,7 +15,6 @@ from gemsmith.recipes.pipeline.pipeline import open_recipe
 from gemsmith.recipes.run import launch
 from gemsmith.recipes.run.machine import cores
 
-ROOT = Path(__file__).parents[3]
 RECIPE = """
 name: small
 policy: {model: tiny}
@@ -62,7 +61,7 @@ def recipe(tmp_path: Path) -> Path:
 def start(recipe: Path, *options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "gemsmith", "run", str(recipe), "--processes", "2", *options]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["OMP_NUM_THREADS"] = "1"
     return subprocess.Popen(
         command,
         cwd=recipe.parent,

@@ -1,21 +1,19 @@
 """Taking a policy out of a run: to export it, and to talk with it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.commands.chat import chat
-from gemsmith.recipes.commands.export import export_policy
+from gemsmith.recipes.commands.actions.policy_export import export_policy
+from gemsmith.recipes.commands.chat import converse
 from gemsmith.recipes.run.trained import find_policy
+from tests.warm_python import WarmPython
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> Path:
     """The run of a two-step SFT, made by the command."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = folder / "small.yaml"
@@ -25,10 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "stages:\n  - {id: sft, kind: sft, data: sums, steps: 2, batch: 4, learning_rate: 1e-3}\n"
         "  - {id: more, kind: sft, policy: {from: sft}, data: sums, steps: 2, batch: 4, learning_rate: 1e-3}\n"
     )
-    command = [sys.executable, "-m", "gemsmith", "run", str(recipe), "--out", str(folder / "run")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    done = warm_python.run(["-m", "gemsmith", "run", str(recipe), "--out", str(folder / "run")])
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -86,7 +81,7 @@ def test_a_conversation_answers_each_turn_and_ends_with_the_input(run: Path):
         except StopIteration:
             raise EOFError from None
 
-    chat(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
+    converse(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
     assert len(said) == 3  # two answers, and the line that ends the conversation
     assert said[-1] == ""
 
@@ -100,6 +95,6 @@ def test_a_turn_that_is_too_long_is_told_and_forgotten(run: Path):
         except StopIteration:
             raise EOFError from None
 
-    chat(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
+    converse(find_policy(run).folder, max_tokens=4, read=read, write=said.append)
     assert "this policy reads 508 at most" in said[0]
     assert len(said) == 3

@@ -7,7 +7,7 @@ import pty
 import pytest
 from rich.console import Console
 
-from gemsmith.recipes.run.view import LineView, LiveView, Pace, duration, view_for
+from gemsmith.recipes.run.view import LineView, LiveView, StagePace, duration, view_for
 
 
 def test_a_file_gets_plain_lines_and_a_terminal_a_live_list(monkeypatch: pytest.MonkeyPatch):
@@ -24,17 +24,17 @@ def test_many_reports_make_few_lines():
     file = io.StringIO()
     view = LineView(file, every=3600)
     view.open([("sft", "sft", "to run", 0.0)])
-    view.turn("sft", "running", 0.0)
+    view.show_status("sft", "running", 0.0)
     for step in range(1000):
         view.progress(step, 1000, "step", {"loss": 1.0})
-    view.turn("sft", "finished", 71.0)
+    view.show_status("sft", "finished", 71.0)
     assert file.getvalue() == "sft: running\nsft: finished after 1m11s\n"
 
 
 def test_a_line_tells_progress_rate_remaining_time_and_metrics():
     file = io.StringIO()
     view = LineView(file, every=0)
-    view.turn("sft", "running", 0.0)
+    view.show_status("sft", "running", 0.0)
     view.progress(10, 40, "step", {"kl_to_initial": 0.5})
     view.pace.first = (view.pace.begun - 10, 0)  # begun ten seconds ago at step 0
     view.progress(20, 40, "step", {"kl_to_initial": 0.25})
@@ -43,7 +43,7 @@ def test_a_line_tells_progress_rate_remaining_time_and_metrics():
 
 
 def test_the_pace_of_a_resumed_stage_counts_from_where_it_resumed():
-    pace = Pace()
+    pace = StagePace()
     pace.report(900, 1000, "step", {})
     assert pace.rate is None  # 900 steps were made by an earlier process
     pace.first = (pace.begun - 5, 900)
@@ -56,7 +56,7 @@ def test_the_live_list_shows_each_stage_and_the_bar_of_the_running_one():
     console = Console(file=file, force_terminal=True, width=100)
     view = LiveView(console)
     view.open([("sft", "sft", "finished", 71.0), ("it", "distill", "to run", 0.0)])
-    view.turn("it", "running", 0.0)
+    view.show_status("it", "running", 0.0)
     view.progress(25, 100, "step", {"loss": 1.5})
     shown = Console(width=100, file=io.StringIO(), record=True)
     shown.print(view.render())

@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, TokenLoss, truncate_importance
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.reinforce import Reinforce, TokenReinforce, advantages, build_reinforce, penalised_reward
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 
 
 def _config(**fields: Any) -> ReinforceAlgorithm:

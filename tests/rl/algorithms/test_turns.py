@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
-from gemsmith.rl.algorithms.config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.reinforce import TokenReinforce, build_reinforce
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes, episode_tie_rate, penalised_turns, returns, turn_advantages
 
 

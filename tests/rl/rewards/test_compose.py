@@ -29,7 +29,7 @@ def test_an_empty_batch_has_an_empty_table(with_function: Callable[..., Stage]):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["corect"], "there is no reward 'corect', did you mean correct?"),
+        (["corect"], "there is no reward 'corect', did you mean \"correct\"?"),
         (["correct", "correct"], "names correct twice"),
     ],
 )

@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import TypeAdapter
-from tests.rl.rewards.test_http import judging, serving
 
 from gemsmith.contracts.stage import Stage
 from gemsmith.policy.config import PolicyConfig
@@ -25,6 +24,7 @@ from gemsmith.rl.rewards.config import (
     RewardConfig,
     RewardModelReward,
 )
+from tests.rl.rewards.kinds.test_http import judging, serving
 
 KINDS: list[type[RewardConfig]] = list(get_args(get_args(AnyReward)[0]))
 PROMPTS = ["1 + 1 =", "1 + 2 =", "1 + 1 =", "2 + 2 ="]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.stage import Stage
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.rollouts.estimators import estimators_of, record_estimators
 
 COMMON: dict[str, Any] = {"data": "d", "rewards": ["r"], "steps": 1, "batch": 2, "learning_rate": 0.1}

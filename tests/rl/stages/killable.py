@@ -11,7 +11,7 @@ from typing import Any
 from gemsmith.contracts.stage import Stage, StageConfig
 from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.generate.config import GenerateStage

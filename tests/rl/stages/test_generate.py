@@ -1,10 +1,7 @@
 """The generate stage, with a real tiny policy that says numbers, judged by how long they are."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from gemsmith.policy.text.chat import completion_ids, prompt_ids
 from gemsmith.rl.rewards.config import LengthReward
 from gemsmith.rl.stages.generate.config import GenerateStage
 from gemsmith.rl.stages.generate.stage import run
+from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[3]
 SUMS = ReasoningGymData.model_validate(
@@ -166,12 +164,11 @@ def test_a_choice_that_cannot_be_made_is_refused(fields: dict[str, Any], message
         config(**fields)
 
 
-def test_a_stage_killed_with_sigkill_continues_to_the_same_bytes(tmp_path: Path):
+def test_a_stage_killed_with_sigkill_continues_to_the_same_bytes(tmp_path: Path, warm_python: WarmPython):
     def killed_after(folder: str, chunks: int) -> int:
         (tmp_path / folder).mkdir(exist_ok=True)
-        command = [sys.executable, str(ROOT / "tests/rl/stages/killable.py"), folder, "generate", str(chunks)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, env=environment, timeout=300, cwd=tmp_path, capture_output=True).returncode
+        program = [str(ROOT / "tests/rl/stages/killable.py"), folder, "generate", str(chunks)]
+        return warm_python.run(program, cwd=tmp_path).returncode
 
     assert killed_after("whole", 0) == 0
     assert killed_after("killed", 3) == -signal.SIGKILL

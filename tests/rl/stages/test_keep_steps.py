@@ -1,15 +1,11 @@
 """Policies that a stage keeps on its way: whole, as a shorter stage would have written them, and through a kill."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.rl.killable import STAGES
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
@@ -22,8 +18,9 @@ from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run as reinforce
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run
+from tests.rl.stages.killable import STAGES
+from tests.warm_python import WarmPython
 
-ROOT = Path(__file__).parents[3]
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
 FIELDS: dict[str, Any] = {
     "id": "sft", "kind": "sft", "policy": PolicyConfig(model="tiny"), "data": "sums", "batch": 4,
@@ -56,20 +53,20 @@ def test_a_kept_policy_is_what_a_stage_of_so_many_steps_ends_with(tmp_path: Path
     assert kept_policy(output, 5) == output
 
 
-def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path):
+def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path, warm_python: WarmPython):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from gemsmith.contracts.stage import Silence\nfrom gemsmith.rl.stages.sft.config import SftStage\n"
         "from gemsmith.rl.stages.sft.stage import run\n"
-        "from tests.rl.test_keep_steps import FIELDS, stage_at\n"
+        "from tests.rl.stages.test_keep_steps import FIELDS, stage_at\n"
         "class Killer(Silence):\n"
         "    def progress(self, done, total, unit, shown):\n"
         "        if done == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(SftStage(steps=5, keep_steps=[1, 3, 4], **FIELDS), stage_at(Path(sys.argv[1]), Killer()))\n"
     )
     killed = tmp_path / "killed"
-    ran = subprocess.run([sys.executable, "-c", code, str(killed)], cwd=ROOT, env=dict(os.environ), check=False)
-    assert ran.returncode == -signal.SIGKILL
+    ran = warm_python.run(["-c", code, str(killed)])
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
     assert sorted(path.name for path in (killed / "kept").iterdir()) == ["1", "3"]  # the checkpoint is of step 2
     before = {step: (killed / f"kept/{step}/model.safetensors").stat().st_mtime_ns for step in (1, 3)}
     output = trained(killed, 5, keep_steps=[1, 3, 4])

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from gemsmith.policy.training.data_order import DataOrder
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
 from gemsmith.rl.rollouts.trainer import deal
+from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[3]
 ORDINARY = [
@@ -47,12 +47,12 @@ THE_REST = [
 ]
 
 
-def trained(folder: Path, cases: Sequence[str], processes: int) -> Path:
-    """Train the cases in so many processes of one start; the folder."""
+def launched(folder: Path, cases: Sequence[str], processes: int) -> Path:
+    """Train the cases under torch's launcher, in so many processes of one start; the folder."""
     script = [str(ROOT / "tests/rl/stages/together.py"), str(folder), *cases]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), *script]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     environment["TORCH_EXTENSIONS_DIR"] = str(folder.parent / "extensions")
     done = subprocess.run(command, env=environment, timeout=1200, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -92,10 +92,16 @@ def compare(alone: Path, together: Path, case: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def pair(tmp_path_factory: pytest.TempPathFactory, warm_python: WarmPython) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("processes")
-    alone = trained(folder / "one", list(dict.fromkeys(plain(case) for case in ORDINARY)), 1)
-    return alone, trained(folder / "two", ORDINARY, 2)
+    script, extensions = str(ROOT / "tests/rl/stages/together.py"), str(folder / "extensions")
+    alone = [script, str(folder / "one"), *dict.fromkeys(plain(case) for case in ORDINARY)]
+    done = warm_python.run(alone, TORCH_EXTENSIONS_DIR=extensions)
+    assert done.returncode == 0, done.stderr[-4000:]
+    together = [script, str(folder / "two"), *ORDINARY]
+    for done in warm_python.launch(together, 2, TORCH_EXTENSIONS_DIR=extensions):
+        assert done.returncode == 0, done.stderr[-4000:]
+    return folder / "one", folder / "two"
 
 
 @pytest.mark.parametrize("case", ORDINARY)
@@ -109,8 +115,8 @@ def test_nothing_is_compiled_in_the_middle_of_a_run(pair: tuple[Path, Path]) -> 
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns_under_every_other_engine(tmp_path: Path) -> None:
-    alone = trained(tmp_path / "one", list(dict.fromkeys(plain(case) for case in THE_REST)), 1)
-    together = trained(tmp_path / "two", THE_REST, 2)
+    alone = launched(tmp_path / "one", list(dict.fromkeys(plain(case) for case in THE_REST)), 1)
+    together = launched(tmp_path / "two", THE_REST, 2)
     for case in THE_REST:
         compare(alone, together, case)
 

@@ -1,21 +1,19 @@
 """A stage that was killed with SIGKILL and run again ends with the very weights of an uninterrupted run."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.warm_python import WarmPython
+
 ROOT = Path(__file__).parents[3]
 
 
-def _run(folder: Path, kind: str, kill_after: int = 0) -> int:
+def _run(python: WarmPython, folder: Path, kind: str, kill_after: int = 0) -> int:
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(ROOT / "tests/rl/stages/killable.py"), folder.name, kind, str(kill_after)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, timeout=300, cwd=folder.parent, capture_output=True).returncode
+    program = [str(ROOT / "tests/rl/stages/killable.py"), folder.name, kind, str(kill_after)]
+    return python.run(program, cwd=folder.parent).returncode
 
 
 @pytest.mark.parametrize(
@@ -34,11 +32,13 @@ def _run(folder: Path, kind: str, kill_after: int = 0) -> int:
         ("warp", 15),  # in its third run of six steps
     ],
 )
-def test_a_killed_stage_continues_to_the_same_weights(kind: str, kill_after: int, tmp_path: Path) -> None:
-    assert _run(tmp_path / "whole", kind) == 0
-    assert _run(tmp_path / "killed", kind, kill_after) == -signal.SIGKILL
+def test_a_killed_stage_continues_to_the_same_weights(
+    kind: str, kill_after: int, tmp_path: Path, warm_python: WarmPython
+) -> None:
+    assert _run(warm_python, tmp_path / "whole", kind) == 0
+    assert _run(warm_python, tmp_path / "killed", kind, kill_after) == -signal.SIGKILL
     assert not (tmp_path / "killed/output").exists()
-    assert _run(tmp_path / "killed", kind) == 0
+    assert _run(warm_python, tmp_path / "killed", kind) == 0
     whole, resumed = (tmp_path / name / "output/model.safetensors" for name in ("whole", "killed"))
     assert whole.read_bytes() == resumed.read_bytes()
     assert (tmp_path / "whole/metrics.jsonl").read_text().count("\n") == (
@@ -46,10 +46,10 @@ def test_a_killed_stage_continues_to_the_same_weights(kind: str, kill_after: int
     ).read_text().count("\n")
 
 
-def test_the_seed_decides_the_result(tmp_path: Path) -> None:
+def test_the_seed_decides_the_result(tmp_path: Path, warm_python: WarmPython) -> None:
     """Two whole runs are bit for bit the same, so that the comparison above means something."""
-    assert _run(tmp_path / "a", "bond") == 0
-    assert _run(tmp_path / "b", "bond") == 0
+    assert _run(warm_python, tmp_path / "a", "bond") == 0
+    assert _run(warm_python, tmp_path / "b", "bond") == 0
     assert (tmp_path / "a/output/model.safetensors").read_bytes() == (
         tmp_path / "b/output/model.safetensors"
     ).read_bytes()

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,14 @@ from gemsmith.policy.liti_points import point_on_line, write_line
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.recipes.pipeline.pipeline import open_recipe
-from gemsmith.rl.algorithms.config import BondAlgorithm, ReinforceAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
+from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.pareto_front import interval
 from gemsmith.rl.stages.warp.stage import run
+from tests.warm_python import WarmPython
 
-ROOT = Path(__file__).parents[3]
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
 INNER: dict[str, Any] = {
     "data": "sums", "steps": 2, "batch": 4, "learning_rate": 1e-3, "rewards": ["short"], "anchor_rate": 0.3,
@@ -168,18 +167,16 @@ class Killer(Silence):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_path: Path):
+def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_path: Path, warm_python: WarmPython):
     whole = stage_at(tmp_path / "whole")
     run(warp(**FRONT), whole)
     code = (
         "import sys; from pathlib import Path; from gemsmith.rl.stages.warp.stage import run\n"
-        "from tests.rl.test_warp import FRONT, Killer, stage_at, warp\n"
+        "from tests.rl.stages.test_warp import FRONT, Killer, stage_at, warp\n"
         "run(warp(**FRONT), stage_at(Path(sys.argv[1]), Killer(2)))\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "killed")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=600)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    done = warm_python.run(["-c", code, str(tmp_path / "killed")], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     kept = [tmp_path / f"killed/front/{rate}.json" for rate in ("0.0", "0.5")]
     times = [path.stat().st_mtime_ns for path in kept]
     resumed = stage_at(tmp_path / "killed")

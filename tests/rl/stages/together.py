@@ -22,7 +22,7 @@ from gemsmith.policy.samplers.contract import Samples
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.training.processes import meet, wait_for_all
 from gemsmith.reward_models.config import WarmStage
-from gemsmith.rl.algorithms.config import BondAlgorithm
+from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import PythonReward
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage

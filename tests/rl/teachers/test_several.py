@@ -111,7 +111,7 @@ def test_a_task_that_no_row_has_is_told_and_refused_where_it_is_nearly_one(
         "for that"
     ]
     with pytest.raises(
-        UserError, match=r'the task "cod", which no row has \(they have: code, sums\): did you mean "code"'
+        UserError, match=r'the task "cod", which no row has \(they have: code, sums\), did you mean "code"'
     ):
         TeachersByTask({"cod": of(others[0], 8)}, of(others[1], 8)).check_tasks(rows, said.append)
 

@@ -5,6 +5,9 @@ at risk: its root is read-only there, its network and its processes are not in s
 """
 
 import resource
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +16,14 @@ from gemsmith.sandboxes.code.selection import probe
 from tests.sandboxes.code.attacks.apart import ROOT, trials
 from tests.sandboxes.code.attacks.escape import CONTROL
 
-WALLS = ["--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-WALLS += ["--tmpfs", "/dev/shm", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--chdir", str(ROOT), "--"]
+EMPTY = ("/tmp", "/dev/shm")
+NEEDED = (str(ROOT), sysconfig.get_path("purelib"), sys.base_prefix)
+WALLS = ["--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+WALLS += [word for folder in EMPTY for word in ("--tmpfs", folder)]
+for needed in NEEDED:
+    if Path(needed).is_relative_to(EMPTY[0]) or Path(needed).is_relative_to(EMPTY[1]):
+        WALLS += ["--ro-bind", needed, needed]  # a checkout in /tmp is the one thing to be seen there
+WALLS += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--chdir", str(ROOT), "--"]
 
 
 def limit() -> None:

@@ -9,7 +9,7 @@ from gemsmith.sandboxes.instructions.registry import instruction, instructions
 @pytest.mark.parametrize(
     ("id", "fields", "message"),
     [
-        ("keywords:existance", {}, r"no instruction 'keywords:existance', did you mean keywords:existence\?"),
+        ("keywords:existance", {}, r"no instruction 'keywords:existance', did you mean .keywords:existence.\?"),
         ("nothing", {}, r"no instruction 'nothing'\."),
         (7, {}, "no instruction 7"),
         (["a"], {}, r"no instruction \['a'\]"),
@@ -17,7 +17,7 @@ from gemsmith.sandboxes.instructions.registry import instruction, instructions
         (
             "keywords:existence",
             {"keyword": ["a"]},
-            r"no field 'keyword', did you mean keywords\?; its fields",
+            r"no field 'keyword', did you mean .keywords.\?; its fields",
         ),
         ("keywords:existence", {"keywords": "dog"}, "keywords:existence: found 'keywords' = 'dog', expected a list of"),
         ("keywords:existence", {"keywords": []}, r"'keywords' = \[\]"),

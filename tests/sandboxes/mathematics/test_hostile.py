@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -230,8 +229,7 @@ def test_a_verifier_that_is_killed_takes_its_busy_workers_along(tmp_path: Path):
         r"threading.Thread(target=verifier.verify, args=([r'\boxed{9^{9^{9^9}}}'], [r'\sqrt{7}'])).start()" + "\n"
         "while not (verifier._pool._server): time.sleep(0.01)\nprint(verifier._pool._server.pid, flush=True)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     server = psutil.Process(int(parent.stdout.readline()))
     workers = server.children()

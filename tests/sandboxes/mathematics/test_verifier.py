@@ -185,6 +185,5 @@ def test_a_program_in_any_folder_can_verify_without_a_main_guard(tmp_path: Path)
         "print('once')\nfrom gemsmith.sandboxes.mathematics.verifier import MathVerifier\n"
         "with MathVerifier() as verifier:\n    print(verifier.verify([r'\\boxed{x+x}'], ['2x'])[0].status)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.split() == ["once", "right"], done.stderr

@@ -231,10 +231,15 @@ def test_a_fault_of_the_batch_is_not_hidden_by_a_sample_that_is_slow_alone(with_
         ("def f(prompts): ...", "mine.py:f", "not completions"),
         ("def f(completions, /, **c): ...", "mine.py:f", "positional-only"),
         ("def f(completions, **c): ...", "yours.py:f", "no file yours.py"),
-        ("def f(completions, **c): ...", "mine", "neither file.py:function"),
+        ("def f(completions, **c): ...", "mine", 'found "mine", expected file.py:function'),
         ("def f(completions, **c): ...", "no_such_package.mine:f", "no_such_package"),
-        ("def f(completions, **c): ...", "mime.py:f", "; did you mean mine.py?"),
-        ("def f(completions, **c): ...", "mime:f", "No module named 'mime'; did you mean mine."),
+        ("def f(completions, **c): ...", "mime.py:f", ', did you mean "mine.py"?'),
+        (
+            "def f(completions, **c): ...",
+            "mime:f",
+            "found no module mime, expected a python module that is installed or lies beside the recipe, did you mean "
+            '"mine"?',
+        ),
         ("from .neighbour import length", "mine.py:f", "a file is imported by itself: `import neighbour` finds one"),
     ],
 )
@@ -320,14 +325,14 @@ CALLABLE = f"    def __call__(self, completions, **c):\n        {ONE}\n"
             f"def f(prompts, completions, answer, length=100):\n    {ONE}",
             {"lenght": 3},
             "there is no option 'lenght' of the function f(prompts, completions, answer, length=100), did you mean "
-            "'length'.",
+            '"length".',
         ),
-        (f"def f(completions, length=100, **columns):\n    {ONE}", {"lenght": 3}, "did you mean 'length'."),
+        (f"def f(completions, length=100, **columns):\n    {ONE}", {"lenght": 3}, 'did you mean "length".'),
         (f"def f(completions, **columns):\n    {ONE}", {"completions": 3}, "no option 'completions' of the function f"),
         (
             f"{CLASS.replace('Limit', 'f')}{CALLABLE}",
             {"lenght": 3},
-            "there is no option 'lenght' of the class f(length, scale=1.0), did you mean 'length'.",
+            "there is no option 'lenght' of the class f(length, scale=1.0), did you mean \"length\".",
         ),
         (
             f"{CLASS.replace('Limit', 'f')}{CALLABLE}",
@@ -351,7 +356,7 @@ def test_options_are_held_against_the_signature_when_the_reward_is_opened(
 
 
 def test_a_column_that_is_nearly_there_is_suggested(with_function: WithFunction):
-    assert "did you mean 'answer'" in failure(with_function("def f(completions, anwser): ..."))
+    assert 'did you mean "answer"' in failure(with_function("def f(completions, anwser): ..."))
 
 
 def package(site: Path, name: str, **offers: str) -> None:
@@ -380,8 +385,8 @@ def test_a_bare_name_is_an_installed_packages_entry_point(with_function: WithFun
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("brevty", "of the group gemsmith.rewards (there are: brevity, broken); did you mean brevity?"),
-        ("broken", "its entry point is 'short_rewards', expected package.module:function"),
+        ("brevty", 'of the group gemsmith.rewards (there are: brevity, broken), did you mean "brevity"?'),
+        ("broken", 'its entry point is "short_rewards", expected package.module:function'),
     ],
 )
 def test_a_bare_name_that_cannot_be_used_is_told(with_function: WithFunction, site: Path, target: str, words: str):
@@ -394,7 +399,7 @@ def test_two_packages_with_the_same_name_are_both_named(with_function: WithFunct
     package(site, "other-rewards", brevity="other_rewards:f")
     with pytest.raises(UserError) as caught:
         open_rewards(["mine"], with_function("", target="brevity"))
-    assert "the packages other-rewards and short-rewards; name the function itself: other_rewards:f or" in str(
+    assert "the packages other-rewards and short-rewards offer; name the function itself: other_rewards:f or" in str(
         caught.value
     )
 

@@ -44,7 +44,7 @@ def trials(
         python = find_interpreter(USER if os.getuid() == 0 else None).binary
     except InterpreterError as error:
         pytest.skip(f"no interpreter that other users can read: {error}")
-    path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), sysconfig.get_path("purelib")])
     environment = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": path,
@@ -52,7 +52,9 @@ def trials(
         "GEMSMITH_ALLOW_UNSAFE_CODE": "1",
         "GEMSMITH_TEST_SECRET": f"hidden-{secrets.token_hex(16)}",
     }
-    seen = subprocess.run([*ordinary(), python, "-c", "import sandboxes"], env=environment, capture_output=True)
+    seen = subprocess.run(
+        [*ordinary(), python, "-c", "import gemsmith.sandboxes"], env=environment, capture_output=True
+    )
     if seen.returncode:
         pytest.skip("other users cannot read this repository")
     program = [python, "-m", "tests.sandboxes.code.attacks.trial", "--backend", backend, "--modes", modes, *names]

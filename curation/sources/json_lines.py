@@ -1,0 +1,66 @@
+"""Read rows of JSON lines files."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.curation.config import JsonLinesData
+from gemsmith.curation.sources.rows import SourceRow
+
+
+def resolve_path(path: str, root: Path) -> Path:
+    """A path of the recipe: absolute, beside the recipe, or else in the working folder."""
+    return find_local(root, path) or Path(path).expanduser()
+
+
+def read_json_lines(config: JsonLinesData, *, name: str, seed: int, root: Path) -> Iterator[SourceRow]:
+    """Return the rows of a file."""
+    path = resolve_path(config.path, root)
+    if not path.is_file():
+        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        folders = {(root / config.path).parent, path.parent}
+        files = [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+        raise UserError(
+            f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
+            f"{did_you_mean(path.name, files)}; `path` must be a JSON lines file."
+        )
+    return _lines(path)
+
+
+def _lines(path: Path) -> Iterator[SourceRow]:
+    with path.open("rb") as file:
+        yield from json_lines(file, str(path))
+
+
+def json_lines(file: Iterable[bytes], name: str) -> Iterator[SourceRow]:
+    """The rows of an open JSON lines file, one object a line; blank lines are passed over.
+
+    Raises:
+        UserError: a line is something else; names it as `name`:number.
+    """
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            columns = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object a line."
+            ) from error
+        except RecursionError as error:
+            raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
+        if not isinstance(columns, dict):
+            raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
+        yield SourceRow(where, columns)
+
+
+def _json_kind(value: Any) -> str:
+    kinds = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return kinds[type(value)]

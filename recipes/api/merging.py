@@ -1,0 +1,125 @@
+"""Merges checkpoint folders from Python, with the checks of `gemsmith merge`. Imports no torch."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.weights import merge
+from gemsmith.weights.merge import Grouping, GroupMerge
+
+PathLike = str | os.PathLike[str]
+MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
+"""Files by which a folder is known as a checkpoint, which `overwrite` may replace."""
+
+
+def average(folders: Sequence[PathLike], out: PathLike, *, overwrite: bool = False) -> Path:
+    """Write the mean of two or more checkpoints, as WARM does with its reward models.
+
+    Args:
+        folders: checkpoint folders of one architecture, in safetensors.
+        out: the folder to write. It appears whole or not at all, with the dtypes and the other files of the first
+            folder.
+        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        UserError: an argument is at fault, or the checkpoints do not fit together.
+        RunError: `out` could not be written.
+    """
+    paths, target = _checked(_at_least_two(folders), out, overwrite)
+    try:
+        merge.average(paths, target)
+    except OSError as error:
+        raise _unwritten(target, error) from error
+    return target
+
+
+def slerp(
+    start: PathLike,
+    folders: Sequence[PathLike],
+    out: PathLike,
+    *,
+    group: Grouping = "layer",
+    overwrite: bool = False,
+) -> list[GroupMerge]:
+    """Write `start` + the spherical interpolation of what two or more checkpoints learnt since, as WARP does.
+
+    More than two are folded in the given order, which matters.
+
+    Args:
+        start: the checkpoint that the others were trained from.
+        folders: two or more checkpoints that were trained from it.
+        out: the folder to write; see `average`.
+        group: what shares one angle: the tensors of a "layer", each "tensor", or the whole "model".
+        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+
+    Returns:
+        Angles (degrees) and norms of each group.
+
+    Raises:
+        UserError: an argument is at fault, or the checkpoints do not fit together.
+        RunError: `out` could not be written.
+    """
+    if group not in ("layer", "tensor", "model"):
+        raise UserError(f'group: found "{group}", expected layer, tensor or model')
+    paths, target = _checked([start, *_at_least_two(folders)], out, overwrite)
+    try:
+        return merge.slerp(paths[0], paths[1:], target, group)
+    except OSError as error:
+        raise _unwritten(target, error) from error
+
+
+def interpolate(start: PathLike, end: PathLike, rate: float, out: PathLike, *, overwrite: bool = False) -> Path:
+    """Write (1 - rate) * start + rate * end, as WARP's step towards its merge does.
+
+    Args:
+        start: the checkpoint at rate 0.
+        end: the checkpoint at rate 1.
+        rate: the position between the two; above 1 it extrapolates.
+        out: the folder to write; see `average`.
+        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        UserError: an argument is at fault, or the checkpoints do not fit together.
+        RunError: `out` could not be written.
+    """
+    paths, target = _checked([start, end], out, overwrite)
+    try:
+        merge.interpolate(paths[0], paths[1], rate, target)
+    except OSError as error:
+        raise _unwritten(target, error) from error
+    return target
+
+
+def _at_least_two(folders: object) -> Sequence[PathLike]:
+    if isinstance(folders, str | os.PathLike) or not isinstance(folders, Sequence):
+        raise UserError(f"folders: found {folders!r}, expected a list of checkpoint folders")
+    if len(folders) < 2:
+        raise UserError(f"folders: found {len(folders)} checkpoint{'' if folders else 's'}, expected at least two")
+    return folders
+
+
+def _checked(folders: Sequence[PathLike], out: PathLike, overwrite: bool) -> tuple[list[Path], Path]:
+    """Return the folders and the target as paths, after checking that each is there and that nothing is lost."""
+    paths, target = [Path(folder).expanduser() for folder in folders], Path(out).expanduser()
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(f"{path}: found {'a file' if path.exists() else 'nothing'}, expected a checkpoint folder")
+    if target.exists() or target.is_symlink():
+        if not overwrite:
+            raise UserError(f"{target}: exists already; name another `out`, or give overwrite=True to replace it")
+        if not target.is_dir() or (any(target.iterdir()) and not any((target / mark).exists() for mark in MARKS)):
+            raise UserError(f"{target}: is no checkpoint folder, and overwrite=True replaces nothing else")
+        if any(target.resolve() in (path.resolve(), *path.resolve().parents) for path in paths):
+            raise UserError(f"{target}: is one of the checkpoints to merge, or holds one; name another `out`")
+    return paths, target
+
+
+def _unwritten(out: Path, error: OSError) -> RunError:
+    return RunError(f"{out} could not be written: {error}")

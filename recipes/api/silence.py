@@ -1,0 +1,22 @@
+"""Keeps the libraries quiet for the length of a call, and leaves the caller's environment as it was."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gemsmith.recipes.run.console import QUIET, quieten
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Set the environment variables that keep the libraries quiet, and put the old values back."""
+    before = {name: os.environ.get(name) for name in QUIET}
+    quieten()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,50 @@
+"""A worker: any process of a run but the first, which keeps the records; it trains along and waits for the first."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import rank
+from gemsmith.recipes.pipeline.graph import Node
+from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.console import captured
+from gemsmith.recipes.run.failure import as_run_error
+from gemsmith.recipes.run.record import read_stage
+from gemsmith.recipes.run.stages import TRAINED_BY_ALL, make_stage, run_stage
+
+POLL_SECONDS = 0.5
+
+
+def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
+    """Train along in every training stage, and wait until the first process has finished each stage.
+
+    What this process prints goes to `console-RANK.log` beside the first process's. Evaluation and export are the first
+    process's alone. When the first process fails, the launcher ends the others.
+
+    Raises:
+        UserError: `fresh` was asked for, which would remove folders under the other processes' feet; or a stage's own.
+        RunError: a stage failed in this process.
+    """
+    if fresh:
+        raise UserError("--fresh: found several processes, expected one; remove the run's folder instead")
+    for node in nodes:
+        folder = run / pipeline.folder(node)
+        if read_stage(folder).status == "finished":
+            continue
+        if node.config.produces in TRAINED_BY_ALL:
+            _train_along(pipeline, node, run)
+        while read_stage(folder).status != "finished":
+            time.sleep(POLL_SECONDS)
+
+
+def _train_along(pipeline: Pipeline, node: Node, run: Path) -> None:
+    stage = make_stage(pipeline, node, run)
+    try:
+        with captured(stage.folder / f"console-{rank()}.log"):
+            run_stage(node, stage)
+    except (UserError, RunError) as error:
+        message = str(error).removeprefix(f"stage {node.id}: ")
+        raise type(error)(f"stage {node.id}, process {rank() + 1}: {message}") from error
+    except Exception as error:
+        raise as_run_error(error, stage.folder, f"stage {node.id}, process {rank() + 1}") from error
