@@ -91,9 +91,9 @@ def train_policy(
     if algorithm.auxiliary_learner is not None:
         algorithm.auxiliary_learner.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
-    live = Policy(model, policy.tokenizer)
-    initial = WeightSet(model)
+    live, initial = Policy(model, policy.tokenizer), WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
+    arguments = _arguments(config, stage, folder, model, seed)
     stage.folder.mkdir(parents=True, exist_ok=True)
     if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
         write_index(stage, kept, config.steps)
@@ -117,7 +117,7 @@ def train_policy(
         )
         trainer = RolloutTrainer(
             model=model,
-            args=_arguments(config, stage, folder, model, seed),
+            args=arguments,
             processing_class=policy.tokenizer,
             collector=collector,
             examples=examples,
