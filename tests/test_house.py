@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import statistics
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,32 @@ def test_configuration_imports_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def _shipped() -> list[Path]:
+    return [path for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_a_class_name_is_used_once() -> None:
+    places = defaultdict(list)
+    for path in _shipped():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 300
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_files_functions_and_folders_are_small() -> None:
+    """That public functions are documented and annotated, ruff (D1) and mypy (disallow_untyped_defs) check."""
+    lines = {path: len(path.read_text().splitlines()) for path in _shipped()}
+    assert {str(path): count for path, count in lines.items() if count > 450} == {}
+    assert statistics.median(lines.values()) <= 130
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in lines
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None
+    }
+    assert {name: count for name, count in long.items() if count > 80} == {}
+    assert {str(folder): n for folder, n in Counter(path.parent for path in lines).items() if n > 16} == {}

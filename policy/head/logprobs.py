@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.policy.head.vocabulary_head import Objective, Scores, Targets, logprobs, weighted_sum
+from gemsmith.policy.head.vocabulary_head import Objective, Targets, VocabularyScores, logprobs, weighted_sum
 from gemsmith.policy.policy import evaluating
 from gemsmith.policy.quantised import seen_weight
 
@@ -49,7 +49,7 @@ def weighted_logprobs(
     targets: Targets | Objective | None = None,
     entropy: bool = False,
     besides_S: Tensor | None = None,
-) -> tuple[Tensor, Scores]:
+) -> tuple[Tensor, VocabularyScores]:
     """sum_s weight_s sum_t log p(targets of token t of completion s): a differentiable scalar, in nats.
 
     The losses of training are made of this: under a trained head it costs a quarter less than `token_logprobs`.
@@ -85,12 +85,12 @@ def weighted_forward(
     entropy: bool = False,
     besides: tuple[Targets, Tensor] | None = None,
     **inputs: Any,
-) -> tuple[Tensor, Scores]:
+) -> tuple[Tensor, VocabularyScores]:
     """The model's forward pass on `inputs`, with `head.weighted_sum` at the M marked positions in place of logits.
 
     `besides` are other targets and weights, whose sum is added to the scalar; the scores are of the first.
     """
-    kept: list[Scores] = []
+    kept: list[VocabularyScores] = []
 
     def compute(hidden_MD: Tensor, weight_VD: Tensor) -> Tensor:
         total, scores = weighted_sum(hidden_MD, weight_VD, targets, weight_M, entropy)

@@ -46,11 +46,11 @@ class Objective:
     in the place of the logits *minus* the gradient of their `logprobs` by them.
     """
 
-    evaluate: "Callable[[slice, Tensor], Scores]"
+    evaluate: "Callable[[slice, Tensor], VocabularyScores]"
 
 
 @dataclass(frozen=True)
-class Scores:
+class VocabularyScores:
     """Numbers per token, [M], float32, without gradients.
 
     Attributes:
@@ -70,7 +70,7 @@ class Scores:
 
 def score(
     hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, temperature: float = 1.0, entropy: bool = False
-) -> Scores:
+) -> VocabularyScores:
     """Score tokens without gradients: one product.
 
     Args:
@@ -97,7 +97,7 @@ def logprobs(hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature
 
 def weighted_sum(
     hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, coefficient_M: Tensor, entropy: bool = False
-) -> tuple[Tensor, Scores]:
+) -> tuple[Tensor, VocabularyScores]:
     """sum_m coefficient_m log p(targets of m): a differentiable float32 scalar; and the scores of the tokens.
 
     With an `Objective` it is the coefficients times its values.
@@ -113,7 +113,7 @@ def weighted_sum(
         scores = score(hidden_MD, weight_VD, targets, entropy=entropy)
         return (coefficient_M * scores.logprobs).sum(), scores
     total, *per_token = _WeightedSum.apply(hidden_MD, weight_VD, targets, coefficient_M, entropy)
-    return total, Scores(*per_token)
+    return total, VocabularyScores(*per_token)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -138,7 +138,7 @@ class _WeightedSum(torch.autograd.Function):
         ctx.save_for_backward(grads.hidden_MD, grads.weight_VD)
         ctx.dtypes = hidden_MD.dtype, weight_VD.dtype
         ctx.set_materialize_grads(False)
-        per_token = tuple(getattr(scores, field.name) for field in fields(Scores))
+        per_token = tuple(getattr(scores, field.name) for field in fields(VocabularyScores))
         ctx.mark_non_differentiable(*per_token)
         return (coefficient_M * scores.logprobs).sum(), *per_token
 
@@ -199,13 +199,13 @@ def _run(
     temperature: float,
     entropy: bool,
     grads: _Gradients | None = None,
-) -> Scores:
+) -> VocabularyScores:
     """Chunk after chunk of tokens through one buffer of logits."""
     device = hidden_MD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MD.dtype
     size, vocabulary = len(hidden_MD), len(weight_VD)
     zeros_M = hidden_MD.new_zeros(size, dtype=widened(hidden_MD.dtype))
-    scores = Scores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool(), zeros_M.clone())
+    scores = VocabularyScores(zeros_M, zeros_M.clone(), zeros_M.clone(), zeros_M.bool(), zeros_M.clone())
     rows = min(chunk_rows(vocabulary), max(size, 1))
     buffer_CV = hidden_MD.new_empty(rows, vocabulary, dtype=widened(dtype))
     with torch.autocast(device, enabled=False):
@@ -232,15 +232,17 @@ def _run(
     return scores
 
 
-def _evaluate(objective: Objective, scores: Scores, chunk: slice, logits_CV: Tensor) -> None:
+def _evaluate(objective: Objective, scores: VocabularyScores, chunk: slice, logits_CV: Tensor) -> None:
     """Fill the scores of a chunk, and leave minus the gradient where its logits are."""
     with torch.no_grad():
         part = objective.evaluate(chunk, logits_CV)
-    for field in fields(Scores):
+    for field in fields(VocabularyScores):
         getattr(scores, field.name)[chunk] = getattr(part, field.name)
 
 
-def _score_chunk(scores: Scores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor, shares_CK: Tensor) -> Tensor:
+def _score_chunk(
+    scores: VocabularyScores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor, shares_CK: Tensor
+) -> Tensor:
     """Fill the scores of a chunk, turn its logits into exp(logit - highest) where they are, and return their sums, [C].
 
     (`softmax` would do it in one pass, but adds up a long row with an error of 2e-5.)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Completions that one set of weights gave to P prompts, N for each.
+class Completions:
+    """Completions that one set of weights gave to P prompts, N for each, before they have a reward to learn.
 
     `ids` is prompt-major, P * N entries. Log-probabilities are of whole completions at temperature 1, in nats.
     `logprob_PN` is under the live policy, `anchor_logprob_PN` and `initial_logprob_PN` under the EMA anchor and the
@@ -30,7 +30,6 @@ class Draw:
     """
 
     ids: list[list[int]]
-    reward_PN: Tensor
     logprob_PN: Tensor | None = None
     anchor_logprob_PN: Tensor | None = None
     initial_logprob_PN: Tensor | None = None
@@ -40,26 +39,37 @@ class Draw:
     anchor_tokens: list[Tensor] | None = None
     initial_tokens: list[Tensor] | None = None
 
-    def of_prompts(self, prompts: slice) -> "Draw":
-        """The completions of some of the prompts."""
-        n = self.reward_PN.shape[1]
-        rows = slice(prompts.start * n, prompts.stop * n)
+    def rewarded(self, learnt_reward_PN: Tensor) -> "Draw":
+        """Return the completions with the rewards that an algorithm learns from."""
+        return Draw(learnt_reward_PN=learnt_reward_PN, **{f.name: getattr(self, f.name) for f in fields(Completions)})
 
-        def cut(value: Any) -> Any:
-            return value[rows] if isinstance(value, list) else value if value is None else value[prompts]
-
-        return Draw(**{field.name: cut(getattr(self, field.name)) for field in fields(Draw)})
-
-    @staticmethod
-    def joined(draws: Sequence["Draw"]) -> "Draw":
-        """The completions of all of them, in order; undoes `of_prompts`."""
+    @classmethod
+    def joined(cls, draws: Sequence[Self]) -> Self:
+        """Join the completions of several processes' prompts, in order; undoes `Draw.of_prompts`."""
 
         def join(values: list[Any]) -> Any:
             if values[0] is None:
                 return None
             return [item for value in values for item in value] if isinstance(values[0], list) else torch.cat(values)
 
-        return Draw(**{field.name: join([getattr(draw, field.name) for draw in draws]) for field in fields(Draw)})
+        return cls(**{field.name: join([getattr(draw, field.name) for draw in draws]) for field in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw(Completions):
+    """Completions with the reward that is learnt: the weighted sum after normalising, clipping and gates, [P, N]."""
+
+    learnt_reward_PN: Tensor
+
+    def of_prompts(self, prompts: slice) -> "Draw":
+        """The completions of some of the prompts."""
+        n = self.learnt_reward_PN.shape[1]
+        rows = slice(prompts.start * n, prompts.stop * n)
+
+        def cut(value: Any) -> Any:
+            return value[rows] if isinstance(value, list) else value if value is None else value[prompts]
+
+        return Draw(**{field.name: cut(getattr(self, field.name)) for field in fields(Draw)})
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,15 @@ def truncate_importance(weight_PN: Tensor, draw: Draw, cap: float | None) -> tup
     truncated_PN = draw.importance_PN > cap
     metrics = {"importance": draw.importance_PN.mean().item(), "truncated": truncated_PN.float().mean().item()}
     return weight_PN * draw.importance_PN.clamp(max=cap), metrics
+
+
+def learnt_metric(learnt_reward_PN: Tensor) -> dict[str, float]:
+    """Return the metric `reward_learnt`: the mean of what is learnt from, where it is not the weighted sum as it came.
+
+    The collector logs it after normalising, clipping and gates; an algorithm that changes the rewards further returns
+    it again among its own metrics, which come last.
+    """
+    return {"reward_learnt": learnt_reward_PN.mean().item()}
 
 
 def tie_rate(reward_PN: Tensor) -> float:

@@ -105,25 +105,25 @@ class BestOfN(ABC):
         scaled_P, judged = self.judge(rollouts)
         return_P = backward_return(scaled_P, logprob_P, anchor_logprob_P)
         log_ratio_P = logprob_P - anchor_logprob_P
-        prompts, draws = anchor.reward_PN.shape
+        prompts, draws = anchor.learnt_reward_PN.shape
         if prompts == 1 and self.beta:
             raise UserError("BOND's baseline is the mean return of the batch's other prompts: set batch above 1.")
         own_P = policy_weights(return_P, log_ratio_P, self.beta, self.gamma) / prompts
-        best_P = anchor.reward_PN[:, : self.n].argmax(dim=1)
+        best_P = anchor.learnt_reward_PN[:, : self.n].argmax(dim=1)
         best_ids = [anchor.ids[draws * i + int(best)] for i, best in enumerate(best_P)]
         forward_P = torch.full_like(own_P, (1.0 - self.beta) / prompts)
         own_P1, correction = truncate_importance(own_P[:, None], policy, self.importance_cap)
         sequences = weighted(rollouts.prompts, policy.ids, own_P1)
         sequences += weighted(rollouts.prompts, best_ids, forward_P[:, None])
-        metrics = standing(policy.reward_PN[:, 0], anchor.reward_PN, self.n) | judged
+        metrics = standing(policy.learnt_reward_PN[:, 0], anchor.learnt_reward_PN, self.n) | judged
         metrics |= {
             "return/quantile": scaled_P.mean().item(),
             "return/quantile_std": scaled_P.std(correction=0).item(),
             "return/log_ratio": -log_ratio_P.mean().item(),
             "return/log_ratio_std": log_ratio_P.std(correction=0).item(),
             "kl_to_anchor": log_ratio_P.mean().item(),
-            "anchor_reward": anchor.reward_PN.mean().item(),
-            "tie_rate": tie_rate(torch.cat([policy.reward_PN, anchor.reward_PN], dim=1)),
+            "anchor_reward": anchor.learnt_reward_PN.mean().item(),
+            "tie_rate": tie_rate(torch.cat([policy.learnt_reward_PN, anchor.learnt_reward_PN], dim=1)),
         }
         return sequences, metrics | correction
 
@@ -134,7 +134,7 @@ class JBond(BestOfN):
     def judge(self, rollouts: Rollouts) -> tuple[Tensor, dict[str, float]]:
         """r_J of each sample; N - 1 is 1."""
         assert rollouts.anchor is not None
-        reward_P, anchor_reward_P2 = rollouts.policy.reward_PN[:, 0], rollouts.anchor.reward_PN
+        reward_P, anchor_reward_P2 = rollouts.policy.learnt_reward_PN[:, 0], rollouts.anchor.learnt_reward_PN
         jbond_reward_P = jbond_reward(reward_P, anchor_reward_P2)
         log_quantile = log_quantile_estimate(reward_P, anchor_reward_P2).mean().item()
         return jbond_reward_P, {"jbond_reward": jbond_reward_P.mean().item(), "log_quantile": log_quantile}

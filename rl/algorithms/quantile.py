@@ -43,4 +43,4 @@ class SampledQuantile:
     def place(self, rollouts: Rollouts) -> tuple[Placed, dict[str, float]]:
         """The quantiles of the policy's first sample of each prompt; no metrics."""
         assert rollouts.anchor is not None
-        return counted(rollouts.policy.reward_PN[:, 0], rollouts.anchor.reward_PN[:, : self.samples]), {}
+        return counted(rollouts.policy.learnt_reward_PN[:, 0], rollouts.anchor.learnt_reward_PN[:, : self.samples]), {}

@@ -54,9 +54,9 @@ class QuantileClassifier:
         """
         policy, anchor = rollouts.policy, rollouts.anchor
         assert anchor is not None
-        samples = policy.reward_PN.shape[1]
+        samples = policy.learnt_reward_PN.shape[1]
         sequences = [[*prompt, *policy.ids[samples * i]] for i, prompt in enumerate(rollouts.prompts)]
-        share_P = (anchor.reward_PN <= policy.reward_PN[:, :1]).float().mean(dim=1)
+        share_P = (anchor.learnt_reward_PN <= policy.learnt_reward_PN[:, :1]).float().mean(dim=1)
         logit_P = self._learn(sequences, share_P)
         loss = binary_cross_entropy_with_logits(logit_P, share_P).item()
         bias = (logit_P.sigmoid() - share_P).mean().item()

@@ -13,6 +13,7 @@ from gemsmith.rl.algorithms.algorithm import (
     Rollouts,
     Weighted,
     Weights,
+    learnt_metric,
     leave_one_out,
     tie_rate,
     truncate_importance,
@@ -65,11 +66,11 @@ def length_factor(ids: Sequence[Sequence[int]], norm: Literal["sequence", "batch
 def finished_reward(policy: Draw, penalty: float) -> tuple[Tensor, dict[str, float]]:
     """Rewards, [P, N], without the penalty of completions that were cut off (Lambert et al. 2024); and metrics."""
     if not penalty:
-        return policy.reward_PN, {}
+        return policy.learnt_reward_PN, {}
     assert policy.finished_PN is not None
-    reward_PN = torch.where(policy.finished_PN, policy.reward_PN, policy.reward_PN - penalty)
-    taken = (policy.reward_PN - reward_PN).mean().item()
-    return reward_PN, {"unfinished_penalty": taken, "reward_learnt": reward_PN.mean().item()}
+    reward_PN = torch.where(policy.finished_PN, policy.learnt_reward_PN, policy.learnt_reward_PN - penalty)
+    taken = (policy.learnt_reward_PN - reward_PN).mean().item()
+    return reward_PN, {"unfinished_penalty": taken, **learnt_metric(reward_PN)}
 
 
 def completion_weights(
@@ -82,7 +83,7 @@ def completion_weights(
     policy = rollouts.policy
     assert policy.logprob_PN is not None
     reward_PN, metrics = finished_reward(policy, config.unfinished_penalty)
-    metrics["tie_rate"] = tie_rate(policy.reward_PN)
+    metrics["tie_rate"] = tie_rate(policy.learnt_reward_PN)
     metrics["zero_advantage"] = all_equal(reward_PN).float().mean().item()
     if config.kl_in == "reward":
         reward_PN = penalised_reward(reward_PN, policy.logprob_PN, reference_PN, config.kl)

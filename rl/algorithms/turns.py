@@ -101,7 +101,7 @@ def turn_weights(
     episodes that did.
     """
     assert isinstance(rollouts, Episodes) and rollouts.policy.logprob_PN is not None
-    reward_R, log_ratio_R = rollouts.policy.reward_PN[:, 0], (rollouts.policy.logprob_PN - reference_PN)[:, 0]
+    reward_R, log_ratio_R = rollouts.policy.learnt_reward_PN[:, 0], (rollouts.policy.logprob_PN - reference_PN)[:, 0]
     length_R = torch.tensor([float(len(completion)) for completion in rollouts.policy.ids])
 
     def advantages(reward_R: Tensor) -> Tensor:

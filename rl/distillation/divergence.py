@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gemsmith.policy.head.tiled_matmul import row_parts
-from gemsmith.policy.head.vocabulary_head import Objective, Scores, Targets
+from gemsmith.policy.head.vocabulary_head import Objective, Targets, VocabularyScores
 from gemsmith.rl.teachers.teacher import TokenTargets
 
 Divergence = Literal["forward", "reverse", "jsd"]
@@ -82,11 +82,11 @@ class WholeDivergence:
         """For the head. `best` is whether the likeliest entry is the teacher's."""
         return Objective(self._evaluate)
 
-    def watched(self, scores: Scores) -> Watched:
+    def watched(self, scores: VocabularyScores) -> Watched:
         """What the head found, once every chunk has passed."""
         return Watched(self._kl_M, scores.entropy, scores.best, self.targets.own_M)
 
-    def _evaluate(self, chunk: slice, logits_CV: Tensor) -> Scores:
+    def _evaluate(self, chunk: slice, logits_CV: Tensor) -> VocabularyScores:
         teacher_CV = self.targets.logprobs(chunk)
         highest_C = logits_CV.amax(dim=-1)
         best_C = logits_CV.gather(-1, self.targets.best_M[chunk].unsqueeze(-1)).squeeze(-1) >= highest_C
@@ -98,7 +98,7 @@ class WholeDivergence:
             entropy_C[part] = -torch.linalg.vecdot(student_RV.exp(), student_RV)
             self._kl_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV - student_RV).float()
             logits_CV[part] = gradient_RV
-        return Scores(-value_C, normaliser_C, entropy_C, best_C, highest_C)
+        return VocabularyScores(-value_C, normaliser_C, entropy_C, best_C, highest_C)
 
 
 class SampledDivergence:
@@ -114,7 +114,7 @@ class SampledDivergence:
         """For the head."""
         return Targets(self._choose)
 
-    def watched(self, scores: Scores) -> Watched:
+    def watched(self, scores: VocabularyScores) -> Watched:
         """What the head found, once every chunk has passed."""
         agrees_M = (self.targets.best_M >= 0) & (self._best_logit_M >= scores.highest)
         return Watched(self.targets.divergence(scores), scores.entropy, agrees_M, self.targets.own_M)

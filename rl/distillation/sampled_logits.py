@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gemsmith.policy.head.tiled_matmul import chunk_rows, row_parts, slices, widened
-from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.policy.head.vocabulary_head import VocabularyScores
 
 Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
 
@@ -119,6 +119,6 @@ class ExactTargets:
                 self._gap_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV.sub_(student_CV[part]))
         return targets
 
-    def divergence(self, student: Scores) -> Tensor:
+    def divergence(self, student: VocabularyScores) -> Tensor:
         """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed `choose`."""
         return self._gap_M + student.normaliser

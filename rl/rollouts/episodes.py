@@ -18,7 +18,7 @@ from gemsmith.policy.samplers.contract import Finish, Samples
 from gemsmith.policy.samplers.logprob_mismatch import Gap, check_completions
 from gemsmith.policy.text.chat import continued_ids
 from gemsmith.policy.training.processes import from_all
-from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
+from gemsmith.rl.algorithms.algorithm import Completions, Rollouts, Weighted
 from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes
 from gemsmith.rl.rewards.compatibility import turns_fault
@@ -64,7 +64,7 @@ class _Play:
     """
 
     said: list[Turn]
-    draw: Draw
+    draw: Completions
     left_out: int
     drawn: tuple[int, int]
     seconds: dict[str, float]
@@ -102,8 +102,9 @@ class EpisodeCollector(RolloutCollector):
         gaps = [play.gap for play in plays if play.gap is not None]
         if gaps:
             self._check_gaps({"policy": functools.reduce(operator.add, gaps)})
-        draw, n = Draw.joined([play.draw for play in plays if play.said]), self.config.samples
-        metrics = draw_metrics(draw, [each.finish for each in said])
+        draw, n = Completions.joined([play.draw for play in plays if play.said]), self.config.samples
+        raw_reward_PN = torch.tensor([[each.reward] for each in said])
+        metrics = draw_metrics(draw, raw_reward_PN, [each.finish for each in said])
         weight = self.rewards.terms[self.code.name].weight
         metrics |= episode_metrics(said, self.config.turns, left_out, self.code.name)
         metrics["reward"] = weight * metrics[f"reward/{self.code.name}"]
@@ -113,7 +114,7 @@ class EpisodeCollector(RolloutCollector):
         self.shown = _shown(said, examples, n, self.code.name)
         return Episodes(
             [each.context for each in said],
-            replace(draw, reward_PN=draw.reward_PN * weight),
+            draw.rewarded(raw_reward_PN * weight),
             prompt_R=torch.tensor([each.episode // n for each in said]),
             episode_R=torch.tensor([each.episode for each in said]),
             turn_R=torch.tensor([each.turn for each in said]),
@@ -207,10 +208,9 @@ class EpisodeCollector(RolloutCollector):
         assert said.feedback is not None
         return continued_ids(self.policy.tokenizer, said.context, said.ids, said.feedback, self.policy.end_ids)
 
-    def _draw_of(self, said: Sequence[Turn]) -> tuple[Draw, Gap | None]:
+    def _draw_of(self, said: Sequence[Turn]) -> tuple[Completions, Gap | None]:
         """The turns as a draw with its log-probabilities, N = 1, and the sampler's gap to the trainer."""
-        reward_PN = torch.tensor([[each.reward] for each in said])
-        draw = Draw([each.ids for each in said], reward_PN)
+        draw = Completions([each.ids for each in said])
         if not said:
             return draw, None
         samples = Samples(draw.ids, *([getattr(s, name) for s in said] for name in ("logprobs", "text", "finish")))

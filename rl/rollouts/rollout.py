@@ -30,7 +30,7 @@ from gemsmith.policy.samplers.logprob_mismatch import (
 from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.processes import from_all
 from gemsmith.policy.weight_set import WeightSet
-from gemsmith.rl.algorithms.algorithm import Algorithm, Draw, Rollouts, TokenLoss, Weights
+from gemsmith.rl.algorithms.algorithm import Algorithm, Completions, Draw, Rollouts, TokenLoss, Weights, learnt_metric
 from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.rewards.contributions import Composed, Moments, compose
 from gemsmith.rl.rewards.metrics import reward_metrics
@@ -48,13 +48,14 @@ Scores = dict[str, list[float | None]]
 class _Part:
     """What one process drew for its share of the prompts; text, finish and control are of the policy's own.
 
-    The rewards of `draws` are weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
+    `raw_reward_PN` holds the weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
     `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
     the weights that completions were drawn from ahead of time and the live ones. `drawing` is the seconds that drawing
     took, of which `seconds` has only what was waited for.
     """
 
-    draws: dict[Weights, Draw]
+    draws: dict[Weights, Completions]
+    raw_reward_PN: dict[Weights, Tensor]
     text: list[str]
     finish: list[str]
     raw: dict[Weights, Scores]
@@ -121,10 +122,10 @@ class RolloutCollector:
         self._check_gaps(part.gaps)
         draws, composed = self._composed(examples, part)
         self.running = composed.running
-        self._show(examples, part, draws["policy"].reward_PN)
-        metrics = draw_metrics(part.draws["policy"], part.finish)
+        self._show(examples, part, draws["policy"].learnt_reward_PN)
+        metrics = draw_metrics(part.draws["policy"], part.raw_reward_PN["policy"], part.finish)
         if self.shaped:
-            metrics["reward_learnt"] = draws["policy"].reward_PN.mean().item()
+            metrics |= learnt_metric(draws["policy"].learnt_reward_PN)
         counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
         metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
         metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()} | self._rates(part)
@@ -154,7 +155,7 @@ class RolloutCollector:
         composed = compose(self.rewards.terms, raw, prompt, [examples[i].task for i in prompt], self.running)
         totals = torch.tensor(composed.total).split([len(part.draws[weights].ids) for weights in part.raw])
         learnt = dict(zip(part.raw, totals, strict=True))
-        return {w: replace(draw, reward_PN=learnt[w].view(-1, draws[w])) for w, draw in part.draws.items()}, composed
+        return {w: draw.rewarded(learnt[w].view(-1, draws[w])) for w, draw in part.draws.items()}, composed
 
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         return [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
@@ -184,19 +185,20 @@ class RolloutCollector:
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
         with timed(seconds, "reward"):
-            draws, raw = self._reward(examples, samples)
+            raw_reward_PN, raw = self._reward(examples, samples)
             control = self._control(examples, samples["policy"])
         with timed(seconds, "logprob"):
+            draws = {weights: _completions(drawn, len(prompts)) for weights, drawn in samples.items()}
             draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
-        return _Part(draws, own.text, list(own.finish), raw, control, seconds, drawing, gaps, drift)
+        return _Part(draws, raw_reward_PN, own.text, list(own.finish), raw, control, seconds, drawing, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
-    ) -> tuple[dict[Weights, Draw], dict[Weights, Scores]]:
-        """Score the completions of every set of weights in one call; the sums in the draws are of the rewards as is."""
+    ) -> tuple[dict[Weights, Tensor], dict[Weights, Scores]]:
+        """Score all completions in one call; return the weighted sums and each reward, as they came."""
         texts, asked, finish, ids = [], [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
@@ -204,17 +206,15 @@ class RolloutCollector:
             ids += drawn.ids
             asked += self._repeated(examples, weights)
         table = self.rewards.score([example.prompt for example in asked], texts, columns_of(asked, finish, ids))
-        draws: dict[Weights, Draw] = {}
+        raw_reward_PN: dict[Weights, Tensor] = {}
         raw: dict[Weights, Scores] = {}
         start = 0
         for weights, drawn in samples.items():
             end = start + len(drawn.ids)
-            reward_PN = torch.tensor(table.total[start:end]).view(len(examples), -1)
-            finished_PN = torch.tensor([reason == "stop" for reason in drawn.finish]).view_as(reward_PN)
-            draws[weights] = Draw(drawn.ids, reward_PN, finished_PN=finished_PN)
+            raw_reward_PN[weights] = torch.tensor(table.total[start:end]).view(len(examples), -1)
             raw[weights] = {name: values[start:end] for name, values in table.each.items()}
             start = end
-        return draws, raw
+        return raw_reward_PN, raw
 
     def _control(self, examples: Sequence[Example], own: Samples) -> Scores:
         """What the rewards that are not learnt from make of the policy's completions."""
@@ -223,10 +223,10 @@ class RolloutCollector:
         return self.control.score([example.prompt for example in asked], own.text, columns).each
 
     def _with_logprobs(
-        self, prompts: list[list[int]], draw: Draw, samples: dict[Weights, Samples]
-    ) -> tuple[Draw, Scored | None]:
+        self, prompts: list[list[int]], draw: Completions, samples: dict[Weights, Samples]
+    ) -> tuple[Completions, Scored | None]:
         """The policy's draw with its log-probabilities, and the trainer's view of it where the sampler's can differ."""
-        n = draw.reward_PN.shape[1]
+        n = len(draw.ids) // len(prompts)
         repeated = [prompt for prompt in prompts for _ in range(n)]
         by_token = isinstance(self.algorithm, TokenLoss)
 
@@ -301,13 +301,13 @@ class RolloutCollector:
 
     def _show(self, examples: Sequence[Example], part: _Part, learnt_PN: Tensor) -> None:
         """Keep the first few completions of the step for people to read."""
-        reward_PN = part.draws["policy"].reward_PN
-        n = reward_PN.shape[1]
+        raw_PN = part.raw_reward_PN["policy"]
+        n = raw_PN.shape[1]
         self.shown = [
             {
                 "prompt": examples[i].prompt,
                 "completion": part.text[i * n],
-                "reward": reward_PN[i, 0].item(),
+                "reward": raw_PN[i, 0].item(),
                 **({"learnt": learnt_PN[i, 0].item()} if self.shaped else {}),
                 "rewards": {name: values[i * n] for name, values in part.raw["policy"].items()},
                 **({"control": {name: values[i * n] for name, values in part.control.items()}} if part.control else {}),
@@ -316,12 +316,17 @@ class RolloutCollector:
         ]
 
 
-def draw_metrics(draw: Draw, finish: Sequence[str]) -> dict[str, float]:
-    """Metrics of completions of the policy, by why each one ended."""
+def _completions(samples: Samples, prompts: int) -> Completions:
+    finished_S = torch.tensor([reason == "stop" for reason in samples.finish])
+    return Completions(samples.ids, finished_PN=finished_S.view(prompts, -1))
+
+
+def draw_metrics(draw: Completions, raw_reward_PN: Tensor, finish: Sequence[str]) -> dict[str, float]:
+    """Metrics of completions of the policy, by their rewards as they came and why each one ended."""
     assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
     length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
     return {
-        "reward": draw.reward_PN.mean().item(),
+        "reward": raw_reward_PN.mean().item(),
         "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),  # k1, nats a completion
         "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
         "length": length_S.mean().item(),
@@ -334,7 +339,8 @@ def _merged(parts: Sequence[_Part]) -> _Part:
     """The parts of all processes as one; seconds are those of the slowest."""
     first = parts[0]
     return _Part(
-        draws={weights: Draw.joined([part.draws[weights] for part in parts]) for weights in first.draws},
+        draws={weights: Completions.joined([part.draws[weights] for part in parts]) for weights in first.draws},
+        raw_reward_PN={w: torch.cat([part.raw_reward_PN[w] for part in parts]) for w in first.raw_reward_PN},
         text=[text for part in parts for text in part.text],
         finish=[finish for part in parts for finish in part.finish],
         raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},

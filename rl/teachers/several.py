@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.suggestions import did_you_mean
-from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.policy.head.vocabulary_head import VocabularyScores
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
 from gemsmith.rl.teachers.teacher import Teacher, TeacherRow, TokenTargets
 
@@ -139,13 +139,13 @@ class PiecedTargets:
             weights_CK[mine_C, : ids.shape[1]] = weights
         return ids_CK, weights_CK
 
-    def divergence(self, student: Scores) -> Tensor:
+    def divergence(self, student: VocabularyScores) -> Tensor:
         """Each token's from its own teacher, [M], in nats."""
         found = {}
         for number, piece in self.pieces.items():
             mine_M = (self.owner_M == number).to(student.logprobs.device)
-            own = {field.name: getattr(student, field.name)[mine_M] for field in fields(Scores)}
-            found[number] = piece.divergence(Scores(**own))
+            own = {field.name: getattr(student, field.name)[mine_M] for field in fields(VocabularyScores)}
+            found[number] = piece.divergence(VocabularyScores(**own))
         return self._joined(found)
 
     def logprobs(self, chunk: slice) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.policy.head.vocabulary_head import VocabularyScores
 
 
 class SparseTargets:
@@ -33,7 +33,7 @@ class SparseTargets:
         """Ids and weights, [C, K], of a chunk's rows."""
         return self.ids_MK[chunk], self.weights_MK[chunk].to(student_CV.dtype)
 
-    def divergence(self, student: Scores) -> Tensor:
+    def divergence(self, student: VocabularyScores) -> Tensor:
         """An estimate of KL(teacher || student) from the K entries, [M], in nats.
 
         sum_k w_k (log p_teacher(k) - log p_student(k)) is 0 for a student that is the teacher. With counts as weights

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from gemsmith.policy.head.vocabulary_head import Scores
+from gemsmith.policy.head.vocabulary_head import VocabularyScores
 from gemsmith.rl.distillation.sampled_logits import Mode
 
 
@@ -44,7 +44,7 @@ class TokenTargets(Protocol):
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and weights, [C, K], of a chunk's rows; the weights of a row sum to 1. `student_CV` are logits."""
 
-    def divergence(self, student: Scores) -> Tensor:
+    def divergence(self, student: VocabularyScores) -> Tensor:
         """KL(teacher || student) of each token, [M], in nats, once every chunk has passed `choose`.
 
         Over the whole vocabulary where the teacher is `exact`; else over the K entries, as well as they tell.

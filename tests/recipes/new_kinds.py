@@ -88,7 +88,7 @@ class Expert:
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
         """Give the best completion of each prompt the weight 1, and the others 0."""
-        reward_PN = rollouts.policy.reward_PN
+        reward_PN = rollouts.policy.learnt_reward_PN
         best_PN = torch.nn.functional.one_hot(reward_PN.argmax(dim=1), reward_PN.shape[1]).float()
         best = reward_PN.amax(dim=1).mean().item()
         return weighted(rollouts.prompts, rollouts.policy.ids, best_PN), {"best": best}

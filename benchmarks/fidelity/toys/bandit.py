@@ -168,7 +168,7 @@ def _rollouts(
         action_PN = torch.searchsorted(sums_PA, uniform_PN, right=True).clamp(max=sums_PA.shape[1] - 1)
         tables = [None if table is None else table.gather(1, action_PN) for table in (live_PA, anchor_PA, initial_PA)]
         ids = [[action] for action in action_PN.flatten().tolist()]
-        return Draw(ids, observed(reward_PA.gather(1, action_PN)), *tables)
+        return Draw(ids, *tables, learnt_reward_PN=observed(reward_PA.gather(1, action_PN)))
 
     from_policy, from_anchor = draw(live_PA, algorithm.draws["policy"]), None
     if "anchor" in algorithm.draws:

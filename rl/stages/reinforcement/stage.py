@@ -91,8 +91,7 @@ def train_policy(
     if algorithm.auxiliary_learner is not None:
         algorithm.auxiliary_learner.begin(policy, seed + 1)
     model = trainable(policy, config.lora, seed)
-    live = Policy(model, policy.tokenizer)
-    initial = WeightSet(model)
+    live, initial = Policy(model, policy.tokenizer), WeightSet(model)
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
     arguments = _arguments(config, stage, folder, model, seed)
     stage.folder.mkdir(parents=True, exist_ok=True)

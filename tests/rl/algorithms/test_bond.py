@@ -76,11 +76,11 @@ def _rollouts() -> Rollouts:
     prompts = [[2, 7], [2, 8]]
     policy = Draw(
         ids=[[10], [11]],
-        reward_PN=torch.tensor([[0.0], [1.0]]),
+        learnt_reward_PN=torch.tensor([[0.0], [1.0]]),
         logprob_PN=torch.tensor([[-1.0], [-2.0]]),
         anchor_logprob_PN=torch.tensor([[-1.5], [-1.0]]),
     )
-    anchor = Draw(ids=[[20], [21], [22], [23]], reward_PN=torch.tensor([[0.2, 0.9], [0.5, 0.5]]))
+    anchor = Draw(ids=[[20], [21], [22], [23]], learnt_reward_PN=torch.tensor([[0.2, 0.9], [0.5, 0.5]]))
     return Rollouts(prompts, policy, anchor)
 
 
@@ -108,11 +108,13 @@ def test_tie_rate_counts_pairs_of_one_prompt() -> None:
 def test_weights_of_a_bond_step_are_counted_among_k_and_imitate_the_best_of_n() -> None:
     policy = Draw(
         ids=[[10], [11]],
-        reward_PN=torch.tensor([[2.0], [0.0]]),
+        learnt_reward_PN=torch.tensor([[2.0], [0.0]]),
         logprob_PN=torch.tensor([[-1.0], [-2.0]]),
         anchor_logprob_PN=torch.tensor([[-1.5], [-1.0]]),
     )
-    anchor = Draw([[i] for i in range(20, 28)], torch.tensor([[1.0, 0.0, 2.0, 3.0], [5.0, 6.0, 7.0, 8.0]]))
+    anchor = Draw(
+        [[i] for i in range(20, 28)], learnt_reward_PN=torch.tensor([[1.0, 0.0, 2.0, 3.0], [5.0, 6.0, 7.0, 8.0]])
+    )
     algorithm = build_bond(stated(form="bond", n=3, quantile_samples=4, beta=0.25, gamma=0.5))
     sequences, metrics = algorithm.weigh(Rollouts([[2, 7], [2, 8]], policy, anchor))
     # Prompt 7: 3 of 4 are not better and 2 of these are worse, so B = 1 + 2/3 + 4/9. Prompt 8: all 4 are better, B = 3.
@@ -151,8 +153,8 @@ def test_the_expected_step_is_the_gradient_of_the_jeffreys_divergence_to_best_of
     logits_V = torch.zeros(3, requires_grad=True)
     logprob_V = logits_V.log_softmax(0)
     own = torch.tensor([[y] for y, _ in draws])
-    policy = Draw([[y] for y, _ in draws], reward[own], logprob_V.detach()[own], anchor_V[own])
-    anchor = Draw([[y] for ids in anchor_ids for y in ids], reward[torch.tensor(anchor_ids)])
+    policy = Draw([[y] for y, _ in draws], logprob_V.detach()[own], anchor_V[own], learnt_reward_PN=reward[own])
+    anchor = Draw([[y] for ids in anchor_ids for y in ids], learnt_reward_PN=reward[torch.tensor(anchor_ids)])
     algorithm = build_bond(stated(form="bond", n=n, quantile_samples=400 + n, beta=beta))
     sequences, _ = algorithm.weigh(Rollouts([[0]] * len(draws), policy, anchor))
     objective = sum(s.weight * logprob_V[s.completion[0]] for s in sequences)
@@ -180,7 +182,11 @@ def test_beta_0_learns_from_the_anchors_best_alone() -> None:
 
 
 def test_one_prompt_has_no_baseline() -> None:
-    alone = Rollouts([[2]], Draw([[1]], *[torch.zeros(1, 1)] * 3), Draw([[1], [2]], torch.zeros(1, 2)))
+    alone = Rollouts(
+        [[2]],
+        Draw([[1]], *[torch.zeros(1, 1)] * 2, learnt_reward_PN=torch.zeros(1, 1)),
+        Draw([[1], [2]], learnt_reward_PN=torch.zeros(1, 2)),
+    )
     with pytest.raises(UserError, match="set batch above 1"):
         JBond(stated()).weigh(alone)
     assert len(JBond(stated(beta=0)).weigh(alone)[0]) == 1

@@ -24,7 +24,7 @@ def test_the_penalty_is_kl_times_the_log_ratio() -> None:
 def test_weights_are_penalised_rewards_minus_the_other_samples_of_the_prompt() -> None:
     draw = Draw(
         ids=[[10], [11], [12], [13]],
-        reward_PN=torch.tensor([[1.0, 0.0], [0.5, 0.5]]),
+        learnt_reward_PN=torch.tensor([[1.0, 0.0], [0.5, 0.5]]),
         logprob_PN=torch.tensor([[-1.0, -1.0], [-1.0, -2.0]]),
         initial_logprob_PN=torch.tensor([[-1.0, -2.0], [-1.0, -2.0]]),
     )
@@ -48,8 +48,8 @@ def test_the_gradient_estimate_is_unbiased() -> None:
     ids_PN = torch.multinomial(logprob_V.exp().detach(), 2 * draws, replacement=True).view(draws, 2)
     draw = Draw(
         [[int(i)] for i in ids_PN.flatten()],
-        reward_V[ids_PN],
         logprob_V.detach()[ids_PN],
+        learnt_reward_PN=reward_V[ids_PN],
         initial_logprob_PN=reference_V[ids_PN],
     )
     sequences, _ = Reinforce(_config(kl=0.3)).weigh(Rollouts([[2]] * draws, draw))
@@ -68,7 +68,7 @@ def test_completions_of_other_weights_are_corrected_and_the_correction_is_trunca
     reward_V = torch.rand(5, dtype=torch.float64)
     (expected,) = torch.autograd.grad((logprob_V.exp() * reward_V).sum(), logits_V, retain_graph=True)
     importance_V1 = (logprob_V - drawn_V).detach().exp()[:, None]
-    draw = Draw([[i] for i in range(5)], reward_V[:, None], importance_PN=importance_V1)
+    draw = Draw([[i] for i in range(5)], learnt_reward_PN=reward_V[:, None], importance_PN=importance_V1)
     weight_V1, metrics = truncate_importance(reward_V[:, None], draw, cap=1e9)
     (got,) = torch.autograd.grad((drawn_V.exp() * weight_V1[:, 0] * logprob_V).sum(), logits_V)
     assert torch.allclose(got, expected, atol=1e-12) and metrics["truncated"] == 0
@@ -111,7 +111,7 @@ def _draw(reward_PN: list[list[float]], lengths: list[int] | None = None, **fiel
     tokens = [torch.full((len(each),), -1.0) for each in ids]
     sums = torch.tensor([-float(len(each)) for each in ids]).view_as(reward)
     more = {"logprob_PN": sums, "initial_logprob_PN": sums, "tokens": tokens, "initial_tokens": tokens}
-    return Draw(ids, reward, **{**more, **fields})
+    return Draw(ids, learnt_reward_PN=reward, **{**more, **fields})
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_a_hand_without_sequences_adds_nothing() -> None:
 def test_a_rollout_is_cut_prompt_by_prompt_for_its_updates() -> None:
     rollouts = Rollouts([[2], [3], [4], [5]], _draw([[float(i), 0.0] for i in range(4)], list(range(1, 9))))
     first, second = rollouts.parts(2)
-    assert second.prompts == [[4], [5]] and second.policy.reward_PN.tolist() == [[2.0, 0.0], [3.0, 0.0]]
+    assert second.prompts == [[4], [5]] and second.policy.learnt_reward_PN.tolist() == [[2.0, 0.0], [3.0, 0.0]]
     assert [len(ids) for ids in second.policy.ids] == [5, 6, 7, 8]
     assert second.policy.tokens is not None and [len(each) for each in second.policy.tokens] == [5, 6, 7, 8]
     joined = Draw.joined([first.policy, second.policy])
-    assert joined.ids == rollouts.policy.ids and torch.equal(joined.reward_PN, rollouts.policy.reward_PN)
+    assert joined.ids == rollouts.policy.ids and torch.equal(joined.learnt_reward_PN, rollouts.policy.learnt_reward_PN)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ def _episodes(turns: list[tuple[int, int, int, float]], asked: int = 2, **fields
     """Episodes of (prompt, episode, turn, reward) rows; completions have one token, the i-th row's is i."""
     prompt, episode, turn, reward = zip(*turns, strict=True)
     zero_R1 = torch.zeros(len(turns), 1)
-    draw = Draw([[row] for row in range(len(turns))], torch.tensor(reward)[:, None], zero_R1, None, zero_R1, **fields)
+    ids, reward_R1 = [[row] for row in range(len(turns))], torch.tensor(reward)[:, None]
+    draw = Draw(ids, zero_R1, None, zero_R1, learnt_reward_PN=reward_R1, **fields)
     return Episodes(
         [[100 + row] for row in range(len(turns))],
         draw,

@@ -87,7 +87,9 @@ EXAMPLES = [Example("Write f: twice x", columns={"tests": TESTS}), Example("Doub
 def test_a_program_that_fails_is_told_so_and_written_again(policy: Policy, rewards: Rewards) -> None:
     rollouts, metrics = (collector := _collector(policy, rewards, PLAYED)).collect(EXAMPLES, seed=3)
     assert isinstance(rollouts, Episodes)
-    assert rollouts.policy.reward_PN.flatten().tolist() == pytest.approx([1.0, -0.2, 0.0, 1.0, -1.0, 0.0, 0.0, -1.0])
+    assert rollouts.policy.learnt_reward_PN.flatten().tolist() == pytest.approx(
+        [1.0, -0.2, 0.0, 1.0, -1.0, 0.0, 0.0, -1.0]
+    )
     assert rollouts.prompt_R.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert rollouts.episode_R.tolist() == [0, 1, 1, 1, 2, 3, 3, 3]
     assert rollouts.turn_R.tolist() == [0, 0, 1, 2, 0, 0, 1, 2]
@@ -114,7 +116,7 @@ def test_where_the_next_turn_has_no_room_the_episode_has_failed(policy: Policy, 
     room = len(prompt_ids(policy.tokenizer, EXAMPLES[0].messages)) + 40
     played = [[RIGHT], [BROKEN], [COPIED], [WRONG]]
     rollouts, metrics = _collector(policy, rewards, played, max_length=room).collect(EXAMPLES, seed=3)
-    assert rollouts.policy.reward_PN.flatten().tolist() == [1.0, -1.0, -1.0, -1.0]
+    assert rollouts.policy.learnt_reward_PN.flatten().tolist() == [1.0, -1.0, -1.0, -1.0]
     assert metrics["too_long"] == 2 / 4 and metrics["turns"] == 1.0
 
 

@@ -173,6 +173,6 @@ def test_a_step_in_two_shares_is_rewarded_as_in_one(tmp_path: Path, normalise: A
         apart, _ = collector._composed(examples[:3], shares[0])
     assert one == two
     for weights in ("policy", "anchor"):
-        assert torch.equal(alone[weights].reward_PN, merged[weights].reward_PN)
-    of_its_own_share = torch.allclose(alone["anchor"].reward_PN[:3], apart["anchor"].reward_PN)
+        assert torch.equal(alone[weights].learnt_reward_PN, merged[weights].learnt_reward_PN)
+    of_its_own_share = torch.allclose(alone["anchor"].learnt_reward_PN[:3], apart["anchor"].learnt_reward_PN)
     assert of_its_own_share == (normalise == "group")

@@ -105,8 +105,8 @@ def test_a_classifier_learns_which_completions_are_seldom_beaten(lora: Any) -> N
         stated(form="bond", quantile="classifier", quantile_learning_rate=3e-3, micro_batch=2, lora=lora)
     )
     classifier.begin(policy, 0)
-    own = Draw([[30, 41], [31, 42], [32, 42], [33, 41]], torch.tensor([[1.0], [0.0], [0.0], [1.0]]))
-    anchor = Draw([[50]] * 8, torch.full((4, 2), 0.5))
+    own = Draw([[30, 41], [31, 42], [32, 42], [33, 41]], learnt_reward_PN=torch.tensor([[1.0], [0.0], [0.0], [1.0]]))
+    anchor = Draw([[50]] * 8, learnt_reward_PN=torch.full((4, 2), 0.5))
     rollouts = Rollouts([[2, 7 + i] for i in range(4)], own, anchor)
     first, metrics = classifier.place(rollouts)
     assert first.log_at_most_P.exp().tolist() == [0.5] * 4 and first.log_below_P is None

@@ -135,7 +135,7 @@ def test_examples_fewer_than_a_batch_come_back_before_the_batch_is_full() -> Non
 
 
 def test_a_process_without_a_sequence_still_runs_the_model() -> None:
-    rollouts = Rollouts([[2, 7]], Draw([[10]], torch.zeros(1, 1)))
+    rollouts = Rollouts([[2, 7]], Draw([[10]], learnt_reward_PN=torch.zeros(1, 1)))
     sequences = [Weighted([2, 7], [10], 0.5), Weighted([2, 7], [11], 0.25), Weighted([2, 7], [12], 0.125)]
     assert [[s.weight for s in hand] for hand in deal(sequences, rollouts, 2)] == [[0.5, 0.125], [0.25]]
     assert [[s.weight for s in hand] for hand in deal(sequences[:1], rollouts, 2)] == [[0.5], [0.0]]
