@@ -8,11 +8,13 @@ import importlib.machinery
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -90,7 +92,8 @@ def build_kernel(say: Callable[[str], None]) -> KernelState:
         say(f"attention kernel: removed {lock}, left by a build that was killed")
     begun = time.monotonic()
     try:
-        _op_builder(state.name).load(verbose=False)
+        with _quoted_torch_libraries():
+            _op_builder(state.name).load(verbose=False)
     except (RuntimeError, ImportError, OSError) as error:
         reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error).split("\n")[0])
         raise UserError(f"the attention kernel did not compile ({reason.strip()}): attention runs in torch") from error
@@ -125,6 +128,22 @@ def _op_builder(name: str) -> Any:
             return list(FLAGS)
 
     return AttentionBuilder()
+
+
+@contextmanager
+def _quoted_torch_libraries() -> Iterator[None]:
+    """Quote the folder of torch's libraries, which torch writes unquoted into the linker's command.
+
+    Without this, an environment in a folder with a space in its name cannot link the kernel.
+    """
+    from torch.utils import cpp_extension
+
+    folder = cpp_extension.TORCH_LIB_PATH
+    cpp_extension.TORCH_LIB_PATH = shlex.quote(folder)
+    try:
+        yield
+    finally:
+        cpp_extension.TORCH_LIB_PATH = folder
 
 
 def _put_own_programs_on_the_path() -> None:

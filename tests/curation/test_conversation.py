@@ -84,7 +84,7 @@ def test_other_conversations_are_named_with_their_row(tmp_path: Path, turns: lis
 def test_transcripts_of_the_hh_data_are_conversations(tmp_path: Path):
     start = "\n\nHuman: Hello\n\nAssistant: Hi\n\nHuman: How\n\nHuman: are you?\n\nAssistant:"
     (tmp_path / "hh.jsonl").write_text(json.dumps({"chosen": f"{start} Well!", "rejected": f"{start} Why?"}) + "\n")
-    section = {"source": "python", "target": "hh_rlhf.py:pairs", "options": {"path": str(tmp_path / "hh.jsonl")}}
+    section = {"source": "python", "target": "data/hh_rlhf.py:pairs", "options": {"path": str(tmp_path / "hh.jsonl")}}
     config = TypeAdapter(AnyData).validate_python(section | SIDES | {"holdout": 0})
     (example,) = load_data(config, name="hh", seed=0, root=HERE).train
     assert example.history == (("user", "Hello"), ("assistant", "Hi"))

@@ -1,10 +1,12 @@
 """Building the kernel: by DeepSpeed's op builder, once for a source and a machine, with messages where it cannot be."""
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
+from torch.utils import cpp_extension
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.attention import build
@@ -41,6 +43,14 @@ def test_it_is_compiled_once_and_a_dead_builders_lock_is_removed(cache, kernel):
     assert kernel_state().library == cache / kernel_name() / f"{kernel_name()}.so"
     second = build_elsewhere(cache)
     assert "is compiled already" in second.stdout
+
+
+def test_torch_may_lie_in_a_folder_with_a_space(monkeypatch):
+    monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", "/a place/lib")
+    with build._quoted_torch_libraries():
+        flags = cpp_extension._prepare_ldflags([], False, False, False, False)
+    assert "-L/a place/lib" in shlex.split(" ".join(flags))
+    assert cpp_extension.TORCH_LIB_PATH == "/a place/lib"
 
 
 def test_another_source_or_torch_or_processor_is_another_build(monkeypatch, tmp_path):
