@@ -64,7 +64,8 @@ def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_file_of_every_package_and_nothing_else(copy: Path, wheel: Path):
-    files = {f"gemsmith/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
+    files = {f"gemsmith/{path.name}" for path in (copy / "src" / "gemsmith").iterdir() if path.is_file()}
+    assert {"gemsmith/__init__.py", "gemsmith/__main__.py", "gemsmith/py.typed"} <= files
     for package in PACKAGES:
         files |= {f"gemsmith/{path.relative_to(copy)}" for path in (copy / package).rglob("*") if path.is_file()}
     assert len(PACKAGES) == 10 and len(files) > 300

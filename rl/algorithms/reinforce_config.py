@@ -93,9 +93,9 @@ class ReinforceAlgorithm(RolloutConfig):
         return self.own_completions
 
     @property
-    def several_turns(self) -> bool:
-        """Whether `turns` is above 1."""
-        return self.turns > 1
+    def most_turns(self) -> int:
+        """`turns`."""
+        return self.turns
 
     def estimators(self) -> dict[str, str]:
         """Return the estimates of the KL to the anchor and of the KL in the loss, where they are measured."""

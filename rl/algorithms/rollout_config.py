@@ -61,9 +61,9 @@ class RolloutConfig(TrainingConfig):
         return self.overlap
 
     @property
-    def several_turns(self) -> bool:
-        """Whether a completion may be followed by word of tests and another completion."""
-        return False
+    def most_turns(self) -> int:
+        """Completions that may follow one another for one prompt, each after word of the tests."""
+        return 1
 
     @property
     def warns_of_ties(self) -> bool:

@@ -11,7 +11,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.curation.config import AnyData
 from gemsmith.curation.load import DataSplit, load_data
 
-HERE = Path(__file__).parents[2] / "recipes" / "data"
+HERE = Path(__file__).parents[2] / "recipes"
 HELLO = [("user", "Hello"), ("assistant", "Hi"), ("user", "How are you?")]
 SIDES = {"prompt": "{chosen}", "chosen": "{chosen}", "rejected": "{rejected}"}
 

@@ -154,7 +154,7 @@ def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
 
 
 def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
-    if config.several_turns:
+    if config.most_turns > 1:
         return partial(EpisodeCollector, config=cast(ReinforceAlgorithm, config))
     return RolloutCollector
 

@@ -121,8 +121,9 @@ class WarpStage(StageConfig):
 
     @model_validator(mode="after")
     def _front_is_of_one_turn(self) -> "WarpStage":
-        if self.front and self.inner.several_turns:
-            raise ValueError("`front` is measured on single turns, and inner.turns is above 1: remove `front`")
+        if self.front and self.inner.most_turns > 1:
+            turns = self.inner.most_turns
+            raise ValueError(f"`front` is measured on single turns, and inner.turns is {turns}: remove `front`")
         return self
 
     @model_validator(mode="after")

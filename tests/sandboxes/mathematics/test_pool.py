@@ -77,7 +77,8 @@ def ask(pool: MathPool, tmp_path: Path) -> Ask:
 
 
 def server_and_workers() -> tuple[psutil.Process, list[psutil.Process]]:
-    (server,) = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    (server,) = [child for child in living if any("fork_server_main" in word for word in child.cmdline())]
     return server, server.children()
 
 
