@@ -68,7 +68,8 @@ class EvaluateStage(StageConfig):
         """Report that nothing says what counts as a pass, or that it is not among the rewards."""
         passes = self.named_passes
         if not passes and not any(context.rewards[name].ground_truth for name in self.rewards):
-            context.add((), "found no ground-truth reward among its rewards, expected `passes` to name one")
+            expected = "expected `passes` to name the reward whose 1 is a pass"
+            context.add((), f"found no ground-truth reward among its rewards, {expected}")
         for passing in (name for name in passes if name not in self.rewards):
             context.add(("passes",), f'found "{passing}", expected one of the stage\'s own rewards')
 

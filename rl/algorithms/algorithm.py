@@ -139,7 +139,11 @@ class Algorithm(Protocol):
     needs_anchor_logprob: bool
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
-        """The sequences to learn from, and metrics of the step."""
+        """Return the sequences to learn from, and metrics of the step, among them `tie_rate`.
+
+        The algorithm applies `importance_cap` itself (`truncate_importance`); the trainer does not. `rollouts` are
+        those of one optimiser step: where several learn from one rollout, the trainer cuts it by prompts.
+        """
 
 
 @runtime_checkable
@@ -151,9 +155,16 @@ class TokenLoss(Protocol):
     """
 
     def token_loss(self, logprobs_ST: Tensor, sequences: Sequence[Weighted]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, a sum over the sequences, and for each metric its values at the tokens that it is the mean of.
+        """Return the loss, summed over the sequences, and for each metric the values that the trainer averages.
 
-        `logprobs_ST` are the live policy's, differentiable, of the sequences' completions, and 0 after their ends.
+        The values of a metric are one for each token or one for each sequence. One call sees a micro-batch, so a factor
+        such as one over the number of completions belongs in the weights that `weigh` gives. `sequences` may hold a
+        completion of weight 0 without `drawn` and `reference` (`Rollouts.blank`), whose loss must be 0.
+
+        Args:
+            logprobs_ST: log-probabilities of the completions under the live policy, differentiable, 0 after their ends;
+                on the model's device.
+            sequences: what `weigh` returned for these completions; their tensors are on the CPU.
         """
 
 

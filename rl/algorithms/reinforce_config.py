@@ -157,9 +157,3 @@ class ReinforceAlgorithm(RolloutConfig):
                     f"`{name}` is for completions of one turn, and turns is {self.turns}: remove one of them"
                 )
         return self
-
-    @model_validator(mode="after")
-    def _rollouts_fill_the_steps(self) -> "ReinforceAlgorithm":
-        if self.steps % self.updates:
-            raise ValueError(f"updates {self.updates} does not divide steps {self.steps}: change the one or the other")
-        return self

@@ -101,8 +101,16 @@ class RolloutConfig(TrainingConfig):
 
     @property
     def steps_per_rollout(self) -> int:
-        """Optimiser steps that learn from one rollout."""
+        """Optimiser steps that learn from one rollout; by convention the field `updates`. They must divide `steps`."""
         return 1
+
+    @model_validator(mode="after")
+    def _rollouts_fill_the_steps(self) -> "RolloutConfig":
+        if self.steps % self.steps_per_rollout:
+            raise ValueError(
+                f"updates {self.steps_per_rollout} does not divide steps {self.steps}: change the one or the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _follows_the_training(self) -> "RolloutConfig":

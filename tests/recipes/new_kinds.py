@@ -13,7 +13,7 @@ from gemsmith.contracts.stage import OutputKind, Stage, StageConfig
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.recipes.schema.recipe import STAGE_KINDS, Recipe
-from gemsmith.rl.algorithms.algorithm import Rollouts, Weighted, weighted
+from gemsmith.rl.algorithms.algorithm import Rollouts, Weighted, tie_rate, weighted
 from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.stages.reinforcement.config import AlgorithmStage
 
@@ -91,7 +91,7 @@ class Expert:
         reward_PN = rollouts.policy.learnt_reward_PN
         best_PN = torch.nn.functional.one_hot(reward_PN.argmax(dim=1), reward_PN.shape[1]).float()
         best = reward_PN.amax(dim=1).mean().item()
-        return weighted(rollouts.prompts, rollouts.policy.ids, best_PN), {"best": best}
+        return weighted(rollouts.prompts, rollouts.policy.ids, best_PN), {"best": best, "tie_rate": tie_rate(reward_PN)}
 
 
 class LargerRecipe(Recipe):

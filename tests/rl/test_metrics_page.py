@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,7 +20,7 @@ from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import CodeReward, MathReward, PythonReward
 from gemsmith.rl.stages.reinforcement import stage as reinforcement
-from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
+from gemsmith.rl.stages.reinforcement.config import AlgorithmStage, BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run as train
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.stage import run as warp
@@ -37,14 +37,14 @@ GRPO = {"baseline": "group_mean", "scale": "std", "kl_in": "loss", "updates": 2}
 FINISHED = {"unfinished_penalty": 1.0, "kl_to": "anchor", "control": ["right"], "rewards": ["even", "gated"]}
 TURNS = {"data": "programs", "rewards": ["solved"], "turns": 2, "max_length": 400}
 ENGINE = {"sampler": {"backend": "vllm"}, "importance_cap": 2.0}
-STAGES: dict[str, tuple[str, dict[str, Any]]] = {
-    "J-BOND, whose sampler has weights of its own": ("bond", ENGINE),
-    "BOND with a classifier": ("bond", CLASSIFIER),
-    "RLOO": ("reinforce", FINISHED),
-    "GRPO": ("reinforce", GRPO),
-    "turns": ("reinforce", TURNS),
-    "drawing ahead": ("reinforce", {**ENGINE, "overlap": True}),
-    "WARP of J-BOND": ("warp", {}),
+STAGES: dict[str, tuple[type[AlgorithmStage] | type[WarpStage], dict[str, Any]]] = {
+    "J-BOND, whose sampler has weights of its own": (BondStage, ENGINE),
+    "BOND with a classifier": (BondStage, CLASSIFIER),
+    "RLOO": (ReinforceStage, FINISHED),
+    "GRPO": (ReinforceStage, GRPO),
+    "turns": (ReinforceStage, TURNS),
+    "drawing ahead": (ReinforceStage, {**ENGINE, "overlap": True}),
+    "WARP of J-BOND": (WarpStage, {}),
 }
 
 
@@ -94,15 +94,15 @@ def stage_in(folder: Path) -> Stage:
     return Stage("s", folder / "s", 0, root=folder, data=data, rewards=rewards)
 
 
-def written(kind: str, fields: dict[str, Any], folder: Path) -> set[str]:
+def written(of_kind: type[AlgorithmStage] | type[WarpStage], fields: dict[str, Any], folder: Path) -> set[str]:
     """The keys of metrics.jsonl of a stage of two steps, with the names that the page gives them."""
     stage, policy = stage_in(folder), PolicyConfig(model="tiny")
     given = {**GIVEN, **fields}
-    if kind == "warp":
+    if issubclass(of_kind, WarpStage):
         inner = BondAlgorithm.model_validate({"kind": "bond", **given, "steps": 1})
         warp(WarpStage(id="s", kind="warp", policy=policy, inner=inner, iterations=1), stage)
     else:
-        of_kind = BondStage if kind == "bond" else ReinforceStage
+        (kind,) = get_args(of_kind.model_fields["kind"].annotation)
         train(of_kind.model_validate({"id": "s", "kind": kind, "policy": policy, **given}), stage)
     keys = {key for line in (stage.folder / "metrics.jsonl").read_text().splitlines() for key in json.loads(line)}
     named = {re.sub(r"^(reward|control)/[a-z]+", r"\1/NAME", key) for key in keys}
@@ -114,11 +114,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What each stage wrote."""
     folder = tmp_path_factory.mktemp("metrics")
     keys = {}
-    for place, (name, (kind, fields)) in enumerate(STAGES.items()):
+    for place, (name, (of_kind, fields)) in enumerate(STAGES.items()):
         with pytest.MonkeyPatch.context() as patched:
             if "sampler" in fields:
                 patched.setattr(reinforcement, "open_sampler", engine)
-            keys[name] = written(kind, fields, folder / str(place))
+            keys[name] = written(of_kind, fields, folder / str(place))
     return keys
 
 
