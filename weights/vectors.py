@@ -68,22 +68,17 @@ def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
     return gram
 
 
-def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float | None]]:
-    """SLERP of M task vectors one after another (Eq. 26); see `fold`. It depends on the order."""
-    return fold(gram, slerp_shares)
-
-
 def fold(
     gram: Sequence[Sequence[float]], shares_at: Callable[[float | None, float], tuple[float, float]]
 ) -> tuple[list[float], list[float | None]]:
-    """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m.
+    """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m (Eq. 26).
 
     The fold is a linear combination of the vectors, so their inner products are all it needs.
 
     Args:
         gram: inner products of the M task vectors, [M][M].
-        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, or `lerp_shares`, whose fold is
-            the average.
+        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, whose fold depends on the
+            order, or `lerp_shares`, whose fold is the average.
 
     Returns:
         The M coefficients, and the M - 1 angles met on the way, in radians (None if a vector was zero).

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 import torch
 
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, kl
 from benchmarks.results import Row
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, kl, kl_bound
+from gemsmith.rl.algorithms.best_of_n import kl_bound
 from gemsmith.rl.algorithms.bond import jbond_reward, policy_weights
 from gemsmith.rl.distillation.sampled_logits import Mode, draw_targets
-from gemsmith.weights.vectors import combined_norm, fold_slerp, slerp
+from gemsmith.weights.vectors import combined_norm, fold, slerp, slerp_shares
 
 GEMMA_VOCABULARY = 262_144
 
@@ -77,7 +78,7 @@ def slerp_rows() -> Iterator[Row]:
     yield Row("norm of SLERP, norms 2 and 1 at 90 degrees", uneven.norm().item(), "", "paper", 1.58, tolerance=0.005)
     for m, expected in ((3, (0.612, 0.612, 0.5)), (5, (0.538, 0.538, 0.439, 0.364, 0.309))):
         gram = torch.eye(m).tolist()
-        shares, _ = fold_slerp(gram)
+        shares, _ = fold(gram, slerp_shares)
         gap = max(abs(share - value) for share, value in zip(shares, expected, strict=True))
         yield Row(f"shares of {m} orthonormal runs, gap", gap, "", "eq. 26", 0.0, tolerance=0.001)
         yield Row(f"norm of {m} orthonormal runs", combined_norm(shares, gram), "", "kept", 1.0, tolerance=1e-9)

@@ -31,14 +31,6 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _EXPECTED = "expected `tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file"
 
 
-def resolve_policy(config: PolicyConfig | None, default: PolicyConfig | None) -> PolicyConfig:
-    """The stage's own policy, or the recipe's where the stage names none."""
-    resolved = config or default
-    if resolved is None:
-        raise UserError("The stage names no `policy` and the recipe has none: give one of them a `policy`.")
-    return resolved
-
-
 def load_policy(
     config: PolicyConfig,
     inputs: Mapping[str, Path] = MappingProxyType({}),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, jeffreys
 from gemsmith.contracts.errors import UserError
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, leave_one_out, tie_rate
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, jeffreys
 from gemsmith.rl.algorithms.bond import JBond, backward_return, build_bond, jbond_reward, policy_weights, standing
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.stages.warp.config import WarpStage
