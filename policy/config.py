@@ -171,6 +171,18 @@ class SamplerConfig(StrictModel):
         return self
 
 
+def check_follows_training(sampler: SamplerConfig) -> None:
+    """Reject a server as the sampler of a policy that is being trained.
+
+    Raises:
+        ValueError: the sampler is a server, which keeps the weights that it was started with.
+    """
+    if sampler.backend == "server":
+        raise ValueError(
+            "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
+        )
+
+
 class TrainingConfig(StrictModel):
     """What every trained stage needs to know about optimisation."""
 

@@ -21,6 +21,7 @@ from gemsmith.rl.distillation.on_policy_completions import StudentWords
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rollouts.prompt_room import with_room
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.sft.stage import fitting_demonstrations, tell_untaught_end
 from gemsmith.rl.teachers.opening import open_teacher
@@ -123,16 +124,14 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
         lessons = [Lesson(each, prompt_ids(student.tokenizer, each.messages), []) for each in examples]
     if not config.on_policy:
         return lessons
-    room = config.max_length - config.sampling.max_tokens
-    roomy = [lesson for lesson in lessons if len(lesson.prompt) <= room]
-    if not roomy:
-        raise UserError(
-            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
-            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens: raise the one or lower the other"
-        )
-    if len(roomy) < len(lessons):
-        stage.say(f"data.{config.data}: dropped {len(lessons) - len(roomy)} prompts longer than {room} tokens")
-    return roomy
+    return with_room(
+        lessons,
+        lambda lesson: len(lesson.prompt),
+        data=config.data,
+        max_length=config.max_length,
+        max_tokens=config.sampling.max_tokens,
+        say=stage.say,
+    )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any, cast
 from torch import nn
 from transformers import TrainingArguments
 
-from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.seeds import seed_of_run
 from gemsmith.contracts.stage import Stage
@@ -29,6 +28,7 @@ from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
 from gemsmith.rl.rollouts.estimators import record_estimators
+from gemsmith.rl.rollouts.prompt_room import with_room
 from gemsmith.rl.rollouts.reward_hacking import partings_in
 from gemsmith.rl.rollouts.rollout import RolloutCollector
 from gemsmith.rl.rollouts.ties import TieWatch
@@ -175,14 +175,12 @@ def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> lis
         UserError: no prompt is short enough.
     """
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
-    prompts = unique_prompts(data.train)
-    room = config.max_length - config.sampling.max_tokens
-    fitting = [example for example in prompts if len(prompt_ids(policy.tokenizer, example.messages)) <= room]
-    if not fitting:
-        raise UserError(
-            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
-            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
-        )
-    if len(fitting) < len(prompts):
-        stage.say(f"data.{config.data}: dropped {len(prompts) - len(fitting)} prompts longer than {room} tokens")
+    fitting = with_room(
+        unique_prompts(data.train),
+        lambda example: len(prompt_ids(policy.tokenizer, example.messages)),
+        data=config.data,
+        max_length=config.max_length,
+        max_tokens=config.sampling.max_tokens,
+        say=stage.say,
+    )
     return fitting * -(-config.batch // len(fitting))
