@@ -73,7 +73,7 @@ class StageConfig(StrictModel):
 
     def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
         """Return why so many processes cannot train the stage, as pairs of a field ("": the stage) and a sentence."""
-        return [("", fault) for training in self.trainings() if (fault := training.config.undealt(processes))]
+        return [("", fault) for training in self.trainings() if (fault := training.config.batch_fault(processes))]
 
     def forecast(self, context: ForecastContext) -> StageForecast:
         """Return what the stage will hold and take; by default only the size of its policy is known."""

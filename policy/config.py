@@ -228,7 +228,7 @@ class TrainingConfig(StrictModel):
             raise ValueError(f"micro_batch {self.micro_batch} does not divide batch {self.batch}")
         return self
 
-    def undealt(self, processes: int) -> str | None:
+    def batch_fault(self, processes: int) -> str | None:
         """Why so many processes cannot share a batch evenly, as a sentence; None where they can."""
         if self.batch % processes:
             return f"{processes} processes do not divide batch {self.batch}: change the one or the other."
@@ -291,7 +291,7 @@ class EngineConfig(StrictModel):
     report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")
 
 
-def crowded(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
+def parallel_fault(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
     """Why so many trainings of a stage (each a `what`) cannot run at once here; None where they can, or need not."""
     if parallel == 1 or (processes == 1 and not deepspeed):
         return None

@@ -51,7 +51,7 @@ def training_arguments(
     """
     engine = stage.engine or EngineConfig()
     processes = data_processes(engine, stage.id, sliceable=sliceable)
-    if fault := config.undealt(processes):
+    if fault := config.batch_fault(processes):
         raise UserError(fault)
     micro = config.micro_batch or config.batch // processes
     gpu = torch.cuda.is_available()

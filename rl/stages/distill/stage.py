@@ -17,7 +17,7 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.rl.distillation.on_policy_completions import StudentWords
+from gemsmith.rl.distillation.on_policy_completions import OnPolicyCompletions
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
@@ -62,7 +62,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     with (
         _opened_teacher(config, stage, student, lessons) as teacher,
         open_rewards(config.rewards, stage) as rewards,
-        _opened_words(config, stage, live, lessons, rewards) as words,
+        _opened_completions(config, stage, live, lessons, rewards) as completions,
     ):
         check_teacher(config, teacher)
         trainer = DistillTrainer(
@@ -74,7 +74,7 @@ def run(config: DistillStage, stage: Stage) -> None:
             divergence=config.divergence,
             jsd_beta=config.jsd_beta,
             average=config.average,
-            words=words,
+            on_policy_completions=completions,
             reward_weight=config.reward_weight if config.rewards else 0.0,
         )
         trainer.add_callback(KeepPolicies(stage, config.keep_steps, student.tokenizer))
@@ -135,9 +135,9 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
 
 
 @contextmanager
-def _opened_words(
+def _opened_completions(
     config: DistillStage, stage: Stage, live: Policy, lessons: Sequence[Lesson], rewards: Rewards
-) -> Iterator[StudentWords | None]:
+) -> Iterator[OnPolicyCompletions | None]:
     """The student's own completions, with their sampler started; None where no step is on them."""
     if not config.on_policy:
         yield None
@@ -157,7 +157,7 @@ def _opened_words(
             "the gradient of the rewards is biased"
         )
     with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
-        yield StudentWords(
+        yield OnPolicyCompletions(
             live,
             sampler,
             examples,

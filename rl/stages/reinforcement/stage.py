@@ -29,7 +29,7 @@ from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
 from gemsmith.rl.rollouts.estimators import record_estimators
 from gemsmith.rl.rollouts.prompt_room import with_room
-from gemsmith.rl.rollouts.reward_hacking import partings_in
+from gemsmith.rl.rollouts.reward_hacking import read_hacking_onsets
 from gemsmith.rl.rollouts.rollout import RolloutCollector
 from gemsmith.rl.rollouts.ties import TieWatch
 from gemsmith.rl.rollouts.trainer import RolloutTrainer
@@ -129,7 +129,7 @@ def train_policy(
         )
         trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
         run_training(trainer, stage, folder, part=part, together=together, **where)
-    _say_partings(config, rewards, stage, where)
+    _report_hacking_onsets(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
 
 
@@ -159,13 +159,13 @@ def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
     return RolloutCollector
 
 
-def _say_partings(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
+def _report_hacking_onsets(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
     """Tell the watcher which controls fell in this training while the learnt reward rose."""
     if rank() or not config.control:
         return
     normalised = any(term.normalise != "none" for term in rewards.terms.values())
-    for parting in partings_in(stage.folder / "metrics.jsonl", normalised, where):
-        stage.say(f"{parting.training}: {parting}" if where else str(parting))
+    for onset in read_hacking_onsets(stage.folder / "metrics.jsonl", normalised, where):
+        stage.say(f"{onset.training}: {onset}" if where else str(onset))
 
 
 def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:

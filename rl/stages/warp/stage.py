@@ -33,7 +33,7 @@ def run(config: WarpStage, stage: Stage) -> None:
         return
     meet()
     engine = stage.engine or EngineConfig()
-    if fault := config.crowded(count(), deepspeed=engine.deepspeed is not None):
+    if fault := config.parallel_fault(count(), deepspeed=engine.deepspeed is not None):
         raise UserError(fault)
     start = _start(config, stage)
     beginning = merged = start

@@ -250,5 +250,5 @@ def test_what_was_resolved_can_be_read_again() -> None:
 
 def test_several_processes_do_not_share_a_classifier() -> None:
     config = stated(form="bond", quantile="classifier")
-    assert config.undealt(1) is None
-    assert str(config.undealt(2)).startswith("`quantile: classifier` trains in one process and 2 run")
+    assert config.batch_fault(1) is None
+    assert str(config.batch_fault(2)).startswith("`quantile: classifier` trains in one process and 2 run")

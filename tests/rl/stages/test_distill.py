@@ -15,7 +15,7 @@ from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.training.engine import run_training, training_arguments
-from gemsmith.rl.distillation.on_policy_completions import StudentWords
+from gemsmith.rl.distillation.on_policy_completions import OnPolicyCompletions
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.stages.distill.config import DistillStage
@@ -41,9 +41,9 @@ class Length:
         pass
 
 
-def words_of(policy: Policy, share: float, samples: int = 3, max_tokens: int = 4) -> StudentWords:
+def words_of(policy: Policy, share: float, samples: int = 3, max_tokens: int = 4) -> OnPolicyCompletions:
     sampling = SamplingConfig(max_tokens=max_tokens)
-    return StudentWords(
+    return OnPolicyCompletions(
         policy,
         TransformersSampler(policy, sampling),
         [Example("a"), Example("b")],
