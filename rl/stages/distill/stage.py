@@ -56,7 +56,7 @@ def run(config: DistillStage, stage: Stage) -> None:
     shown = [(lesson.prompt, lesson.completion) for lesson in lessons if lesson.completion]
     tell_untaught_end(student, config.lora, shown, stage)
     model = trainable(student, config.lora, stage.seed)
-    folder = stage.folder / "checkpoints"
+    folder = stage.checkpoints
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     live = Policy(model, student.tokenizer)
     with (

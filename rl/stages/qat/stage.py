@@ -62,7 +62,7 @@ def run(config: QatStage, stage: Stage) -> None:
     unquantised = _in_float32(config.policy, config, stage)
     lessons, held_out = _lessons(config, policy, stage)
     model = trainable(policy, None, stage.seed)
-    folder = stage.folder / "checkpoints"
+    folder = stage.checkpoints
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     _check_whole(arguments)
     unquantised.model.to(arguments.device)

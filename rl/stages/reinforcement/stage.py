@@ -47,8 +47,7 @@ def run(config: AlgorithmStage, stage: Stage) -> None:
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
     with open_rewards(config.rewards, stage) as rewards:
-        checkpoints = stage.folder / "checkpoints"
-        train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, kept=config.keep_steps)
+        train_policy(policy, config, stage, rewards, examples, stage.checkpoints, stage.output, kept=config.keep_steps)
 
 
 def train_policy(
@@ -164,7 +163,7 @@ def _report_hacking_onsets(config: RolloutConfig, rewards: Rewards, stage: Stage
     if rank() or not config.control:
         return
     normalised = any(term.normalise != "none" for term in rewards.terms.values())
-    for onset in read_hacking_onsets(stage.folder / "metrics.jsonl", normalised, where):
+    for onset in read_hacking_onsets(stage.metrics_file, normalised, where):
         stage.say(f"{onset.training}: {onset}" if where else str(onset))
 
 

@@ -95,7 +95,7 @@ def measure_front(
         "kl_estimator": KL_ESTIMATOR,
         "own_distribution": inner.sampling.plain,
         "points": [json.loads(path.read_text()) for path in kept.values()],
-        "trajectory": trajectory(stage.folder / "metrics.jsonl", alike) if rank() == 0 else [],
+        "trajectory": trajectory(stage.metrics_file, alike) if rank() == 0 else [],
     }
 
 
