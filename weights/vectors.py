@@ -39,23 +39,6 @@ def lerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
     return 1.0 - rate, rate
 
 
-def slerp(first: Vector, second: Vector, rate: float) -> tuple[Vector, float | None]:
-    """Spherical interpolation of two task vectors, and their angle.
-
-    Args:
-        first: flat float32 task vector, reached at rate 0.
-        second: flat float32 task vector of the same length, reached at rate 1.
-        rate: position between the two, in [0, 1].
-
-    Returns:
-        The interpolated vector, and the angle in radians (None if a vector is zero). Vectors of equal norm keep it.
-    """
-    gram = gram_matrix([first, second])
-    angle = angle_between(gram[0][1], math.sqrt(gram[0][0]), math.sqrt(gram[1][1]))
-    share_first, share_second = slerp_shares(angle, rate)
-    return share_first * first + share_second * second, angle
-
-
 def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
     """Inner products of every two of M flat vectors, [M][M], summed in float64."""
     wide = [np.asarray(vector, np.float64) for vector in vectors]

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, kl
 from benchmarks.results import Row
 from gemsmith.rl.algorithms.best_of_n import kl_bound
 from gemsmith.rl.algorithms.bond import jbond_reward, policy_weights
 from gemsmith.rl.distillation.sampled_logits import Mode, draw_targets
-from gemsmith.weights.vectors import combined_norm, fold, slerp, slerp_shares
+from gemsmith.weights.vectors import angle_between, combined_norm, fold, gram_matrix, slerp_shares
 
 GEMMA_VOCABULARY = 262_144
 
@@ -60,6 +61,23 @@ def best_of_n_rows() -> Iterator[Row]:
     even = torch.full((atoms,), -math.log(atoms), dtype=torch.float64)
     found = kl(best_of_n_logprob(even, torch.arange(atoms), 16), even).item()
     yield Row("KL(Best-of-16 || ref), fine-grained", found, "nats", "log 16 - 15/16", kl_bound(16), tolerance=0.005)
+
+
+def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | None]:
+    """Spherical interpolation of two task vectors, and their angle.
+
+    Args:
+        first: flat float32 task vector, reached at rate 0.
+        second: flat float32 task vector of the same length, reached at rate 1.
+        rate: position between the two, in [0, 1].
+
+    Returns:
+        The interpolated vector, and the angle in radians (None if a vector is zero). Vectors of equal norm keep it.
+    """
+    gram = gram_matrix([first, second])
+    angle = angle_between(gram[0][1], math.sqrt(gram[0][0]), math.sqrt(gram[1][1]))
+    share_first, share_second = slerp_shares(angle, rate)
+    return share_first * first + share_second * second, angle
 
 
 def slerp_rows() -> Iterator[Row]:

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
+from benchmarks.fidelity.identities import slerp
 from gemsmith.weights.vectors import (
     combined_norm,
     fold,
     gram_matrix,
     lerp,
     lerp_shares,
-    slerp,
     slerp_shares,
 )
 
