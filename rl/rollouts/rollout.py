@@ -196,10 +196,8 @@ class RolloutCollector:
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
-        own_finish = list(own.finish)
-        return _ProcessRollout(
-            draws, raw_reward_PN, own.text, own_finish, raw, control, seconds, sampling_seconds, gaps, drift
-        )
+        text, finish = own.text, list[str](own.finish)
+        return _ProcessRollout(draws, raw_reward_PN, text, finish, raw, control, seconds, sampling_seconds, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
