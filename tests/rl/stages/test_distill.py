@@ -93,7 +93,7 @@ def test_the_loss_is_the_mean_over_tokens_or_over_sequences_of_their_means(avera
 def test_with_a_reward_the_loss_is_alpha_times_the_divergence_less_reinforce(average: Any, tmp_path: Path) -> None:
     student, teacher = tiny_policy(seed=0), tiny_policy(seed=1)
     words = words_of(student, 1.0)
-    fields = {"divergence": "reverse", "average": average, "words": words, "reward_weight": 0.3}
+    fields = {"divergence": "reverse", "average": average, "on_policy_completions": words, "reward_weight": 0.3}
     trainer = trainer_of(student, teacher, tmp_path, **fields)
     lengths = [len(row["completion"]) for row in ROWS]
     own = [{**row, "number": -1, "place": i, "mean_length": 3.5} for i, row in enumerate(ROWS)]
