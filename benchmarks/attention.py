@@ -22,11 +22,29 @@ from benchmarks.results import Row, print_rows, write_rows
 from gemsmith.policy.attention.blockwise import blockwise_attention
 from gemsmith.policy.attention.build import build_kernel, load_kernel
 from gemsmith.policy.attention.fused import fused_attention
-from gemsmith.policy.attention.intervals import Intervals, causal_intervals
+from gemsmith.policy.attention.intervals import Intervals
 
 HEADS, GROUPS, WIDTH, WINDOW, SCALE = 4, 1, 256, 512, 256**-0.5
 FLOPS = 14 * WIDTH  # a query-key pair and head: two products forward, five backward, 2 x width each
 Layer = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def causal_intervals(
+    batch: int, queries: int, keys: int, window: int | None = None, device: torch.device | str = "cpu"
+) -> Intervals:
+    """Intervals of a batch without padding whose last query stands at the last key.
+
+    Args:
+        batch: B, rows.
+        queries: T, queries a row.
+        keys: keys a row; at least T.
+        window: keys that a query sees, its own among them; none: all up to its own.
+        device: of the tensors.
+    """
+    end_T = torch.arange(keys - queries + 1, keys + 1, dtype=torch.int32, device=device)
+    lo_T = torch.zeros_like(end_T) if window is None else (end_T - window).clamp(min=0)
+    plain = queries == keys and (window is None or keys <= window)
+    return Intervals(lo_T.expand(batch, -1).contiguous(), end_T.expand(batch, -1).contiguous(), plain)
 
 
 def contender(name: str, kind: str, tokens: int) -> Layer:

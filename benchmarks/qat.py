@@ -18,9 +18,9 @@ from typing import Any
 from benchmarks.results import Row, print_rows, write_rows
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.config import JsonLinesData, ReasoningGymData
-from gemsmith.export.export_stage import export_folder
 from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.loading.tiny import tiny_policy
+from gemsmith.recipes.commands.actions.policy_export import export_policy
 from gemsmith.rl.stages.qat.config import QatStage
 from gemsmith.rl.stages.qat.stage import run
 
@@ -98,7 +98,9 @@ def measure(model: str, options: argparse.Namespace, root: Path) -> Iterator[Row
     for kind in FILES:
         for name in ("float", "q4_0") if kind == "q4_0" else ("float",):
             if name in sources and sources[name].exists():
-                proof = export_folder(sources[name], _new(root, f"{name}-{kind}"), formats=["gguf"], gguf=kind)
+                folder = _new(root, f"{name}-{kind}")
+                export_policy(sources[name], None, folder, formats=["gguf"], gguf=kind)
+                proof: dict[str, Any] = json.loads((folder / "export.json").read_text())
                 size = proof["gguf"]["bytes"] / 1e6
                 whole = whole or size
                 yield Row(f"{kind} file of the {name} policy, read back", size, "MB", "f16 file", whole)

@@ -73,7 +73,7 @@ class StageConfig(StrictModel):
 
     def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
         """Return why so many processes cannot train the stage, as pairs of a field ("": the stage) and a sentence."""
-        return [("", fault) for training in self.trainings() if (fault := training.config.undealt(processes))]
+        return [("", fault) for training in self.trainings() if (fault := training.config.batch_fault(processes))]
 
     def forecast(self, context: ForecastContext) -> StageForecast:
         """Return what the stage will hold and take; by default only the size of its policy is known."""
@@ -125,11 +125,21 @@ class Stage:
         """Folder of what later stages read."""
         return self.folder / "output"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of a stage with one training."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        """JSON lines that `log` writes; not there before its first call."""
+        return self.folder / "metrics.jsonl"
+
     def log(self, metrics: Mapping[str, float], step: int, **where: Any) -> None:
         """Append one line to the stage's `metrics.jsonl`; `where` tells runs or members of one stage apart."""
         row = {"step": step, **where, **{name: float(value) for name, value in metrics.items()}}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with self.metrics_file.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def progress(self, done: int, total: int, unit: str = "step", **shown: float) -> None:

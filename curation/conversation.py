@@ -35,8 +35,8 @@ def conversation_of(value: Any, row: SourceRow, *, name: str, field: str) -> Tur
             )
         turns.append((role, content))
     expected = ["user" if number % 2 == 0 else "assistant" for number in range(len(turns))]
-    spoken = [role for role, _ in turns[turns[0][0] == "system" :]]
-    if spoken != expected[: len(spoken)] and spoken != ["assistant"]:
+    roles = [role for role, _ in turns[turns[0][0] == "system" :]]
+    if roles != expected[: len(roles)] and roles != ["assistant"]:
         raise UserError(
             f"data {name}: `{field}`: the roles of {row.where} are {', '.join(role for role, _ in turns)}; expected "
             "user and assistant in turn, after a system message or none."

@@ -61,54 +61,6 @@ def run(config: ExportStage, stage: Stage) -> None:
     )
 
 
-def export_folder(source: Path, to: Path, dtype: Dtype = "float32", **fields: Any) -> dict[str, Any]:
-    """Export a policy's folder, such as a stage's output, to `to`; a base that the run's records name must differ.
-
-    Args:
-        source: the policy.
-        to: a new or empty folder.
-        dtype: of a transformers folder.
-        fields: others of the stage's, such as `formats`.
-
-    Returns:
-        The content of `export.json`.
-
-    Raises:
-        UserError: `to` holds something already, or a format cannot hold the policy.
-        RunError: the export does not load, is not what was trained, or equals its base.
-    """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} holds something already, expected a new or empty folder: give another one")
-    lineage = read_lineage(source)
-    base = _recorded_base(lineage)
-    wanted = PolicyConfig(model=str(source), dtype="float32")
-    config = ExportStage(id="export", kind="export", policy=wanted, dtype=dtype, **fields)
-    return _export(
-        load_policy(wanted),
-        to,
-        config,
-        title=lineage.title if lineage.stages else to.name,
-        seed=0,
-        lineage=lineage,
-        base=base,
-        source=source,
-        tell=lambda done, what: None,
-    )
-
-
-def _recorded_base(lineage: Lineage) -> _Base | None:
-    """What the policy's own stage started from, where the run's records lead to weights that are still there."""
-    start = lineage.start
-    if start is None or (
-        start.from_ is not None and not lineage.folders.get(start.from_, Path()).joinpath("config.json").is_file()
-    ):
-        return None
-    wanted = start.model_copy(update={"dtype": "float32"})
-    if wanted.model not in (None, "tiny") and not Path(str(wanted.model)).exists():
-        return None  # a name that only the recipe's folder or the hub resolves
-    return _name(wanted, lineage.folders), lambda: load_policy(wanted, lineage.folders, seed=lineage.seed)
-
-
 def _load(config: PolicyConfig, stage: Stage, seed: int) -> Policy:
     """In float32 whatever the device, so that the comparison is exact."""
     return load_policy(config.model_copy(update={"dtype": "float32"}), stage.inputs, stage.root, seed=seed)
@@ -133,7 +85,7 @@ def _export(
     base: _Base | None,
     source: Path | None,
     tell: Callable[[int, dict[str, float]], None],
-) -> dict[str, Any]:
+) -> None:
     """Write, reload, compare with the policy in memory and then with the base; two models in memory at a time."""
     mark = read_mark(source) if source is not None and source.is_dir() else None
     scheme = gguf_scheme(config.gguf, config.gguf_embedding, mark)
@@ -179,7 +131,6 @@ def _export(
         (part / "export.json").write_text(json.dumps(proof, indent=1) + "\n")
         write_model_card(part, title, lineage, proof)
     tell(3, {"reload gap": proof["reload_gap"] or 0.0})
-    return proof
 
 
 def _transformers(policy: Policy, part: Path, dtype: Dtype, sequences: Sequences) -> float:

@@ -171,6 +171,18 @@ class SamplerConfig(StrictModel):
         return self
 
 
+def check_follows_training(sampler: SamplerConfig) -> None:
+    """Reject a server as the sampler of a policy that is being trained.
+
+    Raises:
+        ValueError: the sampler is a server, which keeps the weights that it was started with.
+    """
+    if sampler.backend == "server":
+        raise ValueError(
+            "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
+        )
+
+
 class TrainingConfig(StrictModel):
     """What every trained stage needs to know about optimisation."""
 
@@ -216,7 +228,7 @@ class TrainingConfig(StrictModel):
             raise ValueError(f"micro_batch {self.micro_batch} does not divide batch {self.batch}")
         return self
 
-    def undealt(self, processes: int) -> str | None:
+    def batch_fault(self, processes: int) -> str | None:
         """Why so many processes cannot share a batch evenly, as a sentence; None where they can."""
         if self.batch % processes:
             return f"{processes} processes do not divide batch {self.batch}: change the one or the other."
@@ -279,7 +291,7 @@ class EngineConfig(StrictModel):
     report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")
 
 
-def crowded(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
+def parallel_fault(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
     """Why so many trainings of a stage (each a `what`) cannot run at once here; None where they can, or need not."""
     if parallel == 1 or (processes == 1 and not deepspeed):
         return None

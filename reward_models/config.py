@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from gemsmith.contracts.planning import CheckContext, ForecastContext, StageForecast
 from gemsmith.contracts.stage import OutputKind
 from gemsmith.contracts.suggestions import listed
-from gemsmith.policy.config import KeepingConfig, PolicyConfig, crowded
+from gemsmith.policy.config import KeepingConfig, PolicyConfig, parallel_fault
 from gemsmith.policy.forecast import forecast_training
 from gemsmith.policy.training_stage import TrainingStage
 
@@ -92,7 +92,7 @@ class WarmStage(TrainingStage):
 
     def check(self, context: CheckContext) -> None:
         """Report members at once that the engine does not allow, and starts at steps that nothing keeps."""
-        if fault := self.crowded(1, deepspeed=context.engine.deepspeed is not None):
+        if fault := self.parallel_fault(1, deepspeed=context.engine.deepspeed is not None):
             context.add(("parallel",), fault)
         if self.starts:
             self._check_starts(context)
@@ -112,13 +112,13 @@ class WarmStage(TrainingStage):
 
     def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
         """Add that members cannot be trained at once in several processes."""
-        crowd = self.crowded(processes, deepspeed=False)
+        crowd = self.parallel_fault(processes, deepspeed=False)
         return [*([("parallel", crowd)] if crowd else []), *super().process_faults(processes)]
 
     def forecast(self, context: ForecastContext) -> StageForecast:
         """Return the forecast of the members, one after the other."""
         return forecast_training(self, self.start, context, repeats=self.members)
 
-    def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
+    def parallel_fault(self, processes: int, *, deepspeed: bool) -> str | None:
         """Why members cannot be trained at once here, as a sentence; None where they can, or need not."""
-        return crowded(self.parallel, "member", processes, deepspeed=deepspeed)
+        return parallel_fault(self.parallel, "member", processes, deepspeed=deepspeed)

@@ -46,11 +46,6 @@ class PairSplit:
     held_out: list[Pair]
     dropped: dict[str, int]
 
-    @property
-    def held_out_prompts(self) -> int:
-        """Number of distinct prompts held out."""
-        return len({pair.prompt for pair in self.held_out})
-
 
 def both_sides(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
     """Prompts with completions: chosen, rejected, chosen, rejected, ..."""

@@ -46,7 +46,7 @@ def run(config: WarmStage, stage: Stage) -> None:
     processes = PartialState(cpu=not torch.cuda.is_available())
     first = processes.main_process_first
     engine = stage.engine or EngineConfig()
-    if fault := config.crowded(processes.num_processes, deepspeed=engine.deepspeed is not None):
+    if fault := config.parallel_fault(processes.num_processes, deepspeed=engine.deepspeed is not None):
         raise UserError(fault)
     for step in config.starts:  # before anything is computed
         start_folder(config, stage, step)

@@ -1,4 +1,4 @@
-"""Average, SLERP, interpolation and difference of checkpoint folders.
+"""Average, SLERP and interpolation of checkpoint folders.
 
 All tensors of the first folder must stand in the others with the same shape. Arithmetic is block by block, and wide
 enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The
@@ -51,21 +51,6 @@ class GroupMerge:
         return self.norms[0] / self.norms[1] if len(self.norms) > 1 and self.norms[1] else None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far one checkpoint is from another.
-
-    Attributes:
-        largest: largest absolute difference of two weights.
-        relative_norm: norm of the difference over the norm of the first checkpoint.
-        changed_tensors: number of tensors with any difference.
-    """
-
-    largest: float
-    relative_norm: float
-    changed_tensors: int
-
-
 def average(folders: Sequence[Path], out: Path) -> None:
     """Write the mean of M checkpoints (WARM: of its reward models) to the folder `out`."""
     with _opened(folders) as checkpoints:
@@ -114,24 +99,6 @@ def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
     with _opened([start, end]) as checkpoints:
         first, second = checkpoints
         _write(out, checkpoints, lambda name, rows: lerp(_wide(first, name, rows), _wide(second, name, rows), rate))
-
-
-def difference(a: Path, b: Path) -> Difference:
-    """Measure how far checkpoint `b` is from checkpoint `a`."""
-    largest, square, square_a, changed = 0.0, 0.0, 0.0, 0
-    with _opened([a, b]) as (first, second):
-        for name in first.tensors:
-            largest_here = 0.0
-            for rows in first.blocks(name):
-                values = _wide(first, name, rows)
-                gap = _wide(second, name, rows) - values
-                largest_here = max(largest_here, float(np.abs(gap).max(initial=0.0)))
-                square += float(np.square(gap, dtype=np.float64).sum())
-                square_a += float(np.square(values, dtype=np.float64).sum())
-            changed += largest_here > 0.0
-            largest = max(largest, largest_here)
-    relative = math.sqrt(square / square_a) if square_a else (math.inf if square else 0.0)
-    return Difference(largest, relative, changed)
 
 
 @contextmanager

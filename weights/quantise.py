@@ -6,7 +6,7 @@ channel's step is kept in bfloat16 (Gemma's is float32): its rounding moves no w
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -20,14 +20,6 @@ Format = Literal["int4_channel", "q4_0", "sfp8", "q8_0", "f16"]
 BLOCK = 32  # neighbours in a row that share a step in Q4_0 and Q8_0
 CHUNK = 1 << 22  # weights quantised at once
 TIE = 1e-3  # of a step: nearer than that to the middle between two codes
-# With the steps: 16 bits for each block. A channel's step is one for thousands of weights, and is not counted.
-BITS: dict[Format, float] = {
-    "int4_channel": 4.0,
-    "q4_0": 4.0 + 16 / 32,
-    "sfp8": 8.0,
-    "q8_0": 8.0 + 16 / 32,
-    "f16": 16.0,
-}
 
 FLOAT16_MOST = 65520.0  # is rounded to infinity, as is what is above
 _STEPS_IN_LARGEST: dict[Format | None, int] = {"f16": 1, "q8_0": 127, "q4_0": 8}
@@ -183,12 +175,6 @@ def packed(weight: Tensor, format: Literal["q4_0", "q8_0", "f16"]) -> Array:
         return rows.to(torch.float16).reshape(weight.shape).numpy()
     parts = [_block_bytes(part, format) for part in rows.split(max(1, CHUNK // rows.shape[-1]))]
     return np.concatenate(parts).reshape(*weight.shape[:-1], -1)
-
-
-def relative_error(weights: Sequence[Tensor], format: Format) -> float:
-    """Root of the squared errors' sum over that of the squared weights'."""
-    gap = sum(float((quantised(each, format).double() - each.double()).square().sum()) for each in weights)
-    return (gap / sum(float(each.double().square().sum()) for each in weights)) ** 0.5
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -39,23 +39,6 @@ def lerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
     return 1.0 - rate, rate
 
 
-def slerp(first: Vector, second: Vector, rate: float) -> tuple[Vector, float | None]:
-    """Spherical interpolation of two task vectors, and their angle.
-
-    Args:
-        first: flat float32 task vector, reached at rate 0.
-        second: flat float32 task vector of the same length, reached at rate 1.
-        rate: position between the two, in [0, 1].
-
-    Returns:
-        The interpolated vector, and the angle in radians (None if a vector is zero). Vectors of equal norm keep it.
-    """
-    gram = gram_matrix([first, second])
-    angle = angle_between(gram[0][1], math.sqrt(gram[0][0]), math.sqrt(gram[1][1]))
-    share_first, share_second = slerp_shares(angle, rate)
-    return share_first * first + share_second * second, angle
-
-
 def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
     """Inner products of every two of M flat vectors, [M][M], summed in float64."""
     wide = [np.asarray(vector, np.float64) for vector in vectors]
@@ -68,22 +51,17 @@ def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
     return gram
 
 
-def fold_slerp(gram: Sequence[Sequence[float]]) -> tuple[list[float], list[float | None]]:
-    """SLERP of M task vectors one after another (Eq. 26); see `fold`. It depends on the order."""
-    return fold(gram, slerp_shares)
-
-
 def fold(
     gram: Sequence[Sequence[float]], shares_at: Callable[[float | None, float], tuple[float, float]]
 ) -> tuple[list[float], list[float | None]]:
-    """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m.
+    """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m (Eq. 26).
 
     The fold is a linear combination of the vectors, so their inner products are all it needs.
 
     Args:
         gram: inner products of the M task vectors, [M][M].
-        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, or `lerp_shares`, whose fold is
-            the average.
+        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, whose fold depends on the
+            order, or `lerp_shares`, whose fold is the average.
 
     Returns:
         The M coefficients, and the M - 1 angles met on the way, in radians (None if a vector was zero).

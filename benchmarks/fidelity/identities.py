@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, kl
 from benchmarks.results import Row
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, kl, kl_bound
+from gemsmith.rl.algorithms.best_of_n import kl_bound
 from gemsmith.rl.algorithms.bond import jbond_reward, policy_weights
 from gemsmith.rl.distillation.sampled_logits import Mode, draw_targets
-from gemsmith.weights.vectors import combined_norm, fold_slerp, slerp
+from gemsmith.weights.vectors import angle_between, combined_norm, fold, gram_matrix, slerp_shares
 
 GEMMA_VOCABULARY = 262_144
 
@@ -61,6 +63,23 @@ def best_of_n_rows() -> Iterator[Row]:
     yield Row("KL(Best-of-16 || ref), fine-grained", found, "nats", "log 16 - 15/16", kl_bound(16), tolerance=0.005)
 
 
+def slerp(first: Tensor, second: Tensor, rate: float) -> tuple[Tensor, float | None]:
+    """Spherical interpolation of two task vectors, and their angle.
+
+    Args:
+        first: flat float32 task vector, reached at rate 0.
+        second: flat float32 task vector of the same length, reached at rate 1.
+        rate: position between the two, in [0, 1].
+
+    Returns:
+        The interpolated vector, and the angle in radians (None if a vector is zero). Vectors of equal norm keep it.
+    """
+    gram = gram_matrix([first, second])
+    angle = angle_between(gram[0][1], math.sqrt(gram[0][0]), math.sqrt(gram[1][1]))
+    share_first, share_second = slerp_shares(angle, rate)
+    return share_first * first + share_second * second, angle
+
+
 def slerp_rows() -> Iterator[Row]:
     """SLERP keeps the norm of task vectors, LERP does not (WARP, lemma 2); the fold over M orthonormal vectors."""
     generator = torch.Generator().manual_seed(3)
@@ -77,7 +96,7 @@ def slerp_rows() -> Iterator[Row]:
     yield Row("norm of SLERP, norms 2 and 1 at 90 degrees", uneven.norm().item(), "", "paper", 1.58, tolerance=0.005)
     for m, expected in ((3, (0.612, 0.612, 0.5)), (5, (0.538, 0.538, 0.439, 0.364, 0.309))):
         gram = torch.eye(m).tolist()
-        shares, _ = fold_slerp(gram)
+        shares, _ = fold(gram, slerp_shares)
         gap = max(abs(share - value) for share, value in zip(shares, expected, strict=True))
         yield Row(f"shares of {m} orthonormal runs, gap", gap, "", "eq. 26", 0.0, tolerance=0.001)
         yield Row(f"norm of {m} orthonormal runs", combined_norm(shares, gram), "", "kept", 1.0, tolerance=1e-9)

@@ -58,7 +58,7 @@ def shard_rows(rows: Sequence[Row]) -> list[range]:
 
 
 def write_store(
-    folder: Path, about: About, rows: Sequence[Row], ask: Ask, batch: int, told: Callable[[int, int], None]
+    folder: Path, about: About, rows: Sequence[Row], ask: Ask, batch: int, on_progress: Callable[[int, int], None]
 ) -> None:
     """Write the targets of all rows, or of those that are still missing; shards that are there are checked first.
 
@@ -68,7 +68,7 @@ def write_store(
         rows: token ids of prompts and completions.
         ask: the teacher.
         batch: rows that it is asked about at once, and whose targets are in memory.
-        told: how many tokens are done, of how many.
+        on_progress: how many tokens are done, of how many.
 
     Raises:
         UserError: the folder holds something else, or cannot be made; or what is asked gives no log-probabilities.
@@ -76,8 +76,8 @@ def write_store(
     """
     make_folder(folder)
     total = sum(len(completion) for _, completion in rows)
-    with _alone(folder):
-        before = _left(folder, about)
+    with _locked(folder):
+        before = _unfinished_manifest(folder, about)
         whole = {record.file: record for record in before.shards if damage(folder, record) is None}
         names = [f"targets-{number:05}.bin" for number in range(len(shard_rows(rows)))]
         _check_places(folder, names)
@@ -89,15 +89,17 @@ def write_store(
         _write_manifest(folder, before.model_copy(update={"complete": False, "shards": list(whole.values())}), 0)
         for name, part in zip(names, shard_rows(rows), strict=True):
             done = sum(record.tokens for record in records)
-            told(done, total)
+            on_progress(done, total)
             if name not in whole:
                 with _disk(folder, len(whole)):
-                    whole[name] = _write_shard(folder / name, about, rows, part, ask, batch, _from(done, total, told))
+                    whole[name] = _write_shard(
+                        folder / name, about, rows, part, ask, batch, _offset_progress(done, total, on_progress)
+                    )
                 found = [whole[name] for name in sorted(whole)]
                 _write_manifest(folder, Manifest(complete=False, about=about, shards=found), len(found))
             records.append(whole[name])
         _write_manifest(folder, Manifest(complete=True, about=about, shards=records), len(records))
-    told(total, total)
+    on_progress(total, total)
 
 
 def make_folder(folder: Path) -> None:
@@ -130,11 +132,11 @@ def _check_places(folder: Path, names: Sequence[str]) -> None:
             raise UserError(f"{path} is a folder, where a shard of targets belongs: remove it, and go on.")
 
 
-def _from(done: int, total: int, told: Callable[[int, int], None]) -> Callable[[int], None]:
-    return lambda more: told(done + more, total)
+def _offset_progress(done: int, total: int, on_progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    return lambda more: on_progress(done + more, total)
 
 
-def _left(folder: Path, about: About) -> Manifest:
+def _unfinished_manifest(folder: Path, about: About) -> Manifest:
     """What an earlier writing of the same targets has left."""
     if not (folder / MANIFEST).exists():
         foreign = [path.name for path in folder.iterdir() if path.suffix != ".part"]
@@ -150,7 +152,7 @@ def _left(folder: Path, about: About) -> Manifest:
 
 
 def _write_shard(
-    path: Path, about: About, rows: Sequence[Row], part: range, ask: Ask, batch: int, told: Callable[[int], None]
+    path: Path, about: About, rows: Sequence[Row], part: range, ask: Ask, batch: int, on_progress: Callable[[int], None]
 ) -> ShardRecord:
     """Write one shard under another name, and give it its own once it is on the disk."""
     keys, at, entries, tokens = [], [], [], []
@@ -168,7 +170,7 @@ def _write_shard(
                     entries.append(count)
                     tokens.append(len(ids))
                     file.write(block)
-                told(sum(tokens))
+                on_progress(sum(tokens))
             file.write(b"\0" * (-file.size % 8))
             file.write(index_bytes(keys, at, entries, tokens))
             raw.flush()
@@ -244,7 +246,7 @@ def _disk(folder: Path, whole: int) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """No two write one store at once."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -29,24 +29,6 @@ class Intervals:
         return ((key_K >= self.lo_BT[..., None]) & (key_K < self.hi_BT[..., None]))[:, None]
 
 
-def causal_intervals(
-    batch: int, queries: int, keys: int, window: int | None = None, device: torch.device | str = "cpu"
-) -> Intervals:
-    """Intervals of a batch without padding whose last query stands at the last key.
-
-    Args:
-        batch: B, rows.
-        queries: T, queries a row.
-        keys: keys a row; at least T.
-        window: keys that a query sees, its own among them; none: all up to its own.
-        device: of the tensors.
-    """
-    end_T = torch.arange(keys - queries + 1, keys + 1, dtype=torch.int32, device=device)
-    lo_T = torch.zeros_like(end_T) if window is None else (end_T - window).clamp(min=0)
-    plain = queries == keys and (window is None or keys <= window)
-    return Intervals(lo_T.expand(batch, -1).contiguous(), end_T.expand(batch, -1).contiguous(), plain)
-
-
 def intervals_or_mask(
     batch_size: int,
     q_length: int,

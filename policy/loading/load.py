@@ -31,14 +31,6 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _EXPECTED = "expected `tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file"
 
 
-def resolve_policy(config: PolicyConfig | None, default: PolicyConfig | None) -> PolicyConfig:
-    """The stage's own policy, or the recipe's where the stage names none."""
-    resolved = config or default
-    if resolved is None:
-        raise UserError("The stage names no `policy` and the recipe has none: give one of them a `policy`.")
-    return resolved
-
-
 def load_policy(
     config: PolicyConfig,
     inputs: Mapping[str, Path] = MappingProxyType({}),
@@ -79,13 +71,13 @@ def load_policy(
     return policy
 
 
-def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | None = None) -> None:
+def save_policy(policy: Policy, folder: Path, add_files: Callable[[Path], None] | None = None) -> None:
     """Write a transformers folder that is there whole or not at all, and that loads bit for bit as it was.
 
     Args:
         policy: what to write.
         folder: where.
-        beside: writes more files into the folder before it is put in place.
+        add_files: writes more files into the folder before it is put in place.
 
     Raises:
         RunError: the disk refused (full, read-only).
@@ -94,8 +86,8 @@ def save_policy(policy: Policy, folder: Path, beside: Callable[[Path], None] | N
         with whole_folder(folder) as part:
             policy.model.save_pretrained(part)
             policy.tokenizer.save_pretrained(part)
-            if beside is not None:
-                beside(part)
+            if add_files is not None:
+                add_files(part)
     except (OSError, SafetensorError) as error:
         raise RunError(
             f"The policy could not be written to {folder} ({_first_line(error)}): free some space, or mend what "

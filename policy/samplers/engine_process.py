@@ -153,7 +153,7 @@ def serve(arguments: list[str], answer: Callable[[Any], Any]) -> None:
         answer: gives what a request asks for; what it raises is told to the parent, in one line.
     """
     folder, connection, parent = Path(arguments[0]), Connection(int(arguments[1])), int(arguments[2])
-    threading.Thread(target=_go_with, args=(parent, folder), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
     while True:
         try:
             request = connection.recv()
@@ -167,7 +167,7 @@ def serve(arguments: list[str], answer: Callable[[Any], Any]) -> None:
         connection.send(reply)
 
 
-def _go_with(parent: int, folder: Path) -> None:
+def _die_with_parent(parent: int, folder: Path) -> None:
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,12 +13,12 @@ import time
 from gemsmith.policy.samplers.engine_process import ORPHAN_CHECK_SECONDS
 
 
-def _go_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK_SECONDS)
     os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_go_with, args=(int(sys.argv.pop(1)),), daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(int(sys.argv.pop(1)),), daemon=True).start()
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")

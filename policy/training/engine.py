@@ -51,7 +51,7 @@ def training_arguments(
     """
     engine = stage.engine or EngineConfig()
     processes = data_processes(engine, stage.id, sliceable=sliceable)
-    if fault := config.undealt(processes):
+    if fault := config.batch_fault(processes):
         raise UserError(fault)
     micro = config.micro_batch or config.batch // processes
     gpu = torch.cuda.is_available()
@@ -145,7 +145,7 @@ def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) ->
     """
     _remove_half_written(folder)
     checkpoint = _newest(folder)
-    _forget_rows_after(stage.folder / "metrics.jsonl", _step(checkpoint) if checkpoint else 0, where)
+    _forget_rows_after(stage.metrics_file, _step(checkpoint) if checkpoint else 0, where)
 
 
 def remove_checkpoints(folder: Path) -> None:

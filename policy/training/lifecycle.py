@@ -35,7 +35,7 @@ def save_trained(trainer: Trainer, policy: Policy, output: Path, checkpoints: Pa
     adapter = None if is_sharded(trainer.model) else adapter_of(trainer.model)
     model = trained(trainer)
     if model is not None:
-        beside = (lambda part: adapter.save(part / ADAPTER)) if adapter is not None else None
-        save_policy(Policy(model, policy.tokenizer), output, beside)
+        add_adapter = (lambda part: adapter.save(part / ADAPTER)) if adapter is not None else None
+        save_policy(Policy(model, policy.tokenizer), output, add_adapter)
         remove_checkpoints(checkpoints)
     wait_for_all()

@@ -10,8 +10,8 @@ from gemsmith.contracts.processes import count
 Item = TypeVar("Item")
 
 
-def meet() -> None:
-    """Find the other processes, if a launcher started several and they have not met; nothing else here does so."""
+def initialise_processes() -> None:
+    """Initialise torch.distributed if several processes were launched and it is not initialised."""
     if count() > 1 and not _initialised():
         PartialState(cpu=not torch.cuda.is_available())
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.recipes.checks.merge_folders import check_merge_folders
 from gemsmith.weights import merge
 from gemsmith.weights.merge import Grouping, GroupMerge
 
 PathLike = str | os.PathLike[str]
-MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
-"""Files by which a folder is known as a checkpoint, which `overwrite` may replace."""
 
 
 def average(folders: Sequence[PathLike], out: PathLike, *, overwrite: bool = False) -> Path:
@@ -108,16 +107,7 @@ def _at_least_two(folders: object) -> Sequence[PathLike]:
 def _checked(folders: Sequence[PathLike], out: PathLike, overwrite: bool) -> tuple[list[Path], Path]:
     """Return the folders and the target as paths, after checking that each is there and that nothing is lost."""
     paths, target = [Path(folder).expanduser() for folder in folders], Path(out).expanduser()
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{path}: found {'a file' if path.exists() else 'nothing'}, expected a checkpoint folder")
-    if target.exists() or target.is_symlink():
-        if not overwrite:
-            raise UserError(f"{target}: exists already; name another `out`, or give overwrite=True to replace it")
-        if not target.is_dir() or (any(target.iterdir()) and not any((target / mark).exists() for mark in MARKS)):
-            raise UserError(f"{target}: is no checkpoint folder, and overwrite=True replaces nothing else")
-        if any(target.resolve() in (path.resolve(), *path.resolve().parents) for path in paths):
-            raise UserError(f"{target}: is one of the checkpoints to merge, or holds one; name another `out`")
+    check_merge_folders(paths, target, replace=overwrite, out_option="`out`", replace_option="overwrite=True")
     return paths, target
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.recipes.checks.merge_folders import check_merge_folders
 
 if TYPE_CHECKING:
     from gemsmith.weights.merge import GroupMerge
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 OutOption = Annotated[Path, typer.Option("--out", help="The folder to write, with the first folder's other files.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what stands at --out, once the merge is whole.")]
 Grouping = Literal["layer", "tensor", "model"]
-MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
 
 
 def average(
@@ -81,12 +81,7 @@ def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: 
     """Check the folders before anything is read, merge, and say what was written."""
     from gemsmith.weights.ahead import keep_freed_memory
 
-    for folder in folders:
-        if not folder.is_dir():
-            found = "a file" if folder.exists() else "nothing"
-            raise UserError(f"{folder}: found {found}, expected a checkpoint folder")
-    if out.exists() or out.is_symlink():
-        _check_replaceable(out, folders, force)
+    check_merge_folders(folders, out, replace=force, out_option="--out", replace_option="--force")
     begun = time.perf_counter()
     keep_freed_memory()
     try:
@@ -95,15 +90,6 @@ def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: 
         raise RunError(f"{out} could not be written: {error}") from error
     size = sum(path.stat().st_size for path in out.iterdir())
     print(f"merge: {out} ({size:,} bytes in {time.perf_counter() - begun:.1f} s)")
-
-
-def _check_replaceable(out: Path, folders: Sequence[Path], force: bool) -> None:
-    if not force:
-        raise UserError(f"{out}: exists already; name another --out, or give --force to replace it")
-    if not out.is_dir() or (any(out.iterdir()) and not any((out / mark).exists() for mark in MARKS)):
-        raise UserError(f"{out}: is no checkpoint folder, and --force replaces nothing else")
-    if any(out.resolve() in (folder.resolve(), *folder.resolve().parents) for folder in folders):
-        raise UserError(f"{out}: is one of the checkpoints to merge, or holds one; name another --out")
 
 
 def _named(folders: Sequence[Path]) -> str:

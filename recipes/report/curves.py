@@ -44,7 +44,7 @@ TITLES = {
 
 def curves(run: RunContents) -> Markup | None:
     """A group of panels for each stage that has logged something."""
-    trained = [stage for stage in run.stages if stage.kind != "generate"]  # what it logs of its chunks is no course
+    trained = [stage for stage in run.stages if stage.produces != "data"]  # progress of generation is no training
     groups = [group for stage in trained if (group := stage_curves(stage, run.normalised)) is not None]
     note = "Moving averages, with the logged values pale behind them."
     if any(breaks_of(stage.metrics) for stage in run.stages):

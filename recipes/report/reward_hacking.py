@@ -7,7 +7,7 @@ from typing import Any
 from gemsmith.recipes.report.chart import COLOURS, MOST_POINTS, Axis, averaged, fit_axis, frame, path, smoothed
 from gemsmith.recipes.report.contents import StageContents
 from gemsmith.recipes.report.markup import Content, Markup, element
-from gemsmith.rl.rollouts.reward_hacking import Parting, is_number, learnt_metric, partings
+from gemsmith.rl.rollouts.reward_hacking import HackingOnset, hacking_onsets, is_number, learnt_metric
 
 WIDTH, PANEL, GAP, LEFT, RIGHT, BOTTOM = 340, 84, 26, 44, 16, 34
 LABEL = 12  # height of one
@@ -43,29 +43,29 @@ def hacking_watch(stage: StageContents, normalised: Iterable[str]) -> Content:
     learns = stage.config.get("inner", stage.config).get("rewards", [])
     metrics = {name for row in stage.metrics for name in row}
     learnt = learnt_metric(metrics, any(name in learns for name in normalised))
-    trainings, found = _trainings(stage.metrics), partings(stage.metrics, learnt)
+    trainings, found = _trainings(stage.metrics), hacking_onsets(stage.metrics, learnt)
     figures = []
     for iteration in dict.fromkeys(training.iteration for training in trainings):
         here = [training for training in trainings if training.iteration == iteration]
         title = "Reward and controls against KL" + ("" if iteration is None else f", iteration {iteration + 1}")
-        marks = [parting for parting in found if parting.where.get("iteration") == iteration]
+        marks = [onset for onset in found if onset.where.get("iteration") == iteration]
         figures.append(_figure(title, learnt, controls, here, marks))
     if not any(figures):
         return None
-    told = [element("p", parting_sentence(found, name, len(trainings))) for name in _named(found)]
+    told = [element("p", onset_sentence(found, name, len(trainings))) for name in _named(found)]
     note = element("p", NOTE, class_="note")
     return [element("div", told, class_="parts") if told else None, element("div", figures, note, class_="panels")]
 
 
-def parting_sentence(found: Sequence[Parting], control: str, trainings: int) -> str:
+def onset_sentence(found: Sequence[HackingOnset], control: str, trainings: int) -> str:
     """A sentence on the first training in which a control parts, and in how many it does."""
-    those = [parting for parting in found if parting.control == control]
+    those = [onset for onset in found if onset.control == control]
     share = f" ({those[0].training}; it parts in {len(those)} of {trainings} trainings)" if trainings > 1 else ""
     return f"{str(those[0])[0].upper()}{str(those[0])[1:]}{share}."
 
 
-def _named(found: Sequence[Parting]) -> list[str]:
-    return list(dict.fromkeys(parting.control for parting in found))
+def _named(found: Sequence[HackingOnset]) -> list[str]:
+    return list(dict.fromkeys(onset.control for onset in found))
 
 
 def _trainings(rows: Sequence[dict[str, Any]]) -> list[TrainingRun]:
@@ -79,7 +79,7 @@ def _trainings(rows: Sequence[dict[str, Any]]) -> list[TrainingRun]:
 
 
 def _figure(
-    title: str, learnt: str, controls: Sequence[str], trainings: Sequence[TrainingRun], marks: Sequence[Parting]
+    title: str, learnt: str, controls: Sequence[str], trainings: Sequence[TrainingRun], marks: Sequence[HackingOnset]
 ) -> Markup | None:
     """Panels over one axis of KL: what is learnt, and under it each control that is known at two rows or more."""
     tracks = {name: _tracks(trainings, name) for name in (learnt, *controls)}
@@ -127,7 +127,7 @@ def _tracks(
     return found
 
 
-def _rule(mark: Parting, x: Axis, y: Axis, below: int | None) -> list[Content]:
+def _rule(mark: HackingOnset, x: Axis, y: Axis, below: int | None) -> list[Content]:
     """A rule at the mark's KL, in its run's colour; with `below`, the number of labels under it, its step beside it."""
     at, run = x.at(mark.kl), mark.where.get("run")
     colour = "" if run is None else f" c{run % COLOURS}"

@@ -133,11 +133,11 @@ class BondAlgorithm(RolloutConfig):
             expected = "expected samples under engine.deepspeed, which would not train the classifier"
             context.add(("quantile",), f"found classifier, {expected}")
 
-    def undealt(self, processes: int) -> str | None:
+    def batch_fault(self, processes: int) -> str | None:
         """As every training, and a classifier is trained in one process."""
         if self.quantile == "classifier" and processes > 1:
             return f"`quantile: classifier` trains in one process and {processes} run: set `quantile: samples`."
-        return super().undealt(processes)
+        return super().batch_fault(processes)
 
 
 _QUANTILE = ("quantile_samples", "quantile_learning_rate")

@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
-from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig
+from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig, check_follows_training
 from gemsmith.policy.forecast import TrainingCosts
 from gemsmith.rl.rewards.compatibility import check_gates_of
 
@@ -114,10 +114,7 @@ class RolloutConfig(TrainingConfig):
 
     @model_validator(mode="after")
     def _follows_the_training(self) -> "RolloutConfig":
-        if self.sampler.backend == "server":
-            raise ValueError(
-                "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
-            )
+        check_follows_training(self.sampler)
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,7 @@ class _Drawn:
     gap: Gap | None
 
 
-class StudentWords:
+class OnPolicyCompletions:
     """Says which steps are on the student's own completions, and draws them.
 
     Both depend on the seed, the step and the weights alone: not on the number of processes, nor on what was run before.
@@ -78,11 +78,11 @@ class StudentWords:
         self.lambda_, self.samples, self.sampling, self.limits = lambda_, samples, sampling, limits
         self.seed, self.say = seed, say
 
-    def due(self, step: int) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether a step, counted from 0, is on the student's own completions."""
         return random.Random(f"{self.seed}, words of step {step}").random() < self.lambda_
 
-    def instead(self, batches: list[Rows], step: int) -> tuple[list[Rows], dict[str, float]]:
+    def replace_completions(self, batches: list[Rows], step: int) -> tuple[list[Rows], dict[str, float]]:
         """This process's micro-batches of one step with the student's completions; every process must call it.
 
         Each row stands there once for each sample, with `number` -1, a `place` in the step, its reward's `advantage`

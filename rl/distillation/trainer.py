@@ -13,7 +13,7 @@ from gemsmith.policy.head.logprobs import weighted_logprobs
 from gemsmith.policy.training.processes import from_all
 from gemsmith.policy.training.sharding import whole
 from gemsmith.rl.distillation.divergence import Divergence, SampledDivergence, Watched, WholeDivergence
-from gemsmith.rl.distillation.on_policy_completions import Rows, StudentWords
+from gemsmith.rl.distillation.on_policy_completions import OnPolicyCompletions, Rows
 from gemsmith.rl.rollouts.trainer import token_means
 from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
@@ -28,7 +28,7 @@ class DistillTrainer(Trainer):
         divergence: Divergence = "forward",
         jsd_beta: float = 0.5,
         average: Literal["tokens", "sequences"] = "tokens",
-        words: StudentWords | None = None,
+        on_policy_completions: OnPolicyCompletions | None = None,
         reward_weight: float = 0.0,
         **rest: Any,
     ) -> None:
@@ -39,13 +39,13 @@ class DistillTrainer(Trainer):
             divergence: what is lowered; all but `forward` need a teacher that is `exact`.
             jsd_beta: of `jsd`.
             average: what an optimiser step's loss is the mean of.
-            words: the student's own completions and which steps are on them; none: no step is.
+            on_policy_completions: the student's own completions and which steps are on them; none: no step is.
             reward_weight: of their advantages; the divergence gets what is left of 1.
             rest: as of transformers' Trainer.
         """
         super().__init__(data_collator=list, **rest)
         self.teacher, self.divergence, self.jsd_beta, self.average = teacher, divergence, jsd_beta, average
-        self.words, self.reward_weight = words, reward_weight
+        self.on_policy_completions, self.reward_weight = on_policy_completions, reward_weight
         self.loss_is_scaled_for_ga = True
         self._sums: dict[str, tuple[float, int]] = {}  # since the last line, of this process: a sum over so many
         self._of_steps: dict[str, list[float]] = defaultdict(list)  # the same in every process
@@ -56,12 +56,12 @@ class DistillTrainer(Trainer):
         """The micro-batches of one optimiser step, and what its loss is a mean over, in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         step = self.state.global_step
-        if self.words is not None and batches:
-            due = self.words.due(step)
+        if self.on_policy_completions is not None and batches:
+            due = self.on_policy_completions.is_due(step)
             self._of_steps["on_policy"].append(float(due))
             if due:
                 with whole(self.model_wrapped):
-                    batches, metrics = self.words.instead(batches, step)
+                    batches, metrics = self.on_policy_completions.replace_completions(batches, step)
                 for name, value in metrics.items():
                     self._of_steps[name].append(value)
         return batches, self._get_num_items_in_batch(batches, device)
@@ -99,7 +99,7 @@ class DistillTrainer(Trainer):
         """Of each sequence's divergence and of its own log-probability, times what the step's loss is divided by."""
         pooled = self.average == "tokens"
         share_S = torch.tensor([1.0 if pooled else 1.0 / len(row["completion"]) for row in rows])
-        if self.words is None or not self.words.rewards.terms:
+        if self.on_policy_completions is None or not self.on_policy_completions.rewards.terms:
             return share_S, None
         share_S *= 1.0 - self.reward_weight
         if "place" not in rows[0]:

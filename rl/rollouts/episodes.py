@@ -33,7 +33,7 @@ from gemsmith.sandboxes.verdict import Status
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of one episode: what was said in which conversation, and what followed.
+    """One turn of one episode: the completion, the conversation that it continues, and what followed.
 
     `reward` is None where the machine was at fault. `too_long` says that there was no room for the next turn.
     """
@@ -63,7 +63,7 @@ class _Play:
     `drawn` counts completions and their tokens, also of episodes that were left out.
     """
 
-    said: list[Turn]
+    turns: list[Turn]
     draw: Completions
     left_out: int
     drawn: tuple[int, int]
@@ -93,33 +93,33 @@ class EpisodeCollector(RolloutCollector):
         """
         mine = share(len(examples), processes)
         plays = from_all(self._play(examples[mine], seed, mine.start))
-        said = [each for play in plays for each in play.said]
+        played = [each for play in plays for each in play.turns]
         left_out = sum(play.left_out for play in plays)
-        if not said:
+        if not played:
             raise RunError(
                 f"reward {self.code.name} (code) could judge none of {left_out} episodes: the sandbox failed"
             )
         gaps = [play.gap for play in plays if play.gap is not None]
         if gaps:
             self._check_gaps({"policy": functools.reduce(operator.add, gaps)})
-        draw, n = Completions.joined([play.draw for play in plays if play.said]), self.config.samples
-        raw_reward_PN = torch.tensor([[each.reward] for each in said])
-        metrics = draw_metrics(draw, raw_reward_PN, [each.finish for each in said])
+        draw, n = Completions.joined([play.draw for play in plays if play.turns]), self.config.samples
+        raw_reward_PN = torch.tensor([[each.reward] for each in played])
+        metrics = draw_metrics(draw, raw_reward_PN, [each.finish for each in played])
         weight = self.rewards.terms[self.code.name].weight
-        metrics |= episode_metrics(said, self.config.turns, left_out, self.code.name)
+        metrics |= episode_metrics(played, self.config.turns, left_out, self.code.name)
         metrics["reward"] = weight * metrics[f"reward/{self.code.name}"]
         metrics |= self._speed(plays)
         if gaps:
             metrics["sampler_gap/policy"] = functools.reduce(operator.add, gaps).mean
-        self.shown = _shown(said, examples, n, self.code.name)
+        self.shown = _shown(played, examples, n, self.code.name)
         return Episodes(
-            [each.context for each in said],
+            [each.context for each in played],
             draw.rewarded(raw_reward_PN * weight),
-            prompt_R=torch.tensor([each.episode // n for each in said]),
-            episode_R=torch.tensor([each.episode for each in said]),
-            turn_R=torch.tensor([each.turn for each in said]),
+            prompt_R=torch.tensor([each.episode // n for each in played]),
+            episode_R=torch.tensor([each.episode for each in played]),
+            turn_R=torch.tensor([each.turn for each in played]),
             asked=len(examples),
-            spare=Weighted(said[0].context, said[0].ids, 0.0),
+            spare=Weighted(played[0].context, played[0].ids, 0.0),
         ), metrics
 
     def _play(self, examples: Sequence[Example], seed: int, before: int) -> _Play:
@@ -131,24 +131,24 @@ class EpisodeCollector(RolloutCollector):
         problems = self._episodes(examples)
         first = before * n
         waiting = {first + i: prompts[i // n] for i in range(n * len(prompts)) if problems[i // n] is not None}
-        played: dict[int, list[Turn]] = {}
-        for turn in range(self.config.turns):
+        by_episode: dict[int, list[Turn]] = {}
+        for number in range(self.config.turns):
             with timed(seconds, "sampling"):
-                drawn = self._drawn(waiting, seed * self.config.turns + turn, turn)
+                sampled = self._sample_turns(waiting, seed * self.config.turns + number, number)
             with timed(seconds, "reward"):
-                answers = self._judged(drawn, [problems[(each.episode - first) // n] for each in drawn])
+                outcomes = self._judge_turns(sampled, [problems[(each.episode - first) // n] for each in sampled])
             waiting = {}
-            for each in (self._followed(said, answer) for said, answer in zip(drawn, answers, strict=True)):
-                played.setdefault(each.episode, []).append(each)
+            for each in (self._with_outcome(turn, outcome) for turn, outcome in zip(sampled, outcomes, strict=True)):
+                by_episode.setdefault(each.episode, []).append(each)
                 if each.feedback is not None:
-                    waiting[each.episode] = self._next(each)
-        counted = {episode: turns for episode, turns in sorted(played.items()) if turns[-1].reward is not None}
-        self._tell_faults(len(played) - len(counted), len(played))
-        said = [each for turns in counted.values() for each in turns]
+                    waiting[each.episode] = self._next_prompt(each)
+        counted = {episode: turns for episode, turns in sorted(by_episode.items()) if turns[-1].reward is not None}
+        self._tell_faults(len(by_episode) - len(counted), len(by_episode))
+        played = [each for turns in counted.values() for each in turns]
         with timed(seconds, "logprob"):
-            draw, gap = self._draw_of(said)
-        every = [each.ids for turns in played.values() for each in turns]
-        return _Play(said, draw, n * len(prompts) - len(counted), (len(every), tokens_in(every)), seconds, gap)
+            draw, gap = self._draw_of(played)
+        every = [each.ids for turns in by_episode.values() for each in turns]
+        return _Play(played, draw, n * len(prompts) - len(counted), (len(every), tokens_in(every)), seconds, gap)
 
     def _speed(self, plays: Sequence[_Play]) -> dict[str, float]:
         """Seconds of the slowest process, and what all did in a second."""
@@ -166,7 +166,7 @@ class EpisodeCollector(RolloutCollector):
         public = self.config.public_tests
         return [None if whole is None else Episode(whole, whole.first(public), self.config.turns) for whole in found]
 
-    def _drawn(self, waiting: Mapping[int, list[int]], seed: int, turn: int) -> list[Turn]:
+    def _sample_turns(self, waiting: Mapping[int, list[int]], seed: int, turn: int) -> list[Turn]:
         """One completion of each conversation, by episode; what one draws does not depend on the processes."""
         counts = from_all(len(waiting))
         if not waiting:
@@ -178,21 +178,24 @@ class EpisodeCollector(RolloutCollector):
             for i, (episode, context) in enumerate(waiting.items())
         ]
 
-    def _judged(self, drawn: Sequence[Turn], episodes: Sequence[Episode | None]) -> list[TurnOutcome]:
+    def _judge_turns(self, sampled: Sequence[Turn], episodes: Sequence[Episode | None]) -> list[TurnOutcome]:
         """What follows each completion; many programs run at once."""
 
-        def judge(said: Turn, episode: Episode | None) -> TurnOutcome:
+        def judge(turn: Turn, episode: Episode | None) -> TurnOutcome:
             assert episode is not None
-            finished = said.finish == "stop"
-            return episode.turn(said.turn, said.text, lambda text, tests: self.code.verdict(text, tests, finished))
+            finished = turn.finish == "stop"
+            return episode.turn(turn.turn, turn.text, lambda text, tests: self.code.verdict(text, tests, finished))
 
         with ThreadPoolExecutor(self.code.programs_at_once, "episodes") as threads:
-            return list(threads.map(judge, drawn, episodes))
+            return list(threads.map(judge, sampled, episodes))
 
-    def _followed(self, said: Turn, turn: TurnOutcome) -> Turn:
+    def _with_outcome(self, turn: Turn, outcome: TurnOutcome) -> Turn:
         """The turn with what followed; where the next one would not fit, the episode has failed."""
-        done = replace(said, reward=turn.reward, status=turn.verdict.status, feedback=turn.feedback)
-        if turn.feedback is None or len(self._next(done)) + self.sampling.max_tokens <= self.config.max_length:
+        done = replace(turn, reward=outcome.reward, status=outcome.verdict.status, feedback=outcome.feedback)
+        if (
+            outcome.feedback is None
+            or len(self._next_prompt(done)) + self.sampling.max_tokens <= self.config.max_length
+        ):
             return done
         return replace(done, reward=FAILED, feedback=None, too_long=True)
 
@@ -203,18 +206,18 @@ class EpisodeCollector(RolloutCollector):
                 "failed on a program of theirs"
             )
 
-    def _next(self, said: Turn) -> list[int]:
-        """The conversation with what was said and the feedback."""
-        assert said.feedback is not None
-        return continued_ids(self.policy.tokenizer, said.context, said.ids, said.feedback, self.policy.end_ids)
+    def _next_prompt(self, turn: Turn) -> list[int]:
+        """The conversation with the completion and the feedback."""
+        assert turn.feedback is not None
+        return continued_ids(self.policy.tokenizer, turn.context, turn.ids, turn.feedback, self.policy.end_ids)
 
-    def _draw_of(self, said: Sequence[Turn]) -> tuple[Completions, Gap | None]:
+    def _draw_of(self, played: Sequence[Turn]) -> tuple[Completions, Gap | None]:
         """The turns as a draw with its log-probabilities, N = 1, and the sampler's gap to the trainer."""
-        draw = Completions([each.ids for each in said])
-        if not said:
+        draw = Completions([each.ids for each in played])
+        if not played:
             return draw, None
-        samples = Samples(draw.ids, *([getattr(s, name) for s in said] for name in ("logprobs", "text", "finish")))
-        contexts = [each.context for each in said]
+        samples = Samples(draw.ids, *([getattr(s, name) for s in played] for name in ("logprobs", "text", "finish")))
+        contexts = [each.context for each in played]
         draw, own = self._with_logprobs(contexts, draw, {"policy": samples})
         if own is None:
             return draw, None
@@ -236,7 +239,7 @@ def code_reward(rewards: Rewards) -> Code:
     return part
 
 
-def episode_metrics(said: Sequence[Turn], turns: int, left_out: int, name: str) -> dict[str, float]:
+def episode_metrics(played: Sequence[Turn], turns: int, left_out: int, name: str) -> dict[str, float]:
     """Metrics of the episodes that count.
 
     `reward/NAME` is the mean of what an episode's turns earn together, `reward/NAME_std` the standard deviation of
@@ -246,26 +249,26 @@ def episode_metrics(said: Sequence[Turn], turns: int, left_out: int, name: str) 
     """
     earned = [
         sum(each.reward or 0.0 for each in own)
-        for _, own in itertools.groupby(said, key=operator.attrgetter("episode"))
+        for _, own in itertools.groupby(played, key=operator.attrgetter("episode"))
     ]
     episodes = len(earned)
-    passed = [sum(each.passed and each.turn <= turn for each in said) / episodes for turn in range(turns)]
+    passed = [sum(each.passed and each.turn <= turn for each in played) / episodes for turn in range(turns)]
     return {
         f"reward/{name}": statistics.fmean(earned),
         f"reward/{name}_std": statistics.pstdev(earned),
         **{f"pass/turn_{turn + 1}": share for turn, share in enumerate(passed)},
-        "turns": len(said) / episodes,
-        "no_program": sum(each.status is Status.UNPARSABLE for each in said) / len(said),
-        "too_long": sum(each.too_long for each in said) / episodes,
+        "turns": len(played) / episodes,
+        "no_program": sum(each.status is Status.UNPARSABLE for each in played) / len(played),
+        "too_long": sum(each.too_long for each in played) / episodes,
         "left_out": left_out / (left_out + episodes),
     }
 
 
-def _shown(said: Sequence[Turn], examples: Sequence[Example], n: int, name: str) -> list[dict[str, Any]]:
+def _shown(played: Sequence[Turn], examples: Sequence[Example], n: int, name: str) -> list[dict[str, Any]]:
     """The first episode of each of the first few prompts, for people to read."""
     shown = []
-    for episode in list(dict.fromkeys(each.episode // n * n for each in said))[:3]:
-        own = [each for each in said if each.episode == episode]
+    for episode in list(dict.fromkeys(each.episode // n * n for each in played))[:3]:
+        own = [each for each in played if each.episode == episode]
         if not own:
             continue
         reward = sum(each.reward or 0.0 for each in own)

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gemsmith.policy.samplers.contract import Sampler, Samples, Weights
 
 
-class Drawing:
-    """What one process draws: n completions of each prompt from every set of weights that an algorithm names.
+class Prefetcher:
+    """Samples for one process: n completions of each prompt from every set of weights that an algorithm names.
 
     `seconds` is what drawing the completions took that were given out last, in the background or not.
     """
@@ -19,14 +19,14 @@ class Drawing:
         self._background = ThreadPoolExecutor(1, "drawing ahead")  # no thread before it is used
         self._ahead: Future[tuple[dict[Weights, Samples], float]] | None = None
 
-    def now(self, prompts: list[list[int]], seed: int, before: int) -> dict[Weights, Samples]:
+    def sample_now(self, prompts: list[list[int]], seed: int, before: int) -> dict[Weights, Samples]:
         """Draw from the weights that the sampler has; `before` of the step's prompts stand before these."""
-        samples, self.seconds = self._drawn(prompts, seed, before)
+        samples, self.seconds = self._sample(prompts, seed, before)
         return samples
 
     def start(self, prompts: list[list[int]], seed: int, before: int) -> None:
         """Begin to draw; until `take` nothing else may ask the sampler. Closing the sampler ends it."""
-        self._ahead = self._background.submit(self._drawn, prompts, seed, before)
+        self._ahead = self._background.submit(self._sample, prompts, seed, before)
 
     def take(self) -> dict[Weights, Samples] | None:
         """What was begun, once it is there; None where nothing was. What failed in the background is raised here."""
@@ -36,7 +36,7 @@ class Drawing:
         samples, self.seconds = ahead.result()
         return samples
 
-    def _drawn(self, prompts: list[list[int]], seed: int, before: int) -> tuple[dict[Weights, Samples], float]:
+    def _sample(self, prompts: list[list[int]], seed: int, before: int) -> tuple[dict[Weights, Samples], float]:
         """The completions, and the seconds that they took."""
         start = time.perf_counter()
         samples = {

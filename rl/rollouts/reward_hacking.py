@@ -20,7 +20,7 @@ MARKS = ("iteration", "run")  # what tells the trainings of one stage apart
 
 
 @dataclass(frozen=True)
-class Parting:
+class HackingOnset:
     """A control that fell while the learnt reward rose: its peak, and the end of the run.
 
     Attributes:
@@ -52,7 +52,7 @@ class Parting:
         )
 
 
-def partings(rows: Iterable[Mapping[str, Any]], learnt: str) -> list[Parting]:
+def hacking_onsets(rows: Iterable[Mapping[str, Any]], learnt: str) -> list[HackingOnset]:
     """Each control of each training that parts from its reward.
 
     Args:
@@ -67,14 +67,14 @@ def partings(rows: Iterable[Mapping[str, Any]], learnt: str) -> list[Parting]:
         own = [row for row in rows if all(row.get(mark) == value for mark, value in training)]
         for control in controls:
             known = [row for row in own if all(is_number(row.get(k)) for k in (control, learnt, "kl_to_initial"))]
-            block = parting_block([row[learnt] for row in known], [row[control] for row in known])
+            block = onset_block([row[learnt] for row in known], [row[control] for row in known])
             if block is None:
                 continue
             parts = blocks(len(known))
             (start, end), last = parts[block], slice(*parts[-1])
             there = known[start:end]
             found.append(
-                Parting(
+                HackingOnset(
                     control.removeprefix("control/"),
                     there[len(there) // 2]["step"],
                     _mean([row["kl_to_initial"] for row in there]),
@@ -86,7 +86,7 @@ def partings(rows: Iterable[Mapping[str, Any]], learnt: str) -> list[Parting]:
     return found
 
 
-def partings_in(metrics: Path, normalised: bool, where: Mapping[str, int]) -> list[Parting]:
+def read_hacking_onsets(metrics: Path, normalised: bool, where: Mapping[str, int]) -> list[HackingOnset]:
     """The controls that part in one training of a stage.
 
     Args:
@@ -96,7 +96,7 @@ def partings_in(metrics: Path, normalised: bool, where: Mapping[str, int]) -> li
     """
     rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
     own = [row for row in rows if where.items() <= row.items()]
-    return partings(own, learnt_metric({name for row in own for name in row}, normalised))
+    return hacking_onsets(own, learnt_metric({name for row in own for name in row}, normalised))
 
 
 def learnt_metric(metrics: Iterable[str], normalised: bool) -> str:
@@ -110,7 +110,7 @@ def learnt_metric(metrics: Iterable[str], normalised: bool) -> str:
     return "reward_learnt" if "reward_learnt" in metrics and not normalised else "reward"
 
 
-def parting_block(learnt: Sequence[float], control: Sequence[float]) -> int | None:
+def onset_block(learnt: Sequence[float], control: Sequence[float]) -> int | None:
     """The block at which a control parts from the learnt reward, or None where it does not.
 
     The run is cut into ten blocks. The control parts at its highest block, when it is lower in the last block by more

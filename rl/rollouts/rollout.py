@@ -36,7 +36,7 @@ from gemsmith.rl.rewards.contributions import Composed, Moments, compose
 from gemsmith.rl.rewards.metrics import reward_metrics
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.rollouts.distinct import distinct_metrics
-from gemsmith.rl.rollouts.prefetch import Drawing
+from gemsmith.rl.rollouts.prefetch import Prefetcher
 from gemsmith.rl.rollouts.step_timer import rates, timed, tokens_in
 
 Prompt = TypeVar("Prompt")
@@ -45,12 +45,12 @@ Scores = dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
-class _Part:
+class _ProcessRollout:
     """What one process drew for its share of the prompts; text, finish and control are of the policy's own.
 
     `raw_reward_PN` holds the weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
     `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
-    the weights that completions were drawn from ahead of time and the live ones. `drawing` is the seconds that drawing
+    the weights that completions were drawn from ahead of time and the live ones. `sampling_seconds` is what sampling
     took, of which `seconds` has only what was waited for.
     """
 
@@ -61,7 +61,7 @@ class _Part:
     raw: dict[Weights, Scores]
     control: Scores
     seconds: dict[str, float]
-    drawing: float
+    sampling_seconds: float
     gaps: dict[Weights, Gap]
     drift: Gap | None
 
@@ -94,7 +94,7 @@ class RolloutCollector:
         self.control = control or Rewards({}, {})
         self.shaped = any(term.shaped for term in rewards.terms.values())
         self.running = {name: Moments() for name, term in rewards.terms.items() if term.normalise == "running"}
-        self.drawing = Drawing(sampler, algorithm.draws)
+        self.prefetcher = Prefetcher(sampler, algorithm.draws)
         self.initial, self.anchor, self.batch = initial, anchor, batch
         self.shown: list[dict[str, Any]] = []
 
@@ -115,12 +115,12 @@ class RolloutCollector:
         """
         prompts = self._prompts(examples)
         mine, next_ = share(len(examples), processes), share(len(ahead), processes)
-        part = self._part(
+        part = self._roll_out(
             examples[mine], prompts[mine], seed, mine.start, (self._prompts(ahead[next_]), seed + 1, next_.start)
         )
-        part = _merged(from_all(part)) if processes > 1 else part
+        part = _merge_processes(from_all(part)) if processes > 1 else part
         self._check_gaps(part.gaps)
-        draws, composed = self._composed(examples, part)
+        draws, composed = self._compose_rewards(examples, part)
         self.running = composed.running
         self._show(examples, part, draws["policy"].learnt_reward_PN)
         metrics = draw_metrics(part.draws["policy"], part.raw_reward_PN["policy"], part.finish)
@@ -134,11 +134,12 @@ class RolloutCollector:
             metrics["drift"] = part.drift.mean
         return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
 
-    def _rates(self, part: _Part) -> dict[str, float]:
+    def _rates(self, part: _ProcessRollout) -> dict[str, float]:
         """Tokens of policy and anchor that were drawn, completions rewarded and tokens scored, in a second."""
         sampling, completions = (sum(f(draw.ids) for draw in part.draws.values()) for f in (tokens_in, len))
         scored_tokens = tokens_in(part.draws["policy"].ids) * self.scorings
-        by_token = rates({"sampling": sampling, "logprob": scored_tokens}, {**part.seconds, "sampling": part.drawing})
+        seconds = {**part.seconds, "sampling": part.sampling_seconds}
+        by_token = rates({"sampling": sampling, "logprob": scored_tokens}, seconds)
         return by_token | rates({"reward": completions}, part.seconds, unit="completions")
 
     @property
@@ -147,7 +148,9 @@ class RolloutCollector:
         from_the_sampler = self.sampler.same_weights and self.sampling.plain
         return 1 + self.algorithm.needs_anchor_logprob + (not from_the_sampler)
 
-    def _composed(self, examples: Sequence[Example], part: _Part) -> tuple[dict[Weights, Draw], Composed]:
+    def _compose_rewards(
+        self, examples: Sequence[Example], part: _ProcessRollout
+    ) -> tuple[dict[Weights, Draw], Composed]:
         """Draws of the whole step with the rewards that are learnt, by what all its completions were given."""
         draws = self.algorithm.draws
         prompt = [i for weights in part.raw for i in range(len(examples)) for _ in range(draws[weights])]
@@ -160,28 +163,28 @@ class RolloutCollector:
     def _prompts(self, examples: Sequence[Example]) -> list[list[int]]:
         return [prompt_ids(self.policy.tokenizer, example.messages) for example in examples]
 
-    def _part(
+    def _roll_out(
         self,
         examples: Sequence[Example],
         prompts: list[list[int]],
         seed: int,
         before: int,
         ahead: tuple[list[list[int]], int, int],
-    ) -> _Part:
+    ) -> _ProcessRollout:
         """Draw, reward and measure some of the prompts; `before` of the step's stand before them, `ahead` as these."""
         seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
         with timed(seconds, "sampling"):
-            from_ahead = self.drawing.take()
+            from_ahead = self.prefetcher.take()
         if from_ahead is None or ahead[0]:
             with timed(seconds, "sync"):
                 self.sampler.sync()
         with timed(seconds, "sampling"):
-            samples = from_ahead or self.drawing.now(prompts, seed, before)
-        drawing, gaps = self.drawing.seconds, {}
+            samples = from_ahead or self.prefetcher.sample_now(prompts, seed, before)
+        sampling_seconds, gaps = self.prefetcher.seconds, {}
         if ahead[0]:
             with timed(seconds, "sync"):
                 gaps = self._probe(prompts, samples)
-            self.drawing.start(*ahead)
+            self.prefetcher.start(*ahead)
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
         with timed(seconds, "reward"):
@@ -193,7 +196,8 @@ class RolloutCollector:
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
-        return _Part(draws, raw_reward_PN, own.text, list(own.finish), raw, control, seconds, drawing, gaps, drift)
+        text, finish = own.text, list[str](own.finish)
+        return _ProcessRollout(draws, raw_reward_PN, text, finish, raw, control, seconds, sampling_seconds, gaps, drift)
 
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
@@ -299,7 +303,7 @@ class RolloutCollector:
             if warning and rank() == 0:
                 self.say(warning)
 
-    def _show(self, examples: Sequence[Example], part: _Part, learnt_PN: Tensor) -> None:
+    def _show(self, examples: Sequence[Example], part: _ProcessRollout, learnt_PN: Tensor) -> None:
         """Keep the first few completions of the step for people to read."""
         raw_PN = part.raw_reward_PN["policy"]
         n = raw_PN.shape[1]
@@ -335,24 +339,24 @@ def draw_metrics(draw: Completions, raw_reward_PN: Tensor, finish: Sequence[str]
     }
 
 
-def _merged(parts: Sequence[_Part]) -> _Part:
+def _merge_processes(parts: Sequence[_ProcessRollout]) -> _ProcessRollout:
     """The parts of all processes as one; seconds are those of the slowest."""
     first = parts[0]
-    return _Part(
+    return _ProcessRollout(
         draws={weights: Completions.joined([part.draws[weights] for part in parts]) for weights in first.draws},
         raw_reward_PN={w: torch.cat([part.raw_reward_PN[w] for part in parts]) for w in first.raw_reward_PN},
         text=[text for part in parts for text in part.text],
         finish=[finish for part in parts for finish in part.finish],
-        raw={weights: _appended([part.raw[weights] for part in parts]) for weights in first.raw},
-        control=_appended([part.control for part in parts]),
+        raw={weights: _concatenated([part.raw[weights] for part in parts]) for weights in first.raw},
+        control=_concatenated([part.control for part in parts]),
         seconds={name: max(part.seconds[name] for part in parts) for name in first.seconds},
-        drawing=max(part.drawing for part in parts),
+        sampling_seconds=max(part.sampling_seconds for part in parts),
         gaps={w: functools.reduce(operator.add, [part.gaps[w] for part in parts]) for w in first.gaps},
         drift=functools.reduce(operator.add, [part.drift for part in parts]) if first.drift else None,
     )
 
 
-def _appended(scores: Sequence[Scores]) -> Scores:
+def _concatenated(scores: Sequence[Scores]) -> Scores:
     return {name: [value for each in scores for value in each[name]] for name in scores[0]}
 
 

@@ -29,7 +29,7 @@ def rates(counts: Mapping[str, int], seconds: Mapping[str, float], unit: str = "
     }
 
 
-class StepClock(TrainerCallback):
+class StepTimer(TrainerCallback):
     """Times optimiser steps; what it measured is for the next line of the log.
 
     `step_seconds` is from the step's beginning until the anchor has moved, without logs and checkpoints;
@@ -40,23 +40,23 @@ class StepClock(TrainerCallback):
 
     def __init__(self) -> None:
         self._measured: dict[str, list[float]] = defaultdict(list)
-        self._step = self._learning = self._rollout = 0.0
-        self._drawn = self._learnt = 0
+        self._step = self._learning = self._rollout_seconds = 0.0
+        self._rollout_tokens = self._learning_tokens = 0
         self._last = True
 
-    def begin(self) -> None:
+    def begin_step(self) -> None:
         """A step begins, before anything is drawn for it."""
         if self._last:
-            self._drawn, self._rollout = 0, 0.0
+            self._rollout_tokens, self._rollout_seconds = 0, 0.0
         self._step = time.perf_counter()
 
-    def drawn(self, tokens: int) -> None:
+    def add_rollout(self, tokens: int) -> None:
         """A rollout of so many completion tokens, of policy and anchor, is there."""
-        self._drawn = tokens
+        self._rollout_tokens = tokens
 
-    def learn(self, tokens: int, last: bool) -> None:
+    def begin_learning(self, tokens: int, last: bool) -> None:
         """Learning from so many completion tokens, of all processes, begins; `last`: no later step has the rollout."""
-        self._learnt, self._last = tokens, last
+        self._learning_tokens, self._last = tokens, last
         self._learning = time.perf_counter()
 
     def on_optimizer_step(
@@ -67,7 +67,7 @@ class StepClock(TrainerCallback):
             torch.cuda.synchronize()  # kernels run behind; a wait a step is nothing beside its passes
         seconds = {"learning": time.perf_counter() - self._learning}
         self._measured["learning_seconds"].append(seconds["learning"])
-        for name, rate in rates({"learning": self._learnt}, seconds).items():
+        for name, rate in rates({"learning": self._learning_tokens}, seconds).items():
             self._measured[name].append(rate)
 
     def on_step_end(
@@ -75,12 +75,12 @@ class StepClock(TrainerCallback):
     ) -> None:
         """The step is over; add this callback behind the one that moves the anchor."""
         seconds = time.perf_counter() - self._step
-        self._rollout += seconds
+        self._rollout_seconds += seconds
         self._measured["step_seconds"].append(seconds)
         if self._last:
-            self._measured["tokens_per_second"].append(self._drawn / self._rollout)
+            self._measured["tokens_per_second"].append(self._rollout_tokens / self._rollout_seconds)
 
-    def taken(self) -> dict[str, float]:
+    def pop_means(self) -> dict[str, float]:
         """The mean of each over the steps since the last call."""
         means = {name: sum(values) / len(values) for name, values in self._measured.items()}
         self._measured.clear()

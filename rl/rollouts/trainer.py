@@ -20,7 +20,7 @@ from gemsmith.policy.training.sharding import whole
 from gemsmith.rl.algorithms.algorithm import Rollouts, TokenLoss, Weighted
 from gemsmith.rl.rewards.contributions import Moments
 from gemsmith.rl.rollouts.rollout import RolloutCollector
-from gemsmith.rl.rollouts.step_timer import StepClock, tokens_in
+from gemsmith.rl.rollouts.step_timer import StepTimer, tokens_in
 from gemsmith.rl.rollouts.ties import TieWatch
 
 ANCHOR = "anchor.safetensors"
@@ -56,9 +56,9 @@ class RolloutTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
         self._token_metrics: dict[str, tuple[float, int]] = {}
-        self._clock = StepClock()
+        self._timer = StepTimer()
         self.add_callback(_CollectorCallback(collector))
-        self.add_callback(self._clock)
+        self.add_callback(self._timer)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -67,14 +67,14 @@ class RolloutTrainer(Trainer):
 
         Prompts, completions and weights are those of the whole step, over all processes, whatever their number.
         """
-        self._clock.begin()
+        self._timer.begin_step()
         if not self._left:
             self._left = self._rolled_out(epoch_iterator, num_batches * self.updates, device)
         sequences, rollouts = self._left.pop(0)
         processes = self.args.world_size
         hands = deal(sequences, rollouts, num_batches * processes)
         hands = hands[self.args.process_index * num_batches :][:num_batches]
-        self._clock.learn(tokens_in([each.completion for each in sequences]), last=not self._left)
+        self._timer.begin_learning(tokens_in([each.completion for each in sequences]), last=not self._left)
         return [{"sequences": hand, "parts": num_batches * processes} for hand in hands], None
 
     def _rolled_out(
@@ -87,7 +87,9 @@ class RolloutTrainer(Trainer):
         seed = seed_of_step(self.seed, self.state.global_step // self.updates)
         with whole(self.model_wrapped):
             rollouts, metrics = self.collector.collect(examples, seed, self.args.world_size, ahead)
-        self._clock.drawn(sum(tokens_in(draw.ids) for draw in (rollouts.policy, rollouts.anchor) if draw is not None))
+        self._timer.add_rollout(
+            sum(tokens_in(draw.ids) for draw in (rollouts.policy, rollouts.anchor) if draw is not None)
+        )
         parts = rollouts.parts(self.updates)
         weighed = [self.collector.algorithm.weigh(part) for part in parts]
         more = _means([each for _, each in weighed])
@@ -138,7 +140,7 @@ class RolloutTrainer(Trainer):
         """Add means since the last line: of the rollouts' metrics, of times, and over the tokens of all processes."""
         means = {name: sum(values) / len(values) for name, values in self._rollout_metrics.items()}
         self._rollout_metrics.clear()
-        means |= self._clock.taken()
+        means |= self._timer.pop_means()
         if isinstance(self.collector.algorithm, TokenLoss):
             means |= token_means(from_all(self._token_metrics))
             self._token_metrics = {}

@@ -35,10 +35,10 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
         UserError: it cannot be opened; has another tokenizer; or is a store of something else, or without these rows.
     """
     opened = [(share, _open(share, config, student, stage)) for share in config.shares]
-    teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _together(opened)
+    teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _by_task(opened)
     if isinstance(teacher, TeachersByTask) and rows:
         teacher.check_tasks(rows, stage.say)
-    for own, answering in _dealt(teacher, rows):
+    for own, answering in _rows_by_teacher(teacher, rows):
         if isinstance(answering, StoreTeacher):
             answering.check(own)
         elif isinstance(answering, ServerTeacher):
@@ -46,7 +46,7 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
     return teacher
 
 
-def _dealt(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple[list[TeacherRow], Teacher]]:
+def _rows_by_teacher(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple[list[TeacherRow], Teacher]]:
     """Which rows each teacher is asked about."""
     if not isinstance(teacher, TeachersByTask):
         return [(list(rows), teacher)]
@@ -56,7 +56,7 @@ def _dealt(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple[list[Teac
     return list(dealt.values())
 
 
-def _together(opened: Sequence[tuple[ShareConfig, Teacher]]) -> Teacher:
+def _by_task(opened: Sequence[tuple[ShareConfig, Teacher]]) -> Teacher:
     """One that answers by task, each task's an ensemble where several name it."""
     same_draws([teacher for _, teacher in opened])
     tasks = dict.fromkeys(task for share, _ in opened for task in share.tasks)

@@ -19,10 +19,10 @@ SHOWN_CASES = 5
 LONGEST_LINE = 300
 FORMAT_REMINDER = "Write the whole program again, in one ```python block."
 _MARK = "\x1e"
-_SPOKEN = "_spoken"
-_SPOKEN_SOURCE = """
+_PRINTING = "_printing"
+_PRINTING_SOURCE = """
 
-def {spoken}(*arguments, **keywords):
+def {printing}(*arguments, **keywords):
     try:
         value = {function}(*arguments, **keywords)
         print("\\n\\x1ereturned", ascii(value)[:{longest}])
@@ -85,7 +85,7 @@ class Episode:
             verify: the verdict on a completion by some tests.
         """
         if self.public is not None and number < self.turns - 1:
-            verdict = verify(completion, spoken(self.public))
+            verdict = verify(completion, with_printed_results(self.public))
             if verdict.status is Status.INFRASTRUCTURE_FAULT:
                 return TurnOutcome(None, None, verdict)
             if verdict.status is not Status.RIGHT:
@@ -97,19 +97,19 @@ class Episode:
         return TurnOutcome(PASSED if verdict.status is Status.RIGHT else FAILED, None, verdict)
 
 
-def spoken(problem: Problem) -> Problem:
+def with_printed_results(problem: Problem) -> Problem:
     """The same tests of a program that also prints what it returns, for feedback: for the verdict it counts nothing."""
     if not isinstance(problem.tests, Calls):
         return problem
-    source = _SPOKEN_SOURCE.format(spoken=_SPOKEN, function=problem.tests.function, longest=LONGEST_LINE)
-    return replace(problem, tests=replace(problem.tests, function=_SPOKEN), suffix=problem.suffix + source)
+    source = _PRINTING_SOURCE.format(printing=_PRINTING, function=problem.tests.function, longest=LONGEST_LINE)
+    return replace(problem, tests=replace(problem.tests, function=_PRINTING), suffix=problem.suffix + source)
 
 
 def format_feedback(verdict: Verdict, problem: Problem) -> str:
     """What a program that did not pass is told: which tests failed and how, and what to write next.
 
-    Values are named where the tests were `spoken`. They are the program's own word, cut, and cannot spell the control
-    tokens of a chat.
+    Values are named where the tests are `with_printed_results`. They are the program's own word, cut, and cannot spell
+    the control tokens of a chat.
     """
     if verdict.status is Status.UNPARSABLE and verdict.answer is None:
         return f"There is no program in your answer. {FORMAT_REMINDER}"

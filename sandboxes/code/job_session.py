@@ -165,11 +165,11 @@ class Trial:
             self._step(float("inf"))
         self.close()
         if not self._jail.had_control:
-            said = self.said()[1].decode(errors="replace")
+            said = self.last_frame()[1].decode(errors="replace")
             raise JailError(f"a job did not start: {said or self.end.exit}")
         return self.end
 
-    def said(self) -> tuple[bytes, bytes]:
+    def last_frame(self) -> tuple[bytes, bytes]:
         """The last frame of a program that has ended, if it left one: of a script, its loader's words."""
         frames = bytes(self._received)
         kind, body = b"", b""
@@ -211,7 +211,7 @@ class Trial:
             elif fd == self._stdin:
                 self._feed()
             elif fd in self._texts:
-                self._hear(fd)
+                self._read_output(fd)
             else:
                 self.end = self._jail.end()
                 self._drain()
@@ -256,7 +256,7 @@ class Trial:
             self._poll.unregister(self._stdin)
             self._close_stdin()
 
-    def _hear(self, fd: int) -> bool:
+    def _read_output(self, fd: int) -> bool:
         """Read what was printed; whether there may be more."""
         text = self._texts[fd]
         try:
@@ -281,7 +281,7 @@ class Trial:
         """Read what is left in the pipes of a program that has ended."""
         for fd in self._texts:
             if len(self._texts[fd]) < self.limits.output:
-                while self._hear_rest(fd):
+                while self._read_rest(fd):
                     pass
         if not (self.failure and self.failure.why is Why.ENDED):
             while True:
@@ -293,7 +293,7 @@ class Trial:
                 if len(self._received) == before or before > 1 << 27:
                     break
 
-    def _hear_rest(self, fd: int) -> bool:
+    def _read_rest(self, fd: int) -> bool:
         try:
             data = os.read(fd, 1 << 16)
         except OSError:

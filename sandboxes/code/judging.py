@@ -210,7 +210,7 @@ def _run_script(
         raise
     total.saw(trial, end)
     one.stdout = bytes(trial.stdout)
-    kind, body = trial.said()
+    kind, body = trial.last_frame()
     if trial.failure is not None and trial.failure.why is Why.OUTPUT:
         one.detail, one.reason = "output_limit", str(trial.failure)
     elif kind == b"C":

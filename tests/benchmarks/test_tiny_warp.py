@@ -10,7 +10,8 @@ from benchmarks.fidelity.toys.tiny_policies import policy_config
 from benchmarks.fidelity.toys.trajectory import Point, Ruler
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.rl.stages.warp.stage import run as run_warp
-from gemsmith.weights.merge import difference, slerp
+from gemsmith.weights.merge import slerp
+from tests.weights.checkpoint_difference import difference
 
 SETTING = {**tiny_warp.SETTING, "prompts": 2, "steps": 3, "runs": 2, "kept": (2,), "asked": 4, "liti": 0.3}
 

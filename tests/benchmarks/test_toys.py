@@ -15,11 +15,11 @@ from benchmarks.fidelity.figure import draw
 from benchmarks.fidelity.registry import claims
 from benchmarks.fidelity.toys.bandit import copy_of, jbond, make_bandit, reinforce, reward_and_kl, trace
 from benchmarks.fidelity.toys.best_of_n import best_of_n, best_weights, log_quantile, win_rate
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, jeffreys
 from benchmarks.fidelity.toys.demonstrations import rows
 from benchmarks.fidelity.toys.language import LONGEST
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
 from benchmarks.fidelity.toys.warp import between, line, merged
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, jeffreys
 
 WIDTHS = (6, 12, 8)
 

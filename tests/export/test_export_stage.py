@@ -8,10 +8,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.export.config import ExportStage
-from gemsmith.export.export_stage import export_folder, run
+from gemsmith.export.export_stage import run
 from gemsmith.export.proof import difference_from_base, reload, reload_gap, sample_sequences
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
+from gemsmith.recipes.commands.actions.policy_export import export_policy
 
 
 def config(**fields):
@@ -97,26 +98,36 @@ def test_an_interrupted_export_starts_again(write_run, export_stage):
     assert [path.name for path in stage.folder.iterdir()] == ["output"]
 
 
-def test_the_command_exports_a_stage_and_finds_its_base_in_the_run(write_run, tmp_path):
-    proof = export_folder(write_run(0.01), tmp_path / "mine", "float32")
-    assert (proof["base"], proof["reload_gap"]) == ("tiny (small)", 0.0)
-    assert json.loads((tmp_path / "mine" / "export.json").read_text()) == proof
+@pytest.mark.parametrize("by_its_run", [True, False])
+def test_the_command_exports_a_stage_and_finds_its_base_in_the_run(write_run, tmp_path, by_its_run):
+    output = write_run(0.01)
+    export_policy(output.parents[2] if by_its_run else output, None, tmp_path / "mine")
+    proof = json.loads((tmp_path / "mine" / "export.json").read_text())
+    assert (proof["base"], proof["dtype"], proof["reload_gap"]) == ("tiny (small)", "float32", 0.0)
+    assert proof["largest_difference"] == pytest.approx(0.045, abs=0.02)  # the same `tiny`: the seed is the run's
 
 
 def test_the_command_refuses_a_policy_that_equals_where_its_stage_started(write_run, tmp_path):
     with pytest.raises(RunError, match="equals its base"):
-        export_folder(write_run(0.0), tmp_path / "mine")
+        export_policy(write_run(0.0).parents[2], "sft", tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def test_the_command_takes_a_folder_that_no_run_wrote(tmp_path):
     save_policy(load_policy(PolicyConfig(model="tiny"), seed=5), tmp_path / "policy")
-    assert export_folder(tmp_path / "policy", tmp_path / "mine")["base"] is None
+    export_policy(tmp_path / "policy", None, tmp_path / "mine")
+    assert json.loads((tmp_path / "mine" / "export.json").read_text())["base"] is None
+
+
+def test_the_command_compares_nothing_with_a_base_that_it_would_have_to_look_for(write_run, tmp_path):
+    export_policy(write_run(0.01, model="google/gemma-3-1b-pt").parents[2], None, tmp_path / "mine")
+    assert json.loads((tmp_path / "mine" / "export.json").read_text())["base"] is None
 
 
 def test_the_command_never_replaces_what_is_there(write_run, tmp_path):
     source = write_run(0.01)
-    with pytest.raises(UserError, match="holds something already"):
-        export_folder(source, source)
+    with pytest.raises(UserError, match="found something there already"):
+        export_policy(source, None, source)
     assert (source / "model.safetensors").is_file()
 
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, Gemma3ForCausalLM
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.export.config import ExportStage
-from gemsmith.export.export_stage import export_folder, run
+from gemsmith.export.export_stage import run
 from gemsmith.export.gguf_model import gguf_scheme, write_gguf
 from gemsmith.export.gguf_proof import check_gguf
 from gemsmith.export.proof import sample_sequences
@@ -19,6 +19,7 @@ from gemsmith.policy.loading.rope import rescale_context
 from gemsmith.policy.loading.tiny import tiny_config, tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.quantised import Scheme, quantise_in_place, write_mark
+from gemsmith.recipes.commands.actions.policy_export import export_policy
 from gemsmith.weights.quantise import quantised
 
 MATRIX = "model.layers.1.mlp.down_proj.weight"
@@ -90,7 +91,8 @@ def test_a_policy_on_the_grid_is_stored_without_moving_a_weight_and_keeps_its_ma
     policy, mark = tiny_policy(seed=5), Scheme("q4_0", "q8_0")
     quantise_in_place(policy.model, mark)
     source = save(policy, tmp_path / "int4", mark)
-    proof = export_folder(source, tmp_path / "out", formats=["transformers", "gguf"], gguf="q4_0")
+    export_policy(source, None, tmp_path / "out", formats=["transformers", "gguf"], gguf="q4_0")
+    proof = json.loads((tmp_path / "out" / "export.json").read_text())
     assert (proof["gguf"]["moved"], proof["gguf"]["embedding"]) == (0, "q8_0")
     assert proof["gguf"]["gap"] < 1e-4  # norms plus one, and minus one
     assert proof["quantisation"] == {"format": "q4_0", "embedding": "q8_0"}
@@ -101,7 +103,7 @@ def test_a_policy_on_the_grid_is_stored_without_moving_a_weight_and_keeps_its_ma
 def test_weights_that_left_the_grid_that_their_folder_claims_are_found(tmp_path):
     source = save(tiny_policy(seed=5), tmp_path / "int4", Scheme("q4_0", "f16"))
     with pytest.raises(RunError, match=r"on the grid of q4_0, and rounding moved model.layers.0"):
-        export_folder(source, tmp_path / "out", formats=["gguf"], gguf="q4_0")
+        export_policy(source, None, tmp_path / "out", formats=["gguf"], gguf="q4_0")
     assert not (tmp_path / "out").exists()
 
 
@@ -161,7 +163,7 @@ def test_a_checkpoint_with_a_vision_tower_is_refused(tmp_path):
     whole = {"model_type": "gemma3", "text_config": content, "architectures": ["Gemma3ForConditionalGeneration"]}
     (source / "config.json").write_text(json.dumps(whole))
     with pytest.raises(UserError, match="has a vision tower, which this GGUF file would leave out"):
-        export_folder(source, tmp_path / "out", formats=["gguf"])
+        export_policy(source, None, tmp_path / "out", formats=["gguf"])
 
 
 def test_the_embedding_is_stored_as_it_was_trained_or_as_gemma_was_released():

@@ -35,11 +35,11 @@ def test_pairs_are_conversations_with_their_end_of_turn():
 def test_held_out_prompts_are_whole_seeded_and_independent_of_order():
     examples = [example(f"{number}", f"{copy} yes", "no") for number in range(50) for copy in range(3)]
     found = split(examples)
-    assert found.held_out_prompts == 10 and len(found.held_out) == 30 and len(found.train) == 120
+    assert len({pair.prompt for pair in found.held_out}) == 10 and len(found.held_out) == 30 and len(found.train) == 120
     assert not {pair.prompt for pair in found.train} & {pair.prompt for pair in found.held_out}
     assert {pair.prompt for pair in split(examples[::-1]).held_out} == {pair.prompt for pair in found.held_out}
     assert {pair.prompt for pair in split(examples, seed=1).held_out} != {pair.prompt for pair in found.held_out}
-    assert split(examples, limit=4).held_out_prompts == 4
+    assert len({pair.prompt for pair in split(examples, limit=4).held_out}) == 4
 
 
 def test_prompts_that_differ_in_white_space_stay_together():

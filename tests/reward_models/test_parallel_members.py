@@ -156,6 +156,6 @@ def test_members_at_once_are_for_one_process_in_plain_torch(root: Path, tmp_path
         UserError, match="found parallel 2 and DeepSpeed, which trains each member, expected parallel 1"
     ):
         run(config, stage)
-    assert "found parallel 2 and 3 processes" in (config.crowded(3, deepspeed=False) or "")
+    assert "found parallel 2 and 3 processes" in (config.parallel_fault(3, deepspeed=False) or "")
     one = config.model_copy(update={"parallel": 1})
-    assert one.crowded(3, deepspeed=True) is None and config.crowded(1, deepspeed=False) is None
+    assert one.parallel_fault(3, deepspeed=True) is None and config.parallel_fault(1, deepspeed=False) is None

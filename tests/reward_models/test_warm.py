@@ -19,9 +19,9 @@ from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 from gemsmith.reward_models.pairs import Pair, both_sides
 from gemsmith.reward_models.scorer import RewardScorer, score_sequences
 from gemsmith.reward_models.warm import best_members, run
-from gemsmith.weights.merge import difference
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from tests.warm_python import WarmPython
+from tests.weights.checkpoint_difference import difference
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+from benchmarks.fidelity.identities import slerp as slerp_vectors
 from gemsmith.contracts.errors import UserError
 from gemsmith.weights import checkpoint
 from gemsmith.weights.checkpoint import Checkpoint, whole_folder
 from gemsmith.weights.formats import Array, narrowed, widened
-from gemsmith.weights.merge import average, difference, interpolate, slerp
-from gemsmith.weights.vectors import slerp as slerp_vectors
+from gemsmith.weights.merge import average, interpolate, slerp
+from tests.weights.checkpoint_difference import difference
 
 NAMES = [
     "model.embed_tokens.weight",

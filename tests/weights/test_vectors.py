@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 
+from benchmarks.fidelity.identities import slerp
 from gemsmith.weights.vectors import (
     combined_norm,
     fold,
-    fold_slerp,
     gram_matrix,
     lerp,
     lerp_shares,
-    slerp,
     slerp_shares,
 )
 
@@ -49,7 +48,7 @@ def test_slerp_ends_at_its_two_vectors():
 
 @pytest.mark.parametrize("count, shares", [(3, (0.612, 0.612, 0.500)), (5, (0.538, 0.538, 0.439, 0.364, 0.309))])
 def test_fold_of_orthonormal_vectors_has_the_papers_coefficients(count, shares):
-    found, angles = fold_slerp(torch.eye(count).tolist())
+    found, angles = fold(torch.eye(count).tolist(), slerp_shares)
     assert found == pytest.approx(shares, abs=5e-4)
     assert math.fsum(share**2 for share in found) == pytest.approx(1.0)
     assert angles == pytest.approx([math.pi / 2] * (count - 1))
@@ -61,7 +60,7 @@ def test_fold_equals_slerping_the_vectors_one_after_another():
     plain = vectors[0]
     for m, vector in enumerate(vectors[1:], start=2):
         plain, _ = slerp(plain, vector, 1 / m)
-    shares, _ = fold_slerp(gram_matrix(list(vectors)))
+    shares, _ = fold(gram_matrix(list(vectors)), slerp_shares)
     assert torch.allclose(torch.tensor(shares) @ vectors, plain, atol=1e-5)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from benchmarks.fidelity.claim import Claim, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.figure import draw_numbers
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, kl, log_quantiles
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, kl, log_quantiles
 
 BETAS = (0.0, 0.5, 1.0)
 KINDS = ("forward KL", "backward KL", "log-quantile")

@@ -6,8 +6,8 @@ from typing import Any
 from benchmarks.fidelity.claim import Claim, Curve, Measured, Setting, Verdict, graded
 from benchmarks.fidelity.curves import at
 from benchmarks.fidelity.figure import draw_curves
+from benchmarks.fidelity.toys.best_of_n_law import kl
 from benchmarks.fidelity.toys.sequences import distil, make_sequences
-from gemsmith.rl.algorithms.best_of_n import kl
 
 ONE_SHOT = (4, 8, 16)
 ITERATED = (2, 4)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gemsmith.rl.algorithms.best_of_n import backward_loss, best_of_n_logprob, bond_reward, forward_loss
+from benchmarks.fidelity.toys.best_of_n_law import backward_loss, best_of_n_logprob, bond_reward, forward_loss
 
 
 @dataclass(frozen=True)

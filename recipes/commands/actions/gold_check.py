@@ -114,7 +114,7 @@ def _code(name: str, config: CodeReward, examples: Sequence[Example]) -> Judged:
     return judged + [(example, verdict) for (example, _, _), verdict in zip(asked, verdicts, strict=True)]
 
 
-def _followed(name: str, config: InstructionsReward, examples: Sequence[Example]) -> Judged:
+def _instructions(name: str, config: InstructionsReward, examples: Sequence[Example]) -> Judged:
     """The `answer` of a row with instructions must follow all of them."""
     given = [example for example in examples if example.answer and example.columns.get(config.instructions)]
     judged: Judged = []
@@ -130,7 +130,7 @@ def _followed(name: str, config: InstructionsReward, examples: Sequence[Example]
     return judged
 
 
-def _refused(name: str, config: RefusalReward, examples: Sequence[Example]) -> Judged:
+def _refusals(name: str, config: RefusalReward, examples: Sequence[Example]) -> Judged:
     """The `answer` of a labelled row must refuse where it should, and must not elsewhere."""
     given = [example for example in examples if example.answer and example.columns.get(config.label) is not None]
     columns = {config.label: [example.columns[config.label] for example in given]}
@@ -151,8 +151,8 @@ def _verdict(right: bool, fault: str) -> Verdict:
 JUDGES: dict[type[RewardConfig], Callable[[str, Any, Sequence[Example]], Judged]] = {
     MathReward: _mathematics,
     CodeReward: _code,
-    InstructionsReward: _followed,
-    RefusalReward: _refused,
+    InstructionsReward: _instructions,
+    RefusalReward: _refusals,
 }
 """What judges gold answers, by the kind of reward: those that need nothing but the row."""
 

@@ -9,8 +9,8 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import ProgressSink, Silence, Stage
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.export.config import ExportFormat, ExportStage, GgufType
+from gemsmith.export.lineage import Lineage, read_lineage
 from gemsmith.policy.config import PolicyConfig
-from gemsmith.recipes.run.record import read_run
 from gemsmith.recipes.run.trained import find_policy
 
 
@@ -32,6 +32,8 @@ def export_policy(
         formats: as in a recipe; none: transformers, or gguf where that is said how.
         gguf: what a GGUF file stores matrices as; none: f16.
 
+    A policy that its run started from weights which can be found must differ from them.
+
     Raises:
         UserError: there is no such policy, a format is unknown or cannot hold it, something stands at `to`, or nothing
             can be written there.
@@ -43,6 +45,7 @@ def export_policy(
     trained = find_policy(place, stage)
     from gemsmith.export.export_stage import run
 
+    lineage = read_lineage(trained.folder)
     inputs = {"policy": trained.folder}
     if trained.base is not None:
         inputs["base"] = trained.base
@@ -50,10 +53,9 @@ def export_policy(
         id="export",
         kind="export",
         policy=PolicyConfig.model_validate({"from": "policy"}),
-        base=PolicyConfig.model_validate({"from": "base"}) if trained.base else None,
+        base=PolicyConfig.model_validate({"from": "base"}) if trained.base else _outside_base(lineage),
         **fields,
     )
-    seed = read_run(place)["seed"] if trained.stage else 0
     part = to.with_name(to.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -61,13 +63,26 @@ def export_policy(
     except OSError as error:
         raise UserError(f"--to {to}: nothing can be written there ({error.strerror}): name another folder") from error
     try:
-        work = Stage(id="export", folder=part, seed=seed, root=Path.cwd(), inputs=inputs, sink=sink or Silence())
+        work = Stage(
+            id="export", folder=part, seed=lineage.seed, root=Path.cwd(), inputs=inputs, sink=sink or Silence()
+        )
         run(config, work)
         if to.exists():
             to.rmdir()
         work.output.replace(to)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _outside_base(lineage: Lineage) -> PolicyConfig | None:
+    """Return the weights from outside the run that the policy's stage started from, where they can be found here.
+
+    A name that only the recipe's folder or the hub resolves is left out: an export never downloads a base.
+    """
+    start = lineage.start
+    if start is None or start.model is None or (start.model != "tiny" and not Path(start.model).exists()):
+        return None
+    return start
 
 
 def _fields(formats: Sequence[str], gguf: str | None) -> dict[str, Any]:

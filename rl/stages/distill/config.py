@@ -7,7 +7,13 @@ from pydantic import Field, model_validator
 
 from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
 from gemsmith.contracts.stage import OutputKind
-from gemsmith.policy.config import KeepingConfig, PolicyConfig, SamplerConfig, SamplingConfig
+from gemsmith.policy.config import (
+    KeepingConfig,
+    PolicyConfig,
+    SamplerConfig,
+    SamplingConfig,
+    check_follows_training,
+)
 from gemsmith.policy.forecast import TrainingCosts
 from gemsmith.policy.training_stage import TrainingStage
 from gemsmith.rl.distillation.config import TargetsConfig
@@ -88,10 +94,7 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
                 f"{given[0]} is for the student's own completions, and on_policy is 0: set on_policy, the share of "
                 "steps on them"
             )
-        if self.sampler.backend == "server":
-            raise ValueError(
-                "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
-            )
+        check_follows_training(self.sampler)
         return self
 
     @model_validator(mode="after")

@@ -17,10 +17,11 @@ from gemsmith.policy.text.chat import prompt_ids
 from gemsmith.policy.training.engine import run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
-from gemsmith.rl.distillation.on_policy_completions import StudentWords
+from gemsmith.rl.distillation.on_policy_completions import OnPolicyCompletions
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
+from gemsmith.rl.rollouts.prompt_room import with_room
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.sft.stage import fitting_demonstrations, tell_untaught_end
 from gemsmith.rl.teachers.opening import open_teacher
@@ -55,13 +56,13 @@ def run(config: DistillStage, stage: Stage) -> None:
     shown = [(lesson.prompt, lesson.completion) for lesson in lessons if lesson.completion]
     tell_untaught_end(student, config.lora, shown, stage)
     model = trainable(student, config.lora, stage.seed)
-    folder = stage.folder / "checkpoints"
+    folder = stage.checkpoints
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     live = Policy(model, student.tokenizer)
     with (
         _opened_teacher(config, stage, student, lessons) as teacher,
         open_rewards(config.rewards, stage) as rewards,
-        _opened_words(config, stage, live, lessons, rewards) as words,
+        _opened_completions(config, stage, live, lessons, rewards) as completions,
     ):
         check_teacher(config, teacher)
         trainer = DistillTrainer(
@@ -73,7 +74,7 @@ def run(config: DistillStage, stage: Stage) -> None:
             divergence=config.divergence,
             jsd_beta=config.jsd_beta,
             average=config.average,
-            words=words,
+            on_policy_completions=completions,
             reward_weight=config.reward_weight if config.rewards else 0.0,
         )
         trainer.add_callback(KeepPolicies(stage, config.keep_steps, student.tokenizer))
@@ -123,22 +124,20 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
         lessons = [Lesson(each, prompt_ids(student.tokenizer, each.messages), []) for each in examples]
     if not config.on_policy:
         return lessons
-    room = config.max_length - config.sampling.max_tokens
-    roomy = [lesson for lesson in lessons if len(lesson.prompt) <= room]
-    if not roomy:
-        raise UserError(
-            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
-            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens: raise the one or lower the other"
-        )
-    if len(roomy) < len(lessons):
-        stage.say(f"data.{config.data}: dropped {len(lessons) - len(roomy)} prompts longer than {room} tokens")
-    return roomy
+    return with_room(
+        lessons,
+        lambda lesson: len(lesson.prompt),
+        data=config.data,
+        max_length=config.max_length,
+        max_tokens=config.sampling.max_tokens,
+        say=stage.say,
+    )
 
 
 @contextmanager
-def _opened_words(
+def _opened_completions(
     config: DistillStage, stage: Stage, live: Policy, lessons: Sequence[Lesson], rewards: Rewards
-) -> Iterator[StudentWords | None]:
+) -> Iterator[OnPolicyCompletions | None]:
     """The student's own completions, with their sampler started; None where no step is on them."""
     if not config.on_policy:
         yield None
@@ -158,7 +157,7 @@ def _opened_words(
             "the gradient of the rewards is biased"
         )
     with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
-        yield StudentWords(
+        yield OnPolicyCompletions(
             live,
             sampler,
             examples,

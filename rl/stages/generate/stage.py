@@ -49,7 +49,7 @@ def run(config: GenerateStage, stage: Stage) -> None:
     if stage.output.exists():  # written whole just before a kill
         return
     examples = _examples(config, stage)
-    (stage.folder / "metrics.jsonl").unlink(missing_ok=True)  # each chunk has its line, whoever drew it
+    stage.metrics_file.unlink(missing_ok=True)  # each chunk has its line, whoever drew it
     sums: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []

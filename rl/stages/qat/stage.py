@@ -62,7 +62,7 @@ def run(config: QatStage, stage: Stage) -> None:
     unquantised = _in_float32(config.policy, config, stage)
     lessons, held_out = _lessons(config, policy, stage)
     model = trainable(policy, None, stage.seed)
-    folder = stage.folder / "checkpoints"
+    folder = stage.checkpoints
     arguments = training_arguments(config, stage, folder, model=model, remove_unused_columns=False)
     _check_whole(arguments)
     unquantised.model.to(arguments.device)
@@ -86,12 +86,12 @@ def run(config: QatStage, stage: Stage) -> None:
     if plain is not None:
         quantise_in_place(plain.to(torch.float32), scheme)  # an engine may have trained in another format
         measured = {"rows": len(held_out), "ptq": rounded, "qat": learnt}
-        save_policy(Policy(plain, policy.tokenizer), stage.output, partial(_write_beside, scheme, measured))
+        save_policy(Policy(plain, policy.tokenizer), stage.output, partial(_write_measurements, scheme, measured))
         remove_checkpoints(folder)
     wait_for_all()
 
 
-def _write_beside(scheme: Scheme, measured: dict[str, Any], folder: Path) -> None:
+def _write_measurements(scheme: Scheme, measured: dict[str, Any], folder: Path) -> None:
     write_mark(folder, scheme)
     (folder / MEASURED).write_text(json.dumps({**asdict(scheme), **measured}, indent=1) + "\n")
 

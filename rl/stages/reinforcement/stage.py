@@ -8,7 +8,6 @@ from typing import Any, cast
 from torch import nn
 from transformers import TrainingArguments
 
-from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.seeds import seed_of_run
 from gemsmith.contracts.stage import Stage
@@ -29,7 +28,8 @@ from gemsmith.rl.rewards.compatibility import check_gates, check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.episodes import EpisodeCollector
 from gemsmith.rl.rollouts.estimators import record_estimators
-from gemsmith.rl.rollouts.reward_hacking import partings_in
+from gemsmith.rl.rollouts.prompt_room import with_room
+from gemsmith.rl.rollouts.reward_hacking import read_hacking_onsets
 from gemsmith.rl.rollouts.rollout import RolloutCollector
 from gemsmith.rl.rollouts.ties import TieWatch
 from gemsmith.rl.rollouts.trainer import RolloutTrainer
@@ -47,8 +47,7 @@ def run(config: AlgorithmStage, stage: Stage) -> None:
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
     with open_rewards(config.rewards, stage) as rewards:
-        checkpoints = stage.folder / "checkpoints"
-        train_policy(policy, config, stage, rewards, examples, checkpoints, stage.output, kept=config.keep_steps)
+        train_policy(policy, config, stage, rewards, examples, stage.checkpoints, stage.output, kept=config.keep_steps)
 
 
 def train_policy(
@@ -129,7 +128,7 @@ def train_policy(
         )
         trainer.add_callback(KeepPolicies(stage, kept, policy.tokenizer))
         run_training(trainer, stage, folder, part=part, together=together, **where)
-    _say_partings(config, rewards, stage, where)
+    _report_hacking_onsets(config, rewards, stage, where)
     save_trained(trainer, policy, output, folder)
 
 
@@ -159,13 +158,13 @@ def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
     return RolloutCollector
 
 
-def _say_partings(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
+def _report_hacking_onsets(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
     """Tell the watcher which controls fell in this training while the learnt reward rose."""
     if rank() or not config.control:
         return
     normalised = any(term.normalise != "none" for term in rewards.terms.values())
-    for parting in partings_in(stage.folder / "metrics.jsonl", normalised, where):
-        stage.say(f"{parting.training}: {parting}" if where else str(parting))
+    for onset in read_hacking_onsets(stage.metrics_file, normalised, where):
+        stage.say(f"{onset.training}: {onset}" if where else str(onset))
 
 
 def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:
@@ -175,14 +174,12 @@ def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> lis
         UserError: no prompt is short enough.
     """
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
-    prompts = unique_prompts(data.train)
-    room = config.max_length - config.sampling.max_tokens
-    fitting = [example for example in prompts if len(prompt_ids(policy.tokenizer, example.messages)) <= room]
-    if not fitting:
-        raise UserError(
-            f"data.{config.data}: every prompt is longer than max_length - sampling.max_tokens = "
-            f"{config.max_length} - {config.sampling.max_tokens} = {room} tokens"
-        )
-    if len(fitting) < len(prompts):
-        stage.say(f"data.{config.data}: dropped {len(prompts) - len(fitting)} prompts longer than {room} tokens")
+    fitting = with_room(
+        unique_prompts(data.train),
+        lambda example: len(prompt_ids(policy.tokenizer, example.messages)),
+        data=config.data,
+        max_length=config.max_length,
+        max_tokens=config.sampling.max_tokens,
+        say=stage.say,
+    )
     return fitting * -(-config.batch // len(fitting))

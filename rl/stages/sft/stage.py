@@ -35,7 +35,7 @@ def run(config: SftStage, stage: Stage) -> None:
     rows = demonstration_tokens(examples, policy, config.max_length, config.data, stage)
     tell_untaught_end(policy, config.lora, [(row["prompt"], row["completion"]) for row in rows], stage)
     model = trainable(policy, config.lora, stage.seed)
-    folder = stage.folder / "checkpoints"
+    folder = stage.checkpoints
     arguments = training_arguments(
         config,
         stage,

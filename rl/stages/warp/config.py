@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gemsmith.contracts.planning import CheckContext, ForecastContext, Scoring, StageForecast, StageTraining
 from gemsmith.contracts.stage import OutputKind, StageConfig
-from gemsmith.policy.config import PolicyConfig, crowded
+from gemsmith.policy.config import PolicyConfig, parallel_fault
 from gemsmith.policy.forecast import forecast_training
 from gemsmith.rl.algorithms.config import ALGORITHMS, AnyAlgorithm
 from gemsmith.rl.algorithms.rollout_config import RolloutConfig
@@ -90,9 +90,9 @@ class WarpStage(StageConfig):
         "for one process in plain torch.",
     )
 
-    def crowded(self, processes: int, *, deepspeed: bool) -> str | None:
+    def parallel_fault(self, processes: int, *, deepspeed: bool) -> str | None:
         """Why runs cannot be trained at once here, as a sentence; None where they can, or need not."""
-        return crowded(self.parallel, "run", processes, deepspeed=deepspeed)
+        return parallel_fault(self.parallel, "run", processes, deepspeed=deepspeed)
 
     @field_validator("front")
     @classmethod
@@ -143,7 +143,7 @@ class WarpStage(StageConfig):
 
     def check(self, context: CheckContext) -> None:
         """Report runs at once that the engine does not allow, and what each run's algorithm finds wrong."""
-        if fault := self.crowded(1, deepspeed=context.engine.deepspeed is not None):
+        if fault := self.parallel_fault(1, deepspeed=context.engine.deepspeed is not None):
             context.add(("parallel",), fault)
         for run in self.run_configs:
             run.check_algorithm(context)

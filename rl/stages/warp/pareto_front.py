@@ -32,6 +32,7 @@ from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.reward import columns_of
+from gemsmith.rl.rollouts.prompt_room import with_room
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.weights.merge import interpolate
 
@@ -94,7 +95,7 @@ def measure_front(
         "kl_estimator": KL_ESTIMATOR,
         "own_distribution": inner.sampling.plain,
         "points": [json.loads(path.read_text()) for path in kept.values()],
-        "trajectory": trajectory(stage.folder / "metrics.jsonl", alike) if rank() == 0 else [],
+        "trajectory": trajectory(stage.metrics_file, alike) if rank() == 0 else [],
     }
 
 
@@ -152,7 +153,7 @@ def _measure(
     inner = config.inner
     live = _load(config, stage, ends[0])
     initial = WeightSet(live.model)
-    mine = _fitting(config, live, examples)[rank() :: count()]
+    mine = _fitting(config, stage, live, examples)[rank() :: count()]
     done = len(config.front) - len(missing)
     with (
         open_rewards(inner.control, stage) as control,
@@ -175,16 +176,17 @@ def _measure(
             wait_for_all()
 
 
-def _fitting(config: WarpStage, live: Policy, examples: Sequence[Example]) -> list[Example]:
+def _fitting(config: WarpStage, stage: Stage, live: Policy, examples: Sequence[Example]) -> list[Example]:
     """Those that leave room for a completion, as in training."""
-    room = config.inner.max_length - config.inner.sampling.max_tokens
-    fitting = [example for example in examples if len(prompt_ids(live.tokenizer, example.messages)) <= room]
-    if not fitting:
-        raise UserError(
-            f"data.{config.inner.data}: every held-out prompt is longer than max_length - sampling.max_tokens = {room} "
-            "tokens, and `front` has none to measure on: raise max_length"
-        )
-    return fitting
+    return with_room(
+        examples,
+        lambda example: len(prompt_ids(live.tokenizer, example.messages)),
+        data=config.inner.data,
+        max_length=config.inner.max_length,
+        max_tokens=config.inner.sampling.max_tokens,
+        say=stage.say,
+        whose="held-out prompt",
+    )
 
 
 def _load(config: WarpStage, stage: Stage, folder: Path) -> Policy:

@@ -16,7 +16,7 @@ from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.config import EngineConfig
 from gemsmith.policy.liti_points import write_line
 from gemsmith.policy.loading.load import load_policy, save_policy, stage_policy
-from gemsmith.policy.training.processes import meet, wait_for_all
+from gemsmith.policy.training.processes import initialise_processes, wait_for_all
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rollouts.estimators import record_estimators
 from gemsmith.rl.stages.warp.config import WarpStage
@@ -31,9 +31,9 @@ def run(config: WarpStage, stage: Stage) -> None:
     """Train, merge, repeat; save the chosen point of the final LITI line to `stage.output`."""
     if (stage.output / REPORT).exists():  # all was done just before a kill
         return
-    meet()
+    initialise_processes()
     engine = stage.engine or EngineConfig()
-    if fault := config.crowded(count(), deepspeed=engine.deepspeed is not None):
+    if fault := config.parallel_fault(count(), deepspeed=engine.deepspeed is not None):
         raise UserError(fault)
     start = _start(config, stage)
     beginning = merged = start

@@ -4,8 +4,6 @@ from typing import Literal, Protocol
 
 from gemsmith.contracts.errors import RunError
 from gemsmith.sandboxes.code.backends.jail import Jail, Keeper
-from gemsmith.sandboxes.code.jobs import Job
-from gemsmith.sandboxes.verdict import Verdict
 
 Role = Literal["candidate", "judge"]
 
@@ -25,15 +23,3 @@ class Backend(Protocol):
         Raises:
             JailError: it did not start; the message says why.
         """
-
-
-class Remote(Protocol):
-    """A service that judges jobs elsewhere."""
-
-    name: str
-
-    def run(self, job: Job) -> Verdict:
-        """The verdict on a job; never raises for what the job does."""
-
-    def close(self) -> None:
-        """Give back connections."""

@@ -53,7 +53,7 @@ class Bubblewrap:
 
         def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
             command, executable, environment = self._launch(binary, user, fds)
-            command += _walls(interpreter, fds)
+            command += _isolation_options(interpreter, fds)
             command += ["--", interpreter.binary, *PYTHON, WORKER, str(control), str(begun)]
             return keeper.start(
                 command, errors, [control, begun, *fds], executable=executable, environment=environment, user=user
@@ -80,7 +80,7 @@ class Bubblewrap:
         return [str(binary)], program, environment
 
 
-def _walls(interpreter: Interpreter, fds: list[int]) -> list[str]:
+def _isolation_options(interpreter: Interpreter, fds: list[int]) -> list[str]:
     """The arguments that build a jail's namespaces and its root."""
     root = jail_root(interpreter)
     walls = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]

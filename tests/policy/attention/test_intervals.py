@@ -11,8 +11,9 @@ from transformers.masking_utils import (
     sliding_window_causal_mask_function,
 )
 
+from benchmarks.attention import causal_intervals
 from gemsmith.policy.attention.attention import register
-from gemsmith.policy.attention.intervals import Intervals, causal_intervals, intervals_or_mask
+from gemsmith.policy.attention.intervals import Intervals, intervals_or_mask
 
 
 def same_as_transformers(**arguments):

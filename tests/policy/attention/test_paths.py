@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import flex_attention
 
+from benchmarks.attention import causal_intervals
 from gemsmith.policy.attention import blockwise
 from gemsmith.policy.attention.blockwise import blockwise_attention
 from gemsmith.policy.attention.flex import block_mask
 from gemsmith.policy.attention.fused import fused_attention, refusal
-from gemsmith.policy.attention.intervals import Intervals, causal_intervals
+from gemsmith.policy.attention.intervals import Intervals
 from tests.policy.attention.plain import furthest, inputs, plain_attention, with_gradients
 
 SHAPES = [(4, 1, 256), (4, 2, 32), (8, 4, 64), (2, 2, 128), (3, 1, 96)]  # heads, groups, width

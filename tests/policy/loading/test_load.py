@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.policy.config import LoraConfig, PolicyConfig, SamplingConfig
 from gemsmith.policy.head.logprobs import sequence_logprobs
-from gemsmith.policy.loading.load import load_policy, resolve_policy, save_policy
+from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.loading.lora import merged, with_lora
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.text.chat import CHAT_TEMPLATE, completion_ids, completion_text, prompt_ids
@@ -177,14 +177,6 @@ def test_an_unwritable_place_is_a_run_error(tiny, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="could not be written"):
         save_policy(tiny, tmp_path / "file" / "out")
-
-
-def test_the_stages_own_policy_goes_before_the_recipes():
-    own, recipes = PolicyConfig(model="tiny"), PolicyConfig(model="tiny", size="large")
-    assert resolve_policy(own, recipes) is own
-    assert resolve_policy(None, recipes) is recipes
-    with pytest.raises(UserError, match="no `policy`"):
-        resolve_policy(None, None)
 
 
 def test_adapters_start_as_the_identity_and_merge_into_plain_weights(tiny, prompts, tmp_path):

@@ -10,13 +10,13 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.export.export_stage import export_folder
 from gemsmith.policy.config import PolicyConfig, SamplerConfig, SamplingConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.logprob_mismatch import check_completions, scored
 from gemsmith.policy.samplers.server_sampler import ServerSampler
 from gemsmith.policy.samplers.vllm_server import serving
+from gemsmith.recipes.commands.actions.policy_export import export_policy
 from tests.policy.samplers.contract import SamplerContract, repeated
 
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
@@ -43,7 +43,7 @@ def serve(tmp_path_factory):
     def start(policy):
         if not started:
             save_policy(policy, folder / "policy")
-            export_folder(folder / "policy", folder / "export")
+            export_policy(folder / "policy", None, folder / "export")
             command = [sys.executable, "-c", PARENT, str(folder / "export"), str(folder / "log")]
             parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             started.extend([folder / "export", parent, ""])

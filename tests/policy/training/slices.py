@@ -15,7 +15,7 @@ from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import EngineConfig, LoraConfig, PolicyConfig
 from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.loading.tiny import tiny_config
-from gemsmith.policy.training.processes import meet, wait_for_all
+from gemsmith.policy.training.processes import initialise_processes, wait_for_all
 from gemsmith.policy.training.sequence_parallel import Part, own_labels, sliced
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run as run_sft
@@ -94,7 +94,7 @@ def train(folder: Path, name: str) -> None:
 
 def main(folder: Path) -> None:
     """Everything, in one start; gradients go to gradients.pt, losses to losses.json, stages to folders."""
-    meet()
+    initialise_processes()
     folder.mkdir(parents=True, exist_ok=True)
     losses, gradients = {}, {}
     for attention in ATTENTIONS:

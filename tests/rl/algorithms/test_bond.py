@@ -7,9 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from benchmarks.fidelity.toys.best_of_n_law import best_of_n_logprob, jeffreys
 from gemsmith.contracts.errors import UserError
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, leave_one_out, tie_rate
-from gemsmith.rl.algorithms.best_of_n import best_of_n_logprob, jeffreys
 from gemsmith.rl.algorithms.bond import JBond, backward_return, build_bond, jbond_reward, policy_weights, standing
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.stages.warp.config import WarpStage
@@ -250,5 +250,5 @@ def test_what_was_resolved_can_be_read_again() -> None:
 
 def test_several_processes_do_not_share_a_classifier() -> None:
     config = stated(form="bond", quantile="classifier")
-    assert config.undealt(1) is None
-    assert str(config.undealt(2)).startswith("`quantile: classifier` trains in one process and 2 run")
+    assert config.batch_fault(1) is None
+    assert str(config.batch_fault(2)).startswith("`quantile: classifier` trains in one process and 2 run")

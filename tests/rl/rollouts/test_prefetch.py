@@ -8,7 +8,7 @@ from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.weight_set import WeightSet
-from gemsmith.rl.rollouts.prefetch import Drawing
+from gemsmith.rl.rollouts.prefetch import Prefetcher
 
 PROMPTS = [[2, 100 + i, 120] for i in range(4)]
 
@@ -19,19 +19,19 @@ def tiny() -> Policy:
 
 
 def test_what_was_begun_is_what_would_have_been_drawn(tiny: Policy) -> None:
-    drawing = Drawing(
+    prefetcher = Prefetcher(
         TransformersSampler(tiny, SamplingConfig(max_tokens=5), WeightSet(tiny.model)), {"policy": 1, "anchor": 2}
     )
-    assert drawing.take() is None
-    drawing.start(PROMPTS, 3, before=4)
-    ahead = drawing.take()
-    assert ahead == drawing.now(PROMPTS, 3, before=4) and list(ahead) == ["policy", "anchor"]
-    assert ahead != drawing.now(PROMPTS, 3, before=0)
-    assert drawing.take() is None
+    assert prefetcher.take() is None
+    prefetcher.start(PROMPTS, 3, before=4)
+    ahead = prefetcher.take()
+    assert ahead == prefetcher.sample_now(PROMPTS, 3, before=4) and list(ahead) == ["policy", "anchor"]
+    assert ahead != prefetcher.sample_now(PROMPTS, 3, before=0)
+    assert prefetcher.take() is None
 
 
 def test_a_failure_in_the_background_is_raised_where_the_completions_are_taken(tiny: Policy) -> None:
-    drawing = Drawing(TransformersSampler(tiny, SamplingConfig(max_tokens=5)), {"policy": 1})
-    drawing.start([[2] * 600], 0, before=0)
+    prefetcher = Prefetcher(TransformersSampler(tiny, SamplingConfig(max_tokens=5)), {"policy": 1})
+    prefetcher.start([[2] * 600], 0, before=0)
     with pytest.raises(UserError, match="exceed the model's context"):
-        drawing.take()
+        prefetcher.take()

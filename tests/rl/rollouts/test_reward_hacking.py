@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from gemsmith.rl.rollouts.reward_hacking import block_error, blocks, learnt_metric, parting_block, partings, partings_in
+from gemsmith.rl.rollouts.reward_hacking import (
+    block_error,
+    blocks,
+    hacking_onsets,
+    learnt_metric,
+    onset_block,
+    read_hacking_onsets,
+)
 
 ROWS = 100
 RISING = [row / ROWS for row in range(ROWS)]
@@ -35,11 +42,11 @@ def test_ten_blocks_or_fewer_where_they_would_have_less_than_four_rows():
 
 @pytest.mark.parametrize("size", [0.0, 0.05])
 def test_a_control_that_peaks_and_falls_while_the_reward_rises_parts_at_its_peak(size: float):
-    assert parting_block(noisy(RISING, size), noisy(tent(35), size, seed=1)) == 3  # rows 30 to 39 hold the peak
+    assert onset_block(noisy(RISING, size), noisy(tent(35), size, seed=1)) == 3  # rows 30 to 39 hold the peak
 
 
 def test_a_control_that_falls_from_the_start_parts_there():
-    assert parting_block(RISING, [-value for value in RISING]) == 0
+    assert onset_block(RISING, [-value for value in RISING]) == 0
 
 
 @pytest.mark.parametrize(
@@ -54,7 +61,7 @@ def test_a_control_that_falls_from_the_start_parts_there():
     ],
 )
 def test_without_a_fall_under_a_rise_nothing_parts(learnt: list[float], control: list[float]):
-    assert parting_block(learnt, control) is None
+    assert onset_block(learnt, control) is None
 
 
 @pytest.mark.parametrize("rows", [12, 40, 100])
@@ -62,14 +69,14 @@ def test_without_a_fall_under_a_rise_nothing_parts(learnt: list[float], control:
 def test_noise_around_a_plateau_is_seldom_taken_for_a_fall(rows: int, lasting: float, most: int):
     """At most 0.5%, 1.5% and 3% of 400 runs, with the reward rising for certain."""
     runs = [noisy([0.5] * rows, 0.05, seed, lasting) for seed in range(400)]
-    assert sum(parting_block(RISING[:rows], control) is not None for control in runs) <= most
+    assert sum(onset_block(RISING[:rows], control) is not None for control in runs) <= most
 
 
 def test_a_fall_of_a_noisy_share_is_found_where_there_are_rows_enough():
     """Shares right of 64 completions that fall from 0.3 to 0.1, whose noise is sqrt(0.2 * 0.8 / 64) = 0.05."""
     for rows, least in ((40, 0.75), (80, 0.98)):
         true = [0.3 - 0.2 * row / rows for row in range(rows)]
-        found = [parting_block(RISING[:rows], noisy(true, 0.05, seed)) is not None for seed in range(200)]
+        found = [onset_block(RISING[:rows], noisy(true, 0.05, seed)) is not None for seed in range(200)]
         assert sum(found) / len(found) >= least
 
 
@@ -89,7 +96,7 @@ def row(step: int, **more: Any) -> dict[str, Any]:
 
 def test_a_parting_says_where_and_by_how_much():
     rows = [row(step, **{"control/right": 1 - step / 50, "control/form": step / 40}) for step in range(1, 41)]
-    (found,) = partings(rows, "reward")
+    (found,) = hacking_onsets(rows, "reward")
     # Blocks of four: steps 1 to 4, whose mean is 2.5, and 37 to 40, whose mean is 38.5.
     assert found.fell == pytest.approx((1 - 2.5 / 50, 1 - 38.5 / 50))
     assert found.rose == pytest.approx((2.5 / 40, 38.5 / 40))
@@ -107,19 +114,19 @@ def test_each_training_of_a_stage_is_judged_alone(tmp_path: Path):
         for run in range(2)
         for step in range(1, 41)
     ]
-    assert [found.training for found in partings(rows, "reward")] == ["iteration 1, run 2", "iteration 2, run 2"]
+    assert [found.training for found in hacking_onsets(rows, "reward")] == ["iteration 1, run 2", "iteration 2, run 2"]
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(partings_in(metrics, False, {"iteration": 1, "run": 1})) == 1
-    assert partings_in(metrics, False, {"iteration": 1, "run": 0}) == []
-    assert partings_in(tmp_path / "none.jsonl", False, {}) == []
+    assert len(read_hacking_onsets(metrics, False, {"iteration": 1, "run": 1})) == 1
+    assert read_hacking_onsets(metrics, False, {"iteration": 1, "run": 0}) == []
+    assert read_hacking_onsets(tmp_path / "none.jsonl", False, {}) == []
 
 
 def test_rows_in_which_a_control_is_not_known_are_left_out():
     falls = [row(step, **({"control/right": -step} if step % 2 else {})) for step in range(1, 81)]
-    assert len(partings(falls, "reward")) == 1
-    assert partings([row(step) for step in range(1, 81)], "reward") == []
-    assert partings([row(step, **{"control/right": math.nan}) for step in range(1, 81)], "reward") == []
+    assert len(hacking_onsets(falls, "reward")) == 1
+    assert hacking_onsets([row(step) for step in range(1, 81)], "reward") == []
+    assert hacking_onsets([row(step, **{"control/right": math.nan}) for step in range(1, 81)], "reward") == []
 
 
 def test_a_normalised_reward_is_judged_as_it_came():

@@ -19,7 +19,7 @@ from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import build
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import PythonReward
-from gemsmith.rl.rollouts.rollout import RolloutCollector, _merged
+from gemsmith.rl.rollouts.rollout import RolloutCollector, _merge_processes
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run, training_prompts
 
@@ -167,10 +167,12 @@ def test_a_step_in_two_shares_is_rewarded_as_in_one(tmp_path: Path, normalise: A
             control=control,
         )
         prompts, nothing = collector._prompts(examples), ([], 1, 0)
-        whole = collector._part(examples, prompts, 0, 0, nothing)
-        shares = [collector._part(examples[s], prompts[s], 0, s.start, nothing) for s in (slice(0, 3), slice(3, 4))]
-        (alone, one), (merged, two) = (collector._composed(examples, part) for part in (whole, _merged(shares)))
-        apart, _ = collector._composed(examples[:3], shares[0])
+        whole = collector._roll_out(examples, prompts, 0, 0, nothing)
+        shares = [collector._roll_out(examples[s], prompts[s], 0, s.start, nothing) for s in (slice(0, 3), slice(3, 4))]
+        (alone, one), (merged, two) = (
+            collector._compose_rewards(examples, part) for part in (whole, _merge_processes(shares))
+        )
+        apart, _ = collector._compose_rewards(examples[:3], shares[0])
     assert one == two
     for weights in ("policy", "anchor"):
         assert torch.equal(alone[weights].learnt_reward_PN, merged[weights].learnt_reward_PN)

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from gemsmith.policy.samplers.contract import Sampler, Samples
-from gemsmith.rl.rollouts.prefetch import Drawing
-from gemsmith.rl.rollouts.step_timer import StepClock, rates
+from gemsmith.rl.rollouts.prefetch import Prefetcher
+from gemsmith.rl.rollouts.step_timer import StepTimer, rates
 
 NOTHING: Any = None
 
@@ -36,29 +36,29 @@ def test_a_rate_is_the_count_over_the_phases_own_seconds() -> None:
 
 
 def test_drawing_takes_as_long_in_the_background_whoever_waits_for_it() -> None:
-    drawing = Drawing(cast(Sampler, Sleeper()), {"policy": 1, "anchor": 2})
-    drawing.now([[1]], 0, 0)
-    assert drawing.seconds >= 0.1  # two sets of weights, 0.05 s each
-    drawing.seconds = 0.0
-    drawing.start([[1]], 1, 0)
+    prefetcher = Prefetcher(cast(Sampler, Sleeper()), {"policy": 1, "anchor": 2})
+    prefetcher.sample_now([[1]], 0, 0)
+    assert prefetcher.seconds >= 0.1  # two sets of weights, 0.05 s each
+    prefetcher.seconds = 0.0
+    prefetcher.start([[1]], 1, 0)
     time.sleep(0.15)
-    assert drawing.seconds == 0.0  # it is of what was given out
-    drawing.take()
-    assert drawing.seconds >= 0.1
+    assert prefetcher.seconds == 0.0  # it is of what was given out
+    prefetcher.take()
+    assert prefetcher.seconds >= 0.1
 
 
 def test_a_rollouts_tokens_are_over_all_steps_that_learn_from_it() -> None:
-    clock, whole = StepClock(), 0.0
+    timer, whole = StepTimer(), 0.0
     for step in range(4):  # two rollouts of two steps each
-        clock.begin()
+        timer.begin_step()
         if step % 2 == 0:
             time.sleep(0.02)
-            clock.drawn(100)
-        clock.learn(30 + step, last=step % 2 == 1)
+            timer.add_rollout(100)
+        timer.begin_learning(30 + step, last=step % 2 == 1)
         time.sleep(0.01)
-        clock.on_optimizer_step(NOTHING, NOTHING, NOTHING)
-        clock.on_step_end(NOTHING, NOTHING, NOTHING)
-        row = clock.taken()
+        timer.on_optimizer_step(NOTHING, NOTHING, NOTHING)
+        timer.on_step_end(NOTHING, NOTHING, NOTHING)
+        row = timer.pop_means()
         assert row["learning_seconds"] >= 0.01 and row["step_seconds"] >= row["learning_seconds"]
         assert row["learning_tokens_per_second"] == pytest.approx((30 + step) / row["learning_seconds"])
         whole = row["step_seconds"] if step % 2 == 0 else whole + row["step_seconds"]
@@ -66,4 +66,4 @@ def test_a_rollouts_tokens_are_over_all_steps_that_learn_from_it() -> None:
             assert "tokens_per_second" not in row
         else:
             assert row["tokens_per_second"] == pytest.approx(100 / whole)
-    assert clock.taken() == {}
+    assert timer.pop_means() == {}

@@ -15,7 +15,7 @@ from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.training.engine import run_training, training_arguments
-from gemsmith.rl.distillation.on_policy_completions import StudentWords
+from gemsmith.rl.distillation.on_policy_completions import OnPolicyCompletions
 from gemsmith.rl.distillation.trainer import DistillTrainer
 from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.stages.distill.config import DistillStage
@@ -41,9 +41,9 @@ class Length:
         pass
 
 
-def words_of(policy: Policy, share: float, samples: int = 3, max_tokens: int = 4) -> StudentWords:
+def words_of(policy: Policy, share: float, samples: int = 3, max_tokens: int = 4) -> OnPolicyCompletions:
     sampling = SamplingConfig(max_tokens=max_tokens)
-    return StudentWords(
+    return OnPolicyCompletions(
         policy,
         TransformersSampler(policy, sampling),
         [Example("a"), Example("b")],
@@ -93,7 +93,7 @@ def test_the_loss_is_the_mean_over_tokens_or_over_sequences_of_their_means(avera
 def test_with_a_reward_the_loss_is_alpha_times_the_divergence_less_reinforce(average: Any, tmp_path: Path) -> None:
     student, teacher = tiny_policy(seed=0), tiny_policy(seed=1)
     words = words_of(student, 1.0)
-    fields = {"divergence": "reverse", "average": average, "words": words, "reward_weight": 0.3}
+    fields = {"divergence": "reverse", "average": average, "on_policy_completions": words, "reward_weight": 0.3}
     trainer = trainer_of(student, teacher, tmp_path, **fields)
     lengths = [len(row["completion"]) for row in ROWS]
     own = [{**row, "number": -1, "place": i, "mean_length": 3.5} for i, row in enumerate(ROWS)]
@@ -114,24 +114,24 @@ def test_with_a_reward_the_loss_is_alpha_times_the_divergence_less_reinforce(ave
 
 def test_the_share_of_steps_on_the_students_words_is_lambda_and_the_seed_picks_them() -> None:
     policy = tiny_policy()
-    picked = {share: [words_of(policy, share).due(step) for step in range(2000)] for share in (0.0, 0.3, 1.0)}
+    picked = {share: [words_of(policy, share).is_due(step) for step in range(2000)] for share in (0.0, 0.3, 1.0)}
     assert not any(picked[0.0]) and all(picked[1.0])
     assert sum(picked[0.3]) / 2000 == pytest.approx(0.3, abs=0.04)
-    assert picked[0.3] == [words_of(policy, 0.3).due(step) for step in range(2000)]
+    assert picked[0.3] == [words_of(policy, 0.3).is_due(step) for step in range(2000)]
 
 
 def test_the_students_words_replace_each_row_by_samples_whose_advantages_sum_to_zero() -> None:
     words = words_of(tiny_policy(), 1.0)
-    batches, metrics = words.instead([ROWS[:1], ROWS[1:]], step=5)
+    batches, metrics = words.replace_completions([ROWS[:1], ROWS[1:]], step=5)
     assert [[row["prompt"] for row in batch] for batch in batches] == [[row["prompt"]] * 3 for row in ROWS]
     assert [row["place"] for batch in batches for row in batch] == list(range(6))
     assert all(row["number"] == -1 and 1 <= len(row["completion"]) <= 4 for batch in batches for row in batch)
     assert all(sum(row["advantage"] for row in batch) == pytest.approx(0, abs=1e-5) for batch in batches)
     lengths = [len(row["completion"]) for batch in batches for row in batch]
     assert metrics["length"] == sum(lengths) / 6
-    again, _ = words.instead([ROWS], step=5)  # in one micro-batch
+    again, _ = words.replace_completions([ROWS], step=5)  # in one micro-batch
     assert [row["completion"] for row in again[0]] == [row["completion"] for batch in batches for row in batch]
-    assert words.instead([ROWS], step=6)[0] != again
+    assert words.replace_completions([ROWS], step=6)[0] != again
 
 
 @pytest.mark.parametrize(

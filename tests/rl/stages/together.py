@@ -20,7 +20,7 @@ from gemsmith.curation.config import JsonLinesData, ReasoningGymData
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from gemsmith.policy.samplers.contract import Samples
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
-from gemsmith.policy.training.processes import meet, wait_for_all
+from gemsmith.policy.training.processes import initialise_processes, wait_for_all
 from gemsmith.reward_models.config import WarmStage
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.rewards.config import PythonReward
@@ -137,7 +137,7 @@ def main(folder: Path, cases: list[str]) -> None:
     """Run the cases; their losses are in each one's metrics.jsonl, their weights in its output."""
     if rank() == 0 and not folder.exists():
         prepare(folder)
-    meet()
+    initialise_processes()
     wait_for_all()
     for case in cases:
         train(folder, case)

@@ -8,12 +8,12 @@ import torch
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
-from gemsmith.export.export_stage import export_folder
 from gemsmith.policy.config import SamplerConfig
 from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.vllm_server import serving
+from gemsmith.recipes.commands.actions.policy_export import export_policy
 from gemsmith.rl.teachers.config import TaughtConfig
 from gemsmith.rl.teachers.opening import open_teacher
 from gemsmith.rl.teachers.teacher import TeacherRow
@@ -33,7 +33,7 @@ def test_vllms_prompt_logprobs_are_the_likeliest_entries_of_the_policy_that_it_s
 ) -> None:
     other = tiny_policy(seed=9)
     save_policy(other, tmp_path / "policy")
-    export_folder(tmp_path / "policy", tmp_path / "export")
+    export_policy(tmp_path / "policy", None, tmp_path / "export")
     config = SamplerConfig(backend="server", cache_gib=0.25, timeout=300)
     with serving(tmp_path / "export", config, tmp_path / "log", print) as url:
         targets = open_teacher(taught(url, 16), student, stage, rows).targets(rows, [])

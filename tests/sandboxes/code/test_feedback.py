@@ -2,7 +2,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gemsmith.sandboxes.code.feedback import FORMAT_REMINDER, Episode, TurnOutcome, format_feedback, spoken
+from gemsmith.sandboxes.code.feedback import (
+    FORMAT_REMINDER,
+    Episode,
+    TurnOutcome,
+    format_feedback,
+    with_printed_results,
+)
 from gemsmith.sandboxes.code.jobs import Limits
 from gemsmith.sandboxes.code.records import Problem, read_record
 from gemsmith.sandboxes.code.verifier import CodeVerifier
@@ -69,7 +75,7 @@ def test_a_fault_of_the_machine_ends_an_episode_without_a_reward():
 
 
 def feedback(verify: Verify, completion: str, problem: Problem = WHOLE) -> str:
-    return format_feedback(verify(completion, spoken(problem)), problem)
+    return format_feedback(verify(completion, with_printed_results(problem)), problem)
 
 
 def test_feedback_names_each_failed_call_with_what_was_expected_and_what_came(verify: Verify):
@@ -117,4 +123,4 @@ def test_what_a_program_returns_cannot_spell_control_tokens_or_flood_the_prompt(
 
 def test_a_program_that_is_spoken_is_judged_as_before(verify: Verify):
     for completion in (RIGHT, WRONG, COPIED, BROKEN, NOTHING, "def f(x): return object()"):
-        assert verify(completion, spoken(WHOLE)).status is verify(completion, WHOLE).status
+        assert verify(completion, with_printed_results(WHOLE)).status is verify(completion, WHOLE).status
