@@ -57,6 +57,11 @@ class StageConfig(StrictModel):
         """Return the training settings of the stage; they are held against the policy's context and the engine."""
         return ()
 
+    @property
+    def runs_in_every_process(self) -> bool:
+        """True where every process of `--processes` calls `run`; by default the first alone does, unless it trains."""
+        return bool(self.trainings())
+
     def scorings(self) -> Sequence[Scoring]:
         """Return which rewards score which data, so that every row is known to have a reward."""
         return ()

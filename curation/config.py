@@ -61,18 +61,30 @@ class ReasoningGymData(DataConfig):
     answer: str | None = Field("{answer}", description="Template of the ground truth.")
 
 
-class JsonLinesData(DataConfig):
-    """Rows of a JSON lines file."""
+class FileData(DataConfig):
+    """A source that reads one file. Its content counts in a stage's identity; `gemsmith validate` names a missing file.
 
-    reader: ClassVar[str] = "gemsmith.curation.sources.json_lines:read_json_lines"
+    Attributes:
+        format: the format with its article, for messages, such as "a JSON lines file".
+    """
 
-    source: Literal["jsonl"]
+    format: ClassVar[str]
+
     path: str = Field(description="The file; a relative path is beside the recipe, else in the working folder.")
 
     def local_files(self, root: Path) -> list[Path]:
         """Return the file."""
         found = find_local(root, self.path)
         return [] if found is None else [found]
+
+
+class JsonLinesData(FileData):
+    """Rows of a JSON lines file."""
+
+    reader: ClassVar[str] = "gemsmith.curation.sources.json_lines:read_json_lines"
+    format: ClassVar[str] = "a JSON lines file"
+
+    source: Literal["jsonl"]
 
 
 class HubData(DataConfig):

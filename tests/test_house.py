@@ -23,7 +23,7 @@ ORDER = [
     "export",
     "recipes",
 ]
-CONFIGS = [path for package in ORDER for path in sorted((ROOT / package).rglob("config.py"))]
+CONFIGS = [path for package in ORDER for path in sorted((ROOT / package).rglob("*config.py"))]
 CONFIGS += [ROOT / "recipes/schema/recipe.py"]
 
 

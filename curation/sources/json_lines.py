@@ -6,29 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.contracts.local import find_local
-from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.curation.config import JsonLinesData
-from gemsmith.curation.sources.rows import SourceRow
-
-
-def resolve_path(path: str, root: Path) -> Path:
-    """A path of the recipe: absolute, beside the recipe, or else in the working folder."""
-    return find_local(root, path) or Path(path).expanduser()
+from gemsmith.curation.sources.rows import SourceRow, file_of
 
 
 def read_json_lines(config: JsonLinesData, *, name: str, seed: int, root: Path) -> Iterator[SourceRow]:
     """Return the rows of a file."""
-    path = resolve_path(config.path, root)
-    if not path.is_file():
-        found = "is a folder, not a file" if path.is_dir() else "does not exist"
-        folders = {(root / config.path).parent, path.parent}
-        files = [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()]
-        raise UserError(
-            f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
-            f"{did_you_mean(path.name, files)}; `path` must be a JSON lines file."
-        )
-    return _lines(path)
+    return _lines(file_of(config, name=name, root=root))
 
 
 def _lines(path: Path) -> Iterator[SourceRow]:

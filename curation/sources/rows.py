@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from gemsmith.curation.config import DataConfig
+from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.local import find_local
+from gemsmith.contracts.suggestions import did_you_mean
+from gemsmith.curation.config import DataConfig, FileData
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,26 @@ def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator
     module, _, function = config.reader.partition(":")
     reader = getattr(importlib.import_module(module), function)
     return cast(Iterator[SourceRow], reader(config, name=name, seed=seed, root=root))
+
+
+def file_of(config: FileData, *, name: str, root: Path) -> Path:
+    """Return the file of a data section: its path is absolute, beside the recipe, or else in the working folder.
+
+    Args:
+        config: the section.
+        name: its name, for messages.
+        root: folder of the recipe.
+
+    Raises:
+        UserError: nothing is there, or a folder.
+    """
+    path = find_local(root, config.path) or Path(config.path).expanduser()
+    if not path.is_file():
+        found = "is a folder, not a file" if path.is_dir() else "does not exist"
+        folders = {(root / config.path).parent, path.parent}
+        files = [entry.name for folder in folders if folder.is_dir() for entry in folder.iterdir()]
+        raise UserError(
+            f"data {name}: {config.path} {found} (looked in {root.resolve()} and the working folder)"
+            f"{did_you_mean(path.name, files)}; `path` must be {config.format}."
+        )
+    return path

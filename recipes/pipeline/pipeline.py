@@ -15,7 +15,7 @@ from gemsmith.contracts.planning import CheckContext, Keys
 from gemsmith.contracts.stage import StageConfig
 from gemsmith.contracts.suggestions import did_you_mean
 from gemsmith.contracts.target import REWARDS, Target, find_target
-from gemsmith.curation.config import JsonLinesData, PythonData
+from gemsmith.curation.config import FileData, PythonData
 from gemsmith.policy.config import EngineConfig, PolicyConfig
 from gemsmith.recipes.checks.plugins import check_defined, check_signature
 from gemsmith.recipes.checks.routes import add_route_faults
@@ -125,8 +125,8 @@ def build_pipeline(
     if policy is not None:
         _check_models(policy, ("policy",), root, faults)
     for section, config in data.items():
-        if isinstance(config, JsonLinesData) and not _is_file(find_local(root, config.path)):
-            faults.add(("data", section, "path"), f"{_no_file(config.path, root)}, expected a JSON lines file")
+        if isinstance(config, FileData) and not _is_file(find_local(root, config.path)):
+            faults.add(("data", section, "path"), f"{_no_file(config.path, root)}, expected {config.format}")
         elif isinstance(config, PythonData):
             try:
                 check_defined(find_target(config.target, root))

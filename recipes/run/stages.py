@@ -8,9 +8,6 @@ from gemsmith.recipes.pipeline.generated import bound
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 
-TRAINED_BY_ALL = ("policy", "reward_model")
-"""What a stage produces that all processes train together; the first process alone runs the other stages."""
-
 
 def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
     """Return what the function of a stage is given: its folder, inputs, data, rewards and engine."""

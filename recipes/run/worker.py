@@ -11,7 +11,7 @@ from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured
 from gemsmith.recipes.run.failure import as_run_error
 from gemsmith.recipes.run.record import read_stage
-from gemsmith.recipes.run.stages import TRAINED_BY_ALL, make_stage, run_stage
+from gemsmith.recipes.run.stages import make_stage, run_stage
 
 POLL_SECONDS = 0.5
 
@@ -19,8 +19,8 @@ POLL_SECONDS = 0.5
 def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
     """Train along in every training stage, and wait until the first process has finished each stage.
 
-    What this process prints goes to `console-RANK.log` beside the first process's. Evaluation and export are the first
-    process's alone. When the first process fails, the launcher ends the others.
+    What this process prints goes to `console-RANK.log` beside the first process's. The first process alone runs the
+    other stages. When the first process fails, the launcher ends the others.
 
     Raises:
         UserError: `fresh` was asked for, which would remove folders under the other processes' feet; or a stage's own.
@@ -32,7 +32,7 @@ def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: b
         folder = run / pipeline.folder(node)
         if read_stage(folder).status == "finished":
             continue
-        if node.config.produces in TRAINED_BY_ALL:
+        if node.config.runs_in_every_process:
             _train_along(pipeline, node, run)
         while read_stage(folder).status != "finished":
             time.sleep(POLL_SECONDS)

@@ -41,7 +41,10 @@ class JitterStage(StageConfig):
 
 def run(config: JitterStage, stage: Stage) -> None:
     """Load the policy, add the noise, and save it."""
-    policy = load_policy(config.policy, stage.inputs, stage.root)
+    assert config.policy is not None
+    if stage.output.exists():  # saved whole just before a kill
+        return
+    policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     torch.manual_seed(stage.seed)
     with torch.no_grad():
         for weight in policy.model.parameters():

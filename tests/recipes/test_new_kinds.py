@@ -74,7 +74,13 @@ def test_what_is_wrong_with_a_new_kind_is_said_by_field(tmp_path: Path, old: str
 def test_processes_that_cannot_share_a_batch_are_named_for_a_new_algorithm(tmp_path: Path) -> None:
     stage = next(node.config for node in opened(tmp_path).nodes if node.id == "expert")
     assert stage.process_faults(2) == []
+    assert stage.runs_in_every_process
     assert stage.process_faults(3) == [("", "3 processes do not divide batch 4: change the one or the other.")]
+
+
+def test_a_new_kind_that_does_not_train_runs_in_the_first_process_alone(tmp_path: Path) -> None:
+    nodes = {node.id: node.config for node in opened(tmp_path).nodes}
+    assert {name for name, stage in nodes.items() if stage.runs_in_every_process} == {"sft", "expert"}
 
 
 def test_the_plan_counts_what_the_new_kinds_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

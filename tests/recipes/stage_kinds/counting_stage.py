@@ -51,6 +51,11 @@ class CountStage(StageConfig):
     save_every: int = 1
     noise: str = ""
 
+    @property
+    def runs_in_every_process(self) -> bool:
+        """True: `meet` waits for the other process."""
+        return True
+
 
 def count(config: CountStage, stage: Stage) -> None:
     """Count; each step is written down at once in `trace` and `checkpoint`."""
