@@ -33,8 +33,8 @@ def changes_of(
 
 
 def given_by(change: BaseModel) -> dict[str, Any]:
-    """What a change gives, as plain values."""
-    return change.model_dump(exclude_unset=True, exclude_none=True)
+    """Return the fields that a change sets, as plain values; one that is set to null is null in its run."""
+    return change.model_dump(exclude_unset=True)
 
 
 def changed(config: Config, given: Mapping[str, Any]) -> Config:

@@ -237,6 +237,14 @@ def test_runs_take_their_changes_in_turn_and_iterations_their_steps():
     assert config.run_config(0, 1).sampling.temperature == 0.9
 
 
+def test_a_run_may_set_a_field_to_null():
+    inner = {**INNER, "kind": "reinforce", "kl_to": "anchor"}
+    inner.pop("anchor_rate", None)
+    fields = {"id": "w", "kind": "warp", "policy": {"model": "tiny"}, "runs": 2}
+    config = WarpStage.model_validate({**fields, "inner": inner, "vary": [{}, {"clip": None}]})
+    assert [run.clip for run in config.run_configs] == [[0.2, 0.2], None]
+
+
 def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
     stage = stage_at(tmp_path / "w")
     run(warp(vary=[{"steps": 1}, {"rewards": ["correct"], "control": ["short"], "learning_rate": 0}]), stage)
