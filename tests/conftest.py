@@ -25,6 +25,43 @@ for name in ("tests", "benchmarks"):
 from tests.warm_python import WarmPython  # noqa: E402  # can be imported from here on
 
 
+LONG = (  # a minute or less each, the longest first, so that the processes that share the files end together
+    "test_wheel.py",
+    "reward_models/test_parallel_members.py",
+    "rl/stages/test_processes.py",
+    "rl/stages/test_resume.py",
+    "sandboxes/code/test_attacks.py",
+    "recipes/commands/test_custom_rewards_page.py",
+    "recipes/run/test_launch.py",
+    "sandboxes/code/test_injection.py",
+    "rl/stages/test_warp.py",
+    "benchmarks/test_fidelity.py",
+    "reward_models/test_warm.py",
+    "sandboxes/mathematics/test_hostile.py",
+    "rl/stages/test_keep_steps.py",
+    "rl/stages/test_generate.py",
+    "rl/rollouts/test_rollout.py",
+    "policy/training/test_sequence_parallel.py",
+    "recipes/run/test_runner.py",
+    "rl/rewards/plugins/test_plugin.py",
+    "export/test_export_stage.py",
+    "export/test_gguf.py",
+    "benchmarks/test_toys.py",
+    "benchmarks/test_tiny_warp.py",
+    "evals/test_evaluate_stage.py",
+    "recipes/commands/test_cli.py",
+    "recipes/commands/test_gold.py",
+    "recipes/commands/test_reward.py",
+    "recipes/commands/test_verify.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+
+
 class Frozen:
     """The modules whose objects garbage collection passes over: every training collects, in 0.3 s with torch's."""
 

@@ -23,11 +23,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    "deepspeed",
+    "deepspeed.runtime.zero.muon.muon_optimizer",  # which DeepSpeed imports as it begins, and torch's compiler with it
     "datasets",
     "peft",
     "reasoning_gym",
     "torch._dynamo",
+    "torch._inductor.compile_fx",
     "torch.distributed.checkpoint",
     "torch.distributed.fsdp",
     "transformers.integrations.deepspeed",
