@@ -24,7 +24,6 @@ for name in ("tests", "benchmarks"):
 
 from tests.warm_python import WarmPython  # noqa: E402  # can be imported from here on
 
-
 LONG = (  # a minute or less each, the longest first, so that the processes that share the files end together
     "test_wheel.py",
     "reward_models/test_parallel_members.py",
