@@ -83,6 +83,18 @@ def pytest_runtest_setup() -> None:
     Frozen.freeze()
 
 
+@pytest.fixture(scope="module")
+def shallow_tiny() -> Iterator[None]:
+    """Give `tiny` two layers for a file; programs that its tests start must call `make_tiny_shallow` themselves."""
+    from gemsmith.policy.loading import tiny
+    from tests.shallow import make_tiny_shallow
+
+    before = tiny.tiny_config
+    make_tiny_shallow()
+    yield
+    tiny.tiny_config = before
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
     """Run programs in processes of their own that need not import torch and the rest again."""

@@ -23,6 +23,8 @@ from gemsmith.weights.merge import difference
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from tests.warm_python import WarmPython
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -188,6 +190,7 @@ def test_a_killed_stage_continues_to_the_same_weights(
         "import os, signal, sys; from pathlib import Path\n"
         "from gemsmith.contracts.stage import Silence; from gemsmith.reward_models.warm import run\n"
         "from tests.reward_models.stages import warm_stage\n"
+        "from tests.shallow import make_tiny_shallow; make_tiny_shallow()\n"
         "folder = Path(sys.argv[1])\n"
         "config, stage = warm_stage(folder, Path(sys.argv[2]), keep=2, connectivity=True)\n"
         "class Killer(Silence):\n"
