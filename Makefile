@@ -33,11 +33,11 @@ quickstart: setup
 
 test: setup
 	@echo "test: pytest in two processes, with the slowest tests listed"
-	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile -m "not slow" --durations=25 --durations-min=1 $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --durations=25 --durations-min=1 $(TESTS)
 
 test-all: setup
 	@echo "test-all: pytest in two processes, slow tests too"
-	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --durations=25 --durations-min=1 $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
 	@echo "lint: ruff check, ruff format --check, mypy"

@@ -27,9 +27,17 @@ from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.load import load_data
 from gemsmith.policy.config import EngineConfig
 from gemsmith.policy.loading.load import load_policy
+from gemsmith.policy.training.engine import remove_checkpoints
 from gemsmith.reward_models.config import WarmStage
 from gemsmith.reward_models.ensemble import MEMBERS, SUMMARY
-from gemsmith.reward_models.member import MemberPlan, attention_of, member_plans, start_folder, train_member
+from gemsmith.reward_models.member import (
+    MemberPlan,
+    attention_of,
+    checkpoints_of,
+    member_plans,
+    start_folder,
+    train_member,
+)
 from gemsmith.reward_models.model import from_policy, load_reward_model, load_tokenizer, save_reward_model
 from gemsmith.reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from gemsmith.reward_models.parallel_members import train_members
@@ -62,6 +70,7 @@ def run(config: WarmStage, stage: Stage) -> None:
         if not folder.exists():
             train_member(config, plan, stage, probed, split.train, folder)
             gc.collect()
+        remove_checkpoints(checkpoints_of(folder))  # left by a kill just after the member was written
         rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
     found = {member: quality(rewards[member], split.held_out) for member in rewards}
     accuracies = {member: found[member].accuracy.mean for member in found}

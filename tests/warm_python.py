@@ -8,6 +8,7 @@ As a program: `python -P warm_python.py FD` serves the requests that come throug
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,11 +23,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
-    "deepspeed",
+    "deepspeed.runtime.zero.muon.muon_optimizer",  # which DeepSpeed imports as it begins, and torch's compiler with it
     "datasets",
     "peft",
     "reasoning_gym",
     "torch._dynamo",
+    "torch._inductor.compile_fx",
     "torch.distributed.checkpoint",
     "torch.distributed.fsdp",
     "transformers.integrations.deepspeed",
@@ -196,8 +198,11 @@ def _run(arguments: list[str], cwd: str, environment: Mapping[str, str]) -> None
 def main() -> None:
     """Import what programs need, then fork one for each request."""
     runpy.run_path(str(ROOT / "tests/conftest.py"))  # `tests` and `benchmarks` can be imported by name
+    gc.disable()  # nothing that an import makes is garbage
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # no collection of a program walks over, and so copies, what was here before it
+    gc.enable()
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     others = [name for name in threads if name != "jemalloc_bg_thd"]  # pyarrow's allocator, which expects forks
     assert len(others) == 1, f"the threads {threads} run, and a fork has only one of them"

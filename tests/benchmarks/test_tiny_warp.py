@@ -13,6 +13,7 @@ from gemsmith.rl.stages.warp.stage import run as run_warp
 from gemsmith.weights.merge import slerp
 from tests.weights.checkpoint_difference import difference
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 SETTING = {**tiny_warp.SETTING, "prompts": 2, "steps": 3, "runs": 2, "kept": (2,), "asked": 4, "liti": 0.3}
 
 

@@ -15,6 +15,7 @@ from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.rl.rewards.config import MathReward, PythonReward
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 REWARD = """
 def brevity(prompts, completions, **columns):
     return [-float(len(completion)) for completion in completions]

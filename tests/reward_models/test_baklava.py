@@ -16,6 +16,7 @@ from gemsmith.reward_models.config import WarmStage
 from gemsmith.reward_models.warm import run
 from tests.reward_models.stages import warm_stage, write_pairs
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 FOLDERS = {2: "kept/2", 3: "kept/3", 4: "output"}
 
 

@@ -25,6 +25,7 @@ from gemsmith.rl.stages.reinforcement.stage import run as train
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.stage import run as warp
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 EVERY_STAGE = "## On every stage"
 REWARD = "def even(completions, **columns):\n    return [sum(map(ord, c)) % 7 / 7 for c in completions]\n"

@@ -13,12 +13,13 @@ from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import EngineConfig, LoraConfig, PolicyConfig
+from gemsmith.policy.loading import tiny
 from gemsmith.policy.loading.load import load_policy
-from gemsmith.policy.loading.tiny import tiny_config
 from gemsmith.policy.training.processes import initialise_processes, wait_for_all
 from gemsmith.policy.training.sequence_parallel import Part, own_labels, sliced
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run as run_sft
+from tests.shallow import make_tiny_shallow
 
 ENGINES = ("plain", "zero2", "plain-lora", "zero3-lora-checkpointing")
 ATTENTIONS = [
@@ -28,7 +29,7 @@ ATTENTIONS = [
 
 def model_of(attention: str, key_heads: int) -> Gemma3ForCausalLM:
     """A tiny Gemma 3 with four query heads, the same in every process."""
-    config = tiny_config()
+    config = tiny.tiny_config()
     config.num_key_value_heads = key_heads
     torch.manual_seed(0)
     model = Gemma3ForCausalLM(config).train()
@@ -94,6 +95,7 @@ def train(folder: Path, name: str) -> None:
 
 def main(folder: Path) -> None:
     """Everything, in one start; gradients go to gradients.pt, losses to losses.json, stages to folders."""
+    make_tiny_shallow()
     initialise_processes()
     folder.mkdir(parents=True, exist_ok=True)
     losses, gradients = {}, {}

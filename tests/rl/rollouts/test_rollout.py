@@ -23,6 +23,8 @@ from gemsmith.rl.rollouts.rollout import RolloutCollector, _merge_processes
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run, training_prompts
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
+
 
 def test_a_reward_knows_which_completions_were_cut_off(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(

@@ -19,6 +19,7 @@ from gemsmith.rl.stages.qat.config import QatStage
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.warp.config import WarpStage
+from tests.shallow import make_tiny_shallow
 
 TINY = PolicyConfig(model="tiny")
 TRAINING: dict[str, Any] = {"data": "sums", "steps": 6, "batch": 4, "learning_rate": 1e-3, "save_every": 2}
@@ -76,6 +77,7 @@ class Killer:
 
 def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
     """Run the stage `kind` in `folder`; kill the process after so many steps (0: never); under ZeRO stage `zero`."""
+    make_tiny_shallow()
     sums = ReasoningGymData(
         source="reasoning_gym",
         task="chain_sum",

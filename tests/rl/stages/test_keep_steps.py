@@ -21,6 +21,7 @@ from gemsmith.rl.stages.sft.stage import run
 from tests.rl.stages.killable import STAGES
 from tests.warm_python import WarmPython
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
 FIELDS: dict[str, Any] = {
     "id": "sft", "kind": "sft", "policy": PolicyConfig(model="tiny"), "data": "sums", "batch": 4,
@@ -59,6 +60,7 @@ def test_a_killed_stage_keeps_the_same_and_writes_none_twice(tmp_path: Path, war
         "from gemsmith.contracts.stage import Silence\nfrom gemsmith.rl.stages.sft.config import SftStage\n"
         "from gemsmith.rl.stages.sft.stage import run\n"
         "from tests.rl.stages.test_keep_steps import FIELDS, stage_at\n"
+        "from tests.shallow import make_tiny_shallow; make_tiny_shallow()\n"
         "class Killer(Silence):\n"
         "    def progress(self, done, total, unit, shown):\n"
         "        if done == 3: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -25,6 +25,7 @@ from gemsmith.rl.stages.warp.pareto_front import interval
 from gemsmith.rl.stages.warp.stage import run
 from tests.warm_python import WarmPython
 
+pytestmark = pytest.mark.usefixtures("shallow_tiny")
 SUMS = ReasoningGymData(source="reasoning_gym", task="chain_sum", size=60, synthesise={"right": 0.5})
 INNER: dict[str, Any] = {
     "data": "sums", "steps": 2, "batch": 4, "learning_rate": 1e-3, "rewards": ["short"], "anchor_rate": 0.3,
@@ -173,6 +174,7 @@ def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_pa
     code = (
         "import sys; from pathlib import Path; from gemsmith.rl.stages.warp.stage import run\n"
         "from tests.rl.stages.test_warp import FRONT, Killer, stage_at, warp\n"
+        "from tests.shallow import make_tiny_shallow; make_tiny_shallow()\n"
         "run(warp(**FRONT), stage_at(Path(sys.argv[1]), Killer(2)))\n"
     )
     done = warm_python.run(["-c", code, str(tmp_path / "killed")], cwd=tmp_path)

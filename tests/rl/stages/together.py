@@ -28,6 +28,7 @@ from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.warp.config import WarpStage
+from tests.shallow import make_tiny_shallow
 
 SAMPLE = TransformersSampler.sample
 TINY = PolicyConfig(model="tiny")
@@ -135,6 +136,7 @@ def train(folder: Path, case: str) -> None:
 
 def main(folder: Path, cases: list[str]) -> None:
     """Run the cases; their losses are in each one's metrics.jsonl, their weights in its output."""
+    make_tiny_shallow()
     if rank() == 0 and not folder.exists():
         prepare(folder)
     initialise_processes()
