@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -83,11 +84,23 @@ class WarmProcess:
         return subprocess.CompletedProcess(self.arguments, code, out, err)
 
 
+DETACH = """
+import os, sys
+if server := os.fork():
+    print(server)
+    sys.exit()
+os.setsid()
+os.dup2(2, 1)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Start a program that is no child of this process: some tests end every process below it. Prints the program's id."""
+
+
 class WarmPython:
     """A server process that has imported `PRELOADED`; starts with the first program, ends with `close`."""
 
     def __init__(self) -> None:
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: int | None = None
         self._socket: socket.socket | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._started = 0
@@ -102,10 +115,13 @@ class WarmPython:
         """
         if self._socket is None:
             self._socket, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command = [sys.executable, "-P", __file__, str(its.fileno())]
+            command = [sys.executable, "-P", "-c", DETACH, "-P", __file__, str(its.fileno())]
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-            self._server = subprocess.Popen(command, pass_fds=[its.fileno()], env=environment)
-            its.close()
+            with its:
+                done = subprocess.run(
+                    command, pass_fds=[its.fileno()], env=environment, stdout=subprocess.PIPE, check=True
+                )
+            self._server = int(done.stdout)
         self._started += 1
         out, err = (str(Path(self._folder.name, f"{self._started}.{name}")) for name in ("out", "err"))
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -143,7 +159,9 @@ class WarmPython:
         """End the server; programs that still run end by themselves."""
         if self._socket is not None and self._server is not None:
             self._socket.close()
-            self._server.wait(timeout=60)
+            deadline = time.monotonic() + 60
+            while Path(f"/proc/{self._server}").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
         self._folder.cleanup()
 
 
