@@ -1,4 +1,4 @@
-"""The order of the house: a package imports only from those before it, and configuration imports no torch."""
+"""Limits for shipped code: sizes, unique class names, package order, and no torch in configuration."""
 
 import ast
 import graphlib
