@@ -188,7 +188,7 @@ def rows_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> list[Row]:
 
 
 def line_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> str:
-    """The growth as a line of the table in docs/training-cost.md."""
+    """The growth as a line of the table in docs/guides/training-cost.md."""
     sizes, unit = list(costs), UNITS[grown].split()[0]
     seconds = [cost.seconds for cost in costs.values()]
     mebibytes = [cost.added / 2**20 for cost in costs.values()]
@@ -219,7 +219,7 @@ def main() -> None:
         rows += rows_of(algorithm, grown, costs)
         lines.append(line_of(algorithm, grown, costs))
     print_rows(rows, "what a step of reinforcement costs as it grows (memory: how far the process grew)")
-    print("\n".join(lines))  # as docs/training-cost.md holds them
+    print("\n".join(lines))  # as docs/guides/training-cost.md holds them
     if options.json:
         write_rows(rows, options.json)
 

@@ -1,6 +1,6 @@
 """How much memory Gemma 3's weights take in each number format, beside the report's table 3. Imports no torch.
 
-`python -m benchmarks.footprint` prints the table of docs/quantisation.md.
+`python -m benchmarks.footprint` prints the table of docs/guides/quantisation.md.
 """
 
 from collections.abc import Iterator

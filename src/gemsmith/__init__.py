@@ -1,7 +1,7 @@
 """Post-train Gemma 3 as Gemma 3 was post-trained: distillation, BOND, WARM and WARP from one YAML recipe.
 
-`gemsmith.run("quickstart")` runs a recipe; docs/python-api.md shows the rest. Importing this package imports none of
-the heavy libraries: each name is loaded when it is first used.
+`gemsmith.run("quickstart")` runs a recipe; docs/reference/python-api.md shows the rest. Importing this package imports
+no heavy library: each name is loaded when it is first used.
 """
 
 from importlib import import_module

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.footprint import REPORT, VISION, cells, footprint, table
 from gemsmith.policy.sizes import KNOWN, Shape
 
-DOCS = Path(__file__).parents[2] / "docs" / "quantisation.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "quantisation.md"
 
 
 def test_each_kind_of_weight_is_counted_at_its_bits():

@@ -1,4 +1,4 @@
-"""docs/metrics.md names every metric that a stage of reinforcement writes, and none that no stage does."""
+"""docs/reference/metrics.md names every metric that a stage of reinforcement writes, and none that no stage does."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.stage import run as warp
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
-PAGE = Path(__file__).parents[2] / "docs/metrics.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/metrics.md"
 EVERY_STAGE = "## On every stage"
 REWARD = "def even(completions, **columns):\n    return [sum(map(ord, c)) % 7 / 7 for c in completions]\n"
 TESTS = {"function": "f", "calls": [[[1], 2], [[5], 10]]}

@@ -1,4 +1,4 @@
-"""One tiny run for all tests of the Python API: the code of docs/python-api.md, run in order in an empty folder."""
+"""One tiny run for all tests of the Python API: the code of docs/reference/python-api.md, run in order."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import pytest
 
 import gemsmith
 
-PAGE = Path(__file__).parents[3] / "docs" / "python-api.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "python-api.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

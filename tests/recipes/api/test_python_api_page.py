@@ -1,4 +1,4 @@
-"""docs/python-api.md: its code runs as it stands, and prints what its comments say."""
+"""docs/reference/python-api.md: its code runs as it stands, and prints what its comments say."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""docs/custom-rewards.md is what happens: its files are written and its commands run in order, and say what it says."""
+"""docs/guides/custom-rewards.md is what happens: its files are written and its commands run in order, and say what it says."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def test_the_page_says_what_happens(tmp_path: Path):
     folder = tmp_path / "page"
     folder.mkdir()
     environment, ran = commands(tmp_path), 0
-    for language, text in BLOCK.findall((ROOT / "docs" / "custom-rewards.md").read_text()):
+    for language, text in BLOCK.findall((ROOT / "docs" / "guides" / "custom-rewards.md").read_text()):
         if language == "console":
             for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
                 found = said(command, folder, environment)
