@@ -2,7 +2,8 @@
 
 Needs `uv` on the path. Versions already locked stay unless `--upgrade` is given. Three files come out of it:
 `build.lock` (what builds the source archives), `compiled.lock` (what needs a C compiler; setup.sh can do without) and
-`cpu.lock`. A fourth, `vllm.lock`, has what vllm.in names and nothing else, in versions that fit all of the others.
+`cpu.lock`. Two more hold only what these leave out, in versions that fit them: `vllm.lock` what vllm.in names, and
+`docs.lock` what docs.in needs.
 """
 
 import re
@@ -47,6 +48,19 @@ def main(arguments: list[str]) -> None:
         (HERE / lock).write_text(HEAD.format("cpu.in") + own)
     print(f"{len(entries)} packages locked; torch and what only torch brings are left to TORCH_SPEC")
     lock_vllm("".join(entries.values()), entries.keys())
+    lock_docs("".join(entries.values()), entries.keys())
+
+
+def lock_docs(others: str, known: Collection[str]) -> None:
+    """Write docs.lock: all that docs.in needs and the other locks do not have."""
+    with tempfile.TemporaryDirectory() as folder:
+        pins, resolved = Path(folder) / "pins", Path(folder) / "resolved"
+        pins.write_text(others)
+        command = [*COMPILE, str(HERE / "docs.in"), "--universal", "--quiet"]
+        subprocess.run([*command, "--constraint", str(pins), "--output-file", str(resolved)], check=True)
+        added = {name: text for name, text in blocks(resolved.read_text()).items() if name not in known}
+    (HERE / "docs.lock").write_text(HEAD.format("docs.in") + "".join(added.values()))
+    print(f"{len(added)} packages locked for the documentation")
 
 
 def lock_vllm(others: str, known: Collection[str]) -> None:

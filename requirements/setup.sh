@@ -5,6 +5,7 @@
 #   TORCH_SPEC  what pip installs torch from (default: torch==2.13.0), such as "torch==2.13.0+cpu --find-links FOLDER"
 #   CHECK_DISK  0 skips the check for free space
 #   WITH_VLLM   1 adds vLLM for CPUs, which draws completions (x86-64 Linux); torch and all else stay as they are
+#   WITH_DOCS   1 adds what the documentation is built with
 #
 # What the environment was last made with stays in force where a variable is not given again.
 #
@@ -85,9 +86,21 @@ vllm() {
         say "vLLM could not be installed: its tests are skipped, all else works"
     fi
 }
+
+# The documentation's tools, once for each state of their lock.
+docs() {
+    if [ "${WITH_DOCS:-0}" != 1 ]; then return 0; fi
+    lock=$(cksum <requirements/docs.lock)
+    if [ "$(cat "$VENV/docs" 2>/dev/null)" = "$lock" ]; then return 0; fi
+    say "adding Sphinx and its theme, by hash (about 20 MB to fetch)"
+    "$VENV/bin/python" -m pip -qq install --no-deps --require-hashes -r requirements/docs.lock ||
+        fail "pip could not install requirements/docs.lock: its message is above."
+    printf '%s\n' "$lock" >"$VENV/docs"
+}
 if [ -x "$VENV/bin/gemsmith" ] && [ "$(cat "$VENV/ready" 2>/dev/null)" = "$wanted" ]; then
     kernel
     vllm
+    docs
     exit 0
 fi
 
@@ -127,7 +140,8 @@ pip install --no-deps --no-build-isolation -e . || fail "pip could not install g
 }
 tail -n 1 "$VENV/imports.log"
 kernel
-rm -f "$VENV/vllm"
+rm -f "$VENV/vllm" "$VENV/docs"
 vllm
+docs
 printf '%s\n' "$wanted" >"$VENV/ready"
 say "$VENV is ready ($(($(date +%s) - begun)) s)"
