@@ -15,7 +15,7 @@ test test-all bench: export WITH_VLLM ?= 1
 help:
 	@echo "make quickstart   run recipes/quickstart.yaml: a whole pipeline on a tiny Gemma 3"
 	@echo "make test         run the tests"
-	@echo "make test-all     the same with the slow ones: every kind of stage in two processes"
+	@echo "make test-all     the same with the slow ones: vLLM, several processes, an installed wheel"
 	@echo "make lint         ruff and mypy"
 	@echo "make fidelity     try the papers' claims and report what comes out (QUICK=1, ONLY=\"B1 W3\"), and soak the code sandbox"
 	@echo "make bench        measure samplers, steps of RL and distillation, attention, the vocabulary head, a training step, the sandbox and merging against rivals"

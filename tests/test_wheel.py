@@ -223,6 +223,7 @@ def folder_of(run: Path, stage: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_with_worker_processes_ends_well_among_files_with_our_names(run: Path):
     stages = json.loads((run / "run.json").read_text())["stages"]
     assert [(stage["id"], stage["status"]) for stage in stages] == [
@@ -233,11 +234,13 @@ def test_a_run_with_worker_processes_ends_well_among_files_with_our_names(run: P
     assert "was imported" not in "".join(logs)
 
 
+@pytest.mark.slow
 def test_the_run_scores_with_the_users_own_neighbour(run: Path):
     rows = [json.loads(line) for line in (folder_of(run, "aligned") / "metrics.jsonl").read_text().splitlines()]
     assert sorted((row["run"], row["reward/own"]) for row in rows) == [(0, MINE), (1, MINE)]
 
 
+@pytest.mark.slow
 def test_what_a_run_left_is_reported_and_merged_among_files_with_our_names(place: Place, run: Path):
     (run / "report.html").unlink()
     place.gemsmith("report", run)
@@ -247,6 +250,7 @@ def test_what_a_run_left_is_reported_and_merged_among_files_with_our_names(place
     assert (place.working / "merged" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_in_two_processes_works_among_files_with_our_names(place: Place):
     place.gemsmith("run", place.recipe, "--out", "two", "--only", "sft", "--processes", "2")
     assert (folder_of(place.working / "two", "sft") / "output" / "model.safetensors").is_file()

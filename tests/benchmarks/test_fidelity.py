@@ -160,6 +160,7 @@ def test_only_a_crash_ends_with_exit_code_1_and_the_other_claims_still_run(
     assert f"**{said}**" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_trials_in_processes_of_their_own_measure_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = []
     for jobs in ("1", "2"):

@@ -17,6 +17,7 @@ from gemsmith.rl.rewards.config import MathReward
 WITHOUT = "vllm is not installed (WITH_VLLM=1 make setup installs it on x86-64 Linux)"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason=WITHOUT)
 def test_an_export_is_evaluated_by_a_server_that_the_stage_starts_and_ends(write_run, export_stage, tmp_path):
     release = export_stage(write_run(0.02))

@@ -82,6 +82,7 @@ def losses(folder: Path) -> list[tuple[int, int, float]]:
     return sorted((row["member"], row["step"], row["loss"]) for row in rows if "loss" in row)
 
 
+@pytest.mark.slow
 def test_a_member_that_fails_is_told_and_stops_the_others_and_then_they_continue_to_what_they_are_in_turn(
     root: Path, tmp_path: Path, in_turn: Path
 ):
@@ -105,6 +106,7 @@ def test_a_member_that_fails_is_told_and_stops_the_others_and_then_they_continue
     assert not list((tmp_path / "members").glob("*.checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_killed_leaves_no_member_at_work(
     root: Path, tmp_path: Path, in_turn: Path, warm_python: WarmPython
 ):

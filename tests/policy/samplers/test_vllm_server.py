@@ -63,6 +63,7 @@ def sampler(serve, decided):
 
 
 @with_vllm
+@pytest.mark.slow
 class TestServerSampler(SamplerContract):
     """Without what needs an anchor, weights that change, or thousands of requests."""
 
@@ -74,6 +75,7 @@ class TestServerSampler(SamplerContract):
 
 
 @with_vllm
+@pytest.mark.slow
 def test_both_end_ids_stop_and_are_kept(sampler, prompts):
     """At temperature 2, the highest that vLLM's server takes, each end id ends some of 400 completions."""
     sampler.config = SamplingConfig(max_tokens=40, temperature=2.0)
@@ -85,6 +87,7 @@ def test_both_end_ids_stop_and_are_kept(sampler, prompts):
 
 
 @with_vllm
+@pytest.mark.slow
 def test_an_export_has_the_log_probabilities_that_transformers_gives_it(serve, sampler, prompts):
     sampler.config = SamplingConfig(max_tokens=24, temperature=1.3, top_k=50)
     samples = sampler.sample(prompts, 4, seed=3)
@@ -116,6 +119,7 @@ def test_without_vllm_the_error_says_what_to_install(tmp_path, monkeypatch):
 
 
 @with_vllm
+@pytest.mark.slow
 def test_nothing_is_left_of_a_server_whose_parent_is_killed(serve, decided):
     parent = serve(decided)[1]
     started = psutil.Process(parent.pid).children(recursive=True)

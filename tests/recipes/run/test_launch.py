@@ -82,6 +82,7 @@ def test_members_at_once_are_refused_under_several_processes_before_anything_run
 
 
 @needs_two_cores
+@pytest.mark.slow
 def test_one_message_for_a_fault_in_any_process_and_then_the_run_continues(recipe: Path) -> None:
     (recipe.parent / "broken").touch()
     failed = start(recipe)

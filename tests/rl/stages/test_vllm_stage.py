@@ -17,7 +17,10 @@ from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.reinforcement.config import BondStage
 from gemsmith.rl.stages.reinforcement.stage import run as train
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+]
 SUMS = ReasoningGymData.model_validate(
     {"source": "reasoning_gym", "task": "chain_sum", "size": 60, "prompt": "{metadata[expression]} =", "holdout": 0.2}
 )
@@ -69,7 +72,6 @@ def test_the_next_step_is_drawn_from_the_present_weights_while_this_one_is_learn
         assert row["sampler_gap/policy"] < 1e-3 and row["sampler_gap/anchor"] < 1e-3
 
 
-@pytest.mark.slow
 def test_without_learning_both_ways_draw_the_same(tmp_path: Path) -> None:
     shown = {}
     for name, overlap in [("one_by_one", False), ("overlapped", True)]:

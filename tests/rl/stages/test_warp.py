@@ -277,6 +277,7 @@ def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, 
     assert fault in str(error.value)
 
 
+@pytest.mark.slow
 def test_runs_at_once_come_to_what_they_come_to_in_turn(tmp_path: Path):
     """Each process has one thread, as this one has."""
     threads = torch.get_num_threads()
