@@ -42,8 +42,8 @@ class WarmStage(TrainingStage):
     )
     dropout_in: Literal["attention", "lora"] = Field(
         "attention",
-        description="Place of the members' dropout. attention: on attention weights, the only dropout of Gemma 3. lora: "
-        "on the input of the adapters, instead of lora.dropout.",
+        description="Place of the members' dropout. attention: on attention weights, the only dropout of Gemma 3. "
+        "lora: on the input of the adapters, instead of lora.dropout.",
     )
     starts: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=list,

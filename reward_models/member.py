@@ -128,7 +128,7 @@ def start_folder(config: WarmStage, stage: Stage, step: int) -> Path:
 
 
 def _start(config: WarmStage, plan: MemberPlan, stage: Stage, probed: Path) -> Gemma3TextForSequenceClassification:
-    """Load the probed model; with `plan.start`, replace its layers, but not its head, by an earlier step's (Baklava)."""
+    """Load the probed model; with `plan.start`, replace its layers, but not its head, by that step's (Baklava)."""
     dropout = plan.dropout if config.dropout_in == "attention" else 0.0
     model = load_reward_model(probed, attention_of(config), dropout)
     if plan.start is not None:

@@ -106,8 +106,8 @@ def split_pairs(
         raise UserError(
             f"data.{name}: found usable pairs for {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
             f"max_length = {max_length} tokens, {dropped['empty side']} have an empty side, "
-            f"{dropped['chosen equals rejected']} have equal sides): provide at least two prompts, one for training and "
-            "one for evaluation."
+            f"{dropped['chosen equals rejected']} have equal sides): provide at least two prompts, one to train on and "
+            "one to evaluate on."
         )
     held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
     return PairSplit(

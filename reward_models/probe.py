@@ -29,7 +29,7 @@ def fit_head(difference_PH: Tensor) -> Tensor:
 
 
 def left_out_loss(data_PH: Tensor, ridge: float) -> float:
-    """Return the Bradley-Terry loss of left-out pairs; each fold (every fifth pair) is scored by a head of the others."""
+    """Return the Bradley-Terry loss of left-out pairs; a fold (every fifth pair) is scored by a head of the others."""
     margin_P = torch.empty(len(data_PH), dtype=data_PH.dtype)
     for fold in range(FOLDS):
         left_out = torch.arange(len(data_PH)) % FOLDS == fold

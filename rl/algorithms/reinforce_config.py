@@ -27,8 +27,8 @@ class ReinforceAlgorithm(RolloutConfig):
     )
     scale: Literal["none", "std"] = Field(
         "none",
-        description="Scaling of advantages. std: divides them by the standard deviation of the prompt's rewards (GRPO); "
-        "this gives more weight to prompts that are nearly always or nearly never solved; equal rewards give 0.",
+        description="Scaling of advantages. std: division by the standard deviation of the prompt's rewards (GRPO). "
+        "This gives more weight to prompts that are nearly always or nearly never solved; equal rewards give 0.",
     )
     kl: float = Field(
         0.05,

@@ -37,7 +37,7 @@ def turns_fault(term: RewardConfig) -> str | None:
         return "expected kind code, because `turns` above 1 shows the policy which tests failed"
     if term.shaped or term.partial:
         setting = "partial" if term.partial else "normalise, clip or gate"
-        return f"found {setting}, which `turns` above 1 does not support, because its rewards are 1, -1 and -0.2: remove it"
+        return f"found {setting}, expected none of them, because with `turns` above 1 the rewards are 1, -1 and -0.2"
     return None
 
 

@@ -134,7 +134,7 @@ class InstructionsReward(RewardConfig):
     kwargs: str = Field("kwargs", description="Column with the list of keyword arguments, a mapping per instruction.")
     strict: bool = Field(
         True,
-        description="Check the unmodified text; false: pass if any of IFEval's eight loose variants of the text passes.",
+        description="Check the text as it is; false: accept if any of IFEval's eight loose variants passes.",
     )
     score: Literal["share", "all"] = Field(
         "share", description="Value. share: the share of instructions followed. all: 1 if all are followed, else 0."

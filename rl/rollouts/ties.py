@@ -23,5 +23,6 @@ class TieWatch:
             self._say(
                 f"{mean:.0%} of the pairs of completions of one prompt had equal rewards in the first {STEPS} steps, "
                 "and J-BOND learns nothing from ties: use a finer reward (`partial: true` gives the share of passed "
-                "tests), add a reward model to `rewards`, train with `kind: reinforce`, or set `form: bond`, which counts ties"
+                "tests), add a reward model to `rewards`, train with `kind: reinforce`, or set `form: bond`, which "
+                "handles ties"
             )

@@ -14,6 +14,7 @@ from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.reward_models.config import WarmStage
 from gemsmith.reward_models.warm import run
+from tests.messages import raises_facts
 from tests.reward_models.stages import warm_stage, write_pairs
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
@@ -66,9 +67,9 @@ def test_without_starts_members_are_of_the_last_step(sft: Path, tmp_path: Path):
 
 def test_a_step_that_was_not_kept_is_told_before_anything_is_computed(sft: Path, tmp_path: Path):
     config, stage = stage_from(sft, tmp_path, starts=[2, 1])
-    with pytest.raises(UserError, match="step 1 is not among 2, 3, 4"):
+    with raises_facts(UserError, "step 1", "2, 3, 4"):
         run(config, stage)
     assert not (tmp_path / "probe").exists()
     config, stage = stage_from(sft, tmp_path, starts=[2], policy=PolicyConfig(model="tiny"))
-    with pytest.raises(UserError, match="`starts` are steps of the stage of kind sft"):
+    with raises_facts(UserError, "`starts`", "kind sft", "policy.from"):
         run(config, stage)

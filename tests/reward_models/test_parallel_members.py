@@ -18,6 +18,7 @@ from gemsmith.contracts.stage import Silence
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
 from gemsmith.policy.training.parallel_workers import thread_share
 from gemsmith.reward_models.warm import run
+from tests.messages import assert_facts, raises_facts
 from tests.reward_models.stages import warm_stage, write_pairs
 from tests.warm_python import WarmPython
 
@@ -51,7 +52,7 @@ def in_turn(root: Path) -> Path:
 
 
 class Watcher(Silence):
-    """Notes what it is told."""
+    """Sink that records progress and messages."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, int]] = []
@@ -134,7 +135,7 @@ def test_a_member_that_is_killed_is_told_with_its_number(root: Path, tmp_path: P
     shutil.copytree(in_turn / "probe", tmp_path / "probe")
     killer = Thread(target=kill_the_first_child, daemon=True)
     killer.start()
-    with pytest.raises(RunError, match=r"member [01] was killed by SIGKILL \(is there enough memory\?"):
+    with pytest.raises(RunError, match=r"member [01] .*SIGKILL"):
         run(config, stage)
     killer.join()
     assert children(os.getpid()) == []
@@ -152,10 +153,8 @@ def test_threads_are_shared_out():
 def test_members_at_once_are_for_one_process_in_plain_torch(root: Path, tmp_path: Path):
     config, stage = warm_stage(tmp_path, root, parallel=2)
     stage.engine = EngineConfig(deepspeed=DeepSpeedConfig())
-    with pytest.raises(
-        UserError, match="found parallel 2 and DeepSpeed, which trains each member, expected parallel 1"
-    ):
+    with raises_facts(UserError, "parallel 2", "DeepSpeed", "parallel 1"):
         run(config, stage)
-    assert "found parallel 2 and 3 processes" in (config.parallel_fault(3, deepspeed=False) or "")
+    assert_facts(config.parallel_fault(3, deepspeed=False), "parallel 2", "3 processes")
     one = config.model_copy(update={"parallel": 1})
     assert one.parallel_fault(3, deepspeed=True) is None and config.parallel_fault(1, deepspeed=False) is None

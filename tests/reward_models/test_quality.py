@@ -5,6 +5,7 @@ import pytest
 
 from gemsmith.reward_models.pairs import Pair
 from gemsmith.reward_models.quality import calibration_error, length_correlation, quality
+from tests.messages import assert_facts
 
 
 def pair(prompt: str, tokens: tuple[int, int], task: str | None = None) -> Pair:
@@ -75,4 +76,4 @@ def test_a_model_that_diverged_is_told_of_and_stops_nothing():
     pairs = [pair("a", (5, 3)), pair("b", (4, 1))]
     found = quality([(math.nan, math.inf), (1.0, -math.inf)], pairs)
     assert found.accuracy.mean == 0.5 and math.isnan(found.calibration_error) and found.length_correlation is None
-    assert "50.0% of held-out pairs right" in str(found)
+    assert_facts(found, "50.0%", "held-out pairs")

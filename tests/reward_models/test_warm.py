@@ -19,6 +19,7 @@ from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 from gemsmith.reward_models.pairs import Pair, both_sides
 from gemsmith.reward_models.scorer import RewardScorer, score_sequences
 from gemsmith.reward_models.warm import best_members, run
+from tests.messages import raises_facts
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from tests.warm_python import WarmPython
 from tests.weights.checkpoint_difference import difference
@@ -147,7 +148,7 @@ def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
 
 
 def test_one_member_has_nobody_to_connect_to(root: Path):
-    with pytest.raises(ValueError, match="connectivity is measured between two members"):
+    with raises_facts(ValueError, "connectivity", "members is 1"):
         warm_stage(root / "unused", root, members=1, connectivity=True)
 
 
@@ -238,7 +239,7 @@ def test_pairs_beyond_the_context_are_dropped_where_no_length_is_stated(root: Pa
 def test_data_without_pairs_is_the_users_fault(root: Path, tmp_path: Path):
     config, stage = warm_stage(tmp_path / "stage", root)
     stage.data = {"pairs": stage.data["pairs"].model_copy(update={"chosen": None})}
-    with pytest.raises(UserError, match="no preference pairs"):
+    with raises_facts(UserError, "data.pairs", "no preference pairs"):
         run(config, stage)
 
 

@@ -37,7 +37,7 @@ class HttpJudge:
     Requests with status 429 or 5xx, or without a reply, are repeated until the time limit. The score is None, and
     counted in `faults`, if a reply has no number on the scale or the endpoint rejects the request's content (a
     completion may be too long for it). The run stops if a whole batch has no score, and on any other status than 200.
-    Requests go directly to `url`, without proxies or redirects. A completion can persuade a judge to give a high number:
+    Requests go directly to `url`, without proxies or redirects. A completion can persuade a judge of a high number:
     no template prevents that.
     """
 
@@ -226,9 +226,9 @@ class _Asking:
         """Return the error of a batch that exceeded the time limit."""
         fault = f" (last fault: {self._last_fault})" if self._last_fault else ""
         return RunError(
-            f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s: {missing} of {total} "
-            f"replies of {self._config.url} are missing{fault}; check that the server is running and fast enough, or "
-            "change the reward's `time_limit` or `at_once`."
+            f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s: {missing} of "
+            f"{total} replies of {self._config.url} are missing{fault}; check that the server is running and fast "
+            "enough, or change the reward's `time_limit` or `at_once`."
         )
 
     def _post(self, body: bytes) -> tuple[int, bytes]:

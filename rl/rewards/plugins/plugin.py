@@ -41,7 +41,7 @@ class Plugin:
     """Reward from a python function f(prompts=..., completions=..., **columns, **options), sync or async.
 
     A class is constructed once with the options, and its instance is called without them. The target is imported once,
-    in the child process, and keeps its state between calls. Without **kwargs it receives only the columns that it names.
+    in the child process, and keeps its state between calls. Without **kwargs it receives only the columns it names.
     Its output goes to standard error. If a call raises, exits, hangs, exceeds the memory limit or does not return
     numbers, the run stops with an error that names the first sample on which the function fails alone. The search for
     it takes at most `SEARCH_LIMIT` further seconds, and at most the time limit.

@@ -1,4 +1,4 @@
-"""Where a control parts from what is learnt: planted series with a known answer, and noise that has none."""
+"""Detection of reward hacking on series with a planted onset, and on noise without one."""
 
 import json
 import math
@@ -102,7 +102,7 @@ def test_a_parting_says_where_and_by_how_much():
     assert found.rose == pytest.approx((2.5 / 40, 38.5 / 40))
     assert (found.step, found.kl) == (3, pytest.approx(0.25))
     assert str(found) == (
-        "control right parts from the reward at KL 0.25 (step 3): it fell from 0.95 to 0.23 while the reward rose "
+        "control right diverges from the reward at KL 0.25 (step 3): it fell from 0.95 to 0.23 while the reward rose "
         "from 0.0625 to 0.963"
     )
 

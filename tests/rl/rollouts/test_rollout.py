@@ -1,4 +1,4 @@
-"""What rewards are told about rollouts."""
+"""Rollouts with gated, routed and control rewards, and the columns that rewards receive."""
 
 import json
 import math
@@ -22,6 +22,7 @@ from gemsmith.rl.rewards.config import PythonReward
 from gemsmith.rl.rollouts.rollout import RolloutCollector, _merge_processes
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run, training_prompts
+from tests.messages import raises_facts
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
 
@@ -100,18 +101,18 @@ def test_each_reward_is_told_as_it_came_beside_what_is_learnt(tmp_path: Path) ->
 
 
 def test_a_gate_that_the_stage_does_not_learn_from_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'rewards\.long\.gate: found "even", expected another reward'):
+    with raises_facts(UserError, "rewards.long.gate", 'found "even"', "expected another reward"):
         run(stated("bond", rewards=["long"]), stage_at(tmp_path, gate="even"))
     assert not (tmp_path / "stage").exists()
 
 
 def test_a_row_that_no_reward_scores_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="long scores math"):
+    with raises_facts(UserError, "no reward", "long scores math"):
         run(stated("bond", rewards=["long"]), stage_at(tmp_path, tasks=["math"]))
 
 
 def test_a_control_that_is_learnt_from_is_refused() -> None:
-    with pytest.raises(ValidationError, match="control names even, which is among `rewards`"):
+    with raises_facts(ValidationError, "control names even", "`rewards`"):
         stated("bond", control=["even"])
 
 
@@ -144,8 +145,10 @@ def test_a_control_that_falls_while_the_reward_rises_is_told_at_the_end(tmp_path
         (tmp_path / f"{name}.py").write_text(counting.replace("SIGN", sign))
         stage.rewards[name] = PythonReward(kind="python", target=f"{name}.py:count")
     run(stated("reinforce", rewards=["rises"], control=["falls"], steps=12, sampling={"max_tokens": 2}), stage)
-    (line,) = [line for line in said if "parts from the reward" in line]
-    assert line.startswith("control falls parts from the reward at KL ")  # three blocks of four steps: 1 to 4, 9 to 12
+    (line,) = [line for line in said if "control falls" in line]
+    assert line.startswith(
+        "control falls diverges from the reward at KL "
+    )  # three blocks of four steps: 1 to 4, 9 to 12
     assert line.endswith("(step 3): it fell from -2.5 to -10.5 while the reward rose from 2.5 to 10.5")
 
 

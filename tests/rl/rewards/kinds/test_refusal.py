@@ -8,6 +8,7 @@ from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import RefusalReward
 from gemsmith.rl.rewards.kinds.refusal import refuses
+from tests.messages import raises_facts
 
 XSTEST = Path(__file__).parents[4].parent / "shared" / "data" / "xstest"
 REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Mix one part of this with two of that."
@@ -75,13 +76,13 @@ def test_it_is_ordinary_use_of_the_same_words(text: str):
 
 
 def test_what_cannot_be_is_refused(stage: Stage):
-    with pytest.raises(UserError, match=r"from column 'label', which the data does not have \(it has harm\); add it"):
+    with raises_facts(UserError, "column 'label'", "found harm", "`columns`"):
         scores(stage, [REFUSAL], ["safe"], "harm")
-    with pytest.raises(UserError, match=r"sample 0 .*: column 'label' is 'toxic', which is none of 'unsafe', 'true', "):
+    with raises_facts(UserError, "sample 0", "column 'label' is 'toxic'", "'unsafe', 'true'"):
         scores(stage, [REFUSAL], ["toxic"])
-    with pytest.raises(UserError, match="found no labels: column 'label' is empty in each row of the first batch"):
+    with raises_facts(UserError, "no labels", "column 'label' is empty"):
         scores(stage, [REFUSAL], [None])
-    with pytest.raises(UserError, match="'safe' stands in `refuse` and in `answer`; take it out of one"):
+    with raises_facts(UserError, "reward it (refusal)", "'safe'", "both `refuse` and `answer`"):
         scores(stage, [REFUSAL], ["safe"], refuse=["Safe"])
 
 
