@@ -1,4 +1,4 @@
-"""Members that start from successive steps of one SFT run, with one head, probed on the last (Baklava)."""
+"""Members that start from different steps of one SFT run with a shared head from its last step (Baklava)."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ FOLDERS = {2: "kept/2", 3: "kept/3", 4: "output"}
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of what stands for an SFT stage of four steps, with pairs beside it."""
+    """Return the output of a substitute for an SFT stage of four steps, with pairs next to it."""
     folder = tmp_path_factory.mktemp("sft")
     write_pairs(folder / "pairs.jsonl")
     for step, name in FOLDERS.items():
@@ -48,7 +48,7 @@ def test_members_have_the_layers_of_their_step_and_one_head(sft: Path, tmp_path:
     config, stage = stage_from(sft, tmp_path, starts=[2, 4, 3], learning_rates=[0.0], members=4, lora=lora)
     run(config, stage)
     probed = weights(tmp_path / "probe")
-    assert torch.equal(probed["model.norm.weight"], weights(sft)["model.norm.weight"])  # the probe reads the last step
+    assert torch.equal(probed["model.norm.weight"], weights(sft)["model.norm.weight"])  # the probe uses the last step
     for member, step in enumerate((2, 4, 3, 2)):  # untrained, as the learning rate is 0
         found, start = weights(tmp_path / f"members/{member}"), weights(sft.parent / FOLDERS[step])
         assert torch.equal(found.pop("score.weight"), probed["score.weight"])

@@ -31,7 +31,7 @@ def test_rewards_of_the_members_make_one():
 
 
 def test_an_offset_of_a_member_is_no_disagreement():
-    shifted = [MEMBERS[0], [reward + 10.0 for reward in MEMBERS[0]]]  # one opinion, told ten higher
+    shifted = [MEMBERS[0], [reward + 10.0 for reward in MEMBERS[0]]]  # the same rewards plus an offset of ten
     for how in ("mean", "minimum", "lower_bound"):
         assert combine(shifted, [2.5, 12.5], how) == [1.0 + 5.0, 4.0 + 5.0]
 

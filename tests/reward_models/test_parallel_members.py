@@ -1,4 +1,4 @@
-"""Members trained at once, in processes of their own, against the same members one after another."""
+"""Members trained at once in separate processes, compared with the same members one after another."""
 
 import json
 import os
@@ -29,7 +29,7 @@ FIELDS: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """What the members' processes then have too."""
+    """Use one thread, as the members' processes do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_turn(root: Path) -> Path:
-    """Folder of a stage whose members were trained one after another."""
+    """Return the folder of a stage whose members were trained one after another."""
     config, stage = warm_stage(root / "in-turn", root, **FIELDS)
     run(config, stage)
     return stage.folder
@@ -66,7 +66,7 @@ class Watcher(Silence):
 
 
 def children(parent: int) -> list[int]:
-    """Processes that train members for `parent`, the oldest first."""
+    """Return the ids of the processes that train members for `parent`, oldest first."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -64,7 +64,7 @@ def test_scores_do_not_depend_on_the_company_or_the_order(folder: Path):
 def test_equal_completions_of_equal_prompts_have_equal_scores(folder: Path):
     scorer = RewardScorer(folder, batch=2)
     scores = scorer.score([user("a")] * 5, ["x", "yy", "x", "zzz", "x"])
-    assert scores[0] == scores[2] == scores[4] != scores[1]  # bit for bit: J-BOND compares them
+    assert scores[0] == scores[2] == scores[4] != scores[1]  # exactly equal, because J-BOND compares them
     assert scorer.score([], []) == []
 
 
@@ -77,7 +77,7 @@ def test_other_folders_are_the_users_fault(tmp_path: Path):
 
 
 def changed(folder: Path, copy: Path, **tensors: torch.Tensor | None) -> Path:
-    """A copy of a reward model in which some tensors are others, or gone."""
+    """Copy a reward model with some tensors replaced, or removed (None)."""
     shutil.copytree(folder, copy)
     held = load_file(copy / "model.safetensors") | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
     kept = {name: tensor for name, tensor in held.items() if tensor is not None}
@@ -107,7 +107,9 @@ def test_a_tokenizer_that_is_not_there_is_not_made_up(folder: Path, tmp_path: Pa
 
 def test_what_is_longer_than_the_context_is_not_scored(folder: Path):
     scorer = RewardScorer(folder, batch=1)
-    room = 512 - len(prompt_ids(scorer.tokenizer, user("a"))) - 1  # of `tiny`, less the end of the turn
+    room = (
+        512 - len(prompt_ids(scorer.tokenizer, user("a"))) - 1
+    )  # the context of `tiny` without the prompt and the end of turn
     scorer.score([user("a")], ["1" * room])
     with raises_facts(UserError, "513 tokens", "context", 512, "sampling.max_tokens"):
         scorer.score([user("a")], ["1" * (room + 1)])

@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(root: Path) -> Path:
-    """Folder of a stage that ran without interruption."""
+    """Return the folder of a stage that ran without interruption."""
     config, stage = warm_stage(root / "stage", root, keep=2, connectivity=True)
     run(config, stage)
     return stage.folder
@@ -114,7 +114,7 @@ def test_output_loads_in_transformers_and_scores_like_the_ensemble(finished: Pat
 
 
 def centred(rewards: list[float]) -> list[float]:
-    """Without the offset, which preferences leave open and each model has of its own."""
+    """Subtract the mean reward, because preferences do not determine the offset."""
     return [reward - sum(rewards) / len(rewards) for reward in rewards]
 
 
@@ -136,7 +136,7 @@ def test_members_take_learning_rates_and_dropouts_in_turn(root: Path):
 def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
     found = summary(finished)
     best, second = (found["members"][member]["accuracy"]["mean"] for member in found["connectivity"]["members"])
-    assert found["connectivity"]["members"] == found["kept"]  # here the two that are averaged
+    assert found["connectivity"]["members"] == found["kept"]  # the two members that are averaged here
     points = found["connectivity"]["points"]
     assert [point["rate"] for point in points] == [0.25, 0.5, 0.75]
     assert [point["line"] for point in points] == pytest.approx(
@@ -169,7 +169,7 @@ def test_the_loss_has_the_margin_and_the_centring(
         expected += (math.log1p(math.exp(-(chosen - rejected - margin))) + weight * (chosen + rejected) ** 2) / 2
     (loss,) = (row["loss"] for row in rows(tmp_path) if "loss" in row)
     assert loss == pytest.approx(expected, rel=1e-3)
-    assert expected > 1.01 * plain  # that they are in it can be seen
+    assert expected > 1.01 * plain  # the margins and the penalty change the loss visibly
 
 
 def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Path, finished: Path):

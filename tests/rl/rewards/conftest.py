@@ -14,7 +14,7 @@ class Listener:
         self.said: list[str] = []
 
     def progress(self, done: int, total: int, unit: str, shown: object) -> None:
-        """Nothing."""
+        """Ignore progress."""
 
     def say(self, message: str) -> None:
         self.said.append(message)

@@ -1,4 +1,4 @@
-"""What is learnt from the rewards of a step, as arithmetic."""
+"""Composition of a step's rewards, by arithmetic."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def composed(
 
 
 def learnt(term: Mapping[str, Any], values: Values, prompt: Sequence[int] | None = None) -> list[float]:
-    """The totals of a single reward."""
+    """Return the totals of a single reward."""
     return composed({"it": term}, {"it": values}, prompt).total
 
 
@@ -40,7 +40,7 @@ def test_plain_rewards_are_summed_with_their_weights_and_none_is_nothing() -> No
 
 
 def test_a_batch_is_normalised_by_all_its_values() -> None:
-    # mean 4, variance (9 + 1 + 1 + 9) / 4 = 5; what did not apply is neither in them nor moved
+    # mean 4, variance (9 + 1 + 1 + 9) / 4 = 5; values that do not apply (None) are left out and stay 0
     values = [1.0, 3.0, None, 5.0, 7.0]
     assert learnt({"normalise": "batch", "weight": 2.0}, values) == pytest.approx(
         [2 * -3 / sqrt(5), 2 * -1 / sqrt(5), 0.0, 2 * 1 / sqrt(5), 2 * 3 / sqrt(5)]
@@ -48,7 +48,7 @@ def test_a_batch_is_normalised_by_all_its_values() -> None:
 
 
 def test_a_group_is_normalised_by_the_values_of_its_own_prompt() -> None:
-    # the completions of policy and anchor to a prompt are one group, wherever they stand
+    # completions of policy and anchor to one prompt form one group, wherever they are in the list
     assert learnt({"normalise": "group"}, [1.0, 10.0, 3.0, 10.0, 30.0, 30.0], [0, 1, 0, 1, 1, 1]) == [
         -1,
         -1,
@@ -73,7 +73,7 @@ def test_running_moments_are_of_all_completions_so_far_and_survive_a_checkpoint(
         {name: asdict(moments) for name, moments in first.running.items()}
     )).items()}  # fmt: skip
     assert kept == first.running
-    second = composed(term, {"it": [5.0, None, 7.0]}, running=kept)  # of 1, 3, 5, 7: mean 4, variance 5
+    second = composed(term, {"it": [5.0, None, 7.0]}, running=kept)  # values 1, 3, 5, 7: mean 4, variance 5
     assert second.total == pytest.approx([1 / sqrt(5), 0.0, 3 / sqrt(5)])
     assert first.running["it"].count == 2 and second.running["it"].count == 4
 

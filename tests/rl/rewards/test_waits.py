@@ -1,4 +1,4 @@
-"""Rewards that hang: what is waited for is said meanwhile, and named when the limit ends it."""
+"""Rewards that hang: progress messages while waiting, and the error at the time limit."""
 
 import socket
 import threading
@@ -75,7 +75,7 @@ def test_a_service_that_hangs_is_named_with_its_address(stage: Stage, listener):
 
 def test_a_service_that_hangs_holds_no_thread_once_the_rewards_are_closed(stage: Stage):
     before, begun = set(threading.enumerate()), time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as server:  # connections are accepted, and never answered
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts connections and never replies
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         stage.rewards = {"it": CodeReward(kind="code", backend="http", url=url, time_limit=1.0)}
         ended(stage, "it", STUCK)
@@ -89,6 +89,6 @@ def test_a_reward_model_that_is_late(tmp_path: Path, stage: Stage):
     stage.rewards, stage.inputs = {"it": config.model_copy(update={"time_limit": 1e-4})}, inputs
     before = threading.active_count()
     message = ended(stage, "it", "x")
-    assert threading.active_count() <= before  # a thread that computes on would abort the process when it ends
+    assert threading.active_count() <= before  # a thread that still computes would abort the process at exit
     assert_facts(message, "reward it (reward_model)", "1 completions", "time_limit of 0.0001 s")
     assert "raise the reward's `time_limit`" in message

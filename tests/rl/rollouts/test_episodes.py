@@ -1,4 +1,4 @@
-"""Programs that are written again: what is drawn, said and earned, with real tests in a real sandbox."""
+"""Episodes of several turns: samples, feedback and rewards, with real tests in a real sandbox."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ TESTS = {"function": "f", "calls": [[[1], 2], [[5], 10], [[0], 0], [[-3], -6]]}
 RIGHT, WRONG, COPIED = "def f(x): return 2 * x", "def f(x): return 2 + x", "def f(x): return {1: 2, 5: 10}[x]"
 BROKEN = "def f(x) return"
 PLAYED = [[RIGHT], [BROKEN, WRONG, RIGHT], [COPIED], [WRONG, WRONG, WRONG]]
-"""What is said in the two episodes of each of two prompts."""
+"""Completions of the turns of two episodes for each of two prompts."""
 
 
 class Scripted:

@@ -1,4 +1,4 @@
-"""A stage says how its sampled metrics are estimated."""
+"""Descriptions of the estimators of a stage's sampled metrics."""
 
 import json
 from pathlib import Path

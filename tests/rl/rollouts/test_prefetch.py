@@ -1,4 +1,4 @@
-"""Drawing ahead gives what drawing now would have given, and what fails there is not lost."""
+"""Sampling ahead returns the same completions as sampling now, and its exceptions are raised."""
 
 import pytest
 

@@ -62,7 +62,7 @@ def secret(completions, **columns):
 
 
 def stated(kind: str, **fields: Any) -> Any:
-    """A small stage that is normalised, gated and watched."""
+    """Run a small stage with a normalised and gated reward and a control."""
     given = {
         **{"id": "s", "kind": kind, "policy": PolicyConfig(model="tiny"), "data": "sums", "rewards": ["long", "even"]},
         **{"steps": 2, "batch": 4, "learning_rate": 1e-4, "sampling": {"max_tokens": 6}, "save_every": 1},
@@ -96,7 +96,7 @@ def test_each_reward_is_told_as_it_came_beside_what_is_learnt(tmp_path: Path) ->
         assert row["reward/long_counted"] == row["reward/even"] and "reward/even_counted" not in row
         assert row["reward/even_std"] == pytest.approx(math.sqrt(row["reward/even"] * (1 - row["reward/even"])))
         assert row["control/secret"] > 0 and "reward/secret" not in row
-        # each open gate adds 1; the normalised values of those sum to 0, and a closed gate gets the least of them
+        # each open gate adds 1; normalised values there sum to 0, and a closed gate contributes the smallest
         assert row["reward_learnt"] < row["reward/even"]
 
 
@@ -146,9 +146,8 @@ def test_a_control_that_falls_while_the_reward_rises_is_told_at_the_end(tmp_path
         stage.rewards[name] = PythonReward(kind="python", target=f"{name}.py:count")
     run(stated("reinforce", rewards=["rises"], control=["falls"], steps=12, sampling={"max_tokens": 2}), stage)
     (line,) = [line for line in said if "control falls" in line]
-    assert line.startswith(
-        "control falls diverges from the reward at KL "
-    )  # three blocks of four steps: 1 to 4, 9 to 12
+    # Three blocks of four steps: the control is highest in steps 1 to 4, and the last block is 9 to 12.
+    assert line.startswith("control falls diverges from the reward at KL ")
     assert line.endswith("(step 3): it fell from -2.5 to -10.5 while the reward rose from 2.5 to 10.5")
 
 

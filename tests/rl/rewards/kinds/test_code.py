@@ -24,7 +24,7 @@ APPS = {"input_output": '{"inputs": ["3"], "outputs": ["6"]}'}
 
 @pytest.fixture
 def with_code(stage: Stage) -> Callable[..., Stage]:
-    """Adds a code reward called `solved` to the stage."""
+    """Return a function that adds a code reward named `solved` to the stage."""
 
     def adder(**config: Any) -> Stage:
         stage.rewards = {"solved": CodeReward(kind="code", **config)}

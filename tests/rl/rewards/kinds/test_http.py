@@ -1,4 +1,4 @@
-"""The judge of the http reward, against a real server on loopback that answers well, late, wrongly or not at all."""
+"""Judge reward with a real local server that replies correctly, late, wrongly or not at all."""
 
 import shutil
 import socket
@@ -34,7 +34,7 @@ from tests.sandboxes.code.fusion_server import (
 
 
 def judging(judge: Callable[[str], str]) -> Answer:
-    """A chat endpoint that answers the user's turn."""
+    """Return a chat endpoint that replies to the user's turn."""
 
     def answer(exchange: Exchange) -> None:
         asked = exchange.request_json["messages"][-1]["content"]
@@ -44,7 +44,7 @@ def judging(judge: Callable[[str], str]) -> Answer:
 
 
 def failing_first(times: int, fault: Answer, then: Answer) -> Answer:
-    """Answers the first requests with a fault."""
+    """Return an endpoint that fails on the first requests."""
     left = threading.Semaphore(times)
     return lambda exchange: (fault if left.acquire(blocking=False) else then)(exchange)
 

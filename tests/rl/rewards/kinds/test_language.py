@@ -36,7 +36,7 @@ def test_the_language_may_be_one_for_all_or_stand_in_a_column(stage: Stage):
 
 def test_it_is_none_where_prompt_or_completion_are_too_short_to_tell(stage: Stage):
     assert scores(stage, ["Hallo!", GERMAN], [GERMAN, "sechzehn Eier"]) == [None, None]
-    letters = "Enten legen am Tag Eier"  # 19 letters without its last
+    letters = "Enten legen am Tag Eier"  # 19 letters if the last is removed
     assert scores(stage, [GERMAN] * 2, [letters[:-1], letters + "n"]) == [None, 1.0]
 
 
@@ -64,7 +64,7 @@ def test_prices_and_marked_up_prose_are_prose():
 
 @pytest.mark.parametrize("unit", ["```", "$", "$a", r"\(", r"\[", r"\begin{", "<", "`", "(a", "a", "_", "**", "]("])
 def test_a_hostile_completion_does_not_hold_up_the_batch(stage: Stage, unit: str):
-    hostile = unit * (LONGEST_SAMPLE // len(unit))  # a pattern that is not linear in it takes five seconds or more
+    hostile = unit * (LONGEST_SAMPLE // len(unit))  # a pattern of more than linear time takes five seconds or more
     assert scores(stage, [GERMAN] * 2, [hostile, GERMAN], time_limit=4.0)[1] == 1.0
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused(stage: Stage):
 
 @pytest.mark.skipif(not MGSM.is_dir(), reason="shared/data/mgsm is not on this machine")
 def test_questions_in_11_languages_are_in_their_own_language_and_in_no_other(stage: Stage):
-    """Measured on all 250 questions: of 2750 in their own language 2732 are 1, 18 None (14 in Chinese), none 0."""
+    """All 250 questions gave, for 2750 texts in their own language, 2732 times 1, 18 None (14 Chinese) and no 0."""
     questions = {
         path.stem[-2:]: [line.split("\t")[0] for line in path.read_text("utf-8").split("\n") if line][:50]
         for path in sorted(MGSM.glob("mgsm_*.tsv"))

@@ -1,4 +1,4 @@
-"""The rewards that the members of WARM give together, from real tiny Gemma 3 models."""
+"""Combined rewards of WARM's members, with real tiny Gemma 3 models."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ KEPT = [1, 0]
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a warm stage with three members that differ in their heads, of which two are kept."""
+    """Return the output of a warm stage with three members that differ in their heads; two are kept."""
     stage = tmp_path_factory.mktemp("warm")
     policy = tiny_policy()
     model = from_policy(policy)

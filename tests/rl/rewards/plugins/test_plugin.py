@@ -159,7 +159,7 @@ def test_a_function_that_fails_on_a_sample_is_named_with_the_sample(
     message = failure(with_function(source))
     for word in ["mine.py:f", *words]:
         assert word in message
-    if "returned" not in message:  # there the whole batch was called broken, and sample 0 is the first of it
+    if "returned" not in message:  # wrong results are reported for the batch; others name the sample
         assert "sample 1 (prompt 'second question', completion 'two')" in message
 
 
@@ -366,7 +366,7 @@ def test_a_column_that_is_nearly_there_is_suggested(with_function: WithFunction)
 
 
 def package(site: Path, name: str, **offers: str) -> None:
-    """What an installer leaves of a package: its metadata with entry points, and a module."""
+    """Write the files of an installed package: metadata with entry points, and a module."""
     metadata = site / f"{name.replace('-', '_')}-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -466,7 +466,7 @@ DETACHED = (  # an orphan without environment in a session of its own; its proce
 
 
 def ended(pid: int) -> bool:
-    """Within some seconds: gone, or a zombie that nobody has waited for."""
+    """Return True if the process ends within some seconds; a zombie has ended."""
     for _ in range(100):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
