@@ -35,9 +35,9 @@ def kept_members(output: Path) -> list[Member]:
         UserError: `output` is not the output of a `warm` stage, or the members are not next to it.
     """
     try:
-        found = json.loads((output / SUMMARY).read_text())
-        mean_rewards = {member["member"]: member["mean_reward"] for member in found["members"]}
-        members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in found["kept"]]
+        summary = json.loads((output / SUMMARY).read_text())
+        mean_rewards = {member["member"]: member["mean_reward"] for member in summary["members"]}
+        members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in summary["kept"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{output / SUMMARY} could not be read, or does not list the averaged members: name the output of a `warm` "

@@ -123,12 +123,12 @@ def _margin(example: Example, column: str, name: str) -> float:
             f"data.{name} has no column {column!r} for the margin (found {', '.join(example.columns) or 'none'}): "
             "add it to the data section's `columns`."
         )
-    found = example.columns[column]
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+    value = example.columns[column]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise UserError(
-            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {found!r}; expected a number >= 0."
+            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {value!r}; expected a number >= 0."
         )
-    return float(found)
+    return float(value)
 
 
 def _rank(prompt: str, seed: int) -> bytes:

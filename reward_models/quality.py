@@ -48,9 +48,9 @@ class Quality:
     chosen_shorter: Subset | None
 
     def __str__(self) -> str:
-        found = self.accuracy
+        share = self.accuracy
         text = (
-            f"{found.mean:.1%} of held-out pairs ranked correctly ({found.low:.1%} to {found.high:.1%}), "
+            f"{share.mean:.1%} of held-out pairs ranked correctly ({share.low:.1%} to {share.high:.1%}), "
             f"calibration error {self.calibration_error:.1%}, log loss {self.log_loss:.3f}"
         )
         if self.length_correlation is not None:

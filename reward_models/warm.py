@@ -72,8 +72,8 @@ def run(config: WarmStage, stage: Stage) -> None:
             gc.collect()
         remove_checkpoints(checkpoints_of(folder))  # left by a kill just after the member was written
         rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
-    found = {member: quality(rewards[member], split.held_out) for member in rewards}
-    accuracies = {member: found[member].accuracy.mean for member in found}
+    qualities = {member: quality(rewards[member], split.held_out) for member in rewards}
+    accuracies = {member: qualities[member].accuracy.mean for member in qualities}
     kept = best_members(accuracies, config.keep)
     with first():
         if not stage.output.exists():
@@ -85,7 +85,9 @@ def run(config: WarmStage, stage: Stage) -> None:
         ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
         stage.say(f"ensemble (mean score of {len(kept)} members): {ensemble}")
         summary = {
-            "members": [{**asdict(plan), **asdict(found[plan.member]), "kept": plan.member in kept} for plan in plans],
+            "members": [
+                {**asdict(plan), **asdict(qualities[plan.member]), "kept": plan.member in kept} for plan in plans
+            ],
             "kept": kept,
             "average": asdict(quality(of_average, split.held_out)),
             "ensemble": asdict(ensemble),

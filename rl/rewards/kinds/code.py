@@ -44,8 +44,8 @@ class Code:
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
-        found = self.problems(prompts, completions, columns)
-        problems = {index: problem for index, problem in enumerate(found) if problem is not None}
+        per_row = self.problems(prompts, completions, columns)
+        problems = {index: problem for index, problem in enumerate(per_row) if problem is not None}
         asked = list(problems)
         finished = columns.get("finished") or [True] * len(prompts)
         verdicts = self._verdicts.ask(

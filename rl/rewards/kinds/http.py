@@ -125,9 +125,9 @@ class HttpJudge:
         low, high = self._config.scale
         if not answer.judged:
             return None
-        found = last_number(answer.text, high) if self._number is None else self._captured(answer.text)
+        number_text = last_number(answer.text, high) if self._number is None else self._captured(answer.text)
         try:
-            number = float(found or "")
+            number = float(number_text or "")
         except ValueError:
             return None
         return (number - low) / (high - low) if low <= number <= high else None

@@ -53,10 +53,10 @@ class Plugin:
         self._label = f"reward {name} ({config.target})"
         self._say = stage.say
         try:
-            found = find_target(config.target, stage.root, REWARDS)
+            target = find_target(config.target, stage.root, REWARDS)
         except UserError as error:
             raise UserError(f"reward {name}: {error}") from error
-        self._arguments = [*found.arguments(stage.root), json.dumps(config.options)]
+        self._arguments = [*target.arguments(stage.root), json.dumps(config.options)]
         self._process: PluginProcess | None = None
         try:
             self._open()
@@ -70,10 +70,10 @@ class Plugin:
         try:
             return self._ask(batch, self._config.time_limit)
         except _BrokenError as error:
-            found, index = error, error.index
+            failure, index = error, error.index
             try:
                 if index is None and len(prompts) > 1:
-                    found, index = self._culprit(batch, error)
+                    failure, index = self._culprit(batch, error)
             finally:
                 self.close()
             where = f"on a batch of {len(prompts)} samples, but on none of the samples that were tried alone"
@@ -81,7 +81,7 @@ class Plugin:
                 index = 0
             if index is not None:
                 where = f"on {sample(index, prompts, completions)}"
-            raise UserError(f"{self._label} failed {where}: {found}; {found.remedy}.") from error
+            raise UserError(f"{self._label} failed {where}: {failure}; {failure.remedy}.") from error
 
     def close(self) -> None:
         """See `Reward.close`."""
