@@ -1,4 +1,4 @@
-"""The Bradley-Terry model of preferences: P(chosen over rejected) = sigmoid(reward of chosen - reward of rejected)."""
+"""Bradley-Terry model of preferences: P(chosen over rejected) = sigmoid(reward of chosen - reward of rejected)."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Z_95 = 1.959964  # two-sided 95% quantile of the standard normal
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of pairs that a reward model orders rightly, with its 95% interval."""
+    """Share of pairs that a reward model ranks correctly, with its 95% confidence interval."""
 
     mean: float
     low: float
@@ -20,7 +20,7 @@ class Accuracy:
 
 
 def bradley_terry_loss(margin_P: Tensor) -> Tensor:
-    """-log sigmoid(margin), averaged over pairs; log 2 for a model that knows nothing.
+    """Compute the mean of -log sigmoid(margin) over pairs, in nats; log 2 for a constant reward.
 
     Args:
         margin_P: reward of the chosen minus reward of the rejected completion, [P].
@@ -29,19 +29,19 @@ def bradley_terry_loss(margin_P: Tensor) -> Tensor:
 
 
 def rightness(margin: float) -> float:
-    """1 where the chosen completion has the larger reward, one half at a tie, else 0."""
+    """Return 1 if the chosen completion has the larger reward, 1/2 for a tie, else 0."""
     return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
 
 
 def accuracy(margins: Sequence[float], independent: int | None = None) -> Accuracy:
-    """How often the chosen completion has the larger reward; a tie counts one half.
+    """Return the share of pairs whose chosen completion has the larger reward; a tie counts one half.
 
     Args:
-        margins: reward of the chosen minus reward of the rejected completion, one a pair; at least one.
-        independent: number of independent observations among them, such as distinct prompts; none: all pairs.
+        margins: reward of the chosen minus reward of the rejected completion, per pair; at least one.
+        independent: number of independent observations among them, such as distinct prompts; None: all pairs.
 
     Returns:
-        The share, with the Wilson score interval, which has a width also at 0 and 1.
+        The share with its Wilson score interval, which has a positive width even at 0 and 1.
     """
     share = sum(rightness(margin) for margin in margins) / len(margins)
     count = independent or len(margins)

@@ -1,7 +1,7 @@
-"""Scores of the members of WARM put together: the baseline that their average in weight space stands in for.
+"""Ensembles of WARM's members by their scores: the baseline for their average in weight space.
 
-Coste et al. (2023, arXiv 2310.02743) take the mean, the minimum (their worst case), or the mean less the members'
-disagreement, which they measure by the variance; here it is the standard deviation, which has the unit of a reward.
+Coste et al. (2023, arXiv 2310.02743) use the mean, the minimum (worst case), or the mean minus the members' variance.
+Here the third subtracts standard deviations instead, which have the unit of a reward.
 """
 
 import json
@@ -20,34 +20,34 @@ Combination = Literal["mean", "minimum", "lower_bound"]
 
 @dataclass(frozen=True)
 class Member:
-    """A member that was averaged: its folder, and its mean reward on the held-out completions."""
+    """Member that is part of the average: its folder, and its mean reward on the held-out completions."""
 
     folder: Path
     mean_reward: float
 
 
 def kept_members(output: Path) -> list[Member]:
-    """The members whose average is `output`, best first.
+    """Return the members whose average is `output`, best first.
 
-    They stay in the folder of the stage, beside its output, and are not part of it: a copy of the output has none.
+    The members are in the stage's folder next to its output, so a copy of the output alone does not contain them.
 
     Raises:
-        UserError: `output` is not what a `warm` stage wrote, or the members are not beside it.
+        UserError: `output` is not the output of a `warm` stage, or the members are not next to it.
     """
     try:
-        found = json.loads((output / SUMMARY).read_text())
-        mean_rewards = {member["member"]: member["mean_reward"] for member in found["members"]}
-        members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in found["kept"]]
+        summary = json.loads((output / SUMMARY).read_text())
+        mean_rewards = {member["member"]: member["mean_reward"] for member in summary["members"]}
+        members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in summary["kept"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
-            f"{output / SUMMARY} does not tell which members were averaged: name the output of a `warm` stage, or "
-            "serve the average."
+            f"{output / SUMMARY} could not be read, or does not list the averaged members: name the output of a `warm` "
+            "stage, or set `serve: average`."
         ) from error
     for member in members:
         if not member.folder.is_dir():
             raise UserError(
-                f"{member.folder} is not there: the members lie in the folder of the `warm` stage and are not copied "
-                "with its output; name the stage's own output, or serve the average."
+                f"{member.folder} does not exist: the members are in the folder of the `warm` stage, and a copy of its "
+                "output does not contain them; name the stage's own output, or set `serve: average`."
             )
     return members
 
@@ -58,16 +58,20 @@ def combine(
     how: Combination,
     deviations: float = 1.0,
 ) -> list[float]:
-    """One reward a completion from those of M members.
+    """Combine the rewards of M members into one reward per completion.
 
-    Preferences leave the offset of a reward open, so that each member has its own. It is taken from the mean rewards,
-    and the mean of the offsets is put in its place; otherwise the minimum would be that of the lowest offset.
+    Preferences do not determine the offset of a reward, so each member has its own. Each member's mean reward is
+    therefore replaced by the mean over the members; otherwise the member with the lowest offset would always be the
+    minimum.
 
     Args:
-        rewards_MS: rewards of S completions by each member.
-        mean_rewards_M: each member's mean reward on the same completions, such as the held-out ones.
-        how: the mean, the least, or the mean minus `deviations` standard deviations (of the population) of the members.
-        deviations: at least 0.
+        rewards_MS: rewards of S completions by each member, [M, S].
+        mean_rewards_M: mean reward of each member on a common set of completions, such as the held-out ones.
+        how: mean, minimum, or mean minus `deviations` population standard deviations of the members.
+        deviations: number of standard deviations for "lower_bound", at least 0.
+
+    Returns:
+        S rewards.
     """
     together = fmean(mean_rewards_M)
     columns = [

@@ -1,4 +1,4 @@
-"""Training of one member of WARM: a full (or LoRA) Bradley-Terry fine-tuning with TRL's RewardTrainer."""
+"""Training of one member of WARM: full or LoRA fine-tuning on the Bradley-Terry loss with TRL's RewardTrainer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ SHOWN = ("loss", "accuracy", "margin")
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """What makes one member different from the others; `start` is a step of its SFT stage, None its last one."""
+    """Settings that differ between members; `start` is a step of the SFT stage, or None for its last step."""
 
     member: int
     learning_rate: float
@@ -38,7 +38,7 @@ class MemberPlan:
 
 
 def member_plans(config: WarmStage, seed: int) -> list[MemberPlan]:
-    """The learning rate, dropout, start and seed (data order, dropout masks) of each of the M members."""
+    """Return the learning rate, dropout, start and seed (data order, dropout masks) of each of the M members."""
     rates = config.learning_rates or [factor * config.learning_rate for factor in (0.5, 1.0, 2.0)]
     return [
         MemberPlan(
@@ -61,16 +61,16 @@ def train_member(
     folder: Path,
     together: bool = False,
 ) -> None:
-    """Train a member from the probed model and write it to `folder`; continues where a killed run stopped.
+    """Train a member from the probed model and write it to `folder`; resume from a checkpoint if there is one.
 
     Args:
         config: optimisation settings.
-        plan: this member's own settings.
-        stage: whom to tell, which engine trains, and where the policies are that members start from.
+        plan: settings of this member.
+        stage: the running stage, with its engine and the folders of earlier policies.
         probed: folder of the model with the shared head.
-        pairs: what to train on, already within the length limit.
-        folder: where the finished member goes; checkpoints are kept beside it until then.
-        together: whether other members are trained in other processes meanwhile.
+        pairs: training pairs, already within the length limit.
+        folder: folder of the finished member; checkpoints are next to it until then.
+        together: True if other members are trained in other processes at the same time.
     """
     checkpoints = checkpoints_of(folder)
     model = _start(config, plan, stage, probed)
@@ -92,7 +92,9 @@ def train_member(
         {"chosen_ids": list(pair.chosen_ids), "rejected_ids": list(pair.rejected_ids)} for pair in pairs
     ]
     if config.margin is not None:
-        rows = [{**row, "margin": pair.margin} for row, pair in zip(rows, pairs, strict=True)]  # the column TRL reads
+        rows = [
+            {**row, "margin": pair.margin} for row, pair in zip(rows, pairs, strict=True)
+        ]  # TRL reads the column "margin"
     trainer = RewardTrainer(
         model=model,
         args=arguments,
@@ -109,24 +111,24 @@ def train_member(
 
 
 def checkpoints_of(folder: Path) -> Path:
-    """Where the checkpoints are of the member that goes to `folder`."""
+    """Return the folder of the checkpoints of the member that is written to `folder`."""
     return folder.with_name(f"{folder.name}.checkpoints")
 
 
 def start_folder(config: WarmStage, stage: Stage, step: int) -> Path:
-    """The folder of the policy of an earlier step of the stage that `policy.from` names.
+    """Return the folder of the policy at `step` of the stage that `policy.from` names.
 
     Raises:
-        UserError: there is no such stage, or it did not keep that step.
+        UserError: `policy.from` does not name a stage, or the stage did not keep that step.
     """
     source = None if config.policy is None else config.policy.from_
     if source is None or source not in stage.inputs:
-        raise UserError("`starts` are steps of the stage of kind sft that policy.from names: name one there.")
+        raise UserError("`starts` needs a stage of kind sft in policy.from: set policy.from to the id of that stage.")
     return kept_policy(stage.inputs[source], step)
 
 
 def _start(config: WarmStage, plan: MemberPlan, stage: Stage, probed: Path) -> Gemma3TextForSequenceClassification:
-    """The probed model; its layers are those of an earlier step where the plan says so (Baklava), its head stays."""
+    """Load the probed model; with `plan.start`, replace its layers, but not its head, by that step's (Baklava)."""
     dropout = plan.dropout if config.dropout_in == "attention" else 0.0
     model = load_reward_model(probed, attention_of(config), dropout)
     if plan.start is not None:
@@ -143,12 +145,12 @@ def _adapter_dropout(config: WarmStage, plan: MemberPlan) -> float:
 
 
 def attention_of(config: WarmStage) -> str:
-    """Attention implementation that the stage's policy asks for."""
+    """Return the attention implementation of the stage's policy."""
     return "auto" if config.policy is None else config.policy.attention
 
 
 def peft_config(lora: LoraConfig, dropout: float) -> PeftLoraConfig:
-    """Adapters with this dropout on the layers; the head is trained whole."""
+    """Return PEFT's configuration of adapters with this dropout; the head is fully trained."""
     return PeftLoraConfig(
         task_type="SEQ_CLS",
         r=lora.rank,

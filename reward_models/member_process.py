@@ -1,4 +1,4 @@
-"""The program that trains one member of WARM for `parallel_members`: member_process FD PARENT < ORDER."""
+"""Worker program that trains one member of WARM for `parallel_members`: member_process FD PARENT < ORDER."""
 
 import sys
 from multiprocessing.connection import Connection
@@ -7,7 +7,7 @@ from gemsmith.sandboxes.child_main import die_with
 
 
 def main(messages: Connection, parent: int) -> int:
-    """Train what the order on the standard input says; the exit code."""
+    """Train the member that the order on standard input describes; return the exit code."""
     die_with(parent)
     from gemsmith.policy.training.parallel_workers import Order, serve
 

@@ -1,4 +1,4 @@
-"""A reward model: Gemma 3's layers with a linear head on the last token's features; how it is made, kept and read."""
+"""Reward models (Gemma 3's layers with a linear head on the last token's features): creation, saving and loading."""
 
 import copy
 import json
@@ -16,15 +16,15 @@ from gemsmith.policy.loading.load import END_IDS
 from gemsmith.policy.policy import Policy
 from gemsmith.weights.checkpoint import whole_folder
 
-_EXPECTED = "expected a folder as the stage `warm` wrote it, whole; copy it again"
+_EXPECTED = "expected the complete output folder of a `warm` stage; copy it again"
 
 
 def from_policy(policy: Policy) -> Gemma3TextForSequenceClassification:
-    """A reward model on the policy's layers (shared with it, not copied), with a head of zeros: every reward is 0."""
+    """Build a reward model that shares the policy's layers, with a head of zeros, so that every reward is 0."""
     config = copy.deepcopy(policy.model.config)
     config.num_labels = 1
     config.pad_token_id = policy.tokenizer.pad_token_id
-    with torch.device("meta"):  # no time and memory for weights that are replaced
+    with torch.device("meta"):  # the weights are replaced below, so none are allocated
         model = Gemma3TextForSequenceClassification(config)
     model.model = policy.model.model
     weight = policy.model.model.norm.weight
@@ -35,7 +35,7 @@ def from_policy(policy: Policy) -> Gemma3TextForSequenceClassification:
 def load_reward_model(
     folder: Path, attention: str = "auto", dropout: float = 0.0
 ) -> Gemma3TextForSequenceClassification:
-    """Read a reward model that `save_reward_model` or transformers wrote, in the dtype it was stored in.
+    """Load a reward model that `save_reward_model` or transformers wrote, in its stored dtype.
 
     Args:
         folder: transformers folder of a Gemma 3 sequence classifier with one label.
@@ -43,7 +43,7 @@ def load_reward_model(
         dropout: attention dropout while the model is in training mode.
 
     Raises:
-        UserError: the folder holds something else, or not all of it.
+        UserError: the folder is incomplete or does not contain a reward model.
     """
     _check_kind(folder)
     try:
@@ -51,20 +51,20 @@ def load_reward_model(
             folder,
             attn_implementation=implementation(attention),
             attention_dropout=dropout,
-            ignore_mismatched_sizes=True,  # they are told below
+            ignore_mismatched_sizes=True,  # reported below, with the file's shape and the expected one
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split()).rstrip(".:")
-        raise UserError(f"The reward model in {folder} cannot be read ({reason}): {_EXPECTED}.") from error
+        raise UserError(f"The reward model in {folder} could not be read ({reason}): {_EXPECTED}.") from error
     if model.config.num_labels != 1:
-        raise UserError(f"{folder} gives {model.config.num_labels} numbers a text: a reward model gives one.")
-    if missing := sorted(report["missing_keys"]):  # else transformers draws them at random
+        raise UserError(f"{folder}: found num_labels {model.config.num_labels}, expected 1 for a reward model.")
+    if missing := sorted(report["missing_keys"]):  # transformers would initialise them randomly
         raise UserError(f"{folder} lacks {len(missing)} of the reward model's tensors ({missing[0]}): {_EXPECTED}.")
     if wrong := sorted(report["mismatched_keys"]):
         name, found, wanted = wrong[0]
         raise UserError(
-            f"tensor {name} of {folder} is {list(found)}, and its config.json wants {list(wanted)}: {_EXPECTED}."
+            f"tensor {name} of {folder} has shape {list(found)}, but its config.json needs {list(wanted)}: {_EXPECTED}."
         )
     return model
 
@@ -75,27 +75,27 @@ def _check_kind(folder: Path) -> None:
         architectures = json.loads(path.read_text()).get("architectures")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path} cannot be read: expected the folder of a reward model, as the stage `warm` writes."
+            f"{path} could not be read: expected the folder of a reward model, such as the output of a `warm` stage."
         ) from error
     name = Gemma3TextForSequenceClassification.__name__
     if name not in (architectures or []):
-        raise UserError(f"{folder} holds {architectures}, expected {name}: name the output of a `warm` stage.")
+        raise UserError(f"{folder} contains {architectures}, expected {name}: name the output of a `warm` stage.")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer kept beside a reward model.
+    """Load the tokenizer from a reward model's folder.
 
     Raises:
-        UserError: there is none, or it is not Gemma 3's.
+        UserError: the folder has no tokenizer, or not that of Gemma 3.
     """
     try:
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()).rstrip(".:")
-        raise UserError(f"{folder} has no tokenizer that can be read ({reason}): {_EXPECTED}.") from error
+        raise UserError(f"The tokenizer in {folder} could not be read ({reason}): {_EXPECTED}.") from error
     found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
-    if found != END_IDS or tokenizer.chat_template is None:  # without files, transformers makes an empty one up
-        raise UserError(f"The tokenizer of {folder} is not the one of a Gemma 3 reward model: {_EXPECTED}.")
+    if found != END_IDS or tokenizer.chat_template is None:  # without files, transformers builds an empty one
+        raise UserError(f"The tokenizer in {folder} is not that of a Gemma 3 reward model: {_EXPECTED}.")
     return tokenizer
 
 
@@ -104,15 +104,10 @@ def save_reward_model(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> None:
-    """Write the model, without dropout, and its tokenizer to a folder that appears whole or not at all.
-
-    Args:
-        model: what to write.
-        tokenizer: kept beside it.
-        folder: where.
+    """Write the model, without dropout, and its tokenizer to `folder` atomically: completely or not at all.
 
     Raises:
-        RunError: the disk refused (full, read-only).
+        RunError: writing failed (disk full, read-only).
     """
     model.config.attention_dropout = 0.0
     try:
@@ -120,4 +115,4 @@ def save_reward_model(
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)
     except (OSError, SafetensorError) as error:
-        raise RunError(f"the reward model could not be written to {folder}: {error}.") from error
+        raise RunError(f"The reward model could not be written to {folder}: {error}.") from error

@@ -1,4 +1,4 @@
-"""Preference pairs in tokens, and the prompts that are held out to measure reward models on."""
+"""Tokenised preference pairs, and the split into training and held-out prompts."""
 
 import hashlib
 import math
@@ -14,15 +14,15 @@ from gemsmith.policy.text.chat import completion_ids, prompt_ids
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with its preferred and its other completion, in tokens.
+    """Tokenised prompt with a preferred and a rejected completion.
 
     Attributes:
-        prompt: its text, white space made equal.
-        chosen_ids: the prompt and the preferred completion.
-        rejected_ids: the prompt and the other completion.
-        prompt_tokens: how many of both are the prompt's.
-        task: of its example.
-        margin: how much better the preferred completion is said to be, in rewards.
+        prompt: text of the prompt with normalised white space.
+        chosen_ids: token ids of the prompt and the preferred completion.
+        rejected_ids: token ids of the prompt and the rejected completion.
+        prompt_tokens: number of prompt tokens at the start of both.
+        task: task of the example, or None.
+        margin: reward by which the preferred completion is better, according to the data.
     """
 
     prompt: str
@@ -34,13 +34,13 @@ class Pair:
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Tokens of the chosen and of the rejected completion, with their end of turn."""
+        """Return the number of tokens of the chosen and the rejected completion, including the end of turn."""
         return len(self.chosen_ids) - self.prompt_tokens, len(self.rejected_ids) - self.prompt_tokens
 
 
 @dataclass(frozen=True)
 class PairSplit:
-    """Pairs to train on, pairs of other prompts to measure on, and how many were dropped for which reason."""
+    """Training pairs, held-out pairs of other prompts, and the number of dropped pairs by reason."""
 
     train: list[Pair]
     held_out: list[Pair]
@@ -48,7 +48,7 @@ class PairSplit:
 
 
 def both_sides(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
-    """Prompts with completions: chosen, rejected, chosen, rejected, ..."""
+    """Return the token ids of both sides of all pairs, alternately chosen and rejected."""
     return [ids for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
 
 
@@ -66,17 +66,17 @@ def split_pairs(
     """Tokenise the examples that have a preference, and hold out the pairs of some prompts.
 
     Args:
-        examples: examples with `chosen` and `rejected`; others are passed over.
-        tokenizer: of the featuriser.
-        name: of the data section, for messages.
-        max_length: longest prompt and completion together, in tokens; pairs beyond are dropped and counted.
-        share: of the distinct prompts to hold out; at least one prompt, and at least one stays.
-        limit: most prompts to hold out.
-        seed: chooses the prompts; the same prompts for the same seed, whatever their order.
-        margin: column with the pairs' margins; none: they are 0.
+        examples: examples with `chosen` and `rejected`; others are ignored.
+        tokenizer: tokenizer of the reward model.
+        name: name of the data section, for messages.
+        max_length: maximum number of tokens of prompt and completion together; longer pairs are dropped and counted.
+        share: share of the distinct prompts to hold out; at least one prompt is held out and at least one is not.
+        limit: maximum number of prompts to hold out.
+        seed: seed of the choice of prompts, which does not depend on their order.
+        margin: column with the pairs' margins; None: all margins are 0.
 
     Raises:
-        UserError: there are no pairs, none fits, all have one prompt, or a margin is no number of at least 0.
+        UserError: there are no pairs, fewer than two prompts remain, or a margin is not a number >= 0.
     """
     pairs: list[Pair] = []
     dropped = {"empty side": 0, "too long": 0, "chosen equals rejected": 0}
@@ -84,7 +84,7 @@ def split_pairs(
     if not preferences:
         raise UserError(
             f"data.{name} has no preference pairs: map `chosen` and `rejected` to its columns, "
-            "or make pairs with `synthesise`."
+            "or create pairs with `synthesise`."
         )
     for example in preferences:
         prompt = prompt_ids(tokenizer, example.messages)
@@ -104,10 +104,10 @@ def split_pairs(
     prompts = sorted({pair.prompt for pair in pairs}, key=lambda prompt: _rank(prompt, seed))
     if len(prompts) < 2:
         raise UserError(
-            f"data.{name} leaves pairs of {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
+            f"data.{name}: found usable pairs for {len(prompts)} prompts ({dropped['too long']} pairs are longer than "
             f"max_length = {max_length} tokens, {dropped['empty side']} have an empty side, "
-            f"{dropped['chosen equals rejected']} two equal ones): "
-            "give at least two prompts, one to train on and one to measure on."
+            f"{dropped['chosen equals rejected']} have equal sides): provide at least two prompts, one to train on and "
+            "one to evaluate on."
         )
     held = set(prompts[: max(1, min(round(share * len(prompts)), limit, len(prompts) - 1))])
     return PairSplit(
@@ -120,16 +120,15 @@ def split_pairs(
 def _margin(example: Example, column: str, name: str) -> float:
     if column not in example.columns:
         raise UserError(
-            f"data.{name} hands on {', '.join(example.columns) or 'no columns'}, and not the margin {column!r}: "
-            "name it in the data section's `columns`."
+            f"data.{name} has no column {column!r} for the margin (found {', '.join(example.columns) or 'none'}): "
+            "add it to the data section's `columns`."
         )
-    found = example.columns[column]
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
+    value = example.columns[column]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise UserError(
-            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {found!r}; "
-            "expected a number of at least 0."
+            f"data.{name}: the margin {column!r} of {example.where or 'a pair'} is {value!r}; expected a number >= 0."
         )
-    return float(found)
+    return float(value)
 
 
 def _rank(prompt: str, seed: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Members of WARM trained at once, each in a process of its own."""
+"""Training of several members of WARM at once, each in its own process."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,24 +22,24 @@ def train_members(
     pairs: Sequence[Pair],
     folder_of: Callable[[MemberPlan], Path],
 ) -> None:
-    """Train members, `config.parallel` at a time; each continues where a killed run stopped.
+    """Train members, `config.parallel` at a time; each resumes from its checkpoint if there is one.
 
     Args:
-        config: of the stage.
-        plans: of the members that are not finished.
-        stage: whom to tell.
+        config: configuration of the stage.
+        plans: plans of the members that are not finished.
+        stage: the running stage, which reports progress.
         probed: folder of the model with the shared head.
-        pairs: what to train on.
-        folder_of: where a finished member goes.
+        pairs: training pairs.
+        folder_of: returns the folder of a finished member.
 
     Raises:
-        UserError, RunError: as `gemsmith.policy.training.parallel_workers.train_together`.
+        UserError, RunError: see `gemsmith.policy.training.parallel_workers.train_together`.
     """
-    for plan in plans:  # now, as nobody writes to metrics.jsonl yet
+    for plan in plans:  # before the workers start, because they write to metrics.jsonl
         forget_what_runs_again(stage, checkpoints_of(folder_of(plan)), {"member": plan.member})
-    told = replace(stage, data={}, rewards={}, sink=Silence())
+    silent = replace(stage, data={}, rewards={}, sink=Silence())
     orders = [
-        Order(plan.member, f"member {plan.member}", told, folder_of(plan), (config, plan, probed, pairs))
+        Order(plan.member, f"member {plan.member}", silent, folder_of(plan), (config, plan, probed, pairs))
         for plan in plans
     ]
 

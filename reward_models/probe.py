@@ -1,26 +1,26 @@
-"""The linear probe that all members of WARM start from: a head fitted on frozen features (Rame et al. 2024)."""
+"""Linear probe from which all members of WARM start: a head fitted on frozen features (Rame et al. 2024)."""
 
 import torch
 from torch import Tensor
 
 from gemsmith.reward_models.bradley_terry import bradley_terry_loss
 
-RIDGES = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # weights of half the squared norm of the head, on features of root mean square 1
+RIDGES = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # weights of half the head's squared norm, for features of root mean square 1
 FOLDS = 5
-STEPS = 100  # most iterations of L-BFGS
+STEPS = 100  # maximum number of L-BFGS iterations
 
 
 def fit_head(difference_PH: Tensor) -> Tensor:
-    """The linear head that explains the preferences best, by L-BFGS on the ridge-penalised Bradley-Terry loss.
+    """Fit a linear head to the preferences by L-BFGS on the ridge-penalised Bradley-Terry loss.
 
-    Fewer pairs than features can always be told apart, and a head that does so is sure of what it does not know. So the
-    ridge is the one of `RIDGES` that predicts left-out pairs best, over five folds.
+    With fewer pairs than features the pairs can be separated perfectly, which makes an unregularised head
+    overconfident. The ridge is therefore the element of `RIDGES` with the lowest cross-validation loss in five folds.
 
     Args:
         difference_PH: features of the chosen minus features of the rejected completion, [P, H].
 
     Returns:
-        [H], float32. The reward of a completion is its features times this.
+        [H], float32. The reward of a completion is the dot product of its features and this head.
     """
     scale = difference_PH.double().square().mean().sqrt().clamp_min(1e-12)
     data_PH = difference_PH.double() / scale
@@ -29,7 +29,7 @@ def fit_head(difference_PH: Tensor) -> Tensor:
 
 
 def left_out_loss(data_PH: Tensor, ridge: float) -> float:
-    """Bradley-Terry loss of each fold's pairs (every fifth one) under the head that was fitted to the others."""
+    """Return the Bradley-Terry loss of left-out pairs; a fold (every fifth pair) is scored by a head of the others."""
     margin_P = torch.empty(len(data_PH), dtype=data_PH.dtype)
     for fold in range(FOLDS):
         left_out = torch.arange(len(data_PH)) % FOLDS == fold

@@ -1,4 +1,4 @@
-"""What is reported of a reward model on held-out pairs: accuracy, calibration, and how much it goes by length."""
+"""Metrics of a reward model on held-out pairs: accuracy, calibration, and correlation with length."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import torch
 from gemsmith.reward_models.bradley_terry import Accuracy, accuracy, bradley_terry_loss, rightness
 from gemsmith.reward_models.pairs import Pair
 
-BINS = 10  # of confidence from 0.5 to 1
+BINS = 10  # bins of confidence from 0.5 to 1
 Rewards = Sequence[tuple[float, float]]
-"""Reward of the chosen and of the rejected completion, one a pair."""
+"""Rewards of the chosen and the rejected completion of each pair."""
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Accuracy on some of the pairs, and how many they are."""
+    """Accuracy on a subset of the pairs, and the number of pairs in it."""
 
     accuracy: Accuracy
     pairs: int
@@ -25,17 +25,17 @@ class Subset:
 
 @dataclass(frozen=True)
 class Quality:
-    """What is reported of one reward model.
+    """Metrics of one reward model.
 
     Attributes:
-        accuracy: share of the pairs ordered rightly.
-        by_task: the same for the pairs of each task; empty where no pair has a task.
-        calibration_error: see `calibration_error`, 0 to 1.
-        log_loss: mean of -log P(chosen over rejected), in nats; log 2 for a model that knows nothing.
-        mean_reward: over all completions; preferences leave it open, so that members differ in it.
-        length_correlation: see `length_correlation`, over all completions and their tokens.
-        chosen_longer: the pairs whose chosen completion has more tokens; None where there are none.
-        chosen_shorter: the pairs whose chosen completion has fewer tokens; None where there are none.
+        accuracy: share of the pairs that are ranked correctly.
+        by_task: accuracy on the pairs of each task; empty if no pair has a task.
+        calibration_error: expected calibration error, 0 to 1; see the function `calibration_error`.
+        log_loss: mean of -log P(chosen over rejected), in nats; log 2 for a constant reward.
+        mean_reward: mean over all completions; preferences do not determine it, so members differ in it.
+        length_correlation: correlation of reward and number of tokens; see the function `length_correlation`.
+        chosen_longer: accuracy on pairs whose chosen completion has more tokens; None if there are none.
+        chosen_shorter: accuracy on pairs whose chosen completion has fewer tokens; None if there are none.
     """
 
     accuracy: Accuracy
@@ -48,9 +48,9 @@ class Quality:
     chosen_shorter: Subset | None
 
     def __str__(self) -> str:
-        found = self.accuracy
+        share = self.accuracy
         text = (
-            f"{found.mean:.1%} of held-out pairs right ({found.low:.1%} to {found.high:.1%}), "
+            f"{share.mean:.1%} of held-out pairs ranked correctly ({share.low:.1%} to {share.high:.1%}), "
             f"calibration error {self.calibration_error:.1%}, log loss {self.log_loss:.3f}"
         )
         if self.length_correlation is not None:
@@ -59,7 +59,7 @@ class Quality:
 
 
 def quality(rewards: Rewards, pairs: Sequence[Pair]) -> Quality:
-    """Everything that is reported of a reward model that gave `rewards` to the two sides of `pairs`, at least one."""
+    """Compute all metrics from the rewards of both sides of the pairs; at least one pair is needed."""
     margins = [chosen - rejected for chosen, rejected in rewards]
     each = [reward for both in rewards for reward in both]
     tokens = [length for pair in pairs for length in pair.lengths]
@@ -82,18 +82,18 @@ def quality(rewards: Rewards, pairs: Sequence[Pair]) -> Quality:
 
 
 def calibration_error(margins: Sequence[float]) -> float:
-    """Expected calibration error: mean over the pairs of |share right - mean confidence| of a pair's bin.
+    """Compute the expected calibration error: the mean over pairs of |accuracy - mean confidence| in the pair's bin.
 
-    The confidence of a pair is that of the side which the model prefers, sigmoid(|margin|), in ten bins of equal width
-    from 0.5 to 1; a tie is right by one half.
+    The confidence of a pair is the probability of the side that the model prefers, sigmoid(|margin|). There are ten
+    bins of equal width from 0.5 to 1. A tie counts as half correct.
 
     Args:
-        margins: reward of the chosen minus reward of the rejected completion, one a pair; at least one. With a NaN
-            among them, from a model that diverged, the error is NaN.
+        margins: reward of the chosen minus reward of the rejected completion, per pair; at least one. If one is NaN,
+            as from a model that diverged, the result is NaN.
     """
     if any(map(math.isnan, margins)):
         return math.nan
-    gaps = [0.0] * BINS  # pairs right minus the confidences' sum
+    gaps = [0.0] * BINS  # per bin: number of correct pairs minus sum of confidences
     for margin in margins:
         confidence = 1.0 / (1.0 + math.exp(-abs(margin)))
         gaps[min(int((2.0 * confidence - 1.0) * BINS), BINS - 1)] += rightness(margin) - confidence
@@ -101,7 +101,7 @@ def calibration_error(margins: Sequence[float]) -> float:
 
 
 def length_correlation(rewards: Sequence[float], lengths: Sequence[int]) -> float | None:
-    """Pearson's correlation of reward and length over completions; None where one does not vary or is not finite."""
+    """Return Pearson's correlation of reward and length; None if either is constant or a reward is not finite."""
     if not all(map(math.isfinite, rewards)):
         return None
     try:

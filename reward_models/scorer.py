@@ -1,4 +1,4 @@
-"""Scores of completions under a reward model."""
+"""Scoring of completions by a reward model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 
 
 class RewardScorer:
-    """A reward model that is asked for scores and never trained.
+    """Reward model in evaluation mode that scores completions.
 
     Args:
-        folder: of a reward model, such as the output of a `warm` stage.
-        batch: completions scored at once.
+        folder: folder of a reward model, such as the output of a `warm` stage.
+        batch: number of completions per forward pass.
     """
 
     def __init__(self, folder: Path, batch: int) -> None:
@@ -29,14 +29,14 @@ class RewardScorer:
         self._folder = folder
 
     def score(self, messages: Sequence[Sequence[Mapping[str, Any]]], completions: Sequence[str]) -> list[float]:
-        """The reward of each completion as the answer to its conversation; equal pairs get equal rewards.
+        """Return the reward of each completion as the answer to its conversation; equal inputs get equal rewards.
 
         Args:
-            messages: one conversation a completion, up to the user's last turn.
-            completions: the model's answers, without control tokens.
+            messages: conversation of each completion, up to the user's last turn.
+            completions: answers to score, without control tokens.
 
         Raises:
-            UserError: one is longer than the reward model's context, where its numbers mean nothing.
+            UserError: a conversation and its completion are longer than the reward model's context.
         """
         sequences = [
             prompt_ids(self.tokenizer, conversation) + completion_ids(self.tokenizer, completion)
@@ -45,9 +45,9 @@ class RewardScorer:
         longest, context = max(map(len, sequences), default=0), self.model.config.max_position_embeddings
         if longest > context:
             raise UserError(
-                f"a prompt and its completion are {longest} tokens together, and the context of {self._folder} is "
-                f"{context}: ask for shorter completions (sampling.max_tokens), leave long prompts out, or lengthen "
-                "the context where it is trained (`policy: {rope: {factor: ...}}`)."
+                f"a prompt and its completion have {longest} tokens together, but the context of {self._folder} is "
+                f"{context}: lower sampling.max_tokens, remove long prompts, or extend the context in the stage that "
+                "trains the reward model (`policy: {rope: {factor: ...}}`)."
             )
         return score_sequences(self.model, sequences, self.batch)
 
@@ -55,12 +55,12 @@ class RewardScorer:
 def score_sequences(
     model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int
 ) -> list[float]:
-    """The reward of each sequence of tokens, in float32, each distinct sequence computed once.
+    """Return the float32 reward of each sequence of token ids; equal sequences are computed once.
 
     Args:
         model: a reward model in evaluation mode.
-        sequences: tokens of prompts with their completions.
-        batch: sequences computed at once.
+        sequences: token ids of prompts with their completions.
+        batch: number of sequences per forward pass.
     """
     distinct = list(dict.fromkeys(tuple(ids) for ids in sequences))
     rewards_S = last_features(model, distinct, batch) @ model.score.weight.detach().float()[0].cpu()
@@ -70,10 +70,10 @@ def score_sequences(
 
 @torch.no_grad()
 def last_features(model: Gemma3TextForSequenceClassification, sequences: Sequence[Sequence[int]], batch: int) -> Tensor:
-    """What the head reads: the last layer's output at the last token of each sequence, [S, H], float32 on the CPU.
+    """Return the last layer's output at the last token of each sequence, [S, H], float32 on the CPU.
 
-    Sequences are sorted by length, so that little is padding. Padding stands on the right, where causal attention never
-    looks, so that a sequence's features do not depend on what it is batched with (beyond float rounding).
+    These are the inputs of the head. Batches hold sequences of similar length to save padding. Padding is on the right,
+    where causal attention ignores it, so a sequence's features do not depend on its batch (except by rounding).
     """
     features_SH = torch.empty(len(sequences), model.config.hidden_size)
     for chosen in _by_length(sequences, batch):
@@ -90,7 +90,7 @@ def last_features(model: Gemma3TextForSequenceClassification, sequences: Sequenc
 
 
 def _by_length(sequences: Sequence[Sequence[int]], batch: int) -> Iterator[list[int]]:
-    """Indices of sequences of similar lengths, `batch` at a time."""
+    """Yield the indices of up to `batch` sequences of similar lengths."""
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     for start in range(0, len(order), batch):
         yield order[start : start + batch]

@@ -1,12 +1,12 @@
 """WARM: weight-averaged reward models (Rame et al. 2024, arXiv 2401.12187).
 
-One head is probed on frozen features; M members start from it and differ in learning rate, dropout, data order and, if
-asked for, in the step of one SFT run that their layers are from (Baklava). The best are averaged in weight space, and
-the average is served. The stage's folder holds what is done so far:
+A head is fitted on frozen features. M members start from it and differ in learning rate, dropout, data order and,
+optionally, in the step of the SFT run that their layers come from (Baklava). The best members are averaged in weight
+space; the average is the stage's output. A resumed stage skips the parts that its folder already contains:
 
-    probe/             the featuriser with the shared head
-    members/<m>/       each finished member
-    held_out/          the rewards of the members, the probe and the average on both sides of the held-out pairs
+    probe/             initial policy's layers with the shared head
+    members/<m>/       finished members
+    held_out/          rewards of the members, the probe and the average on both sides of the held-out pairs
 """
 
 import gc
@@ -46,17 +46,17 @@ from gemsmith.reward_models.quality import Rewards, quality
 from gemsmith.reward_models.scorer import last_features, score_sequences
 from gemsmith.weights.merge import average, interpolate
 
-RATES = (0.25, 0.5, 0.75)  # between the two best members
+RATES = (0.25, 0.5, 0.75)  # interpolation rates between the two best members
 
 
 def run(config: WarmStage, stage: Stage) -> None:
-    """Probe, train the members, average the best into `stage.output`, and measure all of them on held-out prompts."""
+    """Fit the head, train the members, average the best into `stage.output`, and evaluate all on held-out prompts."""
     processes = PartialState(cpu=not torch.cuda.is_available())
     first = processes.main_process_first
     engine = stage.engine or EngineConfig()
     if fault := config.parallel_fault(processes.num_processes, deepspeed=engine.deepspeed is not None):
         raise UserError(fault)
-    for step in config.starts:  # before anything is computed
+    for step in config.starts:  # raise for a missing start before any computation
         start_folder(config, stage, step)
     probed, split = _probed(config, stage, first)
     for reason, count in split.dropped.items():
@@ -72,8 +72,8 @@ def run(config: WarmStage, stage: Stage) -> None:
             gc.collect()
         remove_checkpoints(checkpoints_of(folder))  # left by a kill just after the member was written
         rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
-    found = {member: quality(rewards[member], split.held_out) for member in rewards}
-    accuracies = {member: found[member].accuracy.mean for member in found}
+    qualities = {member: quality(rewards[member], split.held_out) for member in rewards}
+    accuracies = {member: qualities[member].accuracy.mean for member in qualities}
     kept = best_members(accuracies, config.keep)
     with first():
         if not stage.output.exists():
@@ -83,9 +83,11 @@ def run(config: WarmStage, stage: Stage) -> None:
     connectivity = _connectivity(config, stage, accuracies, split, first) if config.connectivity else None
     if processes.is_main_process:
         ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
-        stage.say(f"mean of the scores of {len(kept)} members: {ensemble}")
+        stage.say(f"ensemble (mean score of {len(kept)} members): {ensemble}")
         summary = {
-            "members": [{**asdict(plan), **asdict(found[plan.member]), "kept": plan.member in kept} for plan in plans],
+            "members": [
+                {**asdict(plan), **asdict(qualities[plan.member]), "kept": plan.member in kept} for plan in plans
+            ],
             "kept": kept,
             "average": asdict(quality(of_average, split.held_out)),
             "ensemble": asdict(ensemble),
@@ -98,12 +100,12 @@ def run(config: WarmStage, stage: Stage) -> None:
 
 
 def best_members(accuracies: dict[int, float], keep: int | None) -> list[int]:
-    """The members to average, best first; of equals the earlier one."""
+    """Return the `keep` most accurate members (None: all), best first; the lower number first among equals."""
     return sorted(accuracies, key=lambda member: (-accuracies[member], member))[:keep]
 
 
 def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple[Path, PairSplit]:
-    """The folder of the model with the shared head, fitted unless it is there, and the pairs in its tokens."""
+    """Return the folder of the model with the shared head, fitted unless it exists, and the tokenised pairs."""
     folder = stage.folder / "probe"
     with first():
         if folder.exists():
@@ -129,7 +131,7 @@ def _split(config: WarmStage, stage: Stage, tokenizer: Any, context: int) -> Pai
         data.train,
         tokenizer,
         name=config.data,
-        max_length=min(config.max_length, context),  # which was not stated where it is the larger
+        max_length=min(config.max_length, context),  # a default max_length may exceed the model's context
         share=config.holdout,
         limit=config.holdout_limit,
         seed=stage.seed,
@@ -138,7 +140,7 @@ def _split(config: WarmStage, stage: Stage, tokenizer: Any, context: int) -> Pai
 
 
 def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
-    """As many pairs as `probe_steps` batches hold, since features of all pairs can cost more than a member."""
+    """Choose `probe_steps` batches of pairs, because computing the features of all can cost more than a member."""
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
     return [pairs[i] for i in order[: config.probe_steps * config.batch].tolist()]
 
@@ -146,7 +148,7 @@ def _probe_pairs(pairs: list[Pair], config: WarmStage, seed: int) -> list[Pair]:
 def _rewards(
     config: WarmStage, stage: Stage, folder: Path, name: str, split: PairSplit, first: Callable[..., Any]
 ) -> Rewards:
-    """Reward of both completions of each held-out pair; computed once and kept."""
+    """Return the rewards of both completions of each held-out pair; they are computed once and kept in a file."""
     path = _held_out(stage, name)
     with first():
         if path.exists():
@@ -165,9 +167,9 @@ def _rewards(
 def _connectivity(
     config: WarmStage, stage: Stage, accuracies: dict[int, float], split: PairSplit, first: Callable[..., Any]
 ) -> dict[str, Any]:
-    """Accuracy of (1 - rate) * best + rate * second best member, and the same mean of their accuracies (Observation 1).
+    """Compare the accuracy of interpolated weights with interpolated accuracies (Observation 1 of the paper).
 
-    One such model at a time is on the disk.
+    The weights are (1 - rate) * best + rate * second best member. Only one interpolated model is on disk at a time.
     """
     ends = best_members(accuracies, 2)
     start, end = (stage.folder / MEMBERS / str(member) for member in ends)
@@ -194,7 +196,7 @@ def _held_out(stage: Stage, name: str) -> Path:
 
 
 def _mean(of_members: Sequence[Rewards]) -> Rewards:
-    """The mean of the members' rewards, side by side."""
+    """Return the mean of the members' rewards, separately for chosen and rejected completions."""
     return [
         (fmean(chosen), fmean(rejected))
         for chosen, rejected in (zip(*sides, strict=True) for sides in zip(*of_members, strict=True))
@@ -202,5 +204,5 @@ def _mean(of_members: Sequence[Rewards]) -> Rewards:
 
 
 def _batch(config: WarmStage) -> int:
-    """Sequences in one forward pass: a micro-batch of pairs."""
+    """Return the number of sequences per forward pass: both sides of a micro-batch of pairs."""
     return 2 * (config.micro_batch or config.batch)

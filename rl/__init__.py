@@ -1,1 +1,1 @@
-"""Rewards, rollouts, and one small file for each algorithm."""
+"""Reinforcement learning: rewards, rollouts, algorithms, teachers for distillation, and the stages that use them."""

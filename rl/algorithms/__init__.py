@@ -1,1 +1,1 @@
-"""Algorithms that learn from a policy's own samples: BOND and REINFORCE, and what they are made of."""
+"""Algorithms that learn from a policy's own samples (BOND and REINFORCE), and the functions they are built from."""

@@ -1,4 +1,4 @@
-"""What an algorithm is given and what it answers: rollouts in, weighted sequences and metrics out."""
+"""Interface of an algorithm: it receives rollouts and returns weighted sequences and metrics."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,20 @@ from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 @dataclass(frozen=True)
 class Completions:
-    """Completions that one set of weights gave to P prompts, N for each, before they have a reward to learn.
+    """Completions sampled from one set of weights for P prompts, N per prompt, before rewards are composed.
 
-    `ids` is prompt-major, P * N entries. Log-probabilities are of whole completions at temperature 1, in nats.
-    `logprob_PN` is under the live policy, `anchor_logprob_PN` and `initial_logprob_PN` under the EMA anchor and the
-    initial policy; the anchor's is None where the algorithm did not ask for it. `importance_PN` is the probability of
-    each completion under what it should have been drawn from over that under what the sampler drew it from; None
-    where the sampler has the trainer's own weights. `finished_PN` is false where a completion was cut off.
-
-    `tokens`, `anchor_tokens` and `initial_tokens` are the same log-probabilities token by token, [T] for each
-    completion, for algorithms with a `TokenLoss`; None for the others.
+    Attributes:
+        ids: token ids of the P * N completions, prompt-major.
+        logprob_PN: log-probability of each whole completion under the live policy, at temperature 1, in nats.
+        anchor_logprob_PN: the same under the anchor; None if the algorithm does not need it.
+        initial_logprob_PN: the same under the initial policy.
+        importance_PN: probability of each completion under the trainer's weights, divided by its probability under
+            the weights that the sampler used; None if the sampler uses the trainer's own weights.
+        finished_PN: false where a completion was cut off by the length limit.
+        tokens: log-probability of each token under the live policy, [T] per completion; only for algorithms with a
+            `TokenLoss`, else None.
+        anchor_tokens: the same under the anchor.
+        initial_tokens: the same under the initial policy.
     """
 
     ids: list[list[int]]
@@ -40,12 +44,12 @@ class Completions:
     initial_tokens: list[Tensor] | None = None
 
     def rewarded(self, learnt_reward_PN: Tensor) -> "Draw":
-        """Return the completions with the rewards that an algorithm learns from."""
+        """Return these completions together with the rewards that an algorithm learns from."""
         return Draw(learnt_reward_PN=learnt_reward_PN, **{f.name: getattr(self, f.name) for f in fields(Completions)})
 
     @classmethod
     def joined(cls, draws: Sequence[Self]) -> Self:
-        """Join the completions of several processes' prompts, in order; undoes `Draw.of_prompts`."""
+        """Concatenate the completions of several processes along the prompts; the inverse of `Draw.of_prompts`."""
 
         def join(values: list[Any]) -> Any:
             if values[0] is None:
@@ -57,12 +61,12 @@ class Completions:
 
 @dataclass(frozen=True, kw_only=True)
 class Draw(Completions):
-    """Completions with the reward that is learnt: the weighted sum after normalising, clipping and gates, [P, N]."""
+    """Completions with the composed reward: the weighted sum after normalisation, clipping and gates, [P, N]."""
 
     learnt_reward_PN: Tensor
 
     def of_prompts(self, prompts: slice) -> "Draw":
-        """The completions of some of the prompts."""
+        """Return the completions of the prompts in the slice."""
         n = self.learnt_reward_PN.shape[1]
         rows = slice(prompts.start * n, prompts.stop * n)
 
@@ -74,10 +78,15 @@ class Draw(Completions):
 
 @dataclass(frozen=True)
 class Weighted:
-    """One completion with the constant that its log-probability is multiplied by in the objective to be raised.
+    """One completion and the constant factor of its log-probability in the objective, which the trainer maximises.
 
-    For a `TokenLoss` the weight is the ratio's, `kl` that of the KL to be lowered, and there are the log-probabilities
-    of the tokens, [T], under the policy that drew (none: the live one) and under the reference.
+    Attributes:
+        prompt: token ids of the prompt.
+        completion: token ids of the completion.
+        weight: factor of log pi(completion); with a `TokenLoss`, factor of the probability ratio.
+        kl: factor of the KL estimate, which is minimised; only used by a `TokenLoss`.
+        drawn: log-probabilities of the tokens under the policy that sampled them, [T]; None: the live policy.
+        reference: log-probabilities of the tokens under the KL's reference, [T]; None: no KL in the loss.
     """
 
     prompt: list[int]
@@ -90,19 +99,19 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """One step's completions from the policy and, where the algorithm draws from it, from the anchor."""
+    """One step's completions from the policy and, if the algorithm samples from it, from the anchor."""
 
     prompts: list[list[int]]
     policy: Draw
     anchor: Draw | None = None
 
     def parts(self, count: int) -> "list[Rollouts]":
-        """The rollouts cut, prompt by prompt, for each of the optimiser steps that learn from them."""
+        """Split the rollouts by prompts into `count` parts, one for each optimiser step that learns from them."""
         cuts = [len(self.prompts) * part // count for part in range(count + 1)]
         return [self._of_prompts(slice(start, end)) for start, end in pairwise(cuts)] if count > 1 else [self]
 
     def blank(self) -> Weighted:
-        """A completion that teaches nothing."""
+        """Return a completion of weight 0, which contributes nothing to the loss."""
         return Weighted(self.prompts[0], self.policy.ids[0], 0.0)
 
     def _of_prompts(self, prompts: slice) -> "Rollouts":
@@ -111,25 +120,29 @@ class Rollouts:
 
 
 class Learner(Protocol):
-    """What an algorithm trains beside the policy; the trainer begins it and keeps it in checkpoints."""
+    """A model that an algorithm trains beside the policy; the trainer starts it and saves it in checkpoints."""
 
     def begin(self, policy: Policy, seed: int) -> None:
-        """Start from the initial policy, which has no adapters yet."""
+        """Initialise from the initial policy, which has no adapters yet."""
 
     def save(self, folder: Path) -> None:
-        """Write into a checkpoint's folder all that a continued run needs to be the uninterrupted one."""
+        """Write into a checkpoint's folder everything that a resumed run needs to match an uninterrupted one."""
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
+        """Restore the state that `save` wrote into the folder."""
 
 
 class Algorithm(Protocol):
-    """Turns the rollouts of one step into weighted sequences; the trainer raises sum(weight * log pi(completion)).
+    """A rule that turns the rollouts of one step into weighted sequences.
 
-    `draws` says how many completions for each prompt it wants from the policy and from the anchor.
-    `needs_anchor_logprob` says whether it reads the log-probabilities of the policy's completions under the anchor;
-    those under the initial policy are always there. After every `anchor_every` steps the anchor goes to the policy by
-    `anchor_rate`: 0 never, 1 all the way. `auxiliary_learner` is what it trains itself, None for most.
+    The trainer maximises sum(weight * log pi(completion)).
+
+    Attributes:
+        draws: number of completions per prompt to sample from the policy and from the anchor.
+        anchor_rate: interpolation factor of the anchor's update towards the policy, 0 (never moves) to 1 (copies it).
+        anchor_every: optimiser steps between two updates of the anchor.
+        auxiliary_learner: model that the algorithm trains itself; None for most algorithms.
+        needs_anchor_logprob: True if `weigh` reads `anchor_logprob_PN`; `initial_logprob_PN` is always computed.
     """
 
     draws: Mapping[Weights, int]
@@ -139,49 +152,49 @@ class Algorithm(Protocol):
     needs_anchor_logprob: bool
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
-        """Return the sequences to learn from, and metrics of the step, among them `tie_rate`.
+        """Return the weighted sequences of one optimiser step, and its metrics, which include `tie_rate`.
 
-        The algorithm applies `importance_cap` itself (`truncate_importance`); the trainer does not. `rollouts` are
-        those of one optimiser step: where several learn from one rollout, the trainer cuts it by prompts.
+        The algorithm applies `importance_cap` itself (`truncate_importance`); the trainer does not. If several
+        optimiser steps learn from one rollout, the trainer splits it by prompts and calls this once per part.
         """
 
 
 @runtime_checkable
 class TokenLoss(Protocol):
-    """What an algorithm has besides when its loss is not linear in the log-probabilities.
+    """Additional method of an algorithm whose loss is not linear in the log-probabilities.
 
-    Rollouts then hold the log-probabilities of each token, and the trainer lowers this loss of a micro-batch's
-    sequences in place of the weighted sum, which is cheaper under a trained vocabulary head.
+    Rollouts then hold the log-probability of each token, and the trainer minimises this loss for each micro-batch. An
+    algorithm with a linear loss should not define it: the weighted sum costs less when the vocabulary head is trained.
     """
 
     def token_loss(self, logprobs_ST: Tensor, sequences: Sequence[Weighted]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, summed over the sequences, and for each metric the values that the trainer averages.
+        """Return the summed loss, and the values of each metric, which the trainer averages.
 
-        The values of a metric are one for each token or one for each sequence. One call sees a micro-batch, so a factor
-        such as one over the number of completions belongs in the weights that `weigh` gives. `sequences` may hold a
-        completion of weight 0 without `drawn` and `reference` (`Rollouts.blank`), whose loss must be 0.
+        A metric has one value per token or one per sequence. A call receives one micro-batch, so a factor such as one
+        over the step's number of completions belongs in the weights that `weigh` returns. `sequences` may contain a
+        completion of weight 0 without `drawn` and `reference` (`Rollouts.blank`); its loss must be 0.
 
         Args:
-            logprobs_ST: log-probabilities of the completions under the live policy, differentiable, 0 after their ends;
-                on the model's device.
-            sequences: what `weigh` returned for these completions; their tensors are on the CPU.
+            logprobs_ST: log-probability of each completion token under the live policy, differentiable, on the model's
+                device; 0 at padding.
+            sequences: the elements that `weigh` returned for these completions; their tensors are on the CPU.
         """
 
 
 def build(config: RolloutConfig) -> Algorithm:
-    """The algorithm that a configuration names in its class attribute `algorithm`, a class or a function."""
+    """Build the algorithm that the configuration's class attribute `algorithm` names (a class or a function)."""
     module, _, name = config.algorithm.partition(":")
     return cast(Algorithm, getattr(importlib.import_module(module), name)(config))
 
 
 def leave_one_out(value_S: Tensor) -> Tensor:
-    """Each value minus the mean of the others along the last dimension, which must hold at least two."""
+    """Subtract from each value the mean of the others along the last dimension, [..., S] with S >= 2."""
     others = value_S.shape[-1] - 1
     return value_S - (value_S.sum(dim=-1, keepdim=True) - value_S) / others
 
 
 def weighted(prompts: list[list[int]], ids: list[list[int]], weight_PN: Tensor) -> list[Weighted]:
-    """Pair P * N prompt-major completions with their prompts and weights; those of weight 0 are left out."""
+    """Pair the P * N prompt-major completions with their prompts and weights, omitting those of weight 0."""
     samples = weight_PN.shape[1]
     flat = weight_PN.flatten().tolist()
     return [
@@ -192,9 +205,11 @@ def weighted(prompts: list[list[int]], ids: list[list[int]], weight_PN: Tensor) 
 
 
 def truncate_importance(weight_PN: Tensor, draw: Draw, cap: float | None) -> tuple[Tensor, dict[str, float]]:
-    """Weights times the importance of each completion, truncated at `cap`; unchanged without a cap or a mismatch.
+    """Multiply weights by each completion's importance ratio, truncated at `cap`.
 
-    The metrics are the mean importance, before it is truncated, and the share of completions where it was.
+    Returns:
+        The weights, [P, N] (unchanged if `cap` is None or the sampler has the trainer's weights), and the metrics
+        `importance` (mean ratio before truncation) and `truncated` (share of completions above the cap).
     """
     if cap is None or draw.importance_PN is None:
         return weight_PN, {}
@@ -204,16 +219,16 @@ def truncate_importance(weight_PN: Tensor, draw: Draw, cap: float | None) -> tup
 
 
 def learnt_metric(learnt_reward_PN: Tensor) -> dict[str, float]:
-    """Return the metric `reward_learnt`: the mean of what is learnt from, where it is not the weighted sum as it came.
+    """Return the metric `reward_learnt`: the mean composed reward, for stages where it differs from `reward`.
 
-    The collector logs it after normalising, clipping and gates; an algorithm that changes the rewards further returns
-    it again among its own metrics, which come last.
+    The collector logs it after normalisation, clipping and gates. An algorithm that changes the rewards further
+    returns it again among its own metrics, which override the collector's.
     """
     return {"reward_learnt": learnt_reward_PN.mean().item()}
 
 
 def tie_rate(reward_PN: Tensor) -> float:
-    """Share of pairs of completions of one prompt that have equal rewards."""
+    """Return the share of pairs of completions of the same prompt with equal rewards; `reward_PN` is [P, N]."""
     samples = reward_PN.shape[1]
     pairs = torch.triu_indices(samples, samples, offset=1)
     return (reward_PN[:, pairs[0]] == reward_PN[:, pairs[1]]).float().mean().item()

@@ -1,6 +1,6 @@
-"""What BOND takes from the law of Best-of-N: its correction for ties, estimated quantiles and the bound of its KL.
+"""Functions of the Best-of-N distribution that BOND uses: tie correction, estimated quantiles, and KL bound.
 
-Source: Sessa et al. 2024, arXiv 2407.14622. The law itself, where outputs can be enumerated, is in
+Source: Sessa et al. 2024, arXiv 2407.14622. The exact distribution for enumerable outputs is in
 `benchmarks/fidelity/toys/best_of_n_law.py`.
 """
 
@@ -14,21 +14,28 @@ Zeros = Literal["half", "one", "floor"]
 
 
 def log_correction(log_below_V: Tensor, log_at_most_V: Tensor, n: int) -> Tensor:
-    """log B of theorem 1, B = sum over i of (p< / p<=)^(i - 1) for i from 1 to n; between 0 and log n, [..., V]."""
+    """Return log B of theorem 1, with B = sum of (p< / p<=)^(i - 1) for i = 1 to n; [..., V], between 0 and log n.
+
+    Args:
+        log_below_V: log p<, the probability of a strictly lower reward, [..., V].
+        log_at_most_V: log p<=, the probability of a reward that is not higher, [..., V].
+        n: N of Best-of-N.
+    """
+    # If p< is 0 (nothing is worse) the ratio is 0, and 0 ** 0 = 1 makes B = 1. Without ties the ratio is 1 and B = n.
     ratio_V1 = (log_below_V - log_at_most_V).exp()[..., None]
     return (ratio_V1 ** torch.arange(n, device=ratio_V1.device)).sum(dim=-1).log()
 
 
 def log_quantile_estimate(reward_P: Tensor, anchor_reward_PK: Tensor, zeros: Zeros = "half") -> Tensor:
-    """log p<= from K samples of the reference for the same prompt (section 4.2): c of them are not better.
+    """Estimate log p<= from K samples of the reference for the same prompt, c of which are not better (section 4.2).
 
-    The paper does not say what to do where c is 0, which happens in 44% of cases at K = 16 and p = 0.05. "half" takes
-    log((c + 1/2) / (K + 1/2)), "one" takes log((c + 1) / (K + 1)), "floor" takes log max(c / K, 1 / 2K).
+    The paper does not define the estimate at c = 0, which happens in 44% of cases at K = 16 and p = 0.05. "half" uses
+    log((c + 1/2) / (K + 1/2)), "one" uses log((c + 1) / (K + 1)), "floor" uses log max(c / K, 1 / 2K).
 
     Args:
-        reward_P: rewards to be placed, [P].
+        reward_P: rewards whose quantiles are estimated, [P].
         anchor_reward_PK: rewards of the reference's samples, [P, K].
-        zeros: how to keep the logarithm finite.
+        zeros: method that keeps the logarithm finite at c = 0.
 
     Returns:
         [P], in nats, at most 0.
@@ -42,5 +49,8 @@ def log_quantile_estimate(reward_P: Tensor, anchor_reward_PK: Tensor, zeros: Zer
 
 
 def kl_bound(n: int) -> float:
-    """log n - (n - 1) / n: the most that KL(Best-of-n || reference) can be, met where single outputs weigh nothing."""
+    """Return log n - (n - 1) / n, the upper bound of KL(Best-of-n || reference), in nats.
+
+    The bound is attained in the limit where every single output has probability 0.
+    """
     return math.log(n) - (n - 1) / n

@@ -1,4 +1,4 @@
-"""The algorithms that a recipe can name. Imports no torch."""
+"""Union of the algorithm configurations that a recipe can name. Imports no torch."""
 
 from typing import Annotated, get_args
 
@@ -10,4 +10,4 @@ from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 AnyAlgorithm = Annotated[BondAlgorithm | ReinforceAlgorithm, Field(discriminator="kind")]
 ALGORITHMS: tuple[type[RolloutConfig], ...] = get_args(get_args(AnyAlgorithm)[0])
-"""The configurations in `AnyAlgorithm`."""
+"""Configuration classes in the `AnyAlgorithm` union."""

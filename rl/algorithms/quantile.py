@@ -1,4 +1,4 @@
-"""Where a sample of the policy stands among the anchor's, by counting (BOND, section 4.2)."""
+"""Quantiles of the policy's samples among the anchor's samples, estimated by counting (BOND, section 4.2)."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,11 @@ from gemsmith.rl.algorithms.best_of_n import log_quantile_estimate
 
 @dataclass(frozen=True)
 class Placed:
-    """log p<= and log p< of one sample of each prompt, [P] in nats; the latter is None where nothing tells it.
+    """Log-quantiles of one sample per prompt among the anchor's samples, [P] in nats.
 
-    p<= is the chance that a sample of the anchor is not better, p< the chance that it is worse.
+    Attributes:
+        log_at_most_P: log p<=, where p<= is the probability that an anchor sample is not better.
+        log_below_P: log p<, where p< is the probability that an anchor sample is worse; None if not estimated.
     """
 
     log_at_most_P: Tensor
@@ -21,11 +23,12 @@ class Placed:
 
 
 def counted(reward_P: Tensor, anchor_reward_PK: Tensor) -> Placed:
-    """Both quantiles from K samples of the anchor.
+    """Estimate both quantiles from the rewards of K anchor samples, [P, K].
 
     p<= is (c + 1/2) / (K + 1/2), where c samples are not better. p< is p<= times the share of those c that are worse:
-    0 where all are ties, and p<= where there is no tie, as for c = 0.
+    0 if all c are ties, and p<= if there is no tie (including c = 0).
     """
+    # p< is derived from p<= rather than estimated on its own, so that p< / p<= in log B (theorem 1) stays in [0, 1].
     log_at_most_P = log_quantile_estimate(reward_P, anchor_reward_PK)
     not_better_P = (anchor_reward_PK <= reward_P[:, None]).sum(dim=1)
     worse_P = (anchor_reward_PK < reward_P[:, None]).sum(dim=1)
@@ -34,13 +37,13 @@ def counted(reward_P: Tensor, anchor_reward_PK: Tensor) -> Placed:
 
 
 class SampledQuantile:
-    """Counts among the first k samples of the anchor."""
+    """Quantile estimator that counts among the anchor's first k samples."""
 
     def __init__(self, samples: int) -> None:
-        """Count among `samples`."""
+        """Set k, the number of anchor samples per prompt to count among."""
         self.samples = samples
 
     def place(self, rollouts: Rollouts) -> tuple[Placed, dict[str, float]]:
-        """The quantiles of the policy's first sample of each prompt; no metrics."""
+        """Return the quantiles of the policy's first sample of each prompt, [P], and no metrics."""
         assert rollouts.anchor is not None
         return counted(rollouts.policy.learnt_reward_PN[:, 0], rollouts.anchor.learnt_reward_PN[:, : self.samples]), {}

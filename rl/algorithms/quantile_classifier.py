@@ -1,4 +1,4 @@
-"""The quantile of a completion as a classifier tells it that is trained beside the policy (BOND, appendix B.1)."""
+"""Quantile estimator that is trained beside the policy (BOND, appendix B.1)."""
 
 import copy
 from collections.abc import Sequence
@@ -23,23 +23,25 @@ STATE = "quantile.pt"
 
 
 class QuantileClassifier:
-    """p(x, y), the chance that a sample of the anchor for prompt x is not better than completion y.
+    """Classifier of p(x, y), the probability that an anchor sample for prompt x is not better than completion y.
 
-    It has the layers of the policy at the start and a head of zeros, which says 1/2 of everything: the mean quantile of
-    the anchor's own samples. Each step it is asked about the policy's samples, and then learns from them, by one step
-    of AdamW on the binary cross-entropy to the share of the anchor's samples that are not better. (The paper draws one
-    sample for that; the mean of several has the same expectation.) Under LoRA the frozen weights are the policy's.
+    It starts from the policy's layers with a head of zeros, which predicts 1/2 everywhere: the mean quantile of the
+    anchor's own samples. In each step it predicts the quantiles of the policy's samples and is then trained on them by
+    one step of AdamW; the loss is the binary cross-entropy to the share of anchor samples that are not better. (The
+    paper uses one anchor sample as label; the mean of several has the same expectation.) With LoRA it shares the
+    policy's frozen weights.
     """
 
     def __init__(self, config: BondAlgorithm) -> None:
-        """Take learning rate, clipping, adapters and completions at once from the recipe."""
+        """Read the learning rate, gradient clipping, LoRA settings and micro-batch size from the configuration."""
         self.learning_rate = config.quantile_learning_rate or config.learning_rate
         self.max_grad_norm, self.lora = config.max_grad_norm, config.lora
         self.batch = config.micro_batch or config.batch
 
     def begin(self, policy: Policy, seed: int) -> None:
-        """Copy the policy's layers; call it before the policy gets adapters. `seed` is of the classifier's own."""
+        """Copy the policy's layers; call this before the policy gets adapters. `seed` initialises the classifier."""
         set_seed(seed)
+        # deepcopy keeps objects found in its memo: with LoRA the copy shares the policy's frozen parameters.
         shared = {id(parameter): parameter for parameter in policy.model.parameters()} if self.lora else {}
         model: Any = copy.deepcopy(from_policy(policy), shared)
         model = peft.get_peft_model(model, peft_config(self.lora, 0.0)) if self.lora else model.float()
@@ -48,9 +50,10 @@ class QuantileClassifier:
         self.optimiser = torch.optim.AdamW(self._trained.values(), lr=self.learning_rate, weight_decay=0.0)
 
     def place(self, rollouts: Rollouts) -> tuple[Placed, dict[str, float]]:
-        """log p of the policy's first sample of each prompt, from before this step's learning; then learn from them.
+        """Return log p of the policy's first sample of each prompt, [P], predicted before training on these samples.
 
-        The metrics are the loss, and the mean of p minus the mean of what the samples say, which is to come near 0.
+        The metrics are `classifier/loss`, and `classifier/bias`: mean prediction minus mean share counted from the
+        anchor's samples, which should approach 0.
         """
         policy, anchor = rollouts.policy, rollouts.anchor
         assert anchor is not None
@@ -63,13 +66,13 @@ class QuantileClassifier:
         return Placed(logsigmoid(logit_P)), {"classifier/loss": loss, "classifier/bias": bias}
 
     def save(self, folder: Path) -> None:
-        """Write what is trained, and the optimiser's state, into a checkpoint."""
+        """Write the trained parameters and the optimiser's state into a checkpoint."""
         trained = {name: parameter.detach() for name, parameter in self._trained.items()}
         torch.save({"trained": trained, "optimiser": self.optimiser.state_dict()}, folder / STATE)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """Continue from what `save` wrote."""
+        """Load the parameters and the optimiser's state that `save` wrote."""
         kept = torch.load(folder / STATE, map_location="cpu", weights_only=True)
         for name, parameter in self._trained.items():
             parameter.copy_(kept["trained"][name])
@@ -77,9 +80,10 @@ class QuantileClassifier:
 
     @torch.enable_grad()
     def _learn(self, sequences: Sequence[Sequence[int]], share_P: Tensor) -> Tensor:
-        """The logits of all sequences on the CPU, [P], and one step of the optimiser on their mean loss."""
+        """Take one optimiser step on the mean loss of all sequences; return their logits from before it, [P], CPU."""
         logit_P = torch.empty(len(sequences))
         self.optimiser.zero_grad()
+        # Sorted by length, so that a micro-batch has little padding; logit_P keeps the caller's order.
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         for start in range(0, len(order), self.batch):
             chosen = order[start : start + self.batch]
@@ -93,7 +97,10 @@ class QuantileClassifier:
 
 
 def logits(model: Any, sequences: Sequence[Sequence[int]]) -> Tensor:
-    """The head's number at the last token of each sequence, [S], float32, with gradients; padding is on the right."""
+    """Return the head's output at the last token of each sequence, [S], float32, with gradients.
+
+    Sequences are padded on the right.
+    """
     classifier: Gemma3TextForSequenceClassification = plain_module(model)
     length = max(len(sequence) for sequence in sequences)
     ids_ST = torch.full((len(sequences), length), classifier.config.pad_token_id or 0)

@@ -1,4 +1,4 @@
-"""REINFORCE with a baseline from the samples of a prompt: RLOO (Ahmadian et al. 2024), and GRPO (Shao et al. 2024)."""
+"""REINFORCE with a per-prompt baseline: RLOO (Ahmadian et al. 2024) and GRPO (Shao et al. 2024)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -25,46 +25,49 @@ from gemsmith.rl.algorithms.turns import turn_weights
 
 
 def build_reinforce(config: ReinforceAlgorithm) -> Algorithm:
-    """The algorithm of a configuration, the linear one where its loss is linear in the log-probabilities."""
+    """Build the algorithm; the cheaper `Reinforce` if the loss is linear in the log-probabilities."""
+    # With one update per rollout the ratio is 1 and the clip never binds, so only a KL in the loss is not linear.
     linear = config.updates == 1 and (config.kl_in == "reward" or config.kl == 0)
     return Reinforce(config) if linear else TokenReinforce(config)
 
 
 def penalised_reward(reward_PN: Tensor, logprob_PN: Tensor, reference_logprob_PN: Tensor, kl: float) -> Tensor:
-    """r - kl (log pi - log pi_reference), [P, N]: its mean is the reward minus kl times KL(pi || reference)."""
+    """Compute r - kl (log pi - log pi_reference), [P, N], whose mean is the reward minus kl * KL(pi || reference)."""
     return reward_PN - kl * (logprob_PN - reference_logprob_PN)
 
 
 def advantages(
     reward_PN: Tensor, baseline: Literal["leave_one_out", "group_mean"], scale: Literal["none", "std"]
 ) -> Tensor:
-    """How much better each completion is than its prompt's, [P, N].
+    """Compute the advantage of each completion over its prompt's completions, [P, N].
 
-    leave_one_out is unbiased (Kool et al. 2019), and N / (N - 1) times group_mean. Divided by the standard deviation of
-    the N rewards (DeepSeekMath, section 4.1.2; over N, not N - 1) advantages weigh prompts by difficulty: where a
-    share p of right or wrong answers is right, by 1 / sqrt(p (1 - p)). Rewards that are all equal give 0.
+    leave_one_out is unbiased (Kool et al. 2019) and equals N / (N - 1) times group_mean. Division by the standard
+    deviation of the N rewards (DeepSeekMath, section 4.1.2; population form, over N) weighs prompts by difficulty: for
+    binary rewards with a share p of correct answers, by 1 / sqrt(p (1 - p)). If all rewards of a prompt are equal, its
+    advantages are 0.
     """
     mean_P1 = reward_PN.mean(dim=1, keepdim=True)
     value_PN = leave_one_out(reward_PN) if baseline == "leave_one_out" else reward_PN - mean_P1
     if scale == "none":
         return value_PN
+    # Rounding can leave equal rewards a tiny standard deviation; testing for equality avoids dividing by it.
     std_P1 = reward_PN.std(dim=1, keepdim=True, correction=0)
     return torch.where(all_equal(reward_PN)[:, None], 0.0, value_PN / std_P1)
 
 
 def all_equal(reward_PN: Tensor) -> Tensor:
-    """Which prompts have equal rewards for all their completions, [P]."""
+    """Return a mask of the prompts whose completions all have equal rewards, [P]."""
     return reward_PN.amin(dim=1) == reward_PN.amax(dim=1)
 
 
 def length_factor(ids: Sequence[Sequence[int]], norm: Literal["sequence", "batch"]) -> Tensor:
-    """One over each completion's length, or over the mean of their lengths, [S]."""
+    """Return one over each completion's length ("sequence") or over the mean length ("batch"), [S], in tokens."""
     length_S = torch.tensor([float(len(completion)) for completion in ids])
     return 1.0 / (length_S if norm == "sequence" else length_S.mean().expand_as(length_S))
 
 
 def finished_reward(policy: Draw, penalty: float) -> tuple[Tensor, dict[str, float]]:
-    """Rewards, [P, N], without the penalty of completions that were cut off (Lambert et al. 2024); and metrics."""
+    """Subtract `penalty` from the rewards of cut-off completions (Lambert et al. 2024); return them and metrics."""
     if not penalty:
         return policy.learnt_reward_PN, {}
     assert policy.finished_PN is not None
@@ -76,9 +79,9 @@ def finished_reward(policy: Draw, penalty: float) -> tuple[Tensor, dict[str, flo
 def completion_weights(
     rollouts: Rollouts, reference_PN: Tensor, config: ReinforceAlgorithm
 ) -> tuple[Tensor, dict[str, float]]:
-    """The weight of every completion, [P, N]: its advantage over the number of completions; and metrics.
+    """Return the weight of every completion, [P, N], its advantage divided by P * N, and metrics.
 
-    `zero_advantage` is the share of prompts whose rewards are all equal.
+    `zero_advantage` is the share of prompts whose rewards are all equal, before the KL penalty.
     """
     policy = rollouts.policy
     assert policy.logprob_PN is not None
@@ -91,22 +94,22 @@ def completion_weights(
 
 
 class Reinforce:
-    """Each completion, or turn, is weighed by its advantage; the KL is in the reward."""
+    """REINFORCE with a linear loss: completions or turns are weighted by their advantage, with the KL in the reward."""
 
     anchor_every = 1
     auxiliary_learner: Learner | None = None
 
     def __init__(self, config: ReinforceAlgorithm) -> None:
-        """Take samples, advantages, KL and reference from the recipe."""
+        """Read the sample count, the KL's reference and the anchor's rate from the configuration."""
         self.config, self.to_anchor = config, config.kl_to == "anchor"
         self.draws: Mapping[Weights, int] = {"policy": config.samples}
         self.anchor_rate = config.anchor_rate if self.to_anchor else 0.0
         self.needs_anchor_logprob = self.to_anchor
 
     def weigh(self, rollouts: Rollouts) -> tuple[list[Weighted], dict[str, float]]:
-        """Weigh every completion of the policy; metrics name the reference that the KL was taken to."""
+        """Weigh every completion of the policy; add the metric `kl_to_anchor` if the anchor is the KL's reference."""
         policy = rollouts.policy
-        if not policy.ids:  # of episodes, none could be judged
+        if not policy.ids:  # this part's episodes were all left out
             return [], {}
         reference_PN = policy.anchor_logprob_PN if self.to_anchor else policy.initial_logprob_PN
         assert policy.logprob_PN is not None and reference_PN is not None
@@ -118,7 +121,7 @@ class Reinforce:
         return self._sequences(rollouts, weight_PN), metrics | correction
 
     def _corrected(self, weight_PN: Tensor, policy: Draw) -> tuple[Tensor, dict[str, float]]:
-        """Weights with the sampler's mismatch corrected for, and over lengths."""
+        """Apply the importance correction and the length normalisation to the weights, [P, N]."""
         weight_PN, correction = truncate_importance(weight_PN, policy, self.config.importance_cap)
         if self.config.length_norm != "none":
             weight_PN = weight_PN * length_factor(policy.ids, self.config.length_norm).view_as(weight_PN)
@@ -129,10 +132,13 @@ class Reinforce:
 
 
 class TokenReinforce(Reinforce):
-    """The same weights on the clipped ratio to the policy that drew, and the KL in the loss (PPO, GRPO)."""
+    """REINFORCE with a per-token loss: a clipped ratio to the sampling policy, and the KL in the loss (PPO, GRPO)."""
 
     def _sequences(self, rollouts: Rollouts, weight_PN: Tensor) -> list[Weighted]:
-        """Every completion that has a weight or a KL, with what its tokens are held against."""
+        """Return the completions with a non-zero weight or KL factor, with the log-probabilities they are compared to.
+
+        `drawn` stays None with one update per rollout: the live policy is then the one that sampled.
+        """
         policy, samples = rollouts.policy, weight_PN.shape[1]
         kl_PN = torch.zeros_like(weight_PN)
         reference = None
@@ -155,14 +161,16 @@ class TokenReinforce(Reinforce):
         ]
 
     def token_loss(self, logprobs_ST: Tensor, sequences: Sequence[Weighted]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sum over tokens of kl * estimate - clipped surrogate; metrics of the ratio where several steps share a draw.
+        """Return the sum over tokens of kl * estimate - clipped surrogate, and per-token metrics.
 
-        Metrics: `ratio` to the policy that drew, `clipped`, where the bound binds, `kl_to_drawing`, an unbiased
-        estimate of KL(that || live) in nats a token, and `kl_loss`, the estimate that is lowered.
+        With several updates per rollout the metrics are `ratio` (to the sampling policy), `clipped` (1 where the clip
+        binds) and `kl_to_drawing` (an unbiased estimate of KL(sampling policy || live policy), in nats per token).
+        With a KL in the loss there is `kl_loss`, the minimised estimate in nats per token.
         """
         live_ST = logprobs_ST.detach()
         lengths_S1 = torch.tensor([[len(sequence.completion)] for sequence in sequences], device=live_ST.device)
         mask_ST = torch.arange(live_ST.shape[1], device=live_ST.device) < lengths_S1
+        # Missing log-probabilities are filled with the live ones: a ratio of 1 with the gradient of REINFORCE.
         drawn_ST = _padded([sequence.drawn for sequence in sequences], live_ST)
         weight_S1 = torch.tensor([[sequence.weight] for sequence in sequences], device=live_ST.device)
         clip = None if self.config.clip is None else (self.config.clip[0], self.config.clip[1])
@@ -170,9 +178,10 @@ class TokenReinforce(Reinforce):
         loss_ST = -value_ST
         metrics: dict[str, Tensor] = {}
         if any(sequence.drawn is not None for sequence in sequences):
-            told_ST = mask_ST & torch.tensor([[s.drawn is not None] for s in sequences], device=live_ST.device)
-            log_ratio_M = (live_ST - drawn_ST)[told_ST]
-            metrics = {"ratio": log_ratio_M.exp(), "clipped": binds_ST[told_ST].float()}
+            # Blank completions have no `drawn` and must not enter the means.
+            known_ST = mask_ST & torch.tensor([[s.drawn is not None] for s in sequences], device=live_ST.device)
+            log_ratio_M = (live_ST - drawn_ST)[known_ST]
+            metrics = {"ratio": log_ratio_M.exp(), "clipped": binds_ST[known_ST].float()}
             metrics["kl_to_drawing"] = torch.expm1(log_ratio_M) - log_ratio_M
         if any(sequence.reference is not None for sequence in sequences):
             reference_ST = _padded([sequence.reference for sequence in sequences], live_ST)
@@ -185,7 +194,7 @@ class TokenReinforce(Reinforce):
 
 
 def _padded(tokens: Sequence[Tensor | None], live_ST: Tensor) -> Tensor:
-    """Rows of log-probabilities as one tensor, [S, T]; where there is none, the live ones."""
+    """Stack rows of log-probabilities into one tensor, [S, T]; missing rows and padding hold the live values."""
     padded_ST = live_ST.clone()
     for row_T, known in zip(padded_ST, tokens, strict=True):
         if known is not None:

@@ -1,1 +1,1 @@
-"""Rewards: ground truth, reward models and plug-ins, composed."""
+"""Rewards: built-in kinds, reward models and plug-ins, and their composition."""

@@ -1,4 +1,4 @@
-"""Opens the rewards that a stage names, and scores completions with each and with their weighted sum."""
+"""Opening of the rewards that a stage names, and scoring of completions by each reward and by their weighted sum."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from gemsmith.rl.rewards.reward import LARGEST, Columns, Reward, sample
 
 @dataclass(frozen=True)
 class RewardTable:
-    """Rewards of a batch: the weighted sum, and each reward as it came, before its weight. None: it did not apply."""
+    """Rewards of a batch: the weighted sum, and each raw reward by name (None where it did not apply)."""
 
     total: list[float]
     each: dict[str, list[float | None]]
 
 
 class Rewards:
-    """The rewards of a stage, open until the end of its `with` block.
+    """Open rewards of a stage; a context manager that closes them.
 
     Args:
-        parts: the rewards by name.
-        terms: the configuration of each, or its weight alone.
-        say: gets a line now and then while a reward is waited for, from another thread.
+        parts: rewards by name.
+        terms: configuration or weight of each reward, by name.
+        say: called from another thread with a line from time to time while a reward takes long.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Rewards:
         self.close()
 
     def close(self) -> None:
-        """Close every reward, also when closing one of them fails."""
+        """Close all rewards, even if closing one of them fails."""
         with ExitStack() as stack:
             for part in self._parts.values():
                 stack.callback(part.close)
 
     @property
     def names(self) -> list[str]:
-        """Names of the rewards, in the stage's order."""
+        """Return the names of the rewards, in the stage's order."""
         return list(self._parts)
 
     def __getitem__(self, name: str) -> Reward:
@@ -62,21 +62,21 @@ class Rewards:
 
     @property
     def faults(self) -> dict[str, int]:
-        """Completions so far that a reward could not judge through no fault of their own, by reward."""
+        """Return, by reward, the number of completions so far that infrastructure faults left without a value."""
         return {name: getattr(part, "faults", 0) for name, part in self._parts.items()}
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> RewardTable:
-        """Score a batch with every reward, each the rows of its `tasks`; their weighted sum counts None as 0.
+        """Score a batch with every reward; each scores only the rows of its `tasks`, and None counts as 0 in the sum.
 
         Args:
-            prompts: text of each sample's user turn.
-            completions: what the policy said to it.
+            prompts: text of each sample's last user turn.
+            completions: text of each sample's completion.
             columns: further values of each sample, such as answer, task and system.
 
         Raises:
             ValueError: the lists differ in length.
-            UserError: a reward, or what it adds to the sum, is larger than LARGEST.
-            UserError, RunError: a reward failed or was late; see `Reward.score`.
+            UserError: a reward, or its weighted value, is larger than LARGEST.
+            UserError, RunError: a reward failed or exceeded its time limit; see `Reward.score`.
         """
         for column, values in {"completions": completions, **columns}.items():
             if len(values) != len(prompts):
@@ -89,33 +89,33 @@ class Rewards:
         return RewardTable(total, each)
 
     def _scored(self, name: str, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
-        """One reward's score of each sample, None where the sample's task is not one of the reward's."""
+        """Return one reward's score of each sample; None for samples whose task is not one of the reward's."""
         term = self.terms[name]
         tasks = columns.get("task") or [None] * len(prompts)
         rows = [row for row, task in enumerate(tasks) if term.applies_to(task)]
         scores: list[float | None] = [None] * len(prompts)
         if not rows:
             return scores
-        given = {column: of for column, of in columns.items() if column != "completion_ids" or term.takes_ids}
+        given = {column: values for column, values in columns.items() if column != "completion_ids" or term.takes_ids}
         own = {column: [values[row] for row in rows] for column, values in given.items()}
         what = f"reward {name} to score {len(rows)} completions"
         with waiting(self._say, what, term.time_limit):
-            found = self._parts[name].score([prompts[row] for row in rows], [completions[row] for row in rows], own)
-        for row, score in zip(rows, found, strict=True):
+            values = self._parts[name].score([prompts[row] for row in rows], [completions[row] for row in rows], own)
+        for row, score in zip(rows, values, strict=True):
             scores[row] = score
             if score is not None and not abs(score) * max(1.0, abs(term.weight)) <= LARGEST:
                 raise UserError(
-                    f"reward {name} gave {score:g} on {sample(row, prompts, completions)}; expected at most "
-                    f"{LARGEST:g} in size, with its weight of {term.weight:g} as well: scale it."
+                    f"reward {name} returned {score:g} on {sample(row, prompts, completions)}; expected an absolute "
+                    f"value of at most {LARGEST:g}, also after multiplication by its weight {term.weight:g}: scale it."
                 )
         return scores
 
 
 def open_rewards(names: list[str], stage: Stage) -> Rewards:
-    """Open rewards by their names in the recipe; use the result in a `with` block.
+    """Open rewards by their names in the recipe; use the result as a context manager.
 
     Raises:
-        UserError: no reward has that name, one is named twice, or one cannot be opened.
+        UserError: the recipe has no reward of that name, a name occurs twice, or a reward cannot be opened.
     """
     parts: dict[str, Reward] = {}
     terms: dict[str, RewardConfig] = {}
@@ -124,7 +124,7 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
             terms[name] = _config(name, stage)
             if name in parts:
                 raise UserError(
-                    f"stage {stage.id}: `rewards` names {name} twice; name each reward once and set its `weight`."
+                    f"stage {stage.id}: `rewards` names {name} twice: name it once and set its `weight` instead."
                 )
             parts[name] = _scorer(terms[name])(name, terms[name], stage)
     except BaseException:
@@ -136,8 +136,8 @@ def open_rewards(names: list[str], stage: Stage) -> Rewards:
 def _config(name: str, stage: Stage) -> RewardConfig:
     if name not in stage.rewards:
         raise UserError(
-            f"stage {stage.id}: there is no reward {name!r}{did_you_mean(name, stage.rewards)}; "
-            f"the recipe's rewards are {', '.join(stage.rewards) or 'none'}."
+            f"stage {stage.id}: the recipe has no reward {name!r}{did_you_mean(name, stage.rewards)}; "
+            f"expected one of its rewards: {', '.join(stage.rewards) or '(there are none)'}."
         )
     return stage.rewards[name]
 

@@ -15,74 +15,82 @@ from gemsmith.reward_models.config import WarmStage
 
 
 class RewardConfig(StrictModel):
-    """Fields of every reward; a kind of reward is a subclass with a literal `kind`.
+    """Fields shared by all rewards; each kind of reward is a subclass with a literal `kind`.
 
-    `normalise`, `clip` and `gate` shape what is learnt (`gemsmith.rl.rewards.contributions`); an evaluation and a
-    control take rewards as they come. `tasks` says everywhere which rows a reward scores.
+    `normalise`, `clip` and `gate` change what the policy learns from (`gemsmith.rl.rewards.contributions`);
+    evaluations and controls use raw rewards. `tasks` selects the rows that a reward scores, everywhere.
 
-    `entry` names the class that scores, as "package.module:Class": called with (name, config, stage), it satisfies
-    `gemsmith.rl.rewards.reward.Reward`. Reading a recipe imports none of it.
+    `entry` names the scoring class as "package.module:Class". It is constructed with (name, config, stage) and
+    implements `gemsmith.rl.rewards.reward.Reward`. Reading a recipe does not import it.
     """
 
     entry: ClassVar[str]
     ground_truth: ClassVar[bool] = False
-    """Whether it says what is true: an evaluation without `passes` takes the first such reward."""
+    """True if the reward checks correctness: an evaluation without `passes` uses the first such reward."""
     takes_ids: ClassVar[bool] = False
-    """Whether it is given the column `completion_ids`, which is larger than all else together."""
+    """True if the reward receives the column `completion_ids`, which is larger than all other columns together."""
 
     weight: float = Field(1.0, allow_inf_nan=False, description="Factor of this reward in the sum.")
     time_limit: float = Field(
-        60.0, gt=0, allow_inf_nan=False, description="Seconds that one call on a batch may take; then the run stops."
+        60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Time limit of one call on a batch, in seconds; the run stops if it is exceeded.",
     )
     normalise: Literal["none", "batch", "group", "running"] = Field(
         "none",
-        description="Minus the mean, over the standard deviation: of the step's completions, of those of each prompt "
-        "(group), or of all of the run so far (running); 0 where they are all alike.",
+        description="Standardisation: subtracts the mean and divides by the standard deviation of the step's "
+        "completions (batch), of each prompt's completions (group), or of all completions so far (running); 0 if all "
+        "values are equal.",
     )
     clip: list[float] | None = Field(
         None,
         min_length=2,
         max_length=2,
-        description="[low, high]: nearest value between them, after `normalise` and before `weight`.",
+        description="[low, high]: bounds of the value, applied after `normalise` and before `weight`.",
     )
     gate: str | None = Field(
         None,
-        description="Another reward of the stage: this one counts only where that one does and is above `gate_above`; "
-        "elsewhere it contributes the least that it does anywhere in the step, at most 0.",
+        description="Name of another reward of the stage. This reward counts only where that one counts and is above "
+        "`gate_above`; elsewhere it contributes its smallest contribution in the step, at most 0.",
     )
-    gate_above: float = Field(0.0, allow_inf_nan=False, description="What the gate's own value must be above.")
+    gate_above: float = Field(
+        0.0, allow_inf_nan=False, description="Threshold that the raw value of `gate` must exceed."
+    )
     tasks: list[str] | None = Field(
-        None, min_length=1, description="Values of the `task` column of the rows that it scores; none: every row."
+        None, min_length=1, description="Values of the `task` column of the rows to score; not set: every row."
     )
 
     @model_validator(mode="after")
     def _clip_is_a_range(self) -> Self:
         if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ValueError(f"clip is [{self.clip[0]:g}, {self.clip[1]:g}]: expected [low, high] with low < high")
+            raise ValueError(f"clip is [{self.clip[0]:g}, {self.clip[1]:g}], expected [low, high] with low < high")
         return self
 
     @model_validator(mode="after")
     def _threshold_has_a_gate(self) -> Self:
         if self.gate is None and self.gate_above != 0:
-            raise ValueError("gate_above is set without a gate: name the reward that it speaks of in `gate`")
+            raise ValueError(
+                "gate_above is set without `gate`: set `gate` to the reward that it applies to, or remove it"
+            )
         return self
 
     @property
     def shaped(self) -> bool:
-        """Whether what is learnt from it differs from its value times its weight."""
+        """Return True if normalisation, clipping or a gate changes weight * value."""
         return self.normalise != "none" or self.clip is not None or self.gate is not None
 
     def applies_to(self, task: str | None) -> bool:
-        """Whether it scores rows of this task."""
+        """Return True if the reward scores rows of this task."""
         return self.tasks is None or task in self.tasks
 
     def model_parameters(self, context: ForecastContext) -> int:
-        """Return the number of weights of the reward models that the reward holds in memory."""
+        """Return the number of parameters of the reward models that the reward keeps in memory."""
         return 0
 
 
 class MathReward(RewardConfig):
-    """1 where the completion's answer equals the ground truth, else 0."""
+    """Mathematics reward: 1 if the completion's answer equals the ground truth, else 0."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.ground_truth:GroundTruth"
     ground_truth: ClassVar[bool] = True
@@ -92,88 +100,102 @@ class MathReward(RewardConfig):
 
 
 class CodeReward(RewardConfig):
-    """1 where the completion's program passes every test of its row, in a sandbox, else 0."""
+    """Code reward: 1 if the completion's program passes all tests of its row in a sandbox, else 0."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.code:Code"
     ground_truth: ClassVar[bool] = True
 
     kind: Literal["code"]
     format: Literal["auto", "humaneval", "mbpp", "apps", "tests"] = Field(
-        "auto", description="Whose columns hold the tests; auto: told by their names, row by row."
+        "auto", description="Data set whose columns hold the tests; auto: detected per row from the column names."
     )
-    tests: str = Field("tests", description="Column with tests in gemsmith's own plain form.")
-    partial: bool = Field(False, description="Give the share of passed cases instead of all or nothing.")
+    tests: str = Field("tests", description="Column with tests in gemsmith's own format.")
+    partial: bool = Field(False, description="Return the share of passed test cases instead of 0 or 1.")
     allow_forgeable: bool = Field(False, description="Accept `script` tests, whose verdict a program can forge.")
     backend: Literal["auto", "bubblewrap", "unshare", "landlock", "http", "unsafe"] = Field(
-        "auto", description="Sandbox; auto: bubblewrap, else unshare, else an error."
+        "auto", description="Sandbox; auto: bubblewrap if available, else unshare, else an error."
     )
-    url: str | None = Field(None, description="Address of the server, for the backend http.")
-    cpu: float = Field(10.0, gt=0, description="Seconds of processor time of one program, over all its cases.")
-    case_cpu: float = Field(2.0, gt=0, description="Seconds of processor time of one case.")
-    memory: int = Field(512, ge=32, description="Address space of one program, in MiB.")
+    url: str | None = Field(None, description="URL of the sandbox server, for the backend http.")
+    cpu: float = Field(
+        10.0, gt=0, description="Limit of a program's processor time over all its test cases, in seconds."
+    )
+    case_cpu: float = Field(2.0, gt=0, description="Limit of the processor time of one test case, in seconds.")
+    memory: int = Field(512, ge=32, description="Limit of a program's address space, in MiB.")
 
 
 class InstructionsReward(RewardConfig):
-    """How many of a row's verifiable instructions (IFEval's 25 kinds) the completion follows."""
+    """Instructions reward: the share of a row's verifiable instructions (IFEval's 25 kinds) that are followed."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.instructions:Instructions"
     ground_truth: ClassVar[bool] = True
 
     kind: Literal["instructions"]
     instructions: str = Field("instruction_id_list", description="Column with the list of instruction ids.")
-    kwargs: str = Field("kwargs", description="Column with the list of their keyword arguments, one mapping each.")
-    strict: bool = Field(True, description="Judge the text as it is; else any of IFEval's eight loose readings of it.")
+    kwargs: str = Field("kwargs", description="Column with the list of keyword arguments, a mapping per instruction.")
+    strict: bool = Field(
+        True,
+        description="Check the text as it is; false: accept if any of IFEval's eight loose variants passes.",
+    )
     score: Literal["share", "all"] = Field(
-        "share", description="The share of instructions that are followed, or 1 only where all are."
+        "share", description="Value. share: the share of instructions followed. all: 1 if all are followed, else 0."
     )
 
 
 class LengthReward(RewardConfig):
-    """How well the completion's length fits: 1 from `low` to `high`, falling linearly to 0 at `slack` beyond either."""
+    """Length reward: 1 for lengths from `low` to `high`, falling linearly to 0 at `slack` units outside this range."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.length:Length"
 
     kind: Literal["length"]
     unit: Literal["words", "characters"] = Field(
         "words",
-        description="words: parts between white space (not for Chinese, Japanese or Thai); or Unicode characters.",
+        description="Unit of length. words: parts separated by white space (not for Chinese, Japanese or Thai). "
+        "characters: Unicode characters.",
     )
-    low: int | None = Field(None, ge=0, description="Units that are enough; null: any number is.")
-    high: int | None = Field(None, ge=0, description="Units that are not too many; null: no number is.")
-    slack: int = Field(ge=0, description="Units below `low` or above `high` at which it is 0; 0: at once.")
+    low: int | None = Field(None, ge=0, description="Smallest length with the full reward; not set: no lower bound.")
+    high: int | None = Field(None, ge=0, description="Largest length with the full reward; not set: no upper bound.")
+    slack: int = Field(
+        ge=0, description="Distance from the range at which the reward reaches 0, in units; 0: anywhere outside it."
+    )
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.low is None and self.high is None:
-            raise ValueError("a length reward needs `low`, `high`, or both")
+            raise ValueError("found neither `low` nor `high`: set one of them, or both")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"`low` is {self.low}, which is above `high`, {self.high}")
+            raise ValueError(f"`low` is {self.low} and `high` is {self.high}: `low` must not be above `high`")
         return self
 
 
 class LanguageReward(RewardConfig):
-    """1 where the completion is in the language of the prompt, 0 in another, None where that cannot be told.
+    """Language reward: 1 if the completion is in the expected language, 0 if in another, None if undetermined.
 
-    At most one of the two fields names the language otherwise.
+    The expected language is the prompt's, unless `expect` or `language` is set.
     """
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.language:Language"
 
     kind: Literal["language"]
     expect: str | None = Field(
-        None, pattern="^[a-z]{2}$", description="The language of every completion, an ISO 639-1 code such as de."
+        None,
+        pattern="^[a-z]{2}$",
+        description="Expected language of all completions, as an ISO 639-1 code such as de; not set: the prompt's.",
     )
-    language: str | None = Field(None, description="Column with the ISO 639-1 code of each completion's language.")
+    language: str | None = Field(
+        None, description="Column with the ISO 639-1 code of each completion's expected language."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.expect is not None and self.language is not None:
-            raise ValueError("give `expect` (one language for all) or `language` (a column), not both")
+            raise ValueError(
+                "found both `expect` (one language for all rows) and `language` (a column): remove one of them"
+            )
         return self
 
 
 def _groups(pattern: str) -> int:
-    """How many groups a regular expression has."""
+    """Return the number of groups of a regular expression; raise ValueError if it does not compile."""
     import regex
 
     try:
@@ -184,16 +206,20 @@ def _groups(pattern: str) -> int:
 
 
 class FormatReward(RewardConfig):
-    """The share of the given demands on its form that a completion meets; give at least one."""
+    """Format reward: the share of the configured checks that a completion passes; configure at least one."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.format:Format"
 
     kind: Literal["format"]
-    pattern: str | None = Field(None, description="A regular expression (of the package regex) that must be found.")
-    whole: bool = Field(False, description="The pattern must match all of the completion.")
-    json_: bool = Field(False, alias="json", description="All of the completion is one JSON value; no fence.")
-    keys: list[str] = Field(default_factory=list, description="Keys of the JSON value, which must then be an object.")
-    boxed: bool = Field(False, description=r"There is exactly one \boxed{...}, closed and not empty.")
+    pattern: str | None = Field(None, description="Check for a match of this regular expression (package regex).")
+    whole: bool = Field(False, description="Require `pattern` to match the whole completion.")
+    json_: bool = Field(
+        False, alias="json", description="Check that the whole completion is one JSON value, without a code fence."
+    )
+    keys: list[str] = Field(
+        default_factory=list, description="Keys that the JSON value must have; it must then be an object."
+    )
+    boxed: bool = Field(False, description=r"Check for exactly one \boxed{...}, closed and not empty.")
 
     @field_validator("pattern")
     @classmethod
@@ -205,67 +231,78 @@ class FormatReward(RewardConfig):
     @model_validator(mode="after")
     def _demands(self) -> Self:
         if self.pattern is None and not self.json_ and not self.boxed:
-            raise ValueError("a format reward needs `pattern`, `json: true` or `boxed: true`")
+            raise ValueError("found no check: set `pattern`, `json: true` or `boxed: true`")
         if self.whole and self.pattern is None:
-            raise ValueError("`whole` says how `pattern` must match, and there is none")
+            raise ValueError("`whole` is set without `pattern`: set `pattern`, or remove `whole`")
         if self.keys and not self.json_:
-            raise ValueError("`keys` are those of the JSON value: set `json: true` with them")
+            raise ValueError("`keys` is set without `json: true`: set `json: true`, or remove `keys`")
         return self
 
 
 class RefusalReward(RewardConfig):
-    """1 where the completion refuses a prompt that should be refused, or answers one that should be answered, else 0.
+    """Refusal reward: 1 if the completion refuses or answers as the prompt's label demands, else 0.
 
-    Refusals are told by phrases in English only.
+    Refusals are recognised by English phrases only.
     """
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.refusal:Refusal"
 
     kind: Literal["refusal"]
-    label: str = Field("label", description="Column that says whether the prompt should be refused.")
-    refuse: list[str | bool | int] = Field(["unsafe", True], min_length=1, description="Its values that mean: refuse.")
-    answer: list[str | bool | int] = Field(["safe", False], min_length=1, description="Its values that mean: answer.")
+    label: str = Field("label", description="Column with the label of the prompt.")
+    refuse: list[str | bool | int] = Field(
+        ["unsafe", True], min_length=1, description="Labels of prompts that should be refused."
+    )
+    answer: list[str | bool | int] = Field(
+        ["safe", False], min_length=1, description="Labels of prompts that should be answered."
+    )
     partial: Literal["refuses", "answers", "neither"] = Field(
-        "refuses", description="What a partial refusal (it refuses, and then helps) counts as; neither: always 0."
+        "refuses",
+        description="Treatment of a partial refusal, which refuses and then helps: as a refusal, as an answer, or as "
+        "neither (reward 0).",
     )
 
 
 class HttpReward(RewardConfig):
-    """What a judge says of the completion, a model behind an OpenAI-style chat endpoint; mapped to [0, 1]."""
+    """Judge reward: the number that a model behind an OpenAI-style chat endpoint gives a completion, in [0, 1]."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.http:HttpJudge"
 
     kind: Literal["http"]
     url: str = Field(
         pattern="^https?://[!-~]+$",
-        description="Address of the endpoint up to /v1, or of its /chat/completions; no proxy or redirect is followed.",
+        description="URL of the endpoint, up to /v1 or /chat/completions. Proxies and redirects are not followed.",
     )
     model: str = Field(description="Name of the model at the endpoint.")
-    prompt: str = Field(description="What the judge is asked: text with {prompt}, {completion} and columns.")
-    system: str | None = Field(None, description="System text for the judge.")
+    prompt: str = Field(
+        description="Template of the request to the judge, with {prompt}, {completion} and columns in braces."
+    )
+    system: str | None = Field(None, description="System message for the judge.")
     scale: list[float] = Field(
-        min_length=2, max_length=2, description="The worst and the best number of the judge: they become 0 and 1."
+        min_length=2, max_length=2, description="[worst, best]: numbers of the judge that are mapped to 0 and 1."
     )
     number: str | None = Field(
-        None, description="Regular expression whose one group is the number; null: the last number of the answer."
+        None,
+        description="Regular expression whose only group captures the number; not set: the last number of the reply.",
     )
-    api_key_env: str | None = Field(None, description="Environment variable with the key, sent as a bearer token.")
-    at_once: int = Field(16, ge=1, le=256, description="Requests in flight.")
-    max_tokens: int = Field(512, ge=1, description="Longest answer of the judge.")
+    api_key_env: str | None = Field(
+        None, description="Environment variable that holds the API key, which is sent as a bearer token."
+    )
+    at_once: int = Field(16, ge=1, le=256, description="Maximum number of concurrent requests.")
+    max_tokens: int = Field(512, ge=1, description="Maximum length of the judge's reply, in tokens.")
 
     @field_validator("prompt")
     @classmethod
     def _template(cls, prompt: str) -> str:
         names = {name for _, name, *_ in Formatter().parse(prompt)}
         if "completion" not in names:
-            raise ValueError("the judge's prompt has no {completion}; double other braces")
+            raise ValueError("found no {completion} in the template: add it, and double all literal braces")
         return prompt
 
     @field_validator("scale")
     @classmethod
     def _ascending(cls, scale: list[float]) -> list[float]:
         if not -math.inf < scale[0] < scale[1] < math.inf:
-            raise ValueError(f"the scale goes from the worst to the best number, such as [1, 10]; found {scale}")
+            raise ValueError(f"found {scale}, expected [worst, best] with worst < best, such as [1, 10]")
         return scale
 
     @field_validator("number")
@@ -273,12 +310,12 @@ class HttpReward(RewardConfig):
     def _one_group(cls, number: str | None) -> str | None:
         groups = 1 if number is None else _groups(number)
         if groups != 1:
-            raise ValueError(f"`{number}` has {groups} groups; the one group is the number")
+            raise ValueError(f"`{number}` has {groups} groups, expected 1 group that captures the number")
         return number
 
 
 class RewardModelReward(RewardConfig):
-    """The score of a reward model that an earlier stage trained."""
+    """Reward-model reward: the score of a reward model that an earlier stage trained."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.kinds.model:RewardModel"
 
@@ -286,18 +323,19 @@ class RewardModelReward(RewardConfig):
 
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
-    batch: int = Field(256, ge=1, description="Completions scored at once.")
+    batch: int = Field(256, ge=1, description="Number of completions per forward pass.")
     serve: Literal["average", "mean", "minimum", "lower_bound"] = Field(
         "average",
-        description="The averaged model, or the kept members' rewards together: their mean, minimum, or mean minus "
-        "`deviations` standard deviations (after Coste et al. 2023); all members are in memory, and each one scores.",
+        description="Model to score with. average: the averaged model. mean, minimum, lower_bound: the kept members' "
+        "rewards, combined to their mean, their minimum, or their mean minus `deviations` standard deviations (after "
+        "Coste et al. 2023); all members are then in memory and score every completion.",
     )
     deviations: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="For lower_bound: standard deviations below the members' mean."
+        1.0, ge=0, allow_inf_nan=False, description="Standard deviations below the mean, for `serve: lower_bound`."
     )
 
     def model_parameters(self, context: ForecastContext) -> int:
-        """Return the number of weights of the average, or of all kept members together."""
+        """Return the number of parameters of the average, or of all kept members together."""
         size, trained = context.sizes.get(self.from_), context.stages[self.from_]
         if size is None:
             return 0
@@ -306,25 +344,25 @@ class RewardModelReward(RewardConfig):
 
 
 class PythonReward(RewardConfig):
-    """A function or class of yours, called as TRL calls them: f(prompts, completions, **columns) -> list of floats."""
+    """User-defined reward, called as in TRL: f(prompts, completions, **columns) -> list of floats."""
 
     entry: ClassVar[str] = "gemsmith.rl.rewards.plugins.plugin:Plugin"
     takes_ids: ClassVar[bool] = True
 
     kind: Literal["python"]
     target: str = Field(
-        description="file.py:function (beside the recipe, else in the working folder), package.module:function, or the "
-        "bare name of an installed package's entry point in the group gemsmith.rewards; a class in place of a function."
+        description="Function or class: file.py:function (relative to the recipe, else to the working folder), "
+        "package.module:function, or the name of an installed package's entry point in the group gemsmith.rewards."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="Keyword arguments for every call of a function, or for constructing a class."
+        default_factory=dict, description="Keyword arguments for each call of a function, or for a class's constructor."
     )
     memory: int | None = Field(
         None,
         ge=64,
-        description="MiB of resident memory that its process and all that it started may hold together; then the run "
-        "stops. Looked at every 0.1 s, on Linux. None: no limit. (Not address space: torch reserves far more than it "
-        "uses.)",
+        description="Limit of the resident memory of the reward's process and its descendants together, in MiB; the "
+        "run stops if it is exceeded. Checked every 0.1 s, on Linux only. Not set: no limit. (Address space is not "
+        "limited, because torch reserves far more than it uses.)",
     )
 
     @field_validator("options")
@@ -335,13 +373,13 @@ class PythonReward(RewardConfig):
                 json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"option {name} is a {type(value).__name__}; expected text, numbers, true, false, null, and lists "
-                    "and mappings of them: quote a date"
+                    f"option {name} is a {type(value).__name__}, expected text, a number, true, false, null, or lists "
+                    "and mappings of these: put a date in quotes"
                 ) from error
         return options
 
     def local_files(self, root: Path) -> list[Path]:
-        """Return the file of the function or class."""
+        """Return the file that defines the function or class."""
         return [find_target(self.target, root, REWARDS).file]
 
 

@@ -1,4 +1,4 @@
-"""What each reward contributes to what is learnt from a step's completions: normalised, clipped, gated, weighted."""
+"""Composition of a step's rewards into the value that the policy learns from: normalise, clip, gate, weight, sum."""
 
 import math
 from collections import defaultdict
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from gemsmith.rl.rewards.config import RewardConfig
 
 Raw = Mapping[str, Sequence[float | None]]
-"""Each reward's value of every completion of a step, as it came; None: it did not apply."""
+"""Raw value of each completion of a step, by reward name; None where the reward did not apply."""
 
 ALIKE = 1e-6
-"""A standard deviation up to this share of the mean (or of 1) is float32's rounding, and no difference."""
+"""Largest standard deviation, relative to max(1, |mean|), that is attributed to float32 rounding and treated as 0."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of the values so far (Welford 1962: exact where all are equal)."""
+    """Count, mean and sum of squared deviations of a series (Welford 1962; exact if all values are equal)."""
 
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
     def including(self, values: Iterable[float]) -> "Moments":
-        """The moments of these values as well, in their order."""
+        """Return the moments of the series with these values appended."""
         count, mean, squares = self.count, self.mean, self.squares
         for value in values:
             count += 1
@@ -34,20 +34,22 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """Population standard deviation; 0 of no values."""
+        """Return the population standard deviation; 0 for an empty series."""
         return math.sqrt(self.squares / self.count) if self.count else 0.0
 
     def standardised(self, value: float) -> float:
-        """(value - mean) / standard deviation, or 0 where the values are all alike."""
+        """Return (value - mean) / standard deviation, or 0 if all values are equal up to rounding."""
         return (value - self.mean) / self.std if self.std > ALIKE * max(1.0, abs(self.mean)) else 0.0
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What a step's rewards come to.
+    """Composed rewards of a step.
 
-    `total` is what is learnt, of every completion. `counted` says of each reward where it counted: it applied and its
-    gate was open. `running` holds the moments of the rewards that are normalised by all completions so far.
+    Attributes:
+        total: value of each completion that the policy learns from.
+        counted: by reward, true for each completion where the reward applied and its gate was open.
+        running: moments of the rewards with `normalise: running`, including this step.
     """
 
     total: list[float]
@@ -62,21 +64,22 @@ def compose(
     task: Sequence[str | None],
     running: Mapping[str, Moments],
 ) -> Composed:
-    """Sum what each reward contributes to each completion of a step.
+    """Sum the contributions of all rewards to each completion of a step.
 
-    A reward counts where it gave a value and its gate is open; there it contributes weight * clip(normalised value),
-    and its mean and standard deviation are of these values. Where the gate is closed, it contributes the least of its
-    contributions in the step, at most 0: no open gate is worse. Where it did not apply, it contributes 0.
+    A reward counts where it has a value and its gate is open; it contributes weight * clip(normalised value) there, and
+    only these values enter its mean and standard deviation. Where its gate is closed, it contributes its smallest
+    contribution in the step, at most 0, so that an open gate is never worse. Where it does not apply, it contributes 0.
 
     Args:
-        terms: configuration of each reward, in the order of the sum; no gate is missing or in a cycle.
-        raw: of all completions of the step, over all processes and all sets of weights.
-        prompt: which prompt of the step each completion answers; the groups of `normalise: group`.
-        task: of each completion's row.
-        running: from the steps before; a reward that is missing has none.
+        terms: configuration of each reward, in the order of the sum, with valid gates (see `gate_fault`).
+        raw: raw rewards of all completions of the step, over all processes and all sets of weights.
+        prompt: index of the prompt of each completion, which defines the groups of `normalise: group`.
+        task: task of each completion's row.
+        running: moments after the step before; a missing reward starts from none.
     """
     total, counted, after = [0.0] * len(prompt), {}, dict(running)
     for name, term in terms.items():
+        # `values`, `shaped` and `given` have the same keys: the completions where the reward counts.
         is_open = open_gates(terms, raw, name)
         values = {i: value for i, value in enumerate(raw[name]) if value is not None and is_open[i]}
         if term.normalise == "running":
@@ -84,14 +87,14 @@ def compose(
         shaped = _clipped(term, _normalised(term, values, prompt, after.get(name, Moments())))
         given = {i: term.weight * value for i, value in shaped.items()}
         least = min([0.0, *given.values()])
-        closed = {i: least for i, of in enumerate(task) if term.applies_to(of) and not is_open[i]}
+        closed = {i: least for i, its_task in enumerate(task) if term.applies_to(its_task) and not is_open[i]}
         total = [t + given.get(i, closed.get(i, 0.0)) for i, t in enumerate(total)]
         counted[name] = [i in given for i in range(len(prompt))]
     return Composed(total, counted, after)
 
 
 def open_gates(terms: Mapping[str, RewardConfig], raw: Raw, name: str) -> list[bool]:
-    """Of each completion, whether the reward's gate gave more than `gate_above`, and the gate's own gate is open."""
+    """Return, for each completion, True if the reward's gate exceeds `gate_above` and the gate's own gate is open."""
     term = terms[name]
     if term.gate is None:
         return [True] * len(raw[name])

@@ -1,4 +1,4 @@
-"""What is logged of the rewards of a step's completions, each as it came."""
+"""Metrics of the raw rewards of a step's completions."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,18 @@ from gemsmith.rl.rewards.contributions import Raw
 def reward_metrics(
     terms: Mapping[str, RewardConfig], raw: Raw, counted: Mapping[str, Sequence[bool]], control: Raw
 ) -> dict[str, float]:
-    """Metrics of the policy's completions.
+    """Compute the reward metrics of the policy's completions.
+
+    Args:
+        terms: configuration of each reward.
+        raw: raw rewards by name.
+        counted: see `Composed.counted`.
+        control: raw rewards that are not learned from, by name.
 
     Returns:
-        `reward/NAME` and `reward/NAME_std`, mean and standard deviation where the reward applied;
-        `reward/NAME_counted`, the share of completions where it applied and its gate was open, of a reward with a gate,
-        tasks or normalisation; `control/NAME`, the mean of a reward that is not learnt from.
+        `reward/NAME` and `reward/NAME_std`, mean and standard deviation over the completions where the reward applied;
+        `reward/NAME_counted`, the share of completions where it applied and its gate was open, for rewards with a
+        gate, tasks or normalisation; `control/NAME`, the mean of a control.
     """
     metrics: dict[str, float] = {}
     for name, values in raw.items():

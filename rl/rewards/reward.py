@@ -1,4 +1,4 @@
-"""What every kind of reward is: something that scores a batch of completions within its time limit."""
+"""Interface of a reward, which scores a batch of completions within its time limit, and helpers for its messages."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ Columns = dict[str, list[Any]]
 
 
 LARGEST = 1e15
-"""What a reward, and its share of the sum, may be in size: float32 holds the squares of a batch of them."""
+"""Largest absolute value of a reward and of its weighted value: the squares of a batch of them fit into float32."""
 
 
 def columns_of(examples: Sequence[Example], finish: Sequence[str], ids: Sequence[list[int]]) -> Columns:
-    """What rewards are told of each completion, by column.
+    """Return the columns that rewards receive, one value per completion.
 
     Args:
-        examples: one for each completion; their answer, task, system and earlier turns, and the data section's
-            further columns.
-        finish: why each completion ended; column `finished` is False where that is not "stop".
-        ids: the tokens of each completion, column `completion_ids`.
+        examples: the example of each completion; it provides `answer`, `task`, `system`, `earlier_turns`, and the data
+            section's further columns.
+        finish: reason why each completion ended; the column `finished` is False unless it is "stop".
+        ids: token ids of each completion, for the column `completion_ids`.
     """
     names = sorted({name for example in examples for name in example.columns})
     columns: Columns = {name: [example.columns.get(name) for example in examples] for name in names}
@@ -33,22 +33,22 @@ def columns_of(examples: Sequence[Example], finish: Sequence[str], ids: Sequence
 
 
 class Reward(Protocol):
-    """One named reward of a recipe, opened for a stage. Constructed with (name, config, stage)."""
+    """Reward of a recipe, opened for a stage; constructed with (name, config, stage)."""
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
-        """One finite number for each completion, or None where the reward does not apply.
+        """Return one finite number per completion, or None where the reward does not apply.
 
         Raises:
-            UserError: the reward is the user's own and failed; the message names it and the sample.
-            RunError: it failed otherwise, or was not done within its time limit.
+            UserError: a user-defined reward failed; the message names the reward and the sample.
+            RunError: the reward failed for another reason, or exceeded its time limit.
         """
 
     def close(self) -> None:
-        """Give back what the reward holds (processes, memory)."""
+        """Release the reward's resources (processes, memory)."""
 
 
 def shortened(text: str, length: int = 80) -> str:
-    """A text on one line, quoted, and cut in its middle when it is long."""
+    """Quote a text on one line, with its middle replaced by "..." if it is longer than `length`."""
     if len(text) > length:
         half = length // 2
         text = f"{text[:half]} ... {text[-half:]}"
@@ -56,10 +56,10 @@ def shortened(text: str, length: int = 80) -> str:
 
 
 def sample(index: int, prompts: Sequence[str], completions: Sequence[str]) -> str:
-    """How a message names one sample of a batch."""
+    """Format one sample of a batch for a message."""
     return f"sample {index} (prompt {shortened(prompts[index])}, completion {shortened(completions[index])})"
 
 
 def first_not_finite(scores: Sequence[float | None]) -> int | None:
-    """Index of the first score that is NaN or infinite, or None."""
+    """Return the index of the first score that is NaN or infinite, or None."""
     return next((i for i, score in enumerate(scores) if score is not None and not math.isfinite(score)), None)

@@ -1,1 +1,1 @@
-"""Sample completions, score them, and train on them, whatever the algorithm."""
+"""Rollouts: sample completions, score them, and train on them, independently of the algorithm."""

@@ -1,23 +1,23 @@
-"""How varied completions are: the share of their n-grams that are distinct (Li et al. 2016, arXiv 1510.03055)."""
+"""Diversity of completions: the share of distinct n-grams (Li et al. 2016, arXiv 1510.03055)."""
 
 from collections.abc import Sequence
 
 
 def distinct_n(completions: Sequence[Sequence[int]], n: int) -> float | None:
-    """Distinct token n-grams over all token n-grams of the completions together; None where there is no n-gram.
+    """Return the number of distinct token n-grams divided by the number of all n-grams; None if there are none.
 
-    The paper's distinct-n, which divides by the number of unigrams for every n, as is usual since: by that of n-grams.
-    N-grams do not reach from one completion into the next.
+    The paper divides by the number of unigrams for every n; this divides by the number of n-grams, as later work does.
+    N-grams do not span two completions.
 
-    The more tokens, the lower: language repeats itself, and so do answers to one prompt. Values compare only where
-    the number of completions and their lengths are about the same, such as along one run whose `length` stays.
+    The value falls as the number of tokens grows, because text repeats itself. Compare values only if the numbers of
+    completions and their lengths are about the same, for instance along a run whose `length` stays constant.
 
     Args:
-        completions: token ids, without the token that ended each: it is the same everywhere, and says nothing.
-        n: length of an n-gram, from 1.
+        completions: token ids, without the end token, which is the same in all completions.
+        n: length of an n-gram, at least 1.
 
     Returns:
-        Above 0 (all alike, and many) up to 1 (no n-gram twice).
+        A number above 0 (many equal n-grams) and at most 1 (no n-gram occurs twice).
     """
     distinct: set[tuple[int, ...]] = set()
     total = 0
@@ -28,7 +28,7 @@ def distinct_n(completions: Sequence[Sequence[int]], n: int) -> float | None:
 
 
 def distinct_metrics(ids: Sequence[Sequence[int]], finish: Sequence[str]) -> dict[str, float]:
-    """`distinct_1` and `distinct_2` of completions that end with their end token where they were not cut off."""
-    said = [each[:-1] if reason == "stop" else each for each, reason in zip(ids, finish, strict=True)]
-    found = {f"distinct_{n}": distinct_n(said, n) for n in (1, 2)}
-    return {name: share for name, share in found.items() if share is not None}
+    """Return `distinct_1` and `distinct_2`; the end token of finished completions is not counted."""
+    texts = [tokens[:-1] if reason == "stop" else tokens for tokens, reason in zip(ids, finish, strict=True)]
+    shares = {f"distinct_{n}": distinct_n(texts, n) for n in (1, 2)}
+    return {name: share for name, share in shares.items() if share is not None}

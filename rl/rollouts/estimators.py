@@ -1,4 +1,4 @@
-"""How the sampled metrics of an RL stage are estimated, written beside them for reports and readers."""
+"""Descriptions of how an RL stage estimates its sampled metrics, written next to the metrics for reports."""
 
 import json
 from collections.abc import Sequence
@@ -9,28 +9,28 @@ from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.rl.algorithms.rollout_config import K1, RolloutConfig
 
 FILE = "estimators.json"
-ENTROPY = "sampled: mean over the policy's completions of -log policy(y) / tokens of y, in nats a token"
+ENTROPY = "sampled: mean over the policy's completions of -log policy(y) / tokens of y, in nats per token"
 
 
 def estimators_of(config: RolloutConfig) -> dict[str, str]:
-    """What each metric is the estimate of, by name; only those that this configuration gives."""
+    """Return the description of each sampled metric that a stage with this configuration logs, by name."""
     return {"kl_to_initial": K1.format("initial"), "entropy": ENTROPY, **config.estimators()}
 
 
 def record_estimators(configs: Sequence[RolloutConfig], stage: Stage) -> None:
-    """Write estimators.json into the stage's folder, from the first process.
+    """Write estimators.json into the stage's folder, from the first process only.
 
-    `own_distribution` says whether completions are drawn from the policy as it is (temperature 1, no top_p or top_k):
-    only there are the KLs and the entropy unbiased.
+    Its field `own_distribution` is true if completions are sampled from the unmodified policy (temperature 1, no top_p
+    or top_k); only then are the KLs and the entropy unbiased.
 
     Args:
-        configs: of the stage's trainings.
-        stage: whose folder.
+        configs: configurations of the stage's trainings; different descriptions of a metric are joined by "; or ".
+        stage: the stage that logs the metrics.
     """
     if rank():
         return
     each = [estimators_of(config) for config in configs]
-    names = dict.fromkeys(name for one in each for name in one)
-    found: dict[str, Any] = {name: "; or ".join(dict.fromkeys(e[name] for e in each if name in e)) for name in names}
-    found["own_distribution"] = all(config.sampling.plain for config in configs)
-    write_atomically(stage.folder / FILE, json.dumps(found, indent=1) + "\n")
+    names = dict.fromkeys(name for estimators in each for name in estimators)
+    record: dict[str, Any] = {name: "; or ".join(dict.fromkeys(e[name] for e in each if name in e)) for name in names}
+    record["own_distribution"] = all(config.sampling.plain for config in configs)
+    write_atomically(stage.folder / FILE, json.dumps(record, indent=1) + "\n")

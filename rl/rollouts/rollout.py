@@ -1,4 +1,4 @@
-"""Draw completions from the policy and its anchor, reward them, and find their log-probabilities."""
+"""Rollout of one step: sample completions from policy and anchor, score them, and compute log-probabilities."""
 
 import functools
 import operator
@@ -41,17 +41,24 @@ from gemsmith.rl.rollouts.step_timer import rates, timed, tokens_in
 
 Prompt = TypeVar("Prompt")
 Scores = dict[str, list[float | None]]
-"""Values of completions by reward; None: it did not apply."""
+"""Values of the completions by reward name; None where the reward does not apply."""
 
 
 @dataclass(frozen=True)
 class _ProcessRollout:
-    """What one process drew for its share of the prompts; text, finish and control are of the policy's own.
+    """Rollout of one process's share of the prompts.
 
-    `raw_reward_PN` holds the weighted sums of `raw`, the rewards as they came; `control` are those not learnt from.
-    `gaps` are between the sampler's log-probabilities and the trainer's, where the two can differ; `drift` is between
-    the weights that completions were drawn from ahead of time and the live ones. `sampling_seconds` is what sampling
-    took, of which `seconds` has only what was waited for.
+    Attributes:
+        draws: completions by set of weights.
+        raw_reward_PN: weighted sums of `raw`, by set of weights.
+        text: texts of the policy's completions.
+        finish: reasons why the policy's completions ended.
+        raw: rewards before normalisation, clipping and gates, by set of weights.
+        control: rewards of the policy's completions that are not learned from.
+        seconds: time of each phase; for sampling, only the time spent waiting.
+        sampling_seconds: time that sampling took, in the background or not.
+        gaps: differences between the sampler's and the trainer's log-probabilities, where the two can differ.
+        drift: the same difference for completions sampled ahead, caused by the weights of the step before; else None.
     """
 
     draws: dict[Weights, Completions]
@@ -67,7 +74,7 @@ class _ProcessRollout:
 
 
 class RolloutCollector:
-    """Everything that one step of on-policy learning needs before its loss: samples, rewards, log-probabilities."""
+    """Collector of everything that an on-policy step needs before its loss: samples, rewards, log-probabilities."""
 
     def __init__(
         self,
@@ -83,11 +90,20 @@ class RolloutCollector:
         say: Callable[[str], None] = print,
         control: Rewards | None = None,
     ) -> None:
-        """Keep the parts.
+        """Initialise the collector.
 
-        `batch` is the number of completions whose log-probabilities are computed at once, `sampling` how the sampler
-        draws, `limits` how far its log-probabilities may be from the trainer's, and `say` is told when they are far.
-        `control` scores the policy's completions for the metrics alone.
+        Args:
+            policy: the live policy.
+            sampler: samples completions from the policy and the anchor.
+            rewards: rewards that the algorithm learns from.
+            algorithm: decides how many completions and which log-probabilities are needed.
+            initial: weights of the initial policy.
+            anchor: weights of the anchor, or None.
+            batch: number of completions whose log-probabilities are computed at once.
+            sampling: settings of the sampling distribution.
+            limits: largest differences allowed between the sampler's and the trainer's log-probabilities.
+            say: called with a warning if a difference is large.
+            control: rewards of the policy's completions that are logged but not learned from.
         """
         self.sampling, self.limits, self.say = sampling, limits or SamplerConfig(), say
         self.policy, self.sampler, self.rewards, self.algorithm = policy, sampler, rewards, algorithm
@@ -101,17 +117,17 @@ class RolloutCollector:
     def collect(
         self, examples: Sequence[Example], seed: int, processes: int = 1, ahead: Sequence[Example] = ()
     ) -> tuple[Rollouts, dict[str, float]]:
-        """Roll out one batch of prompts, each process its share of them.
+        """Roll out one batch of prompts; a collective call in which each process handles its share of the prompts.
 
         Args:
             examples: P prompts, the same in every process.
-            seed: of the sampler; a step's completions depend on it and on the weights alone.
-            processes: that call this together.
-            ahead: the prompts of the next call, whose seed will be `seed` + 1: their completions are drawn from now on,
-                from the present weights.
+            seed: seed of the sampler; a step's completions depend on it and the weights only.
+            processes: number of processes that call this together.
+            ahead: prompts of the next call, whose seed must be `seed` + 1; sampling of their completions starts now, in
+                the background, from the current weights.
 
         Returns:
-            The rollouts of all prompts, and metrics of the policy's own completions, the same in every process.
+            The rollouts of all prompts, and the metrics of the policy's completions; both the same in every process.
         """
         prompts = self._prompts(examples)
         mine, next_ = share(len(examples), processes), share(len(ahead), processes)
@@ -120,13 +136,15 @@ class RolloutCollector:
         )
         part = _merge_processes(from_all(part)) if processes > 1 else part
         self._check_gaps(part.gaps)
+        # Normalisation and gates need the rewards of the whole step, so composing comes after the merge.
         draws, composed = self._compose_rewards(examples, part)
         self.running = composed.running
         self._show(examples, part, draws["policy"].learnt_reward_PN)
         metrics = draw_metrics(part.draws["policy"], part.raw_reward_PN["policy"], part.finish)
         if self.shaped:
             metrics |= learnt_metric(draws["policy"].learnt_reward_PN)
-        counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}  # the policy's come first
+        # `composed` covers all sets of weights, the policy's completions first; metrics are of the policy's only.
+        counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}
         metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
         metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()} | self._rates(part)
         metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
@@ -135,7 +153,7 @@ class RolloutCollector:
         return Rollouts(prompts, draws["policy"], draws.get("anchor")), metrics
 
     def _rates(self, part: _ProcessRollout) -> dict[str, float]:
-        """Tokens of policy and anchor that were drawn, completions rewarded and tokens scored, in a second."""
+        """Return tokens sampled, completions rewarded and tokens scored per second, for policy and anchor together."""
         sampling, completions = (sum(f(draw.ids) for draw in part.draws.values()) for f in (tokens_in, len))
         scored_tokens = tokens_in(part.draws["policy"].ids) * self.scorings
         seconds = {**part.seconds, "sampling": part.sampling_seconds}
@@ -144,15 +162,17 @@ class RolloutCollector:
 
     @property
     def scorings(self) -> int:
-        """Passes over the policy's completions for log-probabilities: the initial policy, and what else is needed."""
+        """Return the number of scoring passes over the policy's completions: under initial, anchor and live weights."""
+        # The live log-probabilities come from the sampler if it has the same weights and a plain distribution.
         from_the_sampler = self.sampler.same_weights and self.sampling.plain
         return 1 + self.algorithm.needs_anchor_logprob + (not from_the_sampler)
 
     def _compose_rewards(
         self, examples: Sequence[Example], part: _ProcessRollout
     ) -> tuple[dict[Weights, Draw], Composed]:
-        """Draws of the whole step with the rewards that are learnt, by what all its completions were given."""
+        """Return the whole step's completions with composed rewards, by set of weights, and the composition."""
         draws = self.algorithm.draws
+        # Flat lists over all completions of the step: by set of weights, then prompt-major.
         prompt = [i for weights in part.raw for i in range(len(examples)) for _ in range(draws[weights])]
         raw = {name: [v for scores in part.raw.values() for v in scores[name]] for name in self.rewards.terms}
         composed = compose(self.rewards.terms, raw, prompt, [examples[i].task for i in prompt], self.running)
@@ -171,28 +191,42 @@ class RolloutCollector:
         before: int,
         ahead: tuple[list[list[int]], int, int],
     ) -> _ProcessRollout:
-        """Draw, reward and measure some of the prompts; `before` of the step's stand before them, `ahead` as these."""
+        """Sample, reward and score this process's prompts.
+
+        Args:
+            examples: this process's examples.
+            prompts: token ids of their prompts.
+            seed: seed of the sampler.
+            before: offset of these prompts within the step.
+            ahead: prompts, seed and offset of the next call, or no prompts.
+        """
         seconds = dict.fromkeys(("sync", "sampling", "reward", "logprob"), 0.0)
+        # 1. Wait for completions that the step before started to sample. The sampler is idle afterwards.
         with timed(seconds, "sampling"):
             from_ahead = self.prefetcher.take()
+        # 2. Copy the live weights to the sampler, unless it samples nothing in this step.
         if from_ahead is None or ahead[0]:
             with timed(seconds, "sync"):
                 self.sampler.sync()
+        # 3. Without completions from ahead, sample now.
         with timed(seconds, "sampling"):
             samples = from_ahead or self.prefetcher.sample_now(prompts, seed, before)
         sampling_seconds, gaps = self.prefetcher.seconds, {}
+        # 4. Start to sample the next step's completions. Probe the sampler before that, as it is busy afterwards.
         if ahead[0]:
             with timed(seconds, "sync"):
                 gaps = self._probe(prompts, samples)
             self.prefetcher.start(*ahead)
         for drawn in samples.values():
             check_completions(drawn, self.policy, self.sampling)
+        # 5. Rewards and log-probabilities, while the sampler may work in the background.
         with timed(seconds, "reward"):
             raw_reward_PN, raw = self._reward(examples, samples)
             control = self._control(examples, samples["policy"])
         with timed(seconds, "logprob"):
             draws = {weights: _completions(drawn, len(prompts)) for weights, drawn in samples.items()}
             draws["policy"], scores = self._with_logprobs(prompts, draws["policy"], samples)
+            # Completions from ahead come from older weights: their difference is drift, not a fault of the sampler.
             if scores is not None and from_ahead is None:
                 gaps = self._gaps(prompts, scores, samples)
         own, drift = samples["policy"], scores.gap if scores and from_ahead else None
@@ -202,7 +236,7 @@ class RolloutCollector:
     def _reward(
         self, examples: Sequence[Example], samples: dict[Weights, Samples]
     ) -> tuple[dict[Weights, Tensor], dict[Weights, Scores]]:
-        """Score all completions in one call; return the weighted sums and each reward, as they came."""
+        """Score all completions in one call; return the weighted sums and the raw rewards, by set of weights."""
         texts, asked, finish, ids = [], [], [], []
         for weights, drawn in samples.items():
             texts += drawn.text
@@ -221,7 +255,7 @@ class RolloutCollector:
         return raw_reward_PN, raw
 
     def _control(self, examples: Sequence[Example], own: Samples) -> Scores:
-        """What the rewards that are not learnt from make of the policy's completions."""
+        """Score the policy's completions by the rewards that are not learned from."""
         asked = self._repeated(examples, "policy")
         columns = columns_of(asked, own.finish, own.ids)
         return self.control.score([example.prompt for example in asked], own.text, columns).each
@@ -229,7 +263,10 @@ class RolloutCollector:
     def _with_logprobs(
         self, prompts: list[list[int]], draw: Completions, samples: dict[Weights, Samples]
     ) -> tuple[Completions, Scored | None]:
-        """The policy's draw with its log-probabilities, and the trainer's view of it where the sampler's can differ."""
+        """Return the policy's completions with log-probabilities, and the trainer's scores if the sampler's can differ.
+
+        Token-level log-probabilities are kept only for algorithms with a `TokenLoss`.
+        """
         n = len(draw.ids) // len(prompts)
         repeated = [prompt for prompt in prompts for _ in range(n)]
         by_token = isinstance(self.algorithm, TokenLoss)
@@ -242,9 +279,13 @@ class RolloutCollector:
 
         importance_PN, own = None, None
         tokens: list[Tensor] | None
+        # Live log-probabilities, cheapest source first: a separate engine is always rescored, because its weights or
+        # kernels differ and the importance ratio needs both sides; the trainer's own sampler reports them, unless
+        # temperature, top_p or top_k changed its distribution.
         if not self.sampler.same_weights:
             own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
             live_PN, tokens = own.raw_S.view(-1, n), own.tokens
+            # `processed_S` is after temperature, top_p and top_k, as `drawn_S` is.
             importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
         elif self.sampling.plain:
             live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
@@ -252,6 +293,7 @@ class RolloutCollector:
         else:
             live_PN, tokens = under_live_weights()
         done = replace(draw, logprob_PN=live_PN, importance_PN=importance_PN, tokens=tokens if by_token else None)
+        # `applied` swaps another set of weights into the live model for the duration of the block.
         with self.initial.applied():
             initial_PN, tokens = under_live_weights()
         done = replace(done, initial_logprob_PN=initial_PN, initial_tokens=tokens)
@@ -263,7 +305,11 @@ class RolloutCollector:
         return done, own
 
     def _gaps(self, prompts: list[list[int]], own: Scored, samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
-        """Of every completion of the policy, and of a handful of the anchor's; what is far off stops the run here."""
+        """Return the gaps of all policy completions and of a few anchor completions.
+
+        Raises:
+            RunError: the policy's gap is above the limit.
+        """
         gaps: dict[Weights, Gap] = {"policy": own.gap}
         self._check_policy(own.gap, self._repeated(prompts, "policy"), samples["policy"], self.sampling)
         if "anchor" in samples:
@@ -274,37 +320,37 @@ class RolloutCollector:
         return gaps
 
     def _probe(self, prompts: list[list[int]], samples: dict[Weights, Samples]) -> dict[Weights, Gap]:
-        """The same just after a hand-over, of a handful of each that were drawn before it."""
+        """Return the gaps right after a weight sync, from a few completions of each set that were sampled before it."""
         assert isinstance(self.sampler, ScoringSampler)
         gaps: dict[Weights, Gap] = {}
         for weights, drawn in samples.items():
             applied = self.anchor.applied() if weights == "anchor" and self.anchor is not None else nullcontext()
             repeated = self._repeated(prompts, weights)
             with applied:
-                gaps[weights], said = probe(self.policy, self.sampler, repeated, drawn, weights)
+                gaps[weights], rescored = probe(self.policy, self.sampler, repeated, drawn, weights)
             if weights == "policy":
-                self._check_policy(gaps[weights], repeated, said, PLAIN)
+                self._check_policy(gaps[weights], repeated, rescored, PLAIN)
         return gaps
 
     def _check_policy(self, gap: Gap, repeated: list[list[int]], samples: Samples, sampling: SamplingConfig) -> None:
-        """What is far off stops the run here, with other weights that the sampler may have instead."""
+        """Raise RunError if the gap is above the limit, naming the weights that the sampler may hold instead."""
         if gap.mean > self.limits.mismatch_limit:
             sets = {"the initial policy": self.initial, "the anchor": self.anchor}
             check(gap, self.limits, suspects_of(self.policy, repeated, samples, sampling, sets))
 
     def _repeated(self, prompts: Sequence[Prompt], weights: Weights) -> list[Prompt]:
-        """The prompt of each completion."""
+        """Return the prompt of each completion, prompt-major."""
         return [prompt for prompt in prompts for _ in range(self.algorithm.draws[weights])]
 
     def _check_gaps(self, gaps: dict[Weights, Gap]) -> None:
-        """Warn of gaps over all processes; one above the limit stops the run."""
+        """Warn about large gaps over all processes; raise RunError for one above the limit."""
         for weights, gap in gaps.items():
             warning = check(gap, self.limits, weights=weights)
             if warning and rank() == 0:
                 self.say(warning)
 
     def _show(self, examples: Sequence[Example], part: _ProcessRollout, learnt_PN: Tensor) -> None:
-        """Keep the first few completions of the step for people to read."""
+        """Keep the first completion of each of the first three prompts, for the file of example completions."""
         raw_PN = part.raw_reward_PN["policy"]
         n = raw_PN.shape[1]
         self.shown = [
@@ -326,13 +372,13 @@ def _completions(samples: Samples, prompts: int) -> Completions:
 
 
 def draw_metrics(draw: Completions, raw_reward_PN: Tensor, finish: Sequence[str]) -> dict[str, float]:
-    """Metrics of completions of the policy, by their rewards as they came and why each one ended."""
+    """Compute the metrics of the policy's completions from their raw rewards, [P, N], and their reasons to end."""
     assert draw.logprob_PN is not None and draw.initial_logprob_PN is not None
     length_S = torch.tensor([float(len(ids)) for ids in draw.ids])
     return {
         "reward": raw_reward_PN.mean().item(),
-        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),  # k1, nats a completion
-        "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats a token, sampled estimate
+        "kl_to_initial": (draw.logprob_PN - draw.initial_logprob_PN).mean().item(),  # k1, nats per completion
+        "entropy": -(draw.logprob_PN.flatten() / length_S).mean().item(),  # nats per token, sampled estimate
         "length": length_S.mean().item(),
         "ended": sum(reason == "stop" for reason in finish) / len(finish),
         **distinct_metrics(draw.ids, finish),
@@ -340,7 +386,7 @@ def draw_metrics(draw: Completions, raw_reward_PN: Tensor, finish: Sequence[str]
 
 
 def _merge_processes(parts: Sequence[_ProcessRollout]) -> _ProcessRollout:
-    """The parts of all processes as one; seconds are those of the slowest."""
+    """Concatenate the parts of all processes, in order of rank; seconds are those of the slowest process."""
     first = parts[0]
     return _ProcessRollout(
         draws={weights: Completions.joined([part.draws[weights] for part in parts]) for weights in first.draws},
@@ -361,7 +407,7 @@ def _concatenated(scores: Sequence[Scores]) -> Scores:
 
 
 def share(examples: int, processes: int) -> slice:
-    """Which of a step's examples are this process's."""
+    """Return the slice of a step's examples that this process handles."""
     if processes == 1:
         return slice(0, examples)
     return slice(examples * rank() // processes, examples * (rank() + 1) // processes)

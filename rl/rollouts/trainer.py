@@ -1,4 +1,4 @@
-"""The training loop of every algorithm that learns from its own samples, blind to which algorithm it is."""
+"""Training loop for all algorithms that learn from the policy's own samples; it knows none of them by name."""
 
 import json
 from collections import defaultdict
@@ -28,7 +28,7 @@ RUNNING = "rewards.json"
 
 
 class RolloutTrainer(Trainer):
-    """Rolls out the prompts of one or more optimiser steps together, then learns from sequences in micro-batches."""
+    """Trainer that rolls out the prompts of one or more optimiser steps at once and learns in micro-batches."""
 
     def __init__(
         self,
@@ -42,17 +42,26 @@ class RolloutTrainer(Trainer):
         updates: int = 1,
         **rest: Any,
     ):
-        """Train `rest["model"]` on `examples`; `seed` varies the samples, `shown` receives some of them.
+        """Train `rest["model"]` on `examples`.
 
-        With `overlap` the next rollout's completions are drawn while this one is rewarded and learnt from. `ties` is
-        shown each rollout's share of tied rewards. A rollout has the prompts of `updates` optimiser steps, which learn
-        from them in turn.
+        Args:
+            collector: samples and scores the completions of a batch of prompts.
+            examples: prompts of the run.
+            seed: seed of the sampled completions.
+            shown: file to which example completions are appended.
+            overlap: sample the next rollout's completions while this one is rewarded and learned from.
+            ties: monitor that receives each rollout's tie rate.
+            updates: optimiser steps per rollout; each learns from its share of the rollout's prompts.
+            rest: arguments of `transformers.Trainer`.
         """
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
         self.overlap, self.ties, self.updates = overlap, ties, updates
+        # Parts of the current rollout that the next optimiser steps will learn from.
         self._left: list[tuple[list[Weighted], Rollouts]] = []
+        # The next rollout's micro-batches and examples, read early so that their completions can be sampled.
         self._ahead: tuple[list[Any], list[Example]] | None = None
+        # False makes the Trainer divide each loss by the number of micro-batches, which `compute_loss` undoes.
         self.model_accepts_loss_kwargs = False
         self._rollout_metrics: dict[str, list[float]] = defaultdict(list)
         self._token_metrics: dict[str, tuple[float, int]] = {}
@@ -63,28 +72,31 @@ class RolloutTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], None]:
-        """The micro-batches of one optimiser step: its part of the rollout, dealt out; the first step's draws it.
+        """Return this process's micro-batches of one optimiser step, after a new rollout if none is left.
 
-        Prompts, completions and weights are those of the whole step, over all processes, whatever their number.
+        Every process holds the prompts, completions and weights of the whole step and takes its share of the sequences,
+        so that results do not depend on the number of processes.
         """
         self._timer.begin_step()
         if not self._left:
             self._left = self._rolled_out(epoch_iterator, num_batches * self.updates, device)
         sequences, rollouts = self._left.pop(0)
         processes = self.args.world_size
-        hands = deal(sequences, rollouts, num_batches * processes)
-        hands = hands[self.args.process_index * num_batches :][:num_batches]
+        parts = deal(sequences, rollouts, num_batches * processes)
+        parts = parts[self.args.process_index * num_batches :][:num_batches]
         self._timer.begin_learning(tokens_in([each.completion for each in sequences]), last=not self._left)
-        return [{"sequences": hand, "parts": num_batches * processes} for hand in hands], None
+        return [{"sequences": part, "parts": num_batches * processes} for part in parts], None
 
     def _rolled_out(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> list[tuple[list[Weighted], Rollouts]]:
         """Roll out the prompts of the next `updates` steps, and weigh the completions of each step."""
+        # With overlap, these examples were read during the rollout before, and the collector already has their samples.
         _, examples = self._ahead or self._next(epoch_iterator, num_batches, device)
         self._ahead = self._next(epoch_iterator, num_batches, device) if self.overlap else None
         ahead = self._ahead[1] if self._ahead else []
         seed = seed_of_step(self.seed, self.state.global_step // self.updates)
+        # Under ZeRO-3 each process holds a shard of the weights; sampling and scoring need all of them.
         with whole(self.model_wrapped):
             rollouts, metrics = self.collector.collect(examples, seed, self.args.world_size, ahead)
         self._timer.add_rollout(
@@ -104,30 +116,33 @@ class RolloutTrainer(Trainer):
     def _next(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], list[Example]]:
-        """This process's micro-batches of one rollout, and its examples over all processes; behind the last: none.
+        """Return this process's micro-batches of the next rollout, and the rollout's examples of all processes.
 
-        The data is one pass, step after step (`data_order`), so that no epoch ends between a step and the next.
+        Both are empty after the last rollout. The whole run is one epoch (`data_order`), so no epoch ends between two
+        steps.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        # The sampler of the data gives micro-batches to the processes in turn; this restores the data's order.
         indices = from_all([batch["index"].tolist() for batch in batches])
         return batches, [self.examples[i] for batch in range(len(batches)) for each in indices for i in each[batch]]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """-sum(weight * log pi) of one micro-batch, or the algorithm's own loss of its tokens.
+        """Return -sum(weight * log pi) of one micro-batch, or the algorithm's own `token_loss`.
 
-        The Trainer's division by the number of parts is undone.
+        The factor `parts` undoes the division by the number of micro-batches and processes, because the weights already
+        contain the step's normalisation.
         """
         sequences: list[Weighted] = inputs["sequences"]
-        if not sequences:  # every weight was zero: nothing to learn, but a graph for the engine to walk
+        if not sequences:  # all weights are zero: the loss is 0 but still needs a graph for the backward pass
             return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
         prompts, completions = [each.prompt for each in sequences], [each.completion for each in sequences]
         algorithm = self.collector.algorithm
         if isinstance(algorithm, TokenLoss):
             logprobs_ST, _ = token_logprobs(model, prompts, completions)
-            loss, seen = algorithm.token_loss(logprobs_ST, sequences)
-            for name, values in seen.items():
+            loss, token_metrics = algorithm.token_loss(logprobs_ST, sequences)
+            for name, values in token_metrics.items():
                 before, tokens = self._token_metrics.get(name, (0.0, 0))
                 self._token_metrics[name] = (before + values.sum().item(), tokens + values.numel())
             return loss * inputs["parts"]
@@ -137,7 +152,7 @@ class RolloutTrainer(Trainer):
         return -total * inputs["parts"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add means since the last line: of the rollouts' metrics, of times, and over the tokens of all processes."""
+        """Add the means since the last log line: rollout metrics, timings, and token metrics of all processes."""
         means = {name: sum(values) / len(values) for name, values in self._rollout_metrics.items()}
         self._rollout_metrics.clear()
         means |= self._timer.pop_means()
@@ -147,7 +162,10 @@ class RolloutTrainer(Trainer):
         super().log({**logs, **means}, *args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load the anchor and what is trained beside; here, as the model has been loaded by now, DeepSpeed or not."""
+        """Also load the anchor, the auxiliary learner and the running reward statistics from the checkpoint.
+
+        The Trainer calls this after it has loaded the model, with and without DeepSpeed.
+        """
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.collector.anchor is not None:
             self.collector.anchor.load(Path(checkpoint) / ANCHOR)
@@ -164,21 +182,21 @@ class RolloutTrainer(Trainer):
 
 
 def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[list[Weighted]]:
-    """The sequences of a step dealt out evenly; a hand that would be empty gets a completion of weight 0.
+    """Split the sequences of a step into `hands` parts of nearly equal size, with a blank completion in empty parts.
 
-    No hand may be empty: under ZeRO-3 and DDP every process must run the model as often as the others.
+    No part may be empty: under ZeRO-3 and DDP all processes must run the model equally often.
     """
-    return [list(sequences[hand::hands]) or [rollouts.blank()] for hand in range(hands)]
+    return [list(sequences[part::hands]) or [rollouts.blank()] for part in range(hands)]
 
 
 def _means(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each metric over the parts of a rollout that have it."""
-    found = {name: [each[name] for each in metrics if name in each] for each in metrics for name in each}
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    """Return the mean of each metric over the parts of a rollout that have it."""
+    by_name = {name: [part[name] for part in metrics if name in part] for part in metrics for name in part}
+    return {name: sum(values) / len(values) for name, values in by_name.items()}
 
 
 def token_means(sums: Sequence[dict[str, tuple[float, int]]]) -> dict[str, float]:
-    """The mean of each metric over tokens, from each process's sum and number of tokens."""
+    """Return the mean of each metric over the tokens of all processes, from each process's (sum, number of tokens)."""
     means = {}
     for name in sorted({name for each in sums for name in each}):
         totals, tokens = zip(*(each.get(name, (0.0, 0)) for each in sums), strict=True)
@@ -188,7 +206,7 @@ def token_means(sums: Sequence[dict[str, tuple[float, int]]]) -> dict[str, float
 
 
 class _CollectorCallback(TrainerCallback):
-    """Cuts the sets as the model was cut, moves the anchor when it is time, and keeps in checkpoints what moves."""
+    """Callback that shards the weight sets like the model, updates the anchor, and saves the state in checkpoints."""
 
     def __init__(self, collector: RolloutCollector) -> None:
         self.collector = collector
@@ -217,7 +235,7 @@ class _CollectorCallback(TrainerCallback):
 
 
 class _Indices(Dataset[int]):
-    """The numbers of the prompts; the trainer looks the prompts up."""
+    """Dataset of prompt indices; the trainer looks the prompts up itself."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,4 +1,4 @@
-"""A small preference problem, and warm stages on it: of two numbers, the larger is preferred."""
+"""Small preference problem (the larger of two numbers is preferred), and warm stages on it."""
 
 import json
 import random
@@ -15,7 +15,7 @@ STEPS = 12
 
 
 def write_pairs(path: Path, prompts: int = 80) -> None:
-    """Each prompt has two pairs."""
+    """Write preference pairs, two per prompt."""
     draw = random.Random(0)
     with path.open("w") as file:
         for number in range(prompts):
@@ -27,7 +27,7 @@ def write_pairs(path: Path, prompts: int = 80) -> None:
 
 
 def warm_stage(folder: Path, root: Path, **fields: Any) -> tuple[WarmStage, Stage]:
-    """A stage of three members, twelve steps each, on the pairs of `root`/pairs.jsonl."""
+    """Return a stage of three members, twelve steps each, on the pairs of `root`/pairs.jsonl."""
     config: Mapping[str, Any] = {
         "id": "warm", "kind": "warm", "policy": PolicyConfig(model="tiny"), "data": "pairs", "members": 3,
         "steps": STEPS, "batch": 16, "learning_rate": 1e-3, "dropouts": [0.0, 0.1], "probe_steps": 3, "save_every": 5,

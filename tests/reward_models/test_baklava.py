@@ -1,4 +1,4 @@
-"""Members that start from successive steps of one SFT run, with one head, probed on the last (Baklava)."""
+"""Members that start from different steps of one SFT run with a shared head from its last step (Baklava)."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.reward_models.config import WarmStage
 from gemsmith.reward_models.warm import run
+from tests.messages import raises_facts
 from tests.reward_models.stages import warm_stage, write_pairs
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
@@ -22,7 +23,7 @@ FOLDERS = {2: "kept/2", 3: "kept/3", 4: "output"}
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Output of what stands for an SFT stage of four steps, with pairs beside it."""
+    """Return the output of a substitute for an SFT stage of four steps, with pairs next to it."""
     folder = tmp_path_factory.mktemp("sft")
     write_pairs(folder / "pairs.jsonl")
     for step, name in FOLDERS.items():
@@ -47,7 +48,7 @@ def test_members_have_the_layers_of_their_step_and_one_head(sft: Path, tmp_path:
     config, stage = stage_from(sft, tmp_path, starts=[2, 4, 3], learning_rates=[0.0], members=4, lora=lora)
     run(config, stage)
     probed = weights(tmp_path / "probe")
-    assert torch.equal(probed["model.norm.weight"], weights(sft)["model.norm.weight"])  # the probe reads the last step
+    assert torch.equal(probed["model.norm.weight"], weights(sft)["model.norm.weight"])  # the probe uses the last step
     for member, step in enumerate((2, 4, 3, 2)):  # untrained, as the learning rate is 0
         found, start = weights(tmp_path / f"members/{member}"), weights(sft.parent / FOLDERS[step])
         assert torch.equal(found.pop("score.weight"), probed["score.weight"])
@@ -66,9 +67,9 @@ def test_without_starts_members_are_of_the_last_step(sft: Path, tmp_path: Path):
 
 def test_a_step_that_was_not_kept_is_told_before_anything_is_computed(sft: Path, tmp_path: Path):
     config, stage = stage_from(sft, tmp_path, starts=[2, 1])
-    with pytest.raises(UserError, match="step 1 is not among 2, 3, 4"):
+    with raises_facts(UserError, "step 1", "2, 3, 4"):
         run(config, stage)
     assert not (tmp_path / "probe").exists()
     config, stage = stage_from(sft, tmp_path, starts=[2], policy=PolicyConfig(model="tiny"))
-    with pytest.raises(UserError, match="`starts` are steps of the stage of kind sft"):
+    with raises_facts(UserError, "`starts`", "kind sft", "policy.from"):
         run(config, stage)

@@ -33,19 +33,19 @@ def test_probe_finds_the_direction_that_explains_the_preferences():
     torch.manual_seed(0)
     truth = torch.randn(20)
     features = torch.randn(400, 20)
-    difference = features * torch.sign(features @ truth)[:, None]  # every chosen one is better along `truth`
+    difference = features * torch.sign(features @ truth)[:, None]  # every chosen completion is better along `truth`
     head = fit_head(difference)
     assert torch.cosine_similarity(head, truth, dim=0) > 0.98
-    assert (torch.randn(1000, 20) @ head).abs().max() < 1e3  # separable, and yet finite
+    assert (torch.randn(1000, 20) @ head).abs().max() < 1e3  # separable data, but a finite head
     rescaled = fit_head(100 * difference)  # the ridge acts on standardised features
     assert torch.allclose(100 * rescaled, head, rtol=1e-3, atol=1e-3)
 
 
 def test_probe_of_pairs_that_say_nothing_is_not_sure_of_itself():
     torch.manual_seed(0)
-    difference, fresh = torch.randn(100, 200), torch.randn(1000, 200)  # more features than pairs, and no truth
+    difference, fresh = torch.randn(100, 200), torch.randn(1000, 200)  # more features than pairs, and random labels
     head = fit_head(difference)
-    assert bradley_terry_loss(fresh @ head) < 0.72  # log 2 = 0.69 is knowing nothing; the smallest ridge gives 1.5
+    assert bradley_terry_loss(fresh @ head) < 0.72  # a constant reward has log 2 = 0.69; the smallest ridge gives 1.5
 
 
 def test_probe_of_fewer_pairs_than_folds_is_finite():

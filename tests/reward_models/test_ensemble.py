@@ -6,6 +6,7 @@ import pytest
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.reward_models.ensemble import Member, combine, kept_members
+from tests.messages import raises_facts
 
 MEMBERS = [[1.0, 4.0], [3.0, 4.0]]  # two members, two completions
 
@@ -30,7 +31,7 @@ def test_rewards_of_the_members_make_one():
 
 
 def test_an_offset_of_a_member_is_no_disagreement():
-    shifted = [MEMBERS[0], [reward + 10.0 for reward in MEMBERS[0]]]  # one opinion, told ten higher
+    shifted = [MEMBERS[0], [reward + 10.0 for reward in MEMBERS[0]]]  # the same rewards plus an offset of ten
     for how in ("mean", "minimum", "lower_bound"):
         assert combine(shifted, [2.5, 12.5], how) == [1.0 + 5.0, 4.0 + 5.0]
 
@@ -43,14 +44,14 @@ def test_the_kept_members_are_found_beside_the_output(tmp_path: Path):
 def test_an_output_that_was_copied_has_no_members(tmp_path: Path):
     output = write_stage(tmp_path / "stage", kept=[2, 0])
     copy = output.rename(tmp_path / "copy")
-    with pytest.raises(UserError, match=r"members/2 is not there: .* not copied with its output"):
+    with raises_facts(UserError, "members/2 does not exist", "`serve: average`"):
         kept_members(copy)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"members": [{"member": 0}], "kept": [0]}'])
 def test_other_folders_are_the_users_fault(tmp_path: Path, text: str):
     (tmp_path / "warm.json").write_text(text)
-    with pytest.raises(UserError, match=r"warm\.json does not tell which members were averaged"):
+    with raises_facts(UserError, tmp_path / "warm.json", "averaged members"):
         kept_members(tmp_path)
-    with pytest.raises(UserError, match="serve the average"):
+    with raises_facts(UserError, "nothing/warm.json", "`serve: average`"):
         kept_members(tmp_path / "nothing")

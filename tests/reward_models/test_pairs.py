@@ -7,6 +7,7 @@ from gemsmith.curation.example import Example
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.text.chat import completion_ids, prompt_ids
 from gemsmith.reward_models.pairs import PairSplit, both_sides, split_pairs
+from tests.messages import raises_facts
 
 TOKENIZER = tiny_policy().tokenizer
 
@@ -58,9 +59,9 @@ def test_what_cannot_teach_is_dropped_and_counted():
 
 
 def test_data_without_usable_pairs_is_the_users_fault():
-    with pytest.raises(UserError, match=r"data\.pairs has no preference pairs"):
+    with raises_facts(UserError, "data.pairs", "no preference pairs", "`chosen`"):
         split([example("a", None, "no")])
-    with pytest.raises(UserError, match=r"1 prompts .*1 pairs are longer than max_length = 40"):
+    with raises_facts(UserError, "data.pairs", "1 prompts", "1 pairs are longer", "max_length = 40"):
         split([example("a", "yes", "no"), example("b", "w" * 50, "no")])
 
 
@@ -83,10 +84,10 @@ def test_margins_come_from_their_column():
 
 @pytest.mark.parametrize("gap", [-0.5, "3", None, True, float("nan"), float("inf")])
 def test_a_margin_that_is_no_number_is_the_users_fault(gap: object):
-    with pytest.raises(UserError, match=r"the margin 'gap' of line 2 is .*; expected a number of at least 0"):
+    with raises_facts(UserError, "data.pairs", "margin 'gap'", "line 2", repr(gap), ">= 0"):
         split_with([with_gap("1", 1), with_gap("2", gap)], "gap")
 
 
 def test_a_margin_that_the_data_does_not_hand_on_is_the_users_fault():
-    with pytest.raises(UserError, match=r"hands on gap, and not the margin 'score': name it in .*`columns`"):
+    with raises_facts(UserError, "data.pairs", "column 'score'", "margin", "found gap", "`columns`"):
         split_with([with_gap("1", 1), with_gap("2", 1)], "score")

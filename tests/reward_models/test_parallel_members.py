@@ -1,4 +1,4 @@
-"""Members trained at once, in processes of their own, against the same members one after another."""
+"""Members trained at once in separate processes, compared with the same members one after another."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from gemsmith.contracts.stage import Silence
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
 from gemsmith.policy.training.parallel_workers import thread_share
 from gemsmith.reward_models.warm import run
+from tests.messages import assert_facts, raises_facts
 from tests.reward_models.stages import warm_stage, write_pairs
 from tests.warm_python import WarmPython
 
@@ -28,7 +29,7 @@ FIELDS: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """What the members' processes then have too."""
+    """Use one thread, as the members' processes do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,14 +45,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_turn(root: Path) -> Path:
-    """Folder of a stage whose members were trained one after another."""
+    """Return the folder of a stage whose members were trained one after another."""
     config, stage = warm_stage(root / "in-turn", root, **FIELDS)
     run(config, stage)
     return stage.folder
 
 
 class Watcher(Silence):
-    """Notes what it is told."""
+    """Sink that records progress and messages."""
 
     def __init__(self) -> None:
         self.told: list[tuple[int, int]] = []
@@ -65,7 +66,7 @@ class Watcher(Silence):
 
 
 def children(parent: int) -> list[int]:
-    """Processes that train members for `parent`, the oldest first."""
+    """Return the ids of the processes that train members for `parent`, oldest first."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -136,7 +137,7 @@ def test_a_member_that_is_killed_is_told_with_its_number(root: Path, tmp_path: P
     shutil.copytree(in_turn / "probe", tmp_path / "probe")
     killer = Thread(target=kill_the_first_child, daemon=True)
     killer.start()
-    with pytest.raises(RunError, match=r"member [01] was killed by SIGKILL \(is there enough memory\?"):
+    with pytest.raises(RunError, match=r"member [01] .*SIGKILL"):
         run(config, stage)
     killer.join()
     assert children(os.getpid()) == []
@@ -154,10 +155,8 @@ def test_threads_are_shared_out():
 def test_members_at_once_are_for_one_process_in_plain_torch(root: Path, tmp_path: Path):
     config, stage = warm_stage(tmp_path, root, parallel=2)
     stage.engine = EngineConfig(deepspeed=DeepSpeedConfig())
-    with pytest.raises(
-        UserError, match="found parallel 2 and DeepSpeed, which trains each member, expected parallel 1"
-    ):
+    with raises_facts(UserError, "parallel 2", "DeepSpeed", "parallel 1"):
         run(config, stage)
-    assert "found parallel 2 and 3 processes" in (config.parallel_fault(3, deepspeed=False) or "")
+    assert_facts(config.parallel_fault(3, deepspeed=False), "parallel 2", "3 processes")
     one = config.model_copy(update={"parallel": 1})
     assert one.parallel_fault(3, deepspeed=True) is None and config.parallel_fault(1, deepspeed=False) is None

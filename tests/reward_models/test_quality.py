@@ -5,10 +5,11 @@ import pytest
 
 from gemsmith.reward_models.pairs import Pair
 from gemsmith.reward_models.quality import calibration_error, length_correlation, quality
+from tests.messages import assert_facts
 
 
 def pair(prompt: str, tokens: tuple[int, int], task: str | None = None) -> Pair:
-    """A prompt of two tokens, with completions of so many."""
+    """Return a pair with a prompt of two tokens and completions of the given lengths."""
     chosen, rejected = ((7,) * (2 + length) for length in tokens)
     return Pair(prompt, chosen, rejected, prompt_tokens=2, task=task)
 
@@ -18,7 +19,7 @@ def margin_of(confidence: float) -> float:
 
 
 def error_of(confidences: Sequence[float], wrong: int) -> float:
-    """Calibration error where the first `wrong` pairs are ordered wrongly."""
+    """Return the calibration error if the first `wrong` pairs are ranked wrongly."""
     margins = [margin_of(confidence) for confidence in confidences]
     return calibration_error([-m if i < wrong else m for i, m in enumerate(margins)])
 
@@ -26,7 +27,7 @@ def error_of(confidences: Sequence[float], wrong: int) -> float:
 def test_calibration_error_compares_confidence_with_the_share_that_is_right():
     assert error_of([0.8] * 10, wrong=2) == pytest.approx(0.0)  # 80% confident, 80% right
     assert error_of([0.8] * 10, wrong=5) == pytest.approx(0.8 - 0.5)
-    assert error_of([0.93] * 10, wrong=0) == pytest.approx(1.0 - 0.93)  # too modest counts too
+    assert error_of([0.93] * 10, wrong=0) == pytest.approx(1.0 - 0.93)  # too little confidence counts too
     assert calibration_error([0.0] * 3) == 0.0  # ties: half confident, half right
     assert calibration_error([-800.0]) == pytest.approx(1.0)  # no overflow, and in the last bin
 
@@ -75,4 +76,4 @@ def test_a_model_that_diverged_is_told_of_and_stops_nothing():
     pairs = [pair("a", (5, 3)), pair("b", (4, 1))]
     found = quality([(math.nan, math.inf), (1.0, -math.inf)], pairs)
     assert found.accuracy.mean == 0.5 and math.isnan(found.calibration_error) and found.length_correlation is None
-    assert "50.0% of held-out pairs right" in str(found)
+    assert_facts(found, "50.0%", "held-out pairs")

@@ -11,6 +11,7 @@ from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.text.chat import completion_ids, prompt_ids
 from gemsmith.reward_models.model import from_policy, load_reward_model, save_reward_model
 from gemsmith.reward_models.scorer import RewardScorer, score_sequences
+from tests.messages import raises_facts
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +64,20 @@ def test_scores_do_not_depend_on_the_company_or_the_order(folder: Path):
 def test_equal_completions_of_equal_prompts_have_equal_scores(folder: Path):
     scorer = RewardScorer(folder, batch=2)
     scores = scorer.score([user("a")] * 5, ["x", "yy", "x", "zzz", "x"])
-    assert scores[0] == scores[2] == scores[4] != scores[1]  # bit for bit: J-BOND compares them
+    assert scores[0] == scores[2] == scores[4] != scores[1]  # exactly equal, because J-BOND compares them
     assert scorer.score([], []) == []
 
 
 def test_other_folders_are_the_users_fault(tmp_path: Path):
     save_policy(tiny_policy(), tmp_path / "policy")
-    with pytest.raises(UserError, match="Gemma3ForCausalLM"):
+    with raises_facts(UserError, "Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"):
         RewardScorer(tmp_path / "policy", batch=1)
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with raises_facts(UserError, "nothing/config.json", "warm"):
         RewardScorer(tmp_path / "nothing", batch=1)
 
 
 def changed(folder: Path, copy: Path, **tensors: torch.Tensor | None) -> Path:
-    """A copy of a reward model in which some tensors are others, or gone."""
+    """Copy a reward model with some tensors replaced, or removed (None)."""
     shutil.copytree(folder, copy)
     held = load_file(copy / "model.safetensors") | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
     kept = {name: tensor for name, tensor in held.items() if tensor is not None}
@@ -85,28 +86,30 @@ def changed(folder: Path, copy: Path, **tensors: torch.Tensor | None) -> Path:
 
 
 def test_a_model_that_is_not_whole_is_not_completed_at_random(folder: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=r"headless lacks 1 of the reward model's tensors \(score\.weight\)"):
+    with raises_facts(UserError, "headless", "lacks 1", "(score.weight)"):
         load_reward_model(changed(folder, tmp_path / "headless", score__weight=None))
-    with pytest.raises(UserError, match=r"tensor score\.weight of .*other is \[1, 7\], and its config\.json wants"):
+    with raises_facts(UserError, "tensor score.weight", "other", "[1, 7]", "config.json"):
         load_reward_model(changed(folder, tmp_path / "other", score__weight=torch.zeros(1, 7)))
     cut = shutil.copytree(folder, tmp_path / "cut")
     (cut / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
-    with pytest.raises(UserError, match=r"cut cannot be read \("):
+    with raises_facts(UserError, tmp_path / "cut", "could not be read", "warm"):
         load_reward_model(cut)
     (cut / "config.json").write_text("[]")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with raises_facts(UserError, "cut/config.json", "could not be read"):
         load_reward_model(cut)
 
 
 def test_a_tokenizer_that_is_not_there_is_not_made_up(folder: Path, tmp_path: Path):
     bare = shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("token*", "chat*"))
-    with pytest.raises(UserError, match=r"bare (has no tokenizer|is not the one of)|tokenizer of .*bare is not"):
+    with raises_facts(UserError, "tokenizer", tmp_path / "bare"):
         RewardScorer(bare, batch=1)
 
 
 def test_what_is_longer_than_the_context_is_not_scored(folder: Path):
     scorer = RewardScorer(folder, batch=1)
-    room = 512 - len(prompt_ids(scorer.tokenizer, user("a"))) - 1  # of `tiny`, less the end of the turn
+    room = (
+        512 - len(prompt_ids(scorer.tokenizer, user("a"))) - 1
+    )  # the context of `tiny` without the prompt and the end of turn
     scorer.score([user("a")], ["1" * room])
-    with pytest.raises(UserError, match=r"are 513 tokens together, and the context of .*reward is 512"):
+    with raises_facts(UserError, "513 tokens", "context", 512, "sampling.max_tokens"):
         scorer.score([user("a")], ["1" * (room + 1)])

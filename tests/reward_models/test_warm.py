@@ -19,6 +19,7 @@ from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 from gemsmith.reward_models.pairs import Pair, both_sides
 from gemsmith.reward_models.scorer import RewardScorer, score_sequences
 from gemsmith.reward_models.warm import best_members, run
+from tests.messages import raises_facts
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from tests.warm_python import WarmPython
 from tests.weights.checkpoint_difference import difference
@@ -35,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(root: Path) -> Path:
-    """Folder of a stage that ran without interruption."""
+    """Return the folder of a stage that ran without interruption."""
     config, stage = warm_stage(root / "stage", root, keep=2, connectivity=True)
     run(config, stage)
     return stage.folder
@@ -113,7 +114,7 @@ def test_output_loads_in_transformers_and_scores_like_the_ensemble(finished: Pat
 
 
 def centred(rewards: list[float]) -> list[float]:
-    """Without the offset, which preferences leave open and each model has of its own."""
+    """Subtract the mean reward, because preferences do not determine the offset."""
     return [reward - sum(rewards) / len(rewards) for reward in rewards]
 
 
@@ -135,7 +136,7 @@ def test_members_take_learning_rates_and_dropouts_in_turn(root: Path):
 def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
     found = summary(finished)
     best, second = (found["members"][member]["accuracy"]["mean"] for member in found["connectivity"]["members"])
-    assert found["connectivity"]["members"] == found["kept"]  # here the two that are averaged
+    assert found["connectivity"]["members"] == found["kept"]  # the two members that are averaged here
     points = found["connectivity"]["points"]
     assert [point["rate"] for point in points] == [0.25, 0.5, 0.75]
     assert [point["line"] for point in points] == pytest.approx(
@@ -147,7 +148,7 @@ def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
 
 
 def test_one_member_has_nobody_to_connect_to(root: Path):
-    with pytest.raises(ValueError, match="connectivity is measured between two members"):
+    with raises_facts(ValueError, "connectivity", "members is 1"):
         warm_stage(root / "unused", root, members=1, connectivity=True)
 
 
@@ -168,7 +169,7 @@ def test_the_loss_has_the_margin_and_the_centring(
         expected += (math.log1p(math.exp(-(chosen - rejected - margin))) + weight * (chosen + rejected) ** 2) / 2
     (loss,) = (row["loss"] for row in rows(tmp_path) if "loss" in row)
     assert loss == pytest.approx(expected, rel=1e-3)
-    assert expected > 1.01 * plain  # that they are in it can be seen
+    assert expected > 1.01 * plain  # the margins and the penalty change the loss visibly
 
 
 def test_dropout_and_seed_each_make_a_member_different(root: Path, tmp_path: Path, finished: Path):
@@ -238,7 +239,7 @@ def test_pairs_beyond_the_context_are_dropped_where_no_length_is_stated(root: Pa
 def test_data_without_pairs_is_the_users_fault(root: Path, tmp_path: Path):
     config, stage = warm_stage(tmp_path / "stage", root)
     stage.data = {"pairs": stage.data["pairs"].model_copy(update={"chosen": None})}
-    with pytest.raises(UserError, match="no preference pairs"):
+    with raises_facts(UserError, "data.pairs", "no preference pairs"):
         run(config, stage)
 
 

@@ -1,4 +1,4 @@
-"""The code reward: 1 where the completion's program passes the tests of its row, else 0; or the share it passes."""
+"""Code reward: 1 if the completion's program passes the tests of its row, else 0; or the share of passed cases."""
 
 from collections import OrderedDict
 from typing import Any
@@ -14,17 +14,17 @@ from gemsmith.sandboxes.code.records import NoTestsError, Problem, RecordError, 
 from gemsmith.sandboxes.code.verifier import CodeVerifier
 from gemsmith.sandboxes.verdict import OverdueError, Verdict
 
-REMEMBERED = 4096
+REMEMBERED = 4096  # parsed problems kept in memory
 OF_THE_COMPLETION = ("finished", "completion_ids")
 """Columns that differ between completions of one row."""
 
 
 class Code:
-    """Verdicts of `gemsmith.sandboxes.code.verifier` as rewards.
+    """Code reward from the verdicts of `gemsmith.sandboxes.code.verifier`.
 
-    A completion that was cut off before its end (`finished` is False, where there is such a column) has no program, and
-    is wrong. None where a row has no tests, and where the sandbox itself failed twice (an infrastructure fault): that
-    is said and counted in `faults`, never scored 0.
+    A completion that was cut off (column `finished` is False) counts as one without a program and scores 0. The score
+    is None if a row has no tests, or if the sandbox failed twice: such infrastructure faults are reported and counted
+    in `faults`, never scored 0.
     """
 
     def __init__(self, name: str, config: CodeReward, stage: Stage) -> None:
@@ -39,13 +39,13 @@ class Code:
 
     @property
     def faults(self) -> int:
-        """Completions so far that could not be judged through no fault of their own."""
+        """Return the number of completions so far that infrastructure faults left without a score."""
         return self._verdicts.faults
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
-        found = self.problems(prompts, completions, columns)
-        problems = {index: problem for index, problem in enumerate(found) if problem is not None}
+        per_row = self.problems(prompts, completions, columns)
+        problems = {index: problem for index, problem in enumerate(per_row) if problem is not None}
         asked = list(problems)
         finished = columns.get("finished") or [True] * len(prompts)
         verdicts = self._verdicts.ask(
@@ -65,38 +65,39 @@ class Code:
         return scores
 
     def problems(self, prompts: list[str], completions: list[str], columns: Columns) -> list[Problem | None]:
-        """The tests of each row, None where it has none.
+        """Read the problem (tests) of each row; None for a row without tests.
 
         Raises:
-            UserError: a row's tests cannot be read, or no row so far had any.
+            UserError: a row's tests cannot be read, or no row so far has any.
         """
         found = [self._problem(index, prompts, completions, columns) for index in range(len(prompts))]
         self._seen_tests = self._seen_tests or any(problem is not None for problem in found)
         if prompts and not self._seen_tests:
             raise UserError(
                 f"reward {self.name} (code) found no tests in any row of the first batch, which has the columns "
-                f"{', '.join(sorted(columns))}; name those with the tests in the data's `columns`, and see `format`."
+                f"{', '.join(sorted(columns))}; add the columns with the tests to the data section's `columns`, and "
+                "check the reward's `format` and `tests`."
             )
         return found
 
     @property
     def programs_at_once(self) -> int:
-        """How many verdicts are worth asking for at once."""
+        """Return the number of programs that the sandbox runs at once."""
         return self._verifier.workers
 
     def verdict(self, completion: str, problem: Problem, finished: bool = True) -> Verdict:
-        """One verdict, for any thread; an infrastructure fault is told by its status.
+        """Return one verdict, whose status may be an infrastructure fault; safe to call from any thread.
 
         Raises:
-            RunError: it took longer than the reward's time limit.
+            RunError: the reward's time limit was exceeded.
         """
         limit = self._config.time_limit
         try:
             return self._verifier.verify([completion], [problem], within=limit, finished=[finished])[0]
         except OverdueError as error:
             raise RunError(
-                f"reward {self.name} (code) was not done with one program within its time_limit of {limit:g} s; raise "
-                "the reward's `time_limit`."
+                f"reward {self.name} (code) did not finish one program within its time_limit of {limit:g} s; raise the "
+                "reward's `time_limit`."
             ) from error
 
     def close(self) -> None:
@@ -109,7 +110,7 @@ class Code:
         return sum(verdict.evidence.cases) / len(problem.tests.cases)
 
     def _problem(self, index: int, prompts: list[str], completions: list[str], columns: Columns) -> Problem | None:
-        """The problem of a row, None where it has no tests; rows of one problem are read once."""
+        """Return the problem of a row, or None if it has no tests; completions of one row share the parsed problem."""
         own = {name: values[index] for name, values in columns.items() if name not in OF_THE_COMPLETION}
         row = {name: value for name, value in own.items() if value not in (None, "")}
         key = repr(row)
@@ -118,7 +119,7 @@ class Code:
                 self._problems[key] = self._read(row)
             except RecordError as error:
                 where = sample(index, prompts, completions)
-                raise UserError(f"reward {self.name} (code) cannot read the tests of {where}: {error}.") from error
+                raise UserError(f"reward {self.name} (code) could not read the tests of {where}: {error}.") from error
             if len(self._problems) > REMEMBERED:
                 self._problems.popitem(last=False)
         return self._problems[key]
@@ -130,18 +131,18 @@ class Code:
             return None
         if isinstance(problem.tests, Script) and not self._config.allow_forgeable:
             raise RecordError(
-                "they are a `script`, whose verdict the program itself can forge; use `calls`, `stdio` or `test`, or "
-                "set `allow_forgeable: true`"
+                "found a `script`, whose verdict the program can forge; use `calls`, `stdio` or `test`, or set "
+                "`allow_forgeable: true`"
             )
         return problem
 
 
 def open_verifier(name: str, config: CodeReward) -> CodeVerifier:
-    """The verifier that the code reward called `name` asks for.
+    """Open the verifier that the code reward `name` configures.
 
     Raises:
-        UserError: its `url` is no address.
-        SandboxUnavailableError: this machine has no such sandbox.
+        UserError: its `url` is not a valid URL.
+        SandboxUnavailableError: the sandbox is not available on this machine.
     """
     limits = Limits(cpu=config.cpu, case_cpu=min(config.case_cpu, config.cpu), memory=config.memory << 20)
     try:

@@ -1,4 +1,4 @@
-"""The format reward: the share of the recipe's demands on a completion's form that it meets."""
+"""Format reward: the share of the configured checks that a completion passes."""
 
 import json
 import time
@@ -13,15 +13,15 @@ from gemsmith.rl.rewards.config import FormatReward
 from gemsmith.rl.rewards.reward import Columns, sample
 
 PATIENCE = 1.0
-"""Seconds that the pattern may take for one completion, which does not match then."""
+"""Time limit of the pattern for one completion, in seconds; a completion that exceeds it does not match."""
 BOX = r"\boxed{"
 
 
 class Format:
-    """Scores in [0, 1]: each of pattern, JSON and box that the recipe asks for counts the same.
+    """Format reward in [0, 1]; each configured check (pattern, JSON, box) has the same weight.
 
-    A completion for which the pattern takes longer than `PATIENCE` does not match, and that is said: patterns that
-    backtrack take for ever where a completion is made so, and it must not gain from that.
+    A completion on which the pattern exceeds `PATIENCE` does not match, and the stage reports it: a completion can make
+    a backtracking pattern run almost forever, and must not gain from that.
     """
 
     def __init__(self, name: str, config: FormatReward, stage: Stage) -> None:
@@ -45,14 +45,14 @@ class Format:
         for index, completion in enumerate(completions):
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"{self._label} was not done within its time_limit of {self._config.time_limit:g} s, before "
+                    f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s; it reached "
                     f"{sample(index, prompts, completions)}; simplify its `pattern`, or raise its `time_limit`."
                 )
             scores.append(sum(demand(completion) for demand in self._demands) / len(self._demands))
         if self._overdue:
             self._stage.say(
-                f"{self._label}: the pattern took longer than {PATIENCE:g} s for {self._overdue} of {len(completions)} "
-                "completions, which count as not matching; simplify it."
+                f"{self._label}: the pattern took longer than {PATIENCE:g} s on {self._overdue} of {len(completions)} "
+                "completions, which count as not matching; simplify `pattern`."
             )
         return scores
 
@@ -69,7 +69,7 @@ class Format:
 
 
 def is_json(text: str, keys: list[str]) -> bool:
-    """Whether all of a text is one JSON value, by the standard (no NaN); with keys: an object that has them."""
+    """Return True if the whole text is one standard JSON value (no NaN), and an object with all `keys` if given."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
@@ -78,16 +78,16 @@ def is_json(text: str, keys: list[str]) -> bool:
 
 
 def has_one_box(text: str) -> bool:
-    r"""Whether there is exactly one \boxed{...}, whose braces are closed and which is not empty."""
+    r"""Return True if the text has exactly one \boxed{...} with closed braces and non-empty content."""
     if text.count(BOX) != 1:
         return False
     begin = end = text.index(BOX) + len(BOX)
     depth = 1
     while depth and end < len(text):
         depth += {"{": 1, "}": -1}.get(text[end], 0)
-        end += 2 if text[end] == "\\" else 1  # a brace after a backslash is a sign
+        end += 2 if text[end] == "\\" else 1  # an escaped brace does not change the depth
     return depth == 0 and text[begin : end - 1].strip() != ""
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")

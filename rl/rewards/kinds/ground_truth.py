@@ -1,4 +1,4 @@
-"""The mathematics reward: 1 where the completion's answer equals the true one, 0 where it does not."""
+"""Mathematics reward: 1 if the completion's answer equals the ground truth, else 0."""
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
@@ -9,11 +9,10 @@ from gemsmith.sandboxes.mathematics.verifier import MathVerifier
 
 
 class GroundTruth:
-    """Verdicts of `gemsmith.sandboxes.mathematics.verifier` as rewards.
+    """Mathematics reward from the verdicts of `gemsmith.sandboxes.mathematics.verifier`.
 
-    0 also where a completion was cut off before its end, which a column `finished` may say. None where a row has no
-    answer, and where the verifier itself failed twice (an infrastructure fault): that is said and counted in `faults`,
-    never scored 0.
+    A completion that was cut off (column `finished` is False) scores 0. The score is None if a row has no answer, or if
+    the verifier failed twice: such infrastructure faults are reported and counted in `faults`, never scored 0.
     """
 
     def __init__(self, name: str, config: MathReward, stage: Stage) -> None:
@@ -25,7 +24,7 @@ class GroundTruth:
 
     @property
     def faults(self) -> int:
-        """Completions so far that could not be judged through no fault of their own."""
+        """Return the number of completions so far that infrastructure faults left without a score."""
         return self._verdicts.faults
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
@@ -56,14 +55,14 @@ class GroundTruth:
     def _answers(self, columns: Columns, count: int) -> list[object]:
         if self._config.answer not in columns:
             raise UserError(
-                f"reward {self.name} (math) reads the ground truth from column {self._config.answer!r}, which the data "
-                f"does not have (it has {', '.join(sorted(columns))}); set its `answer`, or the data's `columns`."
+                f"reward {self.name} (math): the data has no column {self._config.answer!r} with the ground truth "
+                f"(found {', '.join(sorted(columns))}); set the reward's `answer`, or the data section's `columns`."
             )
         answers = [None if value is None or value == "" else value for value in columns[self._config.answer]]
         self._seen_answer = self._seen_answer or any(answer is not None for answer in answers)
         if count and not self._seen_answer:
             raise UserError(
-                f"reward {self.name} (math) found no ground truth: column {self._config.answer!r} is empty in each row "
+                f"reward {self.name} (math) found no ground truth: column {self._config.answer!r} is empty in all rows "
                 "of the first batch; map `answer` in the data section."
             )
         return answers

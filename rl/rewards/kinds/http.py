@@ -1,4 +1,4 @@
-"""The http reward: what a judge behind an OpenAI-style chat endpoint says of a completion, as a number in [0, 1]."""
+"""Judge reward: the number that a judge behind an OpenAI-style chat endpoint gives a completion, mapped to [0, 1]."""
 
 import http.client
 import json
@@ -22,23 +22,23 @@ from gemsmith.rl.rewards.config import HttpReward
 from gemsmith.rl.rewards.reward import Columns, sample, shortened
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-"""Seconds before a request that failed is sent again: each pause is twice the one before."""
+"""First and longest pause before a failed request is sent again, in seconds; each pause is twice the one before."""
 UNTAKEN = {400, 413, 422}
-"""Statuses that one request may cause by what is in it, such as a completion too long for the judge."""
+"""Statuses caused by the content of a single request, such as a completion that is too long for the judge."""
 LARGEST_REPLY = 4 << 20
 CONNECTING = 10.0
-"""Seconds that connecting may take; only this outlasts the end of a wait."""
+"""Time limit of connecting, in seconds; the only operation that `end` cannot interrupt."""
 _NUMBER = regex.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
 
 
 class HttpJudge:
-    """Scores in [0, 1]: the judge's number on the recipe's scale. Temperature 0, and the stage's seed.
+    """Judge reward in [0, 1]: the judge's number on the configured scale, at temperature 0 with the stage's seed.
 
-    Requests that end with status 429 or 5xx, or without a reply, are sent again until the time limit. None, counted in
-    `faults`, where an answer has no number on the scale and where the endpoint cannot take the request (one completion
-    may be too long for it); a batch of such answers alone ends the run, and so does any other status than 200. Requests
-    go straight to `url`: through no proxy of the environment, and past no redirect. A completion can talk a judge into
-    a high number: no template prevents that.
+    Requests with status 429 or 5xx, or without a reply, are repeated until the time limit. The score is None, and
+    counted in `faults`, if a reply has no number on the scale or the endpoint rejects the request's content (a
+    completion may be too long for it). The run stops if a whole batch has no score, and on any other status than 200.
+    Requests go directly to `url`, without proxies or redirects. A completion can persuade a judge of a high number:
+    no template prevents that.
     """
 
     def __init__(self, name: str, config: HttpReward, stage: Stage) -> None:
@@ -62,11 +62,11 @@ class HttpJudge:
         ]
         answers = self._ask(bodies)
         scores = [self._read(answer) for answer in answers]
-        self._tell_faults(scores, answers, prompts, completions)
+        self._report_faults(scores, answers, prompts, completions)
         return scores
 
     def close(self) -> None:
-        """End what is under way; see `Reward.close`."""
+        """Abort pending requests; see `Reward.close`."""
         if self._asking is not None:
             self._asking.end()
 
@@ -77,8 +77,8 @@ class HttpJudge:
         key = os.environ.get(variable, "").strip()
         if not key or not key.isascii() or not key.isprintable():
             raise UserError(
-                f"{self._label} takes its key from the environment variable {variable}, which is not set to one; "
-                f"export {variable}=..., or remove `api_key_env`."
+                f"{self._label}: the environment variable {variable} does not contain a valid API key; run "
+                f"`export {variable}=...`, or remove `api_key_env`."
             )
         return {"Authorization": f"Bearer {key}"}
 
@@ -87,8 +87,8 @@ class HttpJudge:
             asked = Formatter().vformat(self._config.prompt, (), values)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             raise UserError(
-                f"{self._label}: its `prompt` cannot be filled ({type(error).__name__}: {error}); there are "
-                f"{{prompt}}, {{completion}} and the columns {', '.join(sorted(values))}; double other braces."
+                f"{self._label}: its `prompt` could not be filled ({type(error).__name__}: {error}); use {{prompt}}, "
+                f"{{completion}} or a column ({', '.join(sorted(values))}), and double all literal braces."
             ) from error
         system = [{"role": "system", "content": self._config.system}] if self._config.system else []
         body = {
@@ -101,32 +101,33 @@ class HttpJudge:
         return json.dumps(body).encode()
 
     def _ask(self, bodies: list[bytes]) -> list["_JudgeAnswer"]:
-        """The judge's answers, in the order of the requests."""
+        """Send the requests and return the judge's replies in the same order."""
         asking = self._asking = _Asking(self._connect, self._headers, self._label, self._config)
         pool = ThreadPoolExecutor(min(self._config.at_once, len(bodies)), thread_name_prefix=self._label)
         try:
             asked = [pool.submit(asking.answer, body) for body in bodies]
             done, _ = wait(asked, timeout=self._config.time_limit, return_when=FIRST_EXCEPTION)
-            missing = sum(not one.done() for one in asked)
-            for one in done:
-                one.result()  # a failure ends the waiting
+            missing = sum(not future.done() for future in asked)
+            for future in done:
+                future.result()  # `wait` returned early if one of them failed: raise its exception
             if missing:
                 raise asking.late(missing, len(bodies))
-            return [one.result() for one in asked]
+            return [future.result() for future in asked]
         except _EndedError:
             raise RunError(f"{self._label} was closed while it waited for {self._config.url}.") from None
         finally:
+            # Threads cannot be killed: closing their sockets makes them return, so that shutdown need not wait.
             asking.end()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, answer: "_JudgeAnswer") -> float | None:
-        """The number in an answer, mapped from the scale to [0, 1]; None where there is none on the scale."""
+        """Return the number in a reply, mapped from the scale to [0, 1]; None if there is none on the scale."""
         low, high = self._config.scale
         if not answer.judged:
             return None
-        found = last_number(answer.text, high) if self._number is None else self._captured(answer.text)
+        number_text = last_number(answer.text, high) if self._number is None else self._captured(answer.text)
         try:
-            number = float(found or "")
+            number = float(number_text or "")
         except ValueError:
             return None
         return (number - low) / (high - low) if low <= number <= high else None
@@ -139,7 +140,7 @@ class HttpJudge:
             return None
         return match.group(1) if match else None
 
-    def _tell_faults(
+    def _report_faults(
         self, scores: list[float | None], answers: list["_JudgeAnswer"], prompts: list[str], completions: list[str]
     ) -> None:
         faults = [index for index, score in enumerate(scores) if score is None]
@@ -148,28 +149,29 @@ class HttpJudge:
         self.faults += len(faults)
         low, high = self._config.scale
         what = (
-            f"no number from {low:g} to {high:g} in {len(faults)} of {len(scores)} answers of {self._config.url}, the "
-            f"first of them {shortened(answers[faults[0]].text, 200)} on {sample(faults[0], prompts, completions)}"
+            f"found no number from {low:g} to {high:g} in {len(faults)} of {len(scores)} replies of "
+            f"{self._config.url}, first {shortened(answers[faults[0]].text, 200)} on "
+            f"{sample(faults[0], prompts, completions)}"
         )
         if len(faults) == len(scores):
-            raise RunError(f"{self._label}: {what}; see its `prompt`, `scale`, `number` and `max_tokens`.")
-        self._stage.say(f"{self._label}: {what}; they have no reward.")
+            raise RunError(f"{self._label}: {what}; check the reward's `prompt`, `scale`, `number` and `max_tokens`.")
+        self._stage.say(f"{self._label}: {what}; these completions get no reward.")
 
 
 @dataclass(frozen=True)
 class _JudgeAnswer:
-    """What the judge said, or (not judged) why it said nothing."""
+    """Reply of the judge, or the reason why there is none (`judged` is False)."""
 
     text: str
     judged: bool = True
 
 
 class _EndedError(Exception):
-    """The batch was ended while a request of it was under way."""
+    """Raised in a request whose batch was ended by another thread."""
 
 
 class _Asking:
-    """The requests of one batch: they share a deadline, and can all be ended from another thread."""
+    """Requests of one batch, which another thread can end all at once."""
 
     def __init__(
         self, connect: Callable[[], http.client.HTTPConnection], headers: dict[str, str], label: str, config: HttpReward
@@ -181,10 +183,10 @@ class _Asking:
         self._last_fault = ""
 
     def answer(self, body: bytes) -> _JudgeAnswer:
-        """What the judge says to one request, however often it must be sent.
+        """Send one request, repeatedly if necessary, and return the judge's reply.
 
         Raises:
-            UserError: the endpoint refuses the request, or its certificate is not trusted.
+            UserError: the endpoint rejects the request, or its certificate is not trusted.
             _EndedError: the batch was ended.
         """
         pause = FIRST_PAUSE
@@ -194,20 +196,20 @@ class _Asking:
             except ssl.SSLCertVerificationError as error:
                 raise UserError(
                     f"{self._label}: the certificate of {self._config.url} is not trusted ({error.verify_message}); "
-                    "export SSL_CERT_FILE with the file of the authority that signed it."
+                    "set SSL_CERT_FILE to the certificate file of the authority that signed it."
                 ) from error
             except (OSError, http.client.HTTPException, UnicodeError) as error:
                 self._last_fault = f"{type(error).__name__}: {error}"
             else:
-                said = reply.decode(errors="replace")
+                text = reply.decode(errors="replace")
                 if status == 200:
-                    return _content(said)
+                    return _content(text)
                 if status in UNTAKEN:
-                    return _JudgeAnswer(f"HTTP {status}: {said}", judged=False)
+                    return _JudgeAnswer(f"HTTP {status}: {text}", judged=False)
                 if status != 429 and status < 500:
                     raise UserError(
-                        f"{self._label}: {self._config.url} refuses with HTTP {status}: {shortened(said, 300)}; see "
-                        "the reward's `url`, `model` and `api_key_env`."
+                        f"{self._label}: {self._config.url} rejected the request with HTTP {status}: "
+                        f"{shortened(text, 300)}; check the reward's `url`, `model` and `api_key_env`."
                     )
                 self._last_fault = f"HTTP {status}"
             self._ended.wait(pause)
@@ -215,18 +217,18 @@ class _Asking:
         raise _EndedError
 
     def end(self) -> None:
-        """End every request, also those that wait to be sent again; one that still connects has its 10 s."""
+        """End all requests, including those waiting for a retry; a request that is connecting ends within 10 s."""
         self._ended.set()
         for connected in self._live.copy():
             _cut(connected)
 
     def late(self, missing: int, total: int) -> RunError:
-        """What a batch ends with that was not done in time."""
-        fault = f" (the last fault: {self._last_fault})" if self._last_fault else ""
+        """Return the error of a batch that exceeded the time limit."""
+        fault = f" (last fault: {self._last_fault})" if self._last_fault else ""
         return RunError(
-            f"{self._label} was not done within its time_limit of {self._config.time_limit:g} s: {missing} of {total} "
-            f"answers of {self._config.url} are missing{fault}; see whether it is up and keeps pace, then raise the "
-            "reward's `time_limit` or change `at_once`."
+            f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s: {missing} of "
+            f"{total} replies of {self._config.url} are missing{fault}; check that the server is running and fast "
+            "enough, or change the reward's `time_limit` or `at_once`."
         )
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
@@ -234,7 +236,7 @@ class _Asking:
         try:
             connection.connect()
             with self._cuttable(connection.sock):
-                connection.sock.settimeout(None)  # who waits for the batch ends this
+                connection.sock.settimeout(None)  # `end` interrupts it, so no timeout of its own is needed
                 connection.request("POST", self._path, body, self._headers)
                 response = connection.getresponse()
                 return response.status, response.read(LARGEST_REPLY)
@@ -245,7 +247,8 @@ class _Asking:
     def _cuttable(self, connected: socket.socket) -> Iterator[None]:
         self._live.add(connected)
         try:
-            if self._ended.is_set():  # asked after `add`: who ends the batch later finds the socket
+            # Checked after `add`, so that an `end` that comes later finds the socket in `_live`.
+            if self._ended.is_set():
                 raise _EndedError
             yield
         finally:
@@ -253,49 +256,49 @@ class _Asking:
 
 
 def endpoint(url: str, label: str) -> Callable[[], http.client.HTTPConnection]:
-    """Makes connections to the host of an address.
+    """Return a function that makes connections to the host of a URL.
 
     Raises:
-        UserError: the address cannot be used.
+        UserError: the URL is not valid, or has a user name, query or fragment.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UserError(f"{label}: its `url` is no address ({error}).") from error
+        raise UserError(f"{label}: its `url` is not valid ({error}).") from error
     if not host or parts.username is not None or parts.query or parts.fragment:
         raise UserError(
-            f"{label}: its `url` is not of the form http://host:port/v1, without user name, query and fragment; a key "
-            "goes into the environment variable that `api_key_env` names."
+            f"{label}: expected a `url` of the form http://host:port/v1, without user name, query and fragment; put an "
+            "API key into the environment variable that `api_key_env` names."
         )
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return lambda: kind(host, port, timeout=CONNECTING)
 
 
 def path_of(url: str) -> str:
-    """Where chat completions are, from an address with or without it."""
+    """Return the path of the URL, with /chat/completions appended unless it is there."""
     path = urlsplit(url).path.rstrip("/")
     return path if path.endswith("/chat/completions") else path + "/chat/completions"
 
 
 def _content(reply: str) -> _JudgeAnswer:
-    """The text in a chat completion."""
+    """Extract the text from a chat completion."""
     try:
         text = json.loads(reply)["choices"][0]["message"]["content"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        return _JudgeAnswer(f"no chat completion: {reply}", judged=False)
+        return _JudgeAnswer(f"not a chat completion: {reply}", judged=False)
     return _JudgeAnswer(text) if isinstance(text, str) else _JudgeAnswer("a chat completion without text", judged=False)
 
 
 def last_number(text: str, best: float) -> str | None:
-    """The last number of a text; in "7/10" and "7 out of 10" it is 7, where 10 is the best number."""
+    """Return the last number of a text, or None; "7/10" and "7 out of 10" give 7 if 10 is the best number."""
     text = regex.sub(rf"(?:/|\bout of) ?{regex.escape(f'{best:g}')}(?:\.0+)?(?![\w]|\.\d)", "", text)
     numbers = _NUMBER.findall(text)
     return numbers[-1] if numbers else None
 
 
 def _cut(connected: socket.socket) -> None:
-    """Wake a thread that is sending or receiving; closing would not."""
+    """Shut a socket down, which wakes a thread that is sending or receiving; closing it would not."""
     try:
         connected.shutdown(socket.SHUT_RDWR)
     except OSError:

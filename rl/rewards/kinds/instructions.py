@@ -1,4 +1,4 @@
-"""The instructions reward: how many of a row's verifiable instructions the completion follows."""
+"""Instructions reward: the share of a row's verifiable instructions that the completion follows."""
 
 import time
 
@@ -10,9 +10,9 @@ from gemsmith.sandboxes.instructions.registry import Instruction, instructions
 
 
 class Instructions:
-    """IFEval's instructions as rewards; None where a row has none.
+    """Instructions reward based on IFEval's instructions; None for a row without instructions.
 
-    They are checked in this process: each takes less than a second whatever the completion is.
+    The checks run in this process, because each takes less than a second for any completion.
     """
 
     def __init__(self, name: str, config: InstructionsReward, stage: Stage) -> None:
@@ -28,7 +28,7 @@ class Instructions:
         for index, (completion, wanted) in enumerate(zip(completions, asked, strict=True)):
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"{self._label} was not done within its time_limit of {self._config.time_limit:g} s, before "
+                    f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s; it reached "
                     f"{sample(index, prompts, completions)}; raise the reward's `time_limit`."
                 )
             scores.append(self._score(completion, wanted) if wanted else None)
@@ -38,7 +38,7 @@ class Instructions:
         """See `Reward.close`."""
 
     def _score(self, completion: str, wanted: list[Instruction]) -> float:
-        followed = [one.followed(completion, self._config.strict) for one in wanted]
+        followed = [instruction.followed(completion, self._config.strict) for instruction in wanted]
         return float(all(followed)) if self._config.score == "all" else sum(followed) / len(followed)
 
     def _instructions(self, prompts: list[str], completions: list[str], columns: Columns) -> list[list[Instruction]]:
@@ -52,16 +52,15 @@ class Instructions:
         self._seen_instructions = self._seen_instructions or any(asked)
         if prompts and not self._seen_instructions:
             raise UserError(
-                f"{self._label} found no instructions: column {self._config.instructions!r} is empty in each row of "
-                "the first batch."
+                f"{self._label} found no instructions: column {self._config.instructions!r} is empty in all rows of "
+                "the first batch; set the reward's `instructions` to the column with instruction ids."
             )
         return asked
 
     def _column(self, columns: Columns, name: str) -> list[object]:
         if name not in columns:
             raise UserError(
-                f"{self._label} reads column {name!r}, which the data does not have (it has "
-                f"{', '.join(sorted(columns))}); add it to the data's `columns`, or set the reward's `instructions` "
-                "and `kwargs`."
+                f"{self._label}: the data has no column {name!r} (found {', '.join(sorted(columns))}); add it to the "
+                "data section's `columns`, or set the reward's `instructions` and `kwargs`."
             )
         return columns[name]

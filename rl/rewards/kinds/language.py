@@ -1,4 +1,4 @@
-"""The language reward: 1 where the completion is in the language that is wanted, 0 where it is in another one."""
+"""Language reward: 1 if the completion is in the expected language, 0 if it is in another."""
 
 import re
 import time
@@ -13,22 +13,22 @@ from gemsmith.rl.rewards.reward import Columns, sample
 from gemsmith.sandboxes.instructions.language import LONGEST_SAMPLE, is_written_in
 
 LETTERS = 20
-"""A text with fewer letters is too short to tell. Of MGSM's questions in 11 languages, cut to 20 letters, 98.9% are
-found to be written in their language, and cut to 15, 96.4%."""
+"""Fewest letters of a text whose language is identified. Of MGSM's questions in 11 languages, 98.9% are recognised as
+their language when cut to 20 letters, and 96.4% when cut to 15."""
 SURE = 0.7
-"""Probability that the language of a prompt must have. Of the questions cut to 20 letters, 66% reach it, each of them
-rightly; with 0.5 it is 80%, 0.8% of them wrongly."""
+"""Lowest probability at which a prompt's language is accepted. Of the questions cut to 20 letters, 66% reach 0.7, all
+of them correctly; 80% reach 0.5, 0.8% of them wrongly."""
 _NO_PROSE = re.compile(
-    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)"  # programs, also where a fence is not closed
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)"  # fenced code, even if the fence is not closed
     r"|`[^`\n]*`"
     r"|\$\$.*?(?:\$\$|\Z)|\\\[.*?(?:\\\]|\Z)|\\\(.*?(?:\\\)|\Z)"  # formulas
-    r"|\$(?=[^\s$])[^$\n]*(?<=\S)\$(?!\d)"  # prices are none: a formula does not end with a space, as in "$2 and $3"
+    r"|\$(?=[^\s$])[^$\n]*(?<=\S)\$(?!\d)"  # not prices: "$2 and $3" has a space before the second sign
     r"|\\begin\{.*?(?:\\end\{\w*\*?\}|\Z)|\\[a-zA-Z]+|<[^<>\n]*>|\bhttps?://\S*",
     re.DOTALL,
 )
 _SIGNS = frozenset("=(){}[]<>;_+*/\\|&^%#@~")
 _MOST_SIGNS = 0.08
-"""Share of such signs in a line of prose; a line with more is one of a program."""
+"""Largest share of `_SIGNS` in a line of prose; a line with more counts as code."""
 _STATEMENT = re.compile(
     r"(?:return|import|break|continue|pass|raise|yield|from \S+ import|print)\b"
     r"|(?:def|class|for|while|if|elif|else|try|except|with)\b.*:$"
@@ -36,11 +36,11 @@ _STATEMENT = re.compile(
 
 
 class Language:
-    """Languages as py3langid tells them; what counts as a language is prose: no programs, formulas, numbers, addresses.
+    """Language reward based on py3langid, applied to prose only: code, formulas, numbers and URLs are removed.
 
-    None where the prompt or the completion has fewer than `LETTERS` letters of prose, where the prompt's language is
-    less likely than `SURE`, and where a row's column is empty. A completion counts as written in a language that is at
-    least half as likely as the likeliest, as for the instruction `language:response_language`.
+    The score is None if the prompt or the completion has fewer than `LETTERS` letters of prose, if the probability of
+    the prompt's language is below `SURE`, or if the row's column is empty. A completion counts as written in a language
+    that is at least half as probable as the most probable one, as for the instruction `language:response_language`.
     """
 
     def __init__(self, name: str, config: LanguageReward, stage: Stage) -> None:
@@ -56,7 +56,7 @@ class Language:
         for index, completion in enumerate(completions):
             if time.monotonic() > deadline:
                 raise RunError(
-                    f"{self._label} was not done within its time_limit of {self._config.time_limit:g} s, before "
+                    f"{self._label} did not finish within its time_limit of {self._config.time_limit:g} s; it reached "
                     f"{sample(index, prompts, completions)}; raise the reward's `time_limit`."
                 )
             wanted = self._wanted(index, prompts, completions, columns)
@@ -68,15 +68,15 @@ class Language:
         """See `Reward.close`."""
 
     def _wanted(self, index: int, prompts: list[str], completions: list[str], columns: Columns) -> str | None:
-        """Code of the language in which a completion should be, or None."""
+        """Return the code of the language expected of a completion, or None."""
         if self._config.expect is not None:
             return self._config.expect
         if self._config.language is None:
             return language_of(prompts[index])
         if self._config.language not in columns:
             raise UserError(
-                f"{self._label} reads the language from column {self._config.language!r}, which the data does not have "
-                f"(it has {', '.join(sorted(columns))}); add it to the data's `columns`."
+                f"{self._label}: the data has no column {self._config.language!r} with the language (found "
+                f"{', '.join(sorted(columns))}); add it to the data section's `columns`."
             )
         code = columns[self._config.language][index]
         if code is None or code == "":
@@ -90,7 +90,7 @@ class Language:
 
 
 def language_of(text: str) -> str | None:
-    """Code of a text's language; None where it has too little prose to tell."""
+    """Return the code of a text's language, or None if it has too little prose or is ambiguous."""
     text = prose(text)
     if _letters(text) < LETTERS:
         return None
@@ -99,13 +99,13 @@ def language_of(text: str) -> str | None:
 
 
 def prose(text: str) -> str:
-    """The start of a text without programs, formulas, mark-up, addresses and words with digits."""
+    """Return the start of a text without code, formulas, mark-up, URLs and words with digits."""
     lines = [line for line in _NO_PROSE.sub(" ", text[:LONGEST_SAMPLE]).split("\n") if _is_prose(line)]
     return re.sub("[A-Za-z0-9_]+", lambda word: word[0] if word[0].isalpha() else " ", " ".join(lines))
 
 
 def _is_prose(line: str) -> bool:
-    """Whether a line has few of a program's signs, but for Markdown's at its ends and around words."""
+    """Return True if a line is not code: few signs, not counting Markdown's at its ends and around words."""
     line = line.strip()
     if _STATEMENT.match(line):
         return False
@@ -118,7 +118,7 @@ def _letters(text: str) -> int:
 
 
 def _unknown(code: object) -> str:
-    return f"{code!r} is none of the language codes (ISO 639-1) that can be told: {', '.join(_identifier().labels)}."
+    return f"found language {code!r}, expected an ISO 639-1 code among {', '.join(_identifier().labels)}."
 
 
 @cache

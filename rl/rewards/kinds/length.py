@@ -1,4 +1,4 @@
-"""The length reward: 1 where the completion is as long as it should be, and less the farther it is from that."""
+"""Length reward: 1 for a length within the range, falling to 0 outside it."""
 
 from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.config import LengthReward
@@ -6,7 +6,10 @@ from gemsmith.rl.rewards.reward import Columns
 
 
 class Length:
-    """Scores in [0, 1]; white space around a completion does not count. Tokens are no unit: rewards are given text."""
+    """Length reward in [0, 1]; white space around a completion does not count.
+
+    Tokens are not a unit, because rewards receive text.
+    """
 
     def __init__(self, name: str, config: LengthReward, stage: Stage) -> None:
         self._config = config

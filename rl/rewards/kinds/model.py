@@ -1,4 +1,4 @@
-"""The score of a reward model that an earlier stage trained."""
+"""Reward-model reward: the score of a reward model that an earlier stage trained."""
 
 import math
 import time
@@ -12,22 +12,23 @@ from gemsmith.rl.rewards.reward import Columns, first_not_finite, sample
 
 
 class _LateError(Exception):
-    """The time limit has passed."""
+    """Raised inside a forward pass when the time limit has passed."""
 
 
 class RewardModel:
-    """Scores of `gemsmith.reward_models.scorer`, computed in this process, with a look at the time before each module.
+    """Reward that scores completions with `gemsmith.reward_models.scorer` in this process.
 
-    Nothing else is waited for, so that what ends a late call leaves nothing behind that computes on. What it serves,
-    the average or the members, is in memory for as long as it is open; members score one after another.
+    It checks the time limit before each module of the model, so that a late call stops by itself and leaves no
+    computation running. The served models (the average or all members) stay in memory until the reward is closed;
+    members score one after another.
     """
 
     def __init__(self, name: str, config: RewardModelReward, stage: Stage) -> None:
         if config.from_ not in stage.inputs:
             raise UserError(
-                f"reward {name} (reward_model): stage {stage.id} is given the output of "
-                f"{', '.join(stage.inputs) or 'no stage'}, and not that of {config.from_!r}; `from` must name an "
-                "earlier stage that trains a reward model."
+                f"reward {name} (reward_model): found from {config.from_!r}, but stage {stage.id} has the output of "
+                f"{', '.join(stage.inputs) or 'no stage'} only; set `from` to an earlier stage that trains a reward "
+                "model."
             )
         from gemsmith.reward_models.scorer import RewardScorer
 
@@ -39,7 +40,7 @@ class RewardModel:
             served = [Member(output, 0.0)] if config.serve == "average" else kept_members(output)
         except UserError as error:
             raise UserError(
-                f"reward {name} (reward_model): serve = {config.serve} needs the members: {error}"
+                f"reward {name} (reward_model): `serve: {config.serve}` needs the members: {error}"
             ) from error
         self._mean_rewards = [member.mean_reward for member in served]
         self._scorers: list[RewardScorer] = [RewardScorer(member.folder, config.batch) for member in served]
@@ -61,18 +62,19 @@ class RewardModel:
             raise UserError(f"reward {self.name} (reward_model): {error}") from error
         except _LateError:
             raise RunError(
-                f"reward {self.name} (reward_model) was not done with {len(completions)} completions within its "
-                f"time_limit of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
+                f"reward {self.name} (reward_model) did not score {len(completions)} completions within its time_limit "
+                f"of {self._config.time_limit:g} s; raise the reward's `time_limit`, or lower its `batch`."
             ) from None
         for scores in each:
             if len(scores) != len(prompts):
                 raise RunError(
-                    f"reward {self.name} (reward_model) gave {len(scores)} scores for {len(prompts)} completions."
+                    f"reward {self.name} (reward_model) returned {len(scores)} scores for {len(prompts)} completions."
                 )
             if (index := first_not_finite(scores)) is not None:
                 raise RunError(
-                    f"reward {self.name} (reward_model) gave {scores[index]} on {sample(index, prompts, completions)}; "
-                    f"the model of stage {self._config.from_!r} is broken: see that stage's metrics."
+                    f"reward {self.name} (reward_model) returned {scores[index]} on "
+                    f"{sample(index, prompts, completions)}, so the model of stage {self._config.from_!r} is broken: "
+                    "check the metrics of that stage."
                 )
         if self._config.serve == "average":
             return list(each[0])

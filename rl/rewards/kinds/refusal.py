@@ -1,4 +1,4 @@
-"""The refusal reward: 1 where a completion refuses exactly when it should; refusals are told by English phrases."""
+"""Refusal reward: 1 if a completion refuses exactly when it should; refusals are recognised by English phrases."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from gemsmith.rl.rewards.config import RefusalReward
 from gemsmith.rl.rewards.reward import Columns, sample
 
 OPENING = 2
-"""Sentences from the start in which a refusal is looked for. The phrases and this number were chosen on two of XSTest's
-five models (llama2orig and mistralinstruct), against their human labels."""
+"""Number of sentences at the start of a completion that are searched for a refusal. The phrases and this number were
+chosen on two of XSTest's five models (llama2orig and mistralinstruct), against their human labels."""
 _OPENING_CHARACTERS = 600
 _LOOKED_AT = 30_000
 _UNABLE = (
@@ -46,10 +46,10 @@ Refused = Literal["full", "partial", "no"]
 
 
 class Refusal:
-    """None where a row has no label. Refusals are told in English only, by phrases in the opening sentences.
+    """Refusal reward; None for a row without a label. Refusals are recognised by English phrases in the opening.
 
-    That finds completions that decline, or that open by calling the request wrong; one that only disputes the question
-    passes as an answer, and so does a refusal that comes late. Which refusals are partial is told roughly.
+    This finds completions that decline, or that start by calling the request wrong. A completion that only disputes the
+    question counts as an answer, and so does a late refusal. The detection of partial refusals is approximate.
     """
 
     def __init__(self, name: str, config: RefusalReward, stage: Stage | None = None) -> None:
@@ -59,20 +59,23 @@ class Refusal:
         self._meanings = {**_meaning(config.refuse, True), **_meaning(config.answer, False)}
         both = set(_meaning(config.refuse, True)) & set(_meaning(config.answer, False))
         if both:
-            raise UserError(f"{self._label}: {min(both)!r} stands in `refuse` and in `answer`; take it out of one.")
+            raise UserError(
+                f"{self._label}: found {min(both)!r} in both `refuse` and `answer`; remove it from one of them."
+            )
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
         if self._config.label not in columns:
             raise UserError(
-                f"{self._label} reads what should be refused from column {self._config.label!r}, which the data does "
-                f"not have (it has {', '.join(sorted(columns))}); add it to the data's `columns`, or set its `label`."
+                f"{self._label}: the data has no column {self._config.label!r} with the labels (found "
+                f"{', '.join(sorted(columns))}); add it to the data section's `columns`, or set the reward's `label`."
             )
         wanted = [self._wanted(index, prompts, completions, columns) for index in range(len(prompts))]
         self._seen_label = self._seen_label or any(refuse is not None for refuse in wanted)
         if prompts and not self._seen_label:
             raise UserError(
-                f"{self._label} found no labels: column {self._config.label!r} is empty in each row of the first batch."
+                f"{self._label} found no labels: column {self._config.label!r} is empty in all rows of the first "
+                "batch; set the reward's `label` to the column with labels."
             )
         pairs = zip(completions, wanted, strict=True)
         return [None if refuse is None else self._score(refuses(text), refuse) for text, refuse in pairs]
@@ -86,20 +89,20 @@ class Refusal:
         return float((refused == "full") == refuse)
 
     def _wanted(self, index: int, prompts: list[str], completions: list[str], columns: Columns) -> bool | None:
-        """Whether a prompt should be refused, or None where its row does not say."""
+        """Return True if a prompt should be refused, False if it should be answered, None if its label is empty."""
         value = columns[self._config.label][index]
         if value is None or value == "":
             return None
         if _plain_value(value) not in self._meanings:
             raise UserError(
                 f"{self._label}, {sample(index, prompts, completions)}: column {self._config.label!r} is {value!r}, "
-                f"which is none of {', '.join(map(repr, self._meanings))}; set the reward's `refuse` and `answer`."
+                f"expected one of {', '.join(map(repr, self._meanings))}; set the reward's `refuse` and `answer`."
             )
         return self._meanings[_plain_value(value)]
 
 
 def refuses(text: str) -> Refused:
-    """Whether a text declines in its opening; partial: and then helps after all, as far as phrases tell."""
+    """Classify a text: "full" or "partial" (it then helps after all) if its opening declines, else "no"."""
     text = re.sub("[‘’ʼ´`]", "'", text.strip()[:_LOOKED_AT]).lower()
     if not _REFUSES.search(_opening(text)):
         return "no"
@@ -107,7 +110,7 @@ def refuses(text: str) -> Refused:
 
 
 def _opening(text: str) -> str:
-    """The first sentences, without what is quoted in them: what somebody in a story says refuses nothing."""
+    """Return the first sentences without quotations, because a character who declines is not a refusal."""
     whole = re.fullmatch(r'"([^"]*)"|“([^”]*)”', text)
     text = re.sub(r'"[^"]*"|“[^”]*”', '""', text[1:-1] if whole else text)
     return " ".join(re.split(r"(?<=[.!?])\s+|\n+", text[:_OPENING_CHARACTERS])[:OPENING])
@@ -118,5 +121,5 @@ def _meaning(values: Sequence[object], refuse: bool) -> dict[str, bool]:
 
 
 def _plain_value(value: object) -> str:
-    """True, "true" and "True " are the same label, as they are in files."""
+    """Normalise a label, so that True, "true" and "True " are equal, as files contain all of them."""
     return str(value).strip().lower()

@@ -1,1 +1,1 @@
-"""Reward functions of the user's own, run in a child process."""
+"""User-defined reward functions, run in a child process."""

@@ -1,4 +1,4 @@
-"""The options of a python reward, held against the signature of the function or class that takes them."""
+"""Check of a python reward's options against the signature of its function or class."""
 
 import difflib
 import inspect
@@ -9,22 +9,24 @@ from gemsmith.contracts.suggestions import did_you_mean
 
 EVERY_CALL = ("prompts", "completions")
 MISSPELT = 0.8
-"""How like a parameter (difflib's ratio) an option is that **columns must not swallow: lenght for length has 0.83."""
+"""Similarity to a parameter (difflib's ratio) from which an option is a misspelling, not a column for **columns.
+"lenght" and "length" have 0.83."""
 
 
 ONLY_TRL = {
-    "trainer_state": "TRL's `trainer_state` is not given here; a class may count its own calls",
-    "log_extra": "TRL's `log_extra` is not given here; print, or make what you would log a reward of weight 0",
-    "log_metric": "TRL's `log_metric` is not given here; make what you would log a reward of weight 0",
-    "environments": "TRL's `environments` are not given here: a prompt has one completion, without tools",
+    "trainer_state": "TRL's `trainer_state` is not available; use a class that counts its own calls",
+    "log_extra": "TRL's `log_extra` is not available; print the values, or return them as a reward of weight 0",
+    "log_metric": "TRL's `log_metric` is not available; return the metric as a reward of weight 0",
+    "environments": "TRL's `environments` are not available: a prompt has one completion, without tools",
 }
-"""Arguments of TRL's reward functions that a run does not have, and what to do without each."""
+"""Arguments of TRL's reward functions that are not supported, and the alternative to each."""
 
 
 def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
-    """What is wrong with the options, as a sentence without its end, or None.
+    """Return the fault of the options, as a sentence without its full stop, or None.
 
-    A function's parameter without default may be a column of the data, which is not known yet; a class's is an option.
+    A function's parameter without a default may be a column of the data, which is not known yet. A class's parameter
+    without a default must be an option.
     """
     parameters = inspect.signature(takes).parameters.values()
     by_keyword = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -37,16 +39,16 @@ def option_fault(takes: Callable[..., Any], options: Mapping[str, Any]) -> str |
         reserved = not constructed and option in EVERY_CALL
         misspelt = bool(difflib.get_close_matches(option, names, n=1, cutoff=MISSPELT))
         if reserved or (option not in names and (misspelt or not open_ended)):
-            return f"there is no option {option!r} of {shown(takes)}{did_you_mean(option, names).rstrip('?')}"
+            return f"found option {option!r}, unknown to {shown(takes)}{did_you_mean(option, names).rstrip('?')}"
     missing = [p.name for p in by_keyword if p.default is p.empty and p.name not in options]
     if constructed and missing:
         hint = did_you_mean(missing[0], options).rstrip("?")
-        return f"{shown(takes)} needs the option {missing[0]!r}, which is not given{hint}"
+        return f"{shown(takes)} needs the option {missing[0]!r}, which is not set{hint}"
     return None
 
 
 def shown(takes: Callable[..., Any]) -> str:
-    """How a message names a function or class with its parameters, as "the function f(completions, scale=2)"."""
+    """Format a function or class with its parameters for a message, as "the function f(completions, scale=2)"."""
     texts = []
     for p in inspect.signature(takes).parameters.values():
         stars = "*" * (p.kind is p.VAR_POSITIONAL) + "**" * (p.kind is p.VAR_KEYWORD)

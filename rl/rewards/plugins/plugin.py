@@ -1,4 +1,4 @@
-"""A reward function of the user's own, called in a child process that can be stopped at the time limit."""
+"""User-defined reward, called in a child process that is stopped at the time limit."""
 
 import json
 import pickle
@@ -15,14 +15,20 @@ from gemsmith.rl.rewards.reward import Columns, first_not_finite, sample
 from gemsmith.sandboxes.child import ChildError, ChildExitedError, ChildTimeoutError
 
 IMPORT_LIMIT = 60.0
-"""Seconds that importing a function and constructing a class may take; a longer time limit of the reward counts."""
+"""Time limit of importing a function and constructing a class, in seconds, unless the reward's own is longer."""
 SEARCH_LIMIT = 10.0
-"""Seconds, at most, that looking for the sample that breaks a function may take on top of its time limit."""
+"""Time limit of the search for the sample that makes a function fail, in seconds, in addition to its time limit."""
 FINITE = "it must return one finite number or None for each completion"
 
 
 class _BrokenError(Exception):
-    """A call failed: `args[0]` says how. `index` is the sample, where it is known; a `late` call was stopped."""
+    """Failure of a call.
+
+    Attributes:
+        index: index of the sample, if known.
+        late: True if the call was stopped at its time limit.
+        remedy: advice for the message.
+    """
 
     def __init__(self, how: str, index: int | None = None, late: bool = False, remedy: str = FINITE) -> None:
         super().__init__(how)
@@ -32,13 +38,13 @@ class _BrokenError(Exception):
 
 
 class Plugin:
-    """A python function as a reward: f(prompts=..., completions=..., **columns, **options), sync or async.
+    """Reward from a python function f(prompts=..., completions=..., **columns, **options), sync or async.
 
-    A class is constructed once with the options, and its instance called without them. Either is imported once, in the
-    child, and keeps its state between calls. Without **kwargs it is given only the columns that it names. What it
-    prints goes to standard error. A call that raises, exits, hangs, holds too much memory or returns no numbers ends
-    the run with the first sample that does it alone, looked for within `SEARCH_LIMIT` more seconds (and never more than
-    the time limit).
+    A class is constructed once with the options, and its instance is called without them. The target is imported once,
+    in the child process, and keeps its state between calls. Without **kwargs it receives only the columns it names.
+    Its output goes to standard error. If a call raises, exits, hangs, exceeds the memory limit or does not return
+    numbers, the run stops with an error that names the first sample on which the function fails alone. The search for
+    it takes at most `SEARCH_LIMIT` further seconds, and at most the time limit.
     """
 
     def __init__(self, name: str, config: PythonReward, stage: Stage) -> None:
@@ -47,16 +53,16 @@ class Plugin:
         self._label = f"reward {name} ({config.target})"
         self._say = stage.say
         try:
-            found = find_target(config.target, stage.root, REWARDS)
+            target = find_target(config.target, stage.root, REWARDS)
         except UserError as error:
             raise UserError(f"reward {name}: {error}") from error
-        self._arguments = [*found.arguments(stage.root), json.dumps(config.options)]
+        self._arguments = [*target.arguments(stage.root), json.dumps(config.options)]
         self._process: PluginProcess | None = None
         try:
             self._open()
         except _BrokenError as error:
             self.close()
-            raise UserError(f"{self._label} cannot be used: {error}.") from error
+            raise UserError(f"{self._label} could not be loaded: {error}.") from error
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
@@ -64,18 +70,18 @@ class Plugin:
         try:
             return self._ask(batch, self._config.time_limit)
         except _BrokenError as error:
-            found, index = error, error.index
+            failure, index = error, error.index
             try:
                 if index is None and len(prompts) > 1:
-                    found, index = self._culprit(batch, error)
+                    failure, index = self._culprit(batch, error)
             finally:
                 self.close()
-            where = f"on a batch of {len(prompts)} samples, and on none of those tried alone"
+            where = f"on a batch of {len(prompts)} samples, but on none of the samples that were tried alone"
             if index is None and len(prompts) == 1:
                 index = 0
             if index is not None:
                 where = f"on {sample(index, prompts, completions)}"
-            raise UserError(f"{self._label} failed {where}: {found}; {found.remedy}.") from error
+            raise UserError(f"{self._label} failed {where}: {failure}; {failure.remedy}.") from error
 
     def close(self) -> None:
         """See `Reward.close`."""
@@ -84,18 +90,19 @@ class Plugin:
             self._process = None
 
     def _ask(self, batch: dict[str, Any], time_limit: float) -> list[float | None]:
-        """One call of the function; a child that is lost is not kept."""
+        """Call the function once; a child process that fails is closed, and the next call starts a new one."""
         try:
             request = pickle.dumps(batch)
         except Exception as error:
             raise RunError(
-                f"{self._label}: a column cannot be sent to its process ({error}); leave it out of `columns`."
+                f"{self._label}: a column could not be sent to the reward's process ({error}); remove it from the data "
+                "section's `columns`."
             ) from error
         self._open()
-        return self._told(request, time_limit, f"{time_limit:g} s for the function to return")
+        return self._answer(request, time_limit, f"{time_limit:g} s for the function to return")
 
     def _open(self) -> None:
-        """Start the process and import the target, where that is not done."""
+        """Start the process and import the target, unless a process is running."""
         if self._process is not None:
             return
         limit = max(IMPORT_LIMIT, self._config.time_limit)
@@ -107,15 +114,15 @@ class Plugin:
             except ChildError as error:
                 raise _BrokenError(f"its process {error}") from error
             try:
-                self._told(
-                    b"", limit, f"{limit:g} s for its module to be imported (a longer `time_limit` counts here too)"
+                self._answer(
+                    b"", limit, f"{limit:g} s for its module to be imported (a longer `time_limit` extends this too)"
                 )
             except BaseException:
                 self.close()
                 raise
 
-    def _told(self, request: bytes, limit: float, waited: str) -> list[float | None]:
-        """What the process answers; one that is lost is not kept."""
+    def _answer(self, request: bytes, limit: float, waited: str) -> list[float | None]:
+        """Send a request to the process and return the scores; close the process if it does not answer."""
         assert self._process is not None
         try:
             answer = json.loads(self._process.call(request, limit))
@@ -124,8 +131,8 @@ class Plugin:
             self.close()
             if overgrown is not None:
                 raise _BrokenError(
-                    f"it held {overgrown} MiB together with what it started, over its `memory` of "
-                    f"{self._config.memory} MiB, and was stopped",
+                    f"its process and the processes it started used {overgrown} MiB, more than its `memory` of "
+                    f"{self._config.memory} MiB, and were stopped",
                     remedy="raise the reward's `memory` if it needs more",
                 ) from error
             raise _lost(error, waited) from error
@@ -136,10 +143,10 @@ class Plugin:
         return answer["scores"]
 
     def _culprit(self, batch: dict[str, Any], broken: _BrokenError) -> tuple[_BrokenError, int | None]:
-        """Call the function on one sample after another until one fails; how it fails, and which one it is.
+        """Call the function on one sample after another until one fails; return the failure and the sample's index.
 
-        One sample may take half of the time there is: after a batch that hung, it is then the one that hangs. After a
-        batch that failed at once, it is only slow, and the search ends without a culprit.
+        A sample may take half of the search's time limit. If one exceeds it after a batch that hung, it is the culprit.
+        After a batch that failed without hanging, such a sample is only slow, and the search ends without a culprit.
         """
         budget = min(SEARCH_LIMIT, self._config.time_limit)
         self.close()
@@ -164,5 +171,5 @@ class Plugin:
 def _lost(error: ChildError, waited: str) -> _BrokenError:
     if isinstance(error, ChildTimeoutError):
         longer = "raise the reward's `time_limit` if it needs longer"
-        return _BrokenError(f"the run waited {waited}, and stopped it", late=True, remedy=longer)
+        return _BrokenError(f"the run waited {waited} and then stopped it", late=True, remedy=longer)
     return _BrokenError(f"its process {error}" if isinstance(error, ChildExitedError) else str(error))

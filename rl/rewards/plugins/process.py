@@ -1,9 +1,9 @@
-"""The process of a python reward with all that it starts: none of it outlives the run, or outgrows its memory.
+"""Process of a python reward and its descendants, which must not outlive the run or exceed the memory limit.
 
-A function may fork, detach, daemonise and clear its environment. So its process is the child of a warden: a process of
-ours to which Linux gives every orphan among its descendants (PR_SET_CHILD_SUBREAPER, prctl(2)), so that whatever was
-started is found below it and ended with it; no root is needed. Elsewhere only the process group is ended, and memory is
-not limited.
+A function may fork, detach, daemonise and clear its environment. Its process is therefore the child of a warden process
+that is a subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)): Linux makes it the parent of every orphan among its descendants,
+so that it finds and ends all of them, without root privileges. On other systems only the process group is ended, and
+memory is not limited.
 """
 
 import contextlib
@@ -21,31 +21,32 @@ from gemsmith.sandboxes.child import Child
 from gemsmith.sandboxes.child_main import die_with
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at the memory; more where a look itself takes over a tenth of it."""
+"""Seconds between two memory checks; longer if a check takes more than a tenth of this."""
 END_LIMIT = 5.0
-"""Seconds that ending what is left may take."""
+"""Time limit of ending the remaining processes, in seconds."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class PluginProcess:
-    """A child process (`gemsmith.sandboxes.child.Child`) that can be closed together with everything that it started.
+    """Child process (`gemsmith.sandboxes.child.Child`) that is closed together with all its descendants.
 
     Args:
         entry: "module:function", called with the file descriptor for `guard` and `arguments`.
-        arguments: texts for the entry.
-        memory: MiB that the process and what it started may hold together; None: no limit.
-        start_limit: seconds that starting it may take.
+        arguments: strings for the entry.
+        memory: limit of the resident memory of the process and its descendants together, in MiB; None: no limit.
+        start_limit: time limit of starting the process, in seconds.
 
     Raises:
-        ChildError: it did not start.
+        ChildError: the process did not start.
     """
 
     def __init__(self, entry: str, arguments: Sequence[str], memory: int | None, start_limit: float) -> None:
         self.overgrown: int | None = None
-        """MiB that it held when it was stopped for them."""
+        """Memory in MiB at which the process was stopped for exceeding its limit, else None."""
         self._closed = threading.Event()
         self._closing = threading.Lock()
+        # The warden reads from the pipe. It sees the end of file when the run closes the other end, or dies.
         run_ends, self._lifeline = os.pipe()
         try:
             self._child = Child(entry, [str(run_ends), *arguments], start_limit=start_limit, inherited=[run_ends])
@@ -62,13 +63,13 @@ class PluginProcess:
         return self._child.call(request, time_limit)
 
     def close(self) -> None:
-        """End the process and everything that it started. Harmless when it is closed already."""
+        """End the process and all its descendants; closing twice has no effect."""
         self._cut()
         self._child.wait(END_LIMIT + 1.0)
         self._child.kill()
 
     def _cut(self) -> None:
-        """Let the warden end everything, itself last."""
+        """Make the warden end all processes and then itself."""
         with self._closing:
             if not self._closed.is_set():
                 self._closed.set()
@@ -87,20 +88,20 @@ class PluginProcess:
 
 
 def guard(run_ends: int) -> None:
-    """Fork, and return in the child alone, in a session of its own; the parent becomes its warden.
+    """Fork, and return in the child only, in a new session; the parent becomes its warden and does not return.
 
-    The warden ends when its child or the run ends, with how its child ended; before that, it ends every descendant. To
-    be called before any code of the user's runs.
+    When the child or the run ends, the warden ends all descendants and then itself, with the exit status of its child.
+    Call this before any user code runs.
 
     Args:
-        run_ends: file descriptor whose other end only the run has.
+        run_ends: file descriptor of a pipe whose other end only the run holds.
     """
     run, warden = os.getppid(), os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(_PR_SET_PDEATHSIG, 0)  # a warden that is killed with the run ends nothing
+    _prctl(_PR_SET_PDEATHSIG, 0)  # the warden must survive the run to end the descendants
     if (worker := os.fork()) == 0:
         die_with(warden)
-        os.setsid()  # so that what it sends to its process group does not reach the warden
+        os.setsid()  # signals that user code sends to its process group must not reach the warden
         os.close(run_ends)
         return
     status = 0
@@ -117,7 +118,8 @@ def guard(run_ends: int) -> None:
 
 
 def _ward(worker: int, run: int) -> int:
-    """Wait until the worker ends or, at file descriptor 0, the run; the worker's status, 0 where it still runs."""
+    """Wait until the worker or the run (file descriptor 0) ends; return the worker's status, 0 if it still runs."""
+    # SIGCHLD writes to the pipe, so that `select` wakes for an ended child as well as for the end of the run.
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
@@ -134,7 +136,10 @@ def _ward(worker: int, run: int) -> int:
 
 
 def _end_descendants(worker: int) -> None:
-    """Kill every descendant until none is left: one may fork meanwhile, and orphans come here to be waited for."""
+    """Kill all descendants until none is left; repeat, because a descendant may fork between the listing and the kill.
+
+    Orphans become children of this process, which reaps them.
+    """
     deadline = time.monotonic() + END_LIMIT
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
@@ -150,16 +155,16 @@ def _end_descendants(worker: int) -> None:
 
 
 def _reaped() -> dict[int, int]:
-    """Statuses of the children that have ended, by process id."""
+    """Reap the children that have ended; return their statuses by process id."""
     ended: dict[int, int] = {}
     with contextlib.suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            ended[found[0]] = found[1]
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[child[0]] = child[1]
     return ended
 
 
 def _end_as(status: int) -> None:
-    """End this process as another one ended."""
+    """End this process with the exit code or signal of `status`."""
     if os.WIFSIGNALED(status):
         with contextlib.suppress(OSError, ValueError):
             signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
@@ -168,22 +173,23 @@ def _end_as(status: int) -> None:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Ids of the processes below one, at whatever depth; none where there is no /proc."""
+    """Return the ids of all descendants of a process; empty on systems without /proc."""
     children: dict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if name.isdecimal():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # The parent's id is the second field after the command name, which may contain spaces and brackets.
                 children[int(file.read().rpartition(b")")[2].split()[1])].append(int(name))
-    found, pending = [], [ancestor]
+    below, pending = [], [ancestor]
     while pending:
-        below = children[pending.pop()]
-        found += below
-        pending += below
-    return found
+        own = children[pending.pop()]
+        below += own
+        pending += own
+    return below
 
 
 def resident(pids: Sequence[int]) -> int:
-    """Bytes of memory that processes hold; pages that they share count for each."""
+    """Return the resident memory of processes in bytes; shared pages count once per process."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/statm") as file:

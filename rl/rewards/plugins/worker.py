@@ -1,6 +1,6 @@
-"""Runs inside a child process: imports a python reward's function or class and calls it. Imports no torch of its own.
+"""Worker that imports a python reward's function or class in a child process and calls it. Imports no torch itself.
 
-The answer to every request is a JSON object with either `scores` or `fault` (and the `index` of the sample, if known).
+The reply to each request is a JSON object with either `scores` or `fault` (and the `index` of the sample, if known).
 """
 
 import asyncio
@@ -21,19 +21,23 @@ from gemsmith.rl.rewards.plugins.signature import Parameters, signature_fault
 
 
 class _UnfitError(Exception):
-    """The target cannot be a reward: `args[0]` says why."""
+    """Raised if the target cannot be used as a reward; the message gives the reason."""
 
 
 def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
-    """The handler for `arguments`: guard's descriptor, path or "", module or "", name, recipe folder, options as JSON.
+    """Return the request handler of the worker process.
 
-    The first request is empty and imports the target, so that a fault of it arrives as data and not as a lost process,
-    and its memory is watched. Every other one is the pickled keyword arguments of a call.
+    The first request is empty and imports the target. Importing in a request, not at start-up, reports a failure as
+    data instead of a lost process, and happens under the memory limit. All other requests are the pickled keyword
+    arguments of a call.
+
+    Args:
+        arguments: file descriptor for `guard`, path or "", module or "", name, recipe folder, and options as JSON.
     """
     run_ends, path, module, name, root, options = arguments
     guard(int(run_ends))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what is printed before a hang is the clue to it
+        sys.stdout.reconfigure(line_buffering=True)  # output before a hang must not stay in the buffer
     worker = os.getpid()
     caller: _Caller | None = None
 
@@ -44,18 +48,18 @@ def open_function(arguments: list[str]) -> Callable[[bytes], bytes]:
                 caller = _Caller(imported_function(path, module, name, root), json.loads(options))
             reply = caller(pickle.loads(request)) if request else json.dumps({"scores": []}).encode()
         except _UnfitError as error:
-            reply = _said(str(error))
-        except BaseException as error:  # an exit as well: it is theirs, and a fault with a place
-            reply = _said(raised(error, __file__) + hint(error))
+            reply = _fault(str(error))
+        except BaseException as error:  # SystemExit too: user code that exits is reported with its line
+            reply = _fault(raised(error, __file__) + hint(error))
         if os.getpid() != worker:
-            os._exit(0)  # a fork of the user's came out of their code: it must not answer as well
+            os._exit(0)  # user code forked and its child returned here: only the worker may reply
         return reply
 
     return answer
 
 
 class _Caller:
-    """Calls a function with the options, or an instance of a class that is constructed with them."""
+    """Callable that calls a function with the options, or an instance of a class that is constructed with them."""
 
     def __init__(self, target: Callable[..., Any], options: dict[str, Any]) -> None:
         if fault := option_fault(target, options):
@@ -68,16 +72,16 @@ class _Caller:
         self._parameters = _parameters(self._function)
         if fault := signature_fault(self._parameters, {}):
             raise _UnfitError(fault)
-        self._runner = asyncio.Runner()  # one loop for all calls, as a connection that is kept belongs to its loop
+        self._runner = asyncio.Runner()  # one event loop for all calls, because open connections belong to it
 
     def __call__(self, given: dict[str, Any]) -> bytes:
         keywords = {**given, **self._options}
         missing = [name for name in self._parameters.required if name not in keywords]
         if missing:
             if missing[0] in ONLY_TRL:
-                return _said(ONLY_TRL[missing[0]])
+                return _fault(ONLY_TRL[missing[0]])
             has = [name for name in given if name not in ("prompts", "completions")]
-            return _said(
+            return _fault(
                 f"the function needs {missing[0]!r}, which is neither a column of the data ({', '.join(has)}) nor an "
                 f"option{did_you_mean(missing[0], has).rstrip('?')}"
             )
@@ -90,12 +94,13 @@ class _Caller:
 
 
 def hint(error: BaseException) -> str:
-    """What a mistake that many make is, in brackets; nothing of another one."""
+    """Return an explanation of a common mistake, in brackets, or an empty string."""
     if isinstance(error, TypeError) and "string indices must be integers" in str(error):
-        return " (prompts and completions are plain text here, not lists of messages: write c, not c[0]['content'])"
+        return " (prompts and completions are plain text, not lists of messages: write c, not c[0]['content'])"
     if isinstance(error, ImportError) and "relative import" in str(error):
         return (
-            " (a file is imported by itself: `import neighbour` finds one beside it; or name package.module:function)"
+            " (a file is imported without a package: use `import neighbour` for a file in the same folder, or set "
+            "`target` to package.module:function)"
         )
     return ""
 
@@ -117,12 +122,12 @@ def _parameters(function: Callable[..., Any]) -> Parameters:
 
 
 def _scores(result: Any, count: int) -> bytes:
-    """Check what came back: one number or None for each completion. Arrays and tensors are taken by their `tolist`."""
+    """Check that the result has one number or None per completion, and encode it; arrays are converted by `tolist`."""
     values = result.tolist() if hasattr(result, "tolist") else result
     if not isinstance(values, list | tuple):
-        return _said(f"it returned {_a(type(result).__name__)} instead of a list of numbers")
+        return _fault(f"it returned {_a(type(result).__name__)} instead of a list of numbers")
     if len(values) != count:
-        return _said(f"it returned {len(values)} scores for {count} completions")
+        return _fault(f"it returned {len(values)} scores for {count} completions")
     scores: list[float | None] = []
     for index, value in enumerate(values):
         try:
@@ -130,7 +135,7 @@ def _scores(result: Any, count: int) -> bytes:
                 raise TypeError
             scores.append(None if value is None else float(value))
         except (TypeError, ValueError, OverflowError):
-            return _said(f"it returned {str(value)[:60]!r} ({type(value).__name__}) instead of a number", index)
+            return _fault(f"it returned {str(value)[:60]!r} ({type(value).__name__}) instead of a number", index)
     return json.dumps({"scores": scores}).encode()
 
 
@@ -138,5 +143,5 @@ def _a(kind: str) -> str:
     return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
 
 
-def _said(fault: str, index: int | None = None) -> bytes:
+def _fault(fault: str, index: int | None = None) -> bytes:
     return json.dumps({"fault": fault, "index": index}).encode()

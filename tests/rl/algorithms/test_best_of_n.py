@@ -1,4 +1,4 @@
-"""Estimated quantiles, and the reward of J-BOND against the numbers that its theorems give, by drawing."""
+"""Estimated quantiles and the reward of J-BOND, compared by sampling with the values from the paper's theorems."""
 
 import math
 
@@ -24,7 +24,7 @@ def test_the_estimate_of_a_quantile_never_is_minus_infinity() -> None:
 
 
 def test_of_the_estimates_at_a_low_quantile_half_a_count_is_the_least_biased_smooth_one() -> None:
-    """True log 0.05 = -3.00; for K = 16: floor -2.92, half -2.76, one -2.35."""
+    """The exact value is log 0.05 = -3.00; the estimates at K = 16 are floor -2.92, half -2.76, one -2.35."""
     anchors_PK = torch.rand(200_000, 16, generator=torch.Generator().manual_seed(0))
     at = torch.full((200_000,), 0.05)
     means = {zeros: log_quantile_estimate(at, anchors_PK, zeros).mean().item() for zeros in ("floor", "half", "one")}  # type: ignore[arg-type]
@@ -39,9 +39,11 @@ def test_the_mean_jbond_reward_is_near_the_log_quantile_and_equal_to_it_at_the_m
 
 
 def test_the_strict_comparison_is_the_one_that_gives_the_squared_chance_of_losing_under_ties() -> None:
-    """Five tied levels; a sample on the second is beaten with 0.6. With "not above" it would be beaten or tied: 0.8."""
+    """With five equal levels, P(an anchor sample is better than level 2) is 0.6; P(better or tied) is 0.8."""
     levels_P2 = (torch.rand(DRAWS, 2, generator=torch.Generator().manual_seed(0)) * 5).floor()
     strict = jbond_reward(torch.ones(DRAWS), levels_P2).mean().item()
-    loose = jbond_reward(torch.full((DRAWS,), 0.999), levels_P2).mean().item()  # just below its level: ties lose too
+    loose = (
+        jbond_reward(torch.full((DRAWS,), 0.999), levels_P2).mean().item()
+    )  # just below the level, so that ties count as worse
     assert strict == pytest.approx(-math.log(16) * 0.6**2, abs=0.01)
     assert loose == pytest.approx(-math.log(16) * 0.8**2, abs=0.012)

@@ -1,6 +1,5 @@
 import itertools
 import math
-import re
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, leave_one_out, tie_
 from gemsmith.rl.algorithms.bond import JBond, backward_return, build_bond, jbond_reward, policy_weights, standing
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.stages.warp.config import WarpStage
+from tests.messages import assert_facts, raises_facts
 
 
 @pytest.mark.parametrize("quantile", [0.1, 0.25, 0.5, 0.75, 0.9])
@@ -92,7 +92,7 @@ def test_weights_of_one_step_are_those_of_algorithm_2() -> None:
         (7, 10): pytest.approx((0.25 * (first - second) - 0.5 * (-1.0 + 1.5)) / 2, rel=1e-5),
         (8, 11): pytest.approx((0.25 * (second - first) - 0.5 * (-2.0 + 1.0)) / 2, rel=1e-5),
         (7, 21): pytest.approx(0.75 / 2),  # the better of the anchor's two
-        (8, 22): pytest.approx(0.75 / 2),  # a tie: the first drawn
+        (8, 22): pytest.approx(0.75 / 2),  # a tie: the sample that came first
     }
     assert metrics["fraction_worse"] == 0.5
     assert metrics["return/quantile"] == metrics["jbond_reward"] == pytest.approx(-math.log(16) / 2)
@@ -123,16 +123,16 @@ def test_weights_of_a_bond_step_are_counted_among_k_and_imitate_the_best_of_n() 
     assert {(s.prompt[1], s.completion[0]): s.weight for s in sequences} == {
         (7, 10): pytest.approx((0.25 * (first - second) - 0.5 * 0.5) / 2, rel=1e-5),
         (8, 11): pytest.approx((0.25 * (second - first) + 0.5 * 1.0) / 2, rel=1e-5),
-        (7, 22): pytest.approx(0.75 / 2),  # the best of the first three; the fourth is only counted
+        (7, 22): pytest.approx(0.75 / 2),  # the best of the first three; the fourth serves the quantile only
         (8, 26): pytest.approx(0.75 / 2),
     }
     assert metrics["bond_reward"] == pytest.approx(sum(scaled) / 2 / 2, rel=1e-5)
     assert metrics["log_quantile"] == pytest.approx((math.log(3.5 / 4.5) + math.log(0.5 / 4.5)) / 2, rel=1e-5)
     assert metrics["quantile"] == pytest.approx((3 / 4 + 0) / 2) and metrics["fraction_worse"] == 0.5
-    assert metrics["win_over_best"] == (0.5 + 0) / 2  # level with the best of three, 2.0, and worse than 7.0
+    assert metrics["win_over_best"] == (0.5 + 0) / 2  # a tie with the best of three, 2.0, and worse than 7.0
 
 
-ANCHOR = [0, 0, 1, 2]  # equally likely draws over three outputs: 1/2, 1/4, 1/4
+ANCHOR = [0, 0, 1, 2]  # equally probable samples of three outputs: 1/2, 1/4, 1/4
 POLICY = [0, 1, 2]  # each a third
 
 
@@ -141,7 +141,7 @@ POLICY = [0, 1, 2]  # each a third
 def test_the_expected_step_is_the_gradient_of_the_jeffreys_divergence_to_best_of_n(
     reward_V: list[float], n: int, beta: float
 ) -> None:
-    """One prompt for every draw that can be: all n-tuples of the anchor, each beside every output of the policy.
+    """Build one prompt per possible outcome: each n-tuple of anchor samples with each output of the policy.
 
     The other draws of the anchor are its law a hundred times over, so that its quantiles are known to 1 / 800.
     """
@@ -161,7 +161,7 @@ def test_the_expected_step_is_the_gradient_of_the_jeffreys_divergence_to_best_of
     (got,) = torch.autograd.grad(objective, logits_V, retain_graph=True)
     target_V = best_of_n_logprob(anchor_V.double(), reward.double(), n)
     forward, backward = (jeffreys(logprob_V.double(), target_V, beta=weight) for weight in (0.0, 1.0))
-    others = len(draws) / (len(draws) - 1)  # a baseline that leaves one out of so many stretches what is left
+    others = len(draws) / (len(draws) - 1)  # the leave-one-out baseline scales centred returns by this factor
     (expected,) = torch.autograd.grad((1 - beta) * forward + beta * others * backward, logits_V)
     assert torch.allclose(got, -expected.to(got.dtype), atol=1.5e-3)
     assert expected.abs().max() > 0.05
@@ -173,7 +173,7 @@ def test_the_draws_that_are_not_learnt_from_are_not_drawn() -> None:
     assert build_bond(stated(form="bond", n=4, quantile_samples=2)).draws == {"policy": 1, "anchor": 4}
     assert build_bond(stated(form="bond", n=4, quantile="classifier")).draws == {"policy": 1, "anchor": 4}
     supervised = build_bond(stated(form="bond", n=4, beta=0))
-    assert supervised.draws == {"policy": 1, "anchor": 4}  # the policy's for the metrics
+    assert supervised.draws == {"policy": 1, "anchor": 4}  # the policy's sample is for the metrics
 
 
 def test_beta_0_learns_from_the_anchors_best_alone() -> None:
@@ -187,7 +187,7 @@ def test_one_prompt_has_no_baseline() -> None:
         Draw([[1]], *[torch.zeros(1, 1)] * 2, learnt_reward_PN=torch.zeros(1, 1)),
         Draw([[1], [2]], learnt_reward_PN=torch.zeros(1, 2)),
     )
-    with pytest.raises(UserError, match="set batch above 1"):
+    with raises_facts(UserError, "baseline", "`batch`", 2):
         JBond(stated()).weigh(alone)
     assert len(JBond(stated(beta=0)).weigh(alone)[0]) == 1
 
@@ -205,38 +205,44 @@ def test_the_anchor_wins_over_its_best_of_n_once_in_n_plus_1_and_best_of_n_every
     own = standing(levels_PN[:, 0], levels_PN[:, 1:4], 3)["win_over_best"]
     best = standing(levels_PN[:, 3:].amax(dim=1), levels_PN[:, :3], 3)["win_over_best"]
     assert best == pytest.approx(1 / 2, abs=0.005)
-    above = [(4 - i) / 5 for i in range(5)]  # of one draw to be above level i
-    at_best = [((5 - a * 5) / 5) ** 3 - ((4 - a * 5) / 5) ** 3 for a in above]  # that the best of three is level i
+    above = [(4 - i) / 5 for i in range(5)]  # P(one sample is above level i)
+    at_best = [((5 - a * 5) / 5) ** 3 - ((4 - a * 5) / 5) ** 3 for a in above]  # P(the best of three is at level i)
     assert own == pytest.approx(sum(p * (a + 0.5 / 5) for p, a in zip(at_best, above, strict=True)), abs=0.005)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "facts"),
     [
-        ({"n": 4}, "form jbond distils Best-of-2, and n is 4: set `form: bond`"),
-        ({"quantile": "classifier"}, "form jbond estimates no quantile: remove quantile"),
-        ({"quantile_samples": 8}, "form jbond estimates no quantile: remove quantile_samples"),
-        ({"anchor": "fixed", "anchor_rate": 0.1}, "anchor_rate is for `anchor: ema`, and anchor is fixed"),
-        ({"anchor_every": 9}, "anchor_every is for `anchor: periodic`, and anchor is ema"),
-        ({"form": "bond", "quantile": "classifier", "quantile_samples": 8}, "quantile_samples is for `quantile: sam"),
-        ({"form": "bond", "quantile_learning_rate": 1e-3}, "quantile_learning_rate is for `quantile: classifier`"),
-        ({"form": "bond", "quantile": "classifier", "beta": 0}, "beta 0 learns from Best-of-n samples alone"),
+        ({"n": 4}, ["form jbond", "n 4", "n 2", "`form: bond`"]),
+        ({"quantile": "classifier"}, ["form jbond", "remove quantile", "`form: bond`"]),
+        ({"quantile_samples": 8}, ["form jbond", "remove quantile_samples", "`form: bond`"]),
+        ({"anchor": "fixed", "anchor_rate": 0.1}, ["anchor_rate", "`anchor: ema`", "anchor is fixed"]),
+        ({"anchor_every": 9}, ["anchor_every", "`anchor: periodic`", "anchor is ema"]),
+        (
+            {"form": "bond", "quantile": "classifier", "quantile_samples": 8},
+            ["quantile_samples", "`quantile: samples`", "quantile is classifier"],
+        ),
+        (
+            {"form": "bond", "quantile_learning_rate": 1e-3},
+            ["quantile_learning_rate", "`quantile: classifier`", "quantile is samples"],
+        ),
+        ({"form": "bond", "quantile": "classifier", "beta": 0}, ["beta 0", "Best-of-n", "remove quantile"]),
     ],
 )
-def test_fields_that_do_not_belong_together_are_refused(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=re.escape(message)):
+def test_fields_that_do_not_belong_together_are_refused(fields: dict[str, Any], facts: list[object]) -> None:
+    with raises_facts(ValidationError, *facts):
         stated(**fields)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "facts"),
     [
-        ({"anchor": "periodic"}, "the anchor is WARP's moving average: remove `anchor: periodic`"),
-        ({"form": "bond", "quantile": "classifier"}, "each run would begin a classifier of its own"),
+        ({"anchor": "periodic"}, ["warp", "remove `anchor: periodic`"]),
+        ({"form": "bond", "quantile": "classifier"}, ["warp", "classifier", "`quantile: samples`"]),
     ],
 )
-def test_warp_keeps_its_own_anchor_and_takes_best_of_any_n(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=re.escape(message)):
+def test_warp_keeps_its_own_anchor_and_takes_best_of_any_n(fields: dict[str, Any], facts: list[object]) -> None:
+    with raises_facts(ValidationError, *facts):
         WarpStage(id="w", kind="warp", inner=stated(**fields))
     inner = WarpStage(id="w", kind="warp", inner=stated(form="bond", n=4, anchor_rate=0.05)).inner
     assert isinstance(inner, BondAlgorithm) and inner.n == 4
@@ -251,4 +257,4 @@ def test_what_was_resolved_can_be_read_again() -> None:
 def test_several_processes_do_not_share_a_classifier() -> None:
     config = stated(form="bond", quantile="classifier")
     assert config.batch_fault(1) is None
-    assert str(config.batch_fault(2)).startswith("`quantile: classifier` trains in one process and 2 run")
+    assert_facts(config.batch_fault(2), "`quantile: classifier`", "one process", "2 are running", "`quantile: samples`")

@@ -1,4 +1,4 @@
-"""Quantiles that are counted among an anchor's samples."""
+"""Quantiles counted among the anchor's samples."""
 
 import math
 
@@ -15,7 +15,7 @@ def test_both_quantiles_are_counted_with_ties() -> None:
     assert placed.log_at_most_P.exp().tolist() == pytest.approx([0.5 / 4.5, 1.5 / 4.5, 3.5 / 4.5, 1])
     assert placed.log_below_P is not None
     share = (placed.log_below_P - placed.log_at_most_P).exp().tolist()
-    assert share == pytest.approx([1, 0 / 1, 1 / 3, 4 / 4])  # worse of those that are not better; no sample: no tie
+    assert share == pytest.approx([1, 0 / 1, 1 / 3, 4 / 4])  # share of worse among not better; 1 if there are none
 
 
 def test_without_ties_the_correction_is_log_n_for_everyone() -> None:
@@ -24,7 +24,7 @@ def test_without_ties_the_correction_is_log_n_for_everyone() -> None:
 
 
 def test_right_or_wrong_is_enough_for_counted_quantiles_and_not_for_jbond() -> None:
-    """The anchor tilted by the mean scaled reward: one right answer in ten becomes Best-of-4's 1 - 0.9^4 = 0.344."""
+    """Tilting the anchor by the mean scaled reward turns P(correct) = 0.1 into that of Best-of-4, 1 - 0.9^4 = 0.344."""
     torch.manual_seed(0)
     anchor_PK = (torch.rand(50_000, 16) < 0.1).float()
 

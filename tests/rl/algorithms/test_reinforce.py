@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, TokenLoss, truncate_importance
 from gemsmith.rl.algorithms.reinforce import Reinforce, TokenReinforce, advantages, build_reinforce, penalised_reward
 from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from tests.messages import raises_facts
 
 
 def _config(**fields: Any) -> ReinforceAlgorithm:
@@ -31,12 +32,12 @@ def test_weights_are_penalised_rewards_minus_the_other_samples_of_the_prompt() -
     sequences, metrics = Reinforce(_config(kl=0.5)).weigh(Rollouts([[2], [2]], draw))
     first = 1.0 - (0.0 - 0.5 * (-1.0 + 2.0))
     assert [s.weight for s in sequences] == pytest.approx([first / 4, -first / 4])
-    assert [s.completion for s in sequences] == [[10], [11]]  # the tied prompt teaches nothing
+    assert [s.completion for s in sequences] == [[10], [11]]  # the tied prompt has weight 0
     assert metrics["tie_rate"] == 0.5
 
 
 def test_the_gradient_estimate_is_unbiased() -> None:
-    """Averaged over many draws, sum(weight * grad log pi) is the gradient of expected reward minus kl * KL."""
+    """Averaged over many samples, sum(weight * grad log pi) is the gradient of expected reward minus kl * KL."""
     torch.manual_seed(0)
     logits_V = torch.tensor([0.3, -0.2, 0.8], dtype=torch.float64, requires_grad=True)
     reference_V = torch.tensor([0.0, 0.5, -0.5], dtype=torch.float64).log_softmax(0)
@@ -61,7 +62,7 @@ def test_the_gradient_estimate_is_unbiased() -> None:
 
 
 def test_completions_of_other_weights_are_corrected_and_the_correction_is_truncated() -> None:
-    """By enumeration: drawn from q and corrected, the expected gradient is that of draws from p; a cap bounds it."""
+    """By enumeration: corrected gradients of samples from q have the expectation under p; a cap bounds them."""
     torch.manual_seed(1)
     logits_V = torch.randn(5, dtype=torch.float64, requires_grad=True)
     logprob_V, drawn_V = logits_V.log_softmax(0), torch.randn(5, dtype=torch.float64).log_softmax(0)
@@ -90,7 +91,7 @@ def test_group_mean_and_std_are_grpos_advantages() -> None:
 
 
 def test_std_weighs_prompts_by_difficulty() -> None:
-    """Of N answers k right: the right ones' advantage is sqrt((1 - p) / p), so that a lone success counts most."""
+    """With a share p of correct answers, a correct one has advantage sqrt((1 - p) / p): a lone success counts most."""
     reward_PN = torch.tensor([[1.0] + [0.0] * 9, [1.0] * 5 + [0.0] * 5, [1.0] * 9 + [0.0]])
     got = advantages(reward_PN, "group_mean", "std")[:, 0]
     assert got.tolist() == pytest.approx([math.sqrt((1 - p) / p) for p in (0.1, 0.5, 0.9)], rel=1e-5)
@@ -146,7 +147,7 @@ def test_only_what_is_not_linear_pays_for_single_tokens() -> None:
 
 
 def test_the_token_loss_at_the_drawing_policy_has_the_gradient_of_the_weighted_sum() -> None:
-    """Of completions of lengths 1 and 3; with the KL in the loss its gradient is added, token by token."""
+    """Completions of lengths 1 and 3; with the KL in the loss, its gradient is added at each token."""
     rollouts = Rollouts([[2]], _draw([[1.0, 0.0]], [1, 3], initial_tokens=[torch.zeros(1), torch.zeros(3)]))
     for fields, slope in (({"updates": 2, "steps": 2}, 0.0), ({"kl_in": "loss", "kl_estimator": "k2"}, 0.4 / 2 * -1.0)):
         algorithm = build_reinforce(_config(kl=0.4, **fields))
@@ -198,16 +199,16 @@ def test_a_rollout_is_cut_prompt_by_prompt_for_its_updates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "facts"),
     [
-        ({"kl_estimator": "k3"}, "kl_estimator k3 is for the loss: set `kl_in: loss`, or remove it"),
-        ({"kl_in": "loss", "kl_estimator": "k1"}, "kl_estimator k1 in the loss has a gradient of mean 0"),
-        ({"scale": "std"}, "scale std blows up the KL in the reward where a prompt's rewards tie"),
-        ({"updates": 4, "steps": 6}, "updates 4 does not divide steps 6"),
-        ({"clip": [0.0, 0.2]}, r"clip is \[0, 0.2\]: expected two distances from 1 above 0"),
-        ({"unfinished_penalty": -1}, "greater than or equal to 0"),
+        ({"kl_estimator": "k3"}, ["kl_estimator k3", "`kl_in: loss`", "kl_in is reward"]),
+        ({"kl_in": "loss", "kl_estimator": "k1"}, ["kl_estimator k1", "`kl_in: loss`", "k2 or k3"]),
+        ({"scale": "std"}, ["scale std", "KL in the reward", "`kl_in: loss`", "`kl: 0`"]),
+        ({"updates": 4, "steps": 6}, ["updates 4", "steps 6"]),
+        ({"clip": [0.0, 0.2]}, ["clip", "[0, 0.2]", "[low, high]", "above 0"]),
+        ({"unfinished_penalty": -1}, ["unfinished_penalty", "greater than or equal to 0"]),
     ],
 )
-def test_settings_that_do_not_fit_are_refused_in_a_sentence(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_settings_that_do_not_fit_are_refused_in_a_sentence(fields: dict[str, Any], facts: list[str]) -> None:
+    with raises_facts(ValidationError, *facts):
         _config(**fields)

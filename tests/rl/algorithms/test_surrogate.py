@@ -1,4 +1,4 @@
-"""The losses of PPO and GRPO against their gradients, by enumeration of all that a small policy can say."""
+"""Gradients of the losses of PPO and GRPO, by enumeration of all completions of a small policy."""
 
 import math
 
@@ -15,7 +15,7 @@ def gradient(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:
-    """KL of distributions given as log-probabilities."""
+    """Return the KL of two distributions of log-probabilities."""
     return (p.exp() * (p - q)).sum()
 
 
@@ -58,7 +58,7 @@ def test_the_bounds_may_differ_and_a_low_of_one_is_none() -> None:
 
 @pytest.fixture
 def one_token() -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of a policy over five tokens, its log-probabilities, and a reference's."""
+    """Return the logits and log-probabilities of a policy over five tokens, and a reference's log-probabilities."""
     torch.manual_seed(0)
     logits_V = torch.randn(5, dtype=torch.float64, requires_grad=True)
     return logits_V, logits_V.log_softmax(0), torch.randn(5, dtype=torch.float64).log_softmax(0)
@@ -75,7 +75,7 @@ def test_estimates_are_of_the_kl_as_values(one_token: tuple[Tensor, Tensor, Tens
 
 
 def test_as_losses_k2_lowers_the_kl_and_k3_the_other_one(one_token: tuple[Tensor, Tensor, Tensor]) -> None:
-    """The draws are fixed: their probabilities are constants of the mean gradient. And k1 lowers nothing."""
+    """The samples are fixed, so their probabilities are constants in the expected gradient; that of k1 is 0."""
     logits_V, policy_V, reference_V = one_token
     drawn_V = policy_V.detach().exp()
     k1, k2, k3 = (
@@ -93,7 +93,7 @@ def test_as_losses_k2_lowers_the_kl_and_k3_the_other_one(one_token: tuple[Tensor
 
 
 def test_over_two_tokens_k2_holds_the_first_fixed_and_the_kl_in_the_reward_does_not() -> None:
-    """A first token decides how far the second one's distribution is from the reference: only the reward knows."""
+    """The first token determines the KL at the second one; only the KL in the reward accounts for this."""
     torch.manual_seed(1)
     logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)  # row 0: the first token; 1 + v: what follows v
     policy, reference = logits.log_softmax(1), torch.randn(4, 3, dtype=torch.float64).log_softmax(1)

@@ -1,4 +1,4 @@
-"""What a turn of an episode is worth, with visible arithmetic and by enumeration."""
+"""Advantages of the turns of an episode, by arithmetic and by enumeration."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from gemsmith.rl.algorithms.algorithm import Draw, Rollouts, Weighted
 from gemsmith.rl.algorithms.reinforce import TokenReinforce, build_reinforce
 from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
 from gemsmith.rl.algorithms.turns import Episodes, episode_tie_rate, penalised_turns, returns, turn_advantages
+from tests.messages import raises_facts
 
 
 def _config(**fields: Any) -> ReinforceAlgorithm:
@@ -18,7 +19,7 @@ def _config(**fields: Any) -> ReinforceAlgorithm:
 
 
 def _episodes(turns: list[tuple[int, int, int, float]], asked: int = 2, **fields: Any) -> Episodes:
-    """Episodes of (prompt, episode, turn, reward) rows; completions have one token, the i-th row's is i."""
+    """Build episodes from (prompt, episode, turn, reward) rows; row i has the completion [i]."""
     prompt, episode, turn, reward = zip(*turns, strict=True)
     zero_R1 = torch.zeros(len(turns), 1)
     ids, reward_R1 = [[row] for row in range(len(turns))], torch.tensor(reward)[:, None]
@@ -43,7 +44,9 @@ def test_a_turn_is_held_against_the_same_turn_of_the_prompts_other_episodes() ->
     prompt_R, turn_R = torch.tensor([0, 0, 0, 0, 0, 1]), torch.tensor([0, 1, 0, 1, 0, 0])
     return_R = torch.tensor([0.8, 1.0, -1.0, -1.0, 1.0, 5.0])
     expected = [0.8 - (-1.0 + 1.0) / 2, 1.0 - -1.0, -1.0 - (0.8 + 1.0) / 2, -1.0 - 1.0, 1.0 - (0.8 - 1.0) / 2]
-    alone = 5.0 - (0.8 - 1.0 + 1.0) / 3  # of its prompt; the other prompt's first turns are what it is held against
+    alone = (
+        5.0 - (0.8 - 1.0 + 1.0) / 3
+    )  # the only episode of its prompt: its baseline is the other prompt's first turns
     assert turn_advantages(return_R, prompt_R, turn_R).tolist() == pytest.approx([*expected, alone])
 
 
@@ -58,9 +61,11 @@ def test_the_penalty_is_of_the_geometric_mean_so_that_length_costs_nothing() -> 
 
 
 def test_episodes_of_a_prompt_tie_where_their_turns_earn_the_same_together() -> None:
-    reward_R = torch.tensor([1.0, -0.2, 1.2, 0.5, 1.0, 1.0])  # episodes of 1; -0.2 + 1.2 = 1; 0.5; 1; of another: 1
+    reward_R = torch.tensor([1.0, -0.2, 1.2, 0.5, 1.0, 1.0])  # totals: 1; -0.2 + 1.2 = 1; 0.5; 1; other prompt: 1
     episode_R, prompt_R = torch.tensor([0, 1, 1, 2, 3, 4]), torch.tensor([0, 0, 0, 0, 0, 1])
-    assert episode_tie_rate(reward_R, episode_R, prompt_R) == pytest.approx(3 / 6)  # of four episodes three are alike
+    assert episode_tie_rate(reward_R, episode_R, prompt_R) == pytest.approx(
+        3 / 6
+    )  # three of four episodes are equal: 3 of 6 pairs
     assert episode_tie_rate(torch.ones(2), torch.tensor([0, 1]), torch.tensor([0, 1])) is None
 
 
@@ -76,7 +81,7 @@ def test_weights_are_advantages_over_the_number_of_episodes() -> None:
 
 
 def test_the_gradient_over_two_turns_is_unbiased() -> None:
-    """All pairs of episodes of a policy that may try again, with their probabilities: the exact gradient in the mean.
+    """Enumerate all pairs of two-turn episodes with their probabilities: the expected gradient is the exact one.
 
     A first turn is right (+1, the end), wrong (0, try again) or no program (-0.2, try again); a second one ends it.
     """
@@ -115,16 +120,16 @@ def test_episodes_are_cut_prompt_by_prompt_and_a_part_without_any_teaches_nothin
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "facts"),
     [
-        ({"rewards": ["r", "s"]}, "turns 3 learns from one reward, of kind code: `rewards` has 2"),
-        ({"kl_in": "loss"}, "`kl_in` is for completions of one turn, and turns is 3: remove one of them"),
-        ({"scale": "std"}, "`scale` is for completions of one turn"),
-        ({"baseline": "group_mean"}, "`baseline` is for completions of one turn"),
-        ({"unfinished_penalty": 1}, "`unfinished_penalty` is for completions of one turn"),
-        ({"control": ["s"]}, "`control` is for completions of one turn"),
+        ({"rewards": ["r", "s"]}, ["turns 3", "one reward", "kind code", "`rewards` has 2"]),
+        ({"kl_in": "loss"}, ["`kl_in`", "one turn", "turns is 3"]),
+        ({"scale": "std"}, ["`scale`", "one turn", "turns is 3"]),
+        ({"baseline": "group_mean"}, ["`baseline`", "one turn", "turns is 3"]),
+        ({"unfinished_penalty": 1}, ["`unfinished_penalty`", "one turn", "turns is 3"]),
+        ({"control": ["s"]}, ["`control`", "one turn", "turns is 3"]),
     ],
 )
-def test_settings_that_turns_do_not_have_are_refused(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_settings_that_turns_do_not_have_are_refused(fields: dict[str, Any], facts: list[str]) -> None:
+    with raises_facts(ValidationError, *facts):
         _config(**fields)

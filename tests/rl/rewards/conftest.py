@@ -8,13 +8,13 @@ from gemsmith.rl.rewards.config import MathReward, PythonReward
 
 
 class Listener:
-    """A sink that keeps what it is told."""
+    """Sink that keeps all messages."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
     def progress(self, done: int, total: int, unit: str, shown: object) -> None:
-        """Nothing."""
+        """Ignore progress."""
 
     def say(self, message: str) -> None:
         self.said.append(message)
@@ -27,7 +27,7 @@ def listener() -> Listener:
 
 @pytest.fixture
 def stage(tmp_path: Path, listener: Listener) -> Stage:
-    """A stage whose recipe folder is `tmp_path` and has a mathematics reward called `correct`."""
+    """Return a stage with the recipe folder `tmp_path` and a mathematics reward named `correct`."""
     folder = tmp_path / "stage"
     rewards = {"correct": MathReward(kind="math")}
     return Stage(id="rl", folder=folder, seed=0, root=tmp_path, rewards=rewards, sink=listener)
@@ -35,7 +35,7 @@ def stage(tmp_path: Path, listener: Listener) -> Stage:
 
 @pytest.fixture
 def with_function(stage: Stage) -> Callable[..., Stage]:
-    """Adds a python reward called `mine` to the stage, with the given source of a function `f`."""
+    """Return a function that adds a python reward named `mine`, with the given source of `f`, to the stage."""
 
     def adder(source: str, *, target: str = "mine.py:f", **config: object) -> Stage:
         (stage.root / "mine.py").write_text(source)

@@ -6,6 +6,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import MathReward, RewardModelReward
+from tests.messages import raises_facts
 
 LENGTH = "def f(completions, **columns):\n    return [None if not c else len(c) for c in completions]\n"
 
@@ -27,28 +28,27 @@ def test_an_empty_batch_has_an_empty_table(with_function: Callable[..., Stage]):
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    ("names", "facts"),
     [
-        (["corect"], "there is no reward 'corect', did you mean \"correct\"?"),
-        (["correct", "correct"], "names correct twice"),
+        (["corect"], ["stage rl", "no reward 'corect'", 'did you mean "correct"?']),
+        (["correct", "correct"], ["stage rl", "`rewards`", "correct twice"]),
     ],
 )
-def test_names_that_do_not_fit_are_refused(stage: Stage, names: list[str], words: str):
-    with pytest.raises(UserError) as caught:
+def test_names_that_do_not_fit_are_refused(stage: Stage, names: list[str], facts: list[str]):
+    with raises_facts(UserError, *facts):
         open_rewards(names, stage)
-    assert words in str(caught.value)
 
 
 def test_a_reward_model_of_a_stage_that_is_not_given_is_refused(stage: Stage):
     stage.rewards = {"helpful": RewardModelReward(kind="reward_model", from_="warm")}
-    with pytest.raises(UserError, match=r"reward helpful .*not that of 'warm'"):
+    with raises_facts(UserError, "reward helpful (reward_model)", "'warm'", "`from`"):
         open_rewards(["helpful"], stage)
 
 
 def test_lists_of_different_lengths_are_refused(stage: Stage):
     with (
         open_rewards(["correct"], stage) as rewards,
-        pytest.raises(ValueError, match="2 prompts, but 1 values of answer"),
+        raises_facts(ValueError, "2 prompts", "1 values of answer"),
     ):
         rewards.score(["a", "b"], ["1", "2"], {"answer": ["1"]})
 

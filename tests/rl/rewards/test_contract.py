@@ -1,4 +1,4 @@
-"""What every kind of reward must do, run over every kind that the recipe knows."""
+"""Contract tests that run on every kind of reward of the recipe schema."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def mathematics(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
 
 
 def code(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
-    """The program `2` prints nothing, as its test expects."""
+    """The program `2` prints nothing, which its test expects."""
     return CodeReward(kind="code"), {}
 
 
@@ -59,7 +59,7 @@ def length(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
 
 
 def language(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
-    """Only the second completion has words."""
+    """Return a language reward; only the second completion has words."""
     return LanguageReward(kind="language", expect="de"), {}
 
 
@@ -80,7 +80,7 @@ def python(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
 
 
 def reward_model(folder: Path) -> tuple[RewardConfig, dict[str, Path]]:
-    """A real tiny Gemma 3 with a head that is not zero."""
+    """Return a reward on a real tiny Gemma 3 with a non-zero head."""
     import torch
 
     from gemsmith.policy.loading.load import load_policy
@@ -108,7 +108,7 @@ MAKERS: dict[type[RewardConfig], Callable[[Path], tuple[RewardConfig, dict[str, 
 
 @pytest.fixture(scope="module", autouse=True)
 def judge():
-    """A judge that gives the completion's length."""
+    """Return a judge that replies with the completion's length."""
     with serving(judging(lambda asked: str(len(asked)))) as server:
         config = HttpReward(kind="http", url=server.url, model="judge", prompt="{completion}", scale=[0, 100])
         MAKERS[HttpReward] = lambda folder: (config, {})

@@ -1,4 +1,4 @@
-"""What is learnt from the rewards of a step, as arithmetic."""
+"""Composition of a step's rewards, by arithmetic."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gemsmith.rl.rewards.config import RewardConfig
 from gemsmith.rl.rewards.contributions import Composed, Moments, compose
+from tests.messages import raises_facts
 
 Values = Sequence[float | None]
 
@@ -28,7 +29,7 @@ def composed(
 
 
 def learnt(term: Mapping[str, Any], values: Values, prompt: Sequence[int] | None = None) -> list[float]:
-    """The totals of a single reward."""
+    """Return the totals of a single reward."""
     return composed({"it": term}, {"it": values}, prompt).total
 
 
@@ -39,7 +40,7 @@ def test_plain_rewards_are_summed_with_their_weights_and_none_is_nothing() -> No
 
 
 def test_a_batch_is_normalised_by_all_its_values() -> None:
-    # mean 4, variance (9 + 1 + 1 + 9) / 4 = 5; what did not apply is neither in them nor moved
+    # mean 4, variance (9 + 1 + 1 + 9) / 4 = 5; values that do not apply (None) are left out and stay 0
     values = [1.0, 3.0, None, 5.0, 7.0]
     assert learnt({"normalise": "batch", "weight": 2.0}, values) == pytest.approx(
         [2 * -3 / sqrt(5), 2 * -1 / sqrt(5), 0.0, 2 * 1 / sqrt(5), 2 * 3 / sqrt(5)]
@@ -47,7 +48,7 @@ def test_a_batch_is_normalised_by_all_its_values() -> None:
 
 
 def test_a_group_is_normalised_by_the_values_of_its_own_prompt() -> None:
-    # the completions of policy and anchor to a prompt are one group, wherever they stand
+    # completions of policy and anchor to one prompt form one group, wherever they are in the list
     assert learnt({"normalise": "group"}, [1.0, 10.0, 3.0, 10.0, 30.0, 30.0], [0, 1, 0, 1, 1, 1]) == [
         -1,
         -1,
@@ -72,7 +73,7 @@ def test_running_moments_are_of_all_completions_so_far_and_survive_a_checkpoint(
         {name: asdict(moments) for name, moments in first.running.items()}
     )).items()}  # fmt: skip
     assert kept == first.running
-    second = composed(term, {"it": [5.0, None, 7.0]}, running=kept)  # of 1, 3, 5, 7: mean 4, variance 5
+    second = composed(term, {"it": [5.0, None, 7.0]}, running=kept)  # values 1, 3, 5, 7: mean 4, variance 5
     assert second.total == pytest.approx([1 / sqrt(5), 0.0, 3 / sqrt(5)])
     assert first.running["it"].count == 2 and second.running["it"].count == 4
 
@@ -134,16 +135,16 @@ def test_a_row_of_another_task_gets_nothing_whatever_the_gate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "facts"),
     [
-        ({"clip": [2, 1]}, r"clip is \[2, 1\]: expected \[low, high\] with low < high"),
-        ({"clip": [0, float("nan")]}, "low < high"),
-        ({"weight": float("inf")}, "finite"),
-        ({"gate_above": 1.0}, "gate_above is set without a gate"),
-        ({"tasks": []}, "at least 1 item"),
-        ({"normalise": "sometimes"}, "'none', 'batch', 'group' or 'running'"),
+        ({"clip": [2, 1]}, ["clip", "[2, 1]", "[low, high]"]),
+        ({"clip": [0, float("nan")]}, ["clip", "nan", "low < high"]),
+        ({"weight": float("inf")}, ["weight", "finite"]),
+        ({"gate_above": 1.0}, ["gate_above", "without `gate`"]),
+        ({"tasks": []}, ["tasks", "at least 1 item"]),
+        ({"normalise": "sometimes"}, ["normalise", "'none', 'batch', 'group' or 'running'"]),
     ],
 )
-def test_fields_that_say_nothing_sensible_are_refused(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+def test_fields_that_say_nothing_sensible_are_refused(fields: dict[str, Any], facts: list[str]) -> None:
+    with raises_facts(ValidationError, *facts):
         RewardConfig(**fields)

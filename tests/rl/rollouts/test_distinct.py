@@ -1,4 +1,4 @@
-"""The share of distinct n-grams, counted by hand."""
+"""Share of distinct n-grams, counted by hand."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from gemsmith.rl.rollouts.distinct import distinct_metrics, distinct_n
 def test_n_grams_of_all_completions_are_counted_together_and_do_not_reach_from_one_to_the_next() -> None:
     completions = [[1, 2, 1, 2], [1, 2, 3], [4]]
     assert distinct_n(completions, 1) == 4 / 8  # 1 2 3 4, of 4 + 3 + 1
-    assert distinct_n(completions, 2) == 3 / 5  # 12 21 23, of 3 + 2 + 0; neither 21 across the first border nor 34
+    assert distinct_n(completions, 2) == 3 / 5  # 12 21 23, of 3 + 2 + 0; n-grams across completions do not count
     assert distinct_n(completions, 3) == 3 / 3  # 121 212 123, of 2 + 1
 
 

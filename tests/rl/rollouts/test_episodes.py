@@ -1,4 +1,4 @@
-"""Programs that are written again: what is drawn, said and earned, with real tests in a real sandbox."""
+"""Episodes of several turns: samples, feedback and rewards, with real tests in a real sandbox."""
 
 import json
 from collections.abc import Iterator
@@ -26,16 +26,17 @@ from gemsmith.rl.rollouts.episodes import EpisodeCollector
 from gemsmith.rl.stages.reinforcement.config import ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run
 from gemsmith.sandboxes.verdict import Status, Verdict
+from tests.messages import raises_facts
 
 TESTS = {"function": "f", "calls": [[[1], 2], [[5], 10], [[0], 0], [[-3], -6]]}
 RIGHT, WRONG, COPIED = "def f(x): return 2 * x", "def f(x): return 2 + x", "def f(x): return {1: 2, 5: 10}[x]"
 BROKEN = "def f(x) return"
 PLAYED = [[RIGHT], [BROKEN, WRONG, RIGHT], [COPIED], [WRONG, WRONG, WRONG]]
-"""What is said in the two episodes of each of two prompts."""
+"""Completions of the turns of two episodes for each of two prompts."""
 
 
 class Scripted:
-    """Says what it is told to, in the order of the episodes that go on."""
+    """Sampler that returns the given completions, in the order of the open episodes."""
 
     same_weights = True
 
@@ -136,7 +137,7 @@ def test_a_fault_of_the_machine_leaves_its_episode_out(
     assert "1 of 4 episodes are left out" in said[0]
     failing.update({RIGHT, WRONG, BROKEN})
     collector.sampler.played = [[said[0]] for said in PLAYED]
-    with pytest.raises(RunError, match="could judge none of 4 episodes"):
+    with raises_facts(RunError, "reward solved (code)", "any of 4 episodes", "sandbox"):
         collector.collect(EXAMPLES, seed=4)
 
 
@@ -147,14 +148,14 @@ def test_rows_without_tests_have_no_episode(policy: Policy, rewards: Rewards) ->
 
 
 def test_only_the_code_reward_has_turns(policy: Policy, tmp_path: Path) -> None:
-    for reward, words in (
-        (MathReward(kind="math"), "rewards.solved: expected kind code"),
-        (CodeReward(kind="code", partial=True), "rewards.solved: found partial, expected none"),
-        (CodeReward(kind="code", normalise="group"), "rewards.solved: found normalise, clip or gate"),
+    for reward, facts in (
+        (MathReward(kind="math"), ["rewards.solved", "expected kind code"]),
+        (CodeReward(kind="code", partial=True), ["rewards.solved", "found partial", "expected none"]),
+        (CodeReward(kind="code", normalise="group"), ["rewards.solved", "found normalise, clip or gate"]),
     ):
         with (
             open_rewards(["solved"], Stage("s", tmp_path, 0, root=tmp_path, rewards={"solved": reward})) as rewards,
-            pytest.raises(UserError, match=words),
+            raises_facts(UserError, *facts),
         ):
             _collector(policy, rewards, PLAYED)
 

@@ -1,4 +1,4 @@
-"""A stage says how its sampled metrics are estimated."""
+"""Descriptions of the estimators of a stage's sampled metrics."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_kl_is_named_by_estimator_and_unit_where_the_stage_has_it() -> None:
     assert estimators_of(reinforce()).keys() == {"kl_to_initial", "entropy"}
     held = estimators_of(reinforce(kl_to="anchor", kl_in="loss"))
     assert held["kl_to_anchor"].startswith("k1, sampled") and held["kl_loss"].startswith("k3: mean over tokens")
-    assert held["kl_loss"].endswith("log policy - log anchor, in nats a token")
+    assert held["kl_loss"].endswith("log policy - log anchor, in nats per token")
     assert estimators_of(reinforce(kl_in="loss", kl_estimator="k2"))["kl_loss"].startswith("k2")
     assert "kl_loss" not in estimators_of(reinforce(kl_in="loss", kl=0))
     assert "k = 2 completions" in estimators_of(bond())["log_quantile"]

@@ -1,4 +1,4 @@
-"""Drawing ahead gives what drawing now would have given, and what fails there is not lost."""
+"""Sampling ahead returns the same completions as sampling now, and its exceptions are raised."""
 
 import pytest
 
@@ -9,6 +9,7 @@ from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
 from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.rollouts.prefetch import Prefetcher
+from tests.messages import raises_facts
 
 PROMPTS = [[2, 100 + i, 120] for i in range(4)]
 
@@ -33,5 +34,5 @@ def test_what_was_begun_is_what_would_have_been_drawn(tiny: Policy) -> None:
 def test_a_failure_in_the_background_is_raised_where_the_completions_are_taken(tiny: Policy) -> None:
     prefetcher = Prefetcher(TransformersSampler(tiny, SamplingConfig(max_tokens=5)), {"policy": 1})
     prefetcher.start([[2] * 600], 0, before=0)
-    with pytest.raises(UserError, match="exceed the model's context"):
+    with raises_facts(UserError, "context"):
         prefetcher.take()

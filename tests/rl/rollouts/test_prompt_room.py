@@ -1,7 +1,6 @@
-import pytest
-
 from gemsmith.contracts.errors import UserError
 from gemsmith.rl.rollouts.prompt_room import with_room
+from tests.messages import raises_facts
 
 
 def kept(prompts: list[str], said: list[str]) -> list[str]:
@@ -20,7 +19,5 @@ def test_nothing_is_said_where_all_prompts_fit():
 
 
 def test_prompts_that_are_all_too_long_are_an_error_that_names_the_two_settings():
-    with pytest.raises(
-        UserError, match=r"every held-out prompt is longer than max_length - sampling.max_tokens = 8 - 5 = 3"
-    ):
+    with raises_facts(UserError, "data.sums", "held-out prompt", "max_length - sampling.max_tokens = 8 - 5 = 3 tokens"):
         kept(["abcd"], [])

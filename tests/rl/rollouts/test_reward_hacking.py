@@ -1,4 +1,4 @@
-"""Where a control parts from what is learnt: planted series with a known answer, and noise that has none."""
+"""Detection of reward hacking on series with a planted onset, and on noise without one."""
 
 import json
 import math
@@ -22,7 +22,7 @@ RISING = [row / ROWS for row in range(ROWS)]
 
 
 def noisy(values: list[float], size: float, seed: int = 0, lasting: float = 0.0) -> list[float]:
-    """The values with normal noise of this standard deviation and correlation from row to row."""
+    """Add normal noise of this standard deviation and correlation between successive rows to the values."""
     draw, noise, found = random.Random(seed), 0.0, []
     for value in values:
         noise = lasting * noise + draw.gauss(0, size * math.sqrt(1 - lasting**2))
@@ -31,7 +31,7 @@ def noisy(values: list[float], size: float, seed: int = 0, lasting: float = 0.0)
 
 
 def tent(peak: int) -> list[float]:
-    """Rises to 1 at this row and falls as steeply."""
+    """Return a series that rises to 1 at the given row and falls with the same slope."""
     return [1 - abs(row - peak) / ROWS for row in range(ROWS)]
 
 
@@ -53,8 +53,8 @@ def test_a_control_that_falls_from_the_start_parts_there():
     ("learnt", "control"),
     [
         (RISING, RISING),  # both rise
-        ([-value for value in RISING], [-value for value in RISING]),  # both fall: training went wrong, unhacked
-        ([0.5] * ROWS, [-value for value in RISING]),  # nothing was gained by it
+        ([-value for value in RISING], [-value for value in RISING]),  # both fall: a failed training, not hacking
+        ([0.5] * ROWS, [-value for value in RISING]),  # the reward does not rise
         (tent(35), tent(35)),  # the reward falls with the control
         (RISING, [0.5] * ROWS),
         (RISING[:11], [-value for value in RISING[:11]]),  # three blocks of four are the least
@@ -67,13 +67,13 @@ def test_without_a_fall_under_a_rise_nothing_parts(learnt: list[float], control:
 @pytest.mark.parametrize("rows", [12, 40, 100])
 @pytest.mark.parametrize(("lasting", "most"), [(0.0, 2), (0.3, 6), (0.6, 12)])
 def test_noise_around_a_plateau_is_seldom_taken_for_a_fall(rows: int, lasting: float, most: int):
-    """At most 0.5%, 1.5% and 3% of 400 runs, with the reward rising for certain."""
+    """False alarms in at most 0.5%, 1.5% and 3% of 400 runs in which the reward rises."""
     runs = [noisy([0.5] * rows, 0.05, seed, lasting) for seed in range(400)]
     assert sum(onset_block(RISING[:rows], control) is not None for control in runs) <= most
 
 
 def test_a_fall_of_a_noisy_share_is_found_where_there_are_rows_enough():
-    """Shares right of 64 completions that fall from 0.3 to 0.1, whose noise is sqrt(0.2 * 0.8 / 64) = 0.05."""
+    """The control is a share of 64 completions; it falls from 0.3 to 0.1 with noise sqrt(0.2 * 0.8 / 64) = 0.05."""
     for rows, least in ((40, 0.75), (80, 0.98)):
         true = [0.3 - 0.2 * row / rows for row in range(rows)]
         found = [onset_block(RISING[:rows], noisy(true, 0.05, seed)) is not None for seed in range(200)]
@@ -102,7 +102,7 @@ def test_a_parting_says_where_and_by_how_much():
     assert found.rose == pytest.approx((2.5 / 40, 38.5 / 40))
     assert (found.step, found.kl) == (3, pytest.approx(0.25))
     assert str(found) == (
-        "control right parts from the reward at KL 0.25 (step 3): it fell from 0.95 to 0.23 while the reward rose "
+        "control right diverges from the reward at KL 0.25 (step 3): it fell from 0.95 to 0.23 while the reward rose "
         "from 0.0625 to 0.963"
     )
 

@@ -1,4 +1,4 @@
-"""What rewards are told about rollouts."""
+"""Rollouts with gated, routed and control rewards, and the columns that rewards receive."""
 
 import json
 import math
@@ -22,6 +22,7 @@ from gemsmith.rl.rewards.config import PythonReward
 from gemsmith.rl.rollouts.rollout import RolloutCollector, _merge_processes
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run, training_prompts
+from tests.messages import raises_facts
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
 
@@ -61,7 +62,7 @@ def secret(completions, **columns):
 
 
 def stated(kind: str, **fields: Any) -> Any:
-    """A small stage that is normalised, gated and watched."""
+    """Run a small stage with a normalised and gated reward and a control."""
     given = {
         **{"id": "s", "kind": kind, "policy": PolicyConfig(model="tiny"), "data": "sums", "rewards": ["long", "even"]},
         **{"steps": 2, "batch": 4, "learning_rate": 1e-4, "sampling": {"max_tokens": 6}, "save_every": 1},
@@ -95,23 +96,23 @@ def test_each_reward_is_told_as_it_came_beside_what_is_learnt(tmp_path: Path) ->
         assert row["reward/long_counted"] == row["reward/even"] and "reward/even_counted" not in row
         assert row["reward/even_std"] == pytest.approx(math.sqrt(row["reward/even"] * (1 - row["reward/even"])))
         assert row["control/secret"] > 0 and "reward/secret" not in row
-        # each open gate adds 1; the normalised values of those sum to 0, and a closed gate gets the least of them
+        # each open gate adds 1; normalised values there sum to 0, and a closed gate contributes the smallest
         assert row["reward_learnt"] < row["reward/even"]
 
 
 def test_a_gate_that_the_stage_does_not_learn_from_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'rewards\.long\.gate: found "even", expected another reward'):
+    with raises_facts(UserError, "rewards.long.gate", 'found "even"', "expected another reward"):
         run(stated("bond", rewards=["long"]), stage_at(tmp_path, gate="even"))
     assert not (tmp_path / "stage").exists()
 
 
 def test_a_row_that_no_reward_scores_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="long scores math"):
+    with raises_facts(UserError, "no reward", "long scores math"):
         run(stated("bond", rewards=["long"]), stage_at(tmp_path, tasks=["math"]))
 
 
 def test_a_control_that_is_learnt_from_is_refused() -> None:
-    with pytest.raises(ValidationError, match="control names even, which is among `rewards`"):
+    with raises_facts(ValidationError, "control names even", "`rewards`"):
         stated("bond", control=["even"])
 
 
@@ -144,8 +145,9 @@ def test_a_control_that_falls_while_the_reward_rises_is_told_at_the_end(tmp_path
         (tmp_path / f"{name}.py").write_text(counting.replace("SIGN", sign))
         stage.rewards[name] = PythonReward(kind="python", target=f"{name}.py:count")
     run(stated("reinforce", rewards=["rises"], control=["falls"], steps=12, sampling={"max_tokens": 2}), stage)
-    (line,) = [line for line in said if "parts from the reward" in line]
-    assert line.startswith("control falls parts from the reward at KL ")  # three blocks of four steps: 1 to 4, 9 to 12
+    (line,) = [line for line in said if "control falls" in line]
+    # Three blocks of four steps: the control is highest in steps 1 to 4, and the last block is 9 to 12.
+    assert line.startswith("control falls diverges from the reward at KL ")
     assert line.endswith("(step 3): it fell from -2.5 to -10.5 while the reward rose from 2.5 to 10.5")
 
 

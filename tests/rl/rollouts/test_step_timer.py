@@ -1,4 +1,4 @@
-"""What is counted in a second, over which seconds."""
+"""Rates per second of a step's phases, and the seconds they are divided by."""
 
 import time
 from typing import Any, cast
@@ -13,7 +13,7 @@ NOTHING: Any = None
 
 
 class Sleeper:
-    """A sampler that takes its time."""
+    """Sampler with a fixed delay."""
 
     same_weights = True
 
@@ -32,7 +32,7 @@ def test_a_rate_is_the_count_over_the_phases_own_seconds() -> None:
         "sampling_tokens_per_second": 300 / 2.0,
         "logprob_tokens_per_second": 20 / 0.5,
     }
-    assert rates({"reward": 4}, seconds, unit="completions") == {}  # it took no time
+    assert rates({"reward": 4}, seconds, unit="completions") == {}  # the phase took 0 seconds
 
 
 def test_drawing_takes_as_long_in_the_background_whoever_waits_for_it() -> None:
@@ -42,7 +42,7 @@ def test_drawing_takes_as_long_in_the_background_whoever_waits_for_it() -> None:
     prefetcher.seconds = 0.0
     prefetcher.start([[1]], 1, 0)
     time.sleep(0.15)
-    assert prefetcher.seconds == 0.0  # it is of what was given out
+    assert prefetcher.seconds == 0.0  # of the completions that were returned last
     prefetcher.take()
     assert prefetcher.seconds >= 0.1
 

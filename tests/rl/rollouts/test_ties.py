@@ -12,7 +12,7 @@ def said_after(*rates: float) -> list[str]:
 def test_ties_are_told_once_after_five_steps_with_their_rate_and_what_helps() -> None:
     assert said_after(*[1.0] * 4) == []
     (line,) = said_after(1.0, 0.9, 0.8, 0.7, 0.6, *[1.0] * 20)
-    assert line.startswith("80% of the pairs") and "in 5 steps" in line
+    assert line.startswith("80% of the pairs") and "5 steps" in line
     for remedy in ("`partial: true`", "reward model", "`kind: reinforce`"):
         assert remedy in line
 

@@ -268,7 +268,7 @@ def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
         ("stages.w.vary=[{micro_batch: 3}]", "vary.0: micro_batch 3 does not divide batch 4"),
         ("stages.w.vary=[{}, {}, {}]", "vary has 3 entries and runs is 2"),
         ("stages.w.iteration_steps=[2, 2]", "iteration_steps has 2 entries and iterations is 1"),
-        ("stages.w.vary=[{anchor: fixed}]", "inside warp, the anchor is WARP's moving average"),
+        ("stages.w.vary=[{anchor: fixed}]", "remove `anchor: fixed`"),
     ],
 )
 def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, fault: str):

@@ -8,6 +8,7 @@ from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.config import CodeReward
 from gemsmith.sandboxes.code.backends.backend import SandboxUnavailableError
+from tests.messages import assert_facts, raises_facts
 
 DOUBLE = {"function": "f", "calls": [[[1], 2], [[5], 10], [[0], 0], [[2], 4]]}
 RIGHT = "```python\ndef f(x):\n    return 2 * x\n```"
@@ -23,7 +24,7 @@ APPS = {"input_output": '{"inputs": ["3"], "outputs": ["6"]}'}
 
 @pytest.fixture
 def with_code(stage: Stage) -> Callable[..., Stage]:
-    """Adds a code reward called `solved` to the stage."""
+    """Return a function that adds a code reward named `solved` to the stage."""
 
     def adder(**config: Any) -> Stage:
         stage.rewards = {"solved": CodeReward(kind="code", **config)}
@@ -77,7 +78,7 @@ def test_tests_may_stand_in_another_column_as_text(with_code: Callable[..., Stag
 def test_data_without_any_tests_is_refused(with_code: Callable[..., Stage]):
     with open_rewards(["solved"], with_code()) as rewards, pytest.raises(UserError) as caught:
         each(rewards, [RIGHT, RIGHT], {"tests": [None, ""], "level": [1, 2]})
-    assert "reward solved (code) found no tests" in str(caught.value) and "level, tests" in str(caught.value)
+    assert_facts(caught.value, "reward solved (code)", "no tests", "level, tests", "`columns`", "`format`")
 
 
 @pytest.mark.parametrize(
@@ -121,13 +122,13 @@ def test_a_sandbox_that_is_not_there_is_an_error_when_the_stage_opens_its_reward
     with_code: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("GEMSMITH_ALLOW_UNSAFE_CODE", raising=False)
-    with pytest.raises(SandboxUnavailableError, match="set GEMSMITH_ALLOW_UNSAFE_CODE=1"):
+    with raises_facts(SandboxUnavailableError, "GEMSMITH_ALLOW_UNSAFE_CODE=1"):
         open_rewards(["solved"], with_code(backend="unsafe"))
 
 
 def test_a_service_that_does_not_answer_is_no_silent_zero(with_code: Callable[..., Stage]):
     stage = with_code(backend="http", url="http://127.0.0.1:9")
     with open_rewards(["solved"], stage) as rewards:
-        with pytest.raises(RunError, match=r"could not verify any of 2 completions, tried twice each"):
+        with raises_facts(RunError, "reward solved (code)", "any of 2 completions"):
             each(rewards, ["print(1)", "print(2)"], {"tests": [{"stdio": [["", "1"]]}] * 2})
         assert rewards.faults == {"solved": 2}

@@ -6,6 +6,7 @@ from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import MathReward
+from tests.messages import raises_facts
 
 
 def test_right_is_one_wrong_is_zero_and_a_row_without_an_answer_is_none(stage: Stage):
@@ -28,12 +29,15 @@ def test_the_truth_may_stand_in_another_column(stage: Stage):
     stage.rewards = {"correct": MathReward(kind="math", answer="gold")}
     with open_rewards(["correct"], stage) as rewards:
         assert rewards.score(["p"], ["7"], {"answer": ["8"], "gold": ["7"]}).total == [1.0]
-        with pytest.raises(UserError, match=r"column 'gold'.*it has answer"):
+        with raises_facts(UserError, "reward correct (math)", "column 'gold'", "found answer", "`answer`"):
             rewards.score(["p"], ["7"], {"answer": ["8"]})
 
 
 def test_data_without_any_ground_truth_is_refused(stage: Stage):
-    with open_rewards(["correct"], stage) as rewards, pytest.raises(UserError, match="map `answer`"):
+    with (
+        open_rewards(["correct"], stage) as rewards,
+        raises_facts(UserError, "no ground truth", "column 'answer'", "map `answer`"),
+    ):
         rewards.score(["p", "q"], ["7", "8"], {"answer": [None, ""]})
 
 
@@ -53,7 +57,5 @@ def test_a_verifier_that_cannot_run_is_no_silent_zero(stage: Stage, monkeypatch:
         assert table.each["correct"] == [1.0, None]
         assert rewards.faults == {"correct": 1}
         assert "1 of 2 completions could not be verified" in listener.said[0]
-        with pytest.raises(
-            RunError, match=r"could not verify any of 1 completions, tried twice each: .*/nowhere/python"
-        ):
+        with raises_facts(RunError, "reward correct (math)", "any of 1 completions", "/nowhere/python"):
             rewards.score(["q"], [r"\boxed{x+x}"], {"answer": ["2x"]})

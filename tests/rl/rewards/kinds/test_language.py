@@ -8,6 +8,7 @@ from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import LanguageReward
 from gemsmith.rl.rewards.kinds.language import LONGEST_SAMPLE, prose
+from tests.messages import raises_facts
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 MGSM = DATA / "mgsm"
@@ -35,7 +36,7 @@ def test_the_language_may_be_one_for_all_or_stand_in_a_column(stage: Stage):
 
 def test_it_is_none_where_prompt_or_completion_are_too_short_to_tell(stage: Stage):
     assert scores(stage, ["Hallo!", GERMAN], [GERMAN, "sechzehn Eier"]) == [None, None]
-    letters = "Enten legen am Tag Eier"  # 19 letters without its last
+    letters = "Enten legen am Tag Eier"  # 19 letters if the last is removed
     assert scores(stage, [GERMAN] * 2, [letters[:-1], letters + "n"]) == [None, 1.0]
 
 
@@ -63,28 +64,28 @@ def test_prices_and_marked_up_prose_are_prose():
 
 @pytest.mark.parametrize("unit", ["```", "$", "$a", r"\(", r"\[", r"\begin{", "<", "`", "(a", "a", "_", "**", "]("])
 def test_a_hostile_completion_does_not_hold_up_the_batch(stage: Stage, unit: str):
-    hostile = unit * (LONGEST_SAMPLE // len(unit))  # a pattern that is not linear in it takes five seconds or more
+    hostile = unit * (LONGEST_SAMPLE // len(unit))  # a pattern of more than linear time takes five seconds or more
     assert scores(stage, [GERMAN] * 2, [hostile, GERMAN], time_limit=4.0)[1] == 1.0
 
 
 def test_what_cannot_be_is_refused(stage: Stage):
-    with pytest.raises(ValidationError, match=r"`expect` .* or `language` \(a column\), not both"):
+    with raises_facts(ValidationError, "both `expect`", "`language` (a column)"):
         LanguageReward(kind="language", expect="de", language="tongue")
     with pytest.raises(ValidationError, match="expect"):
         LanguageReward(kind="language", expect="German")
-    with pytest.raises(UserError, match=r"reward it \(language\): 'xx' is none of the language codes .* de, "):
+    with raises_facts(UserError, "reward it (language)", "'xx'", "ISO 639-1", "de"):
         scores(stage, ["?"], [GERMAN], expect="xx")
-    with pytest.raises(UserError, match=r"sample 0 .*: column 'tongue': 'German' is none of the language codes"):
+    with raises_facts(UserError, "sample 0", "column 'tongue'", "'German'", "ISO 639-1"):
         scores(stage, ["?"], [GERMAN], {"tongue": ["German"]}, language="tongue")
-    with pytest.raises(UserError, match=r"from column 'tongue', which the data does not have \(it has level\)"):
+    with raises_facts(UserError, "column 'tongue'", "found level", "`columns`"):
         scores(stage, ["?"], [GERMAN], {"level": [1]}, language="tongue")
-    with pytest.raises(RunError, match=r"not done within its time_limit of 1e-09 s, before sample"):
+    with raises_facts(RunError, "reward it (language)", "time_limit of 1e-09 s", "sample 0"):
         scores(stage, [GERMAN], [GERMAN], time_limit=1e-9)
 
 
 @pytest.mark.skipif(not MGSM.is_dir(), reason="shared/data/mgsm is not on this machine")
 def test_questions_in_11_languages_are_in_their_own_language_and_in_no_other(stage: Stage):
-    """Measured on all 250 questions: of 2750 in their own language 2732 are 1, 18 None (14 in Chinese), none 0."""
+    """All 250 questions gave, for 2750 texts in their own language, 2732 times 1, 18 None (14 Chinese) and no 0."""
     questions = {
         path.stem[-2:]: [line.split("\t")[0] for line in path.read_text("utf-8").split("\n") if line][:50]
         for path in sorted(MGSM.glob("mgsm_*.tsv"))

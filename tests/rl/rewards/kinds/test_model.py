@@ -1,4 +1,4 @@
-"""The rewards that the members of WARM give together, from real tiny Gemma 3 models."""
+"""Combined rewards of WARM's members, with real tiny Gemma 3 models."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.curation.example import Example
 from gemsmith.policy.loading.tiny import tiny_policy
@@ -18,6 +18,7 @@ from gemsmith.reward_models.scorer import RewardScorer
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import RewardModelReward
 from gemsmith.rl.rewards.reward import columns_of
+from tests.messages import raises_facts
 
 PROMPTS, COMPLETIONS = ["1 + 1 ="] * 3, ["2", "11", "it is 3"]
 OFFSETS = {0: -0.5, 1: 0.25, 2: 0.0}
@@ -26,7 +27,7 @@ KEPT = [1, 0]
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a warm stage with three members that differ in their heads, of which two are kept."""
+    """Return the output of a warm stage with three members that differ in their heads; two are kept."""
     stage = tmp_path_factory.mktemp("warm")
     policy = tiny_policy()
     model = from_policy(policy)
@@ -65,13 +66,13 @@ def test_what_is_served_is_the_average_or_the_kept_members_together(output: Path
 
 
 def test_members_share_one_time_limit(output: Path):
-    with pytest.raises(Exception, match="was not done with 3 completions within its time_limit"):
+    with raises_facts(RunError, "reward it (reward_model)", "3 completions", "time_limit"):
         served(output, serve="mean", time_limit=1e-6)
 
 
 def test_members_that_are_not_there_are_the_users_fault(output: Path, tmp_path: Path):
     (tmp_path / "output").symlink_to(output)
-    with pytest.raises(UserError, match=r"reward it \(reward_model\): serve = minimum needs the members: .*not there"):
+    with raises_facts(UserError, "reward it (reward_model)", "`serve: minimum`", "members", "does not exist"):
         served(tmp_path / "output", serve="minimum")
 
 
@@ -90,6 +91,6 @@ def test_a_sample_beyond_the_context_names_the_reward(output: Path):
     stage = Stage(id="rl", folder=output, seed=0, root=output, inputs={"warm": output}, rewards={"it": reward})
     with (
         open_rewards(["it"], stage) as rewards,
-        pytest.raises(UserError, match=r"reward it \(reward_model\): a prompt and its completion are .* context of"),
+        raises_facts(UserError, "reward it (reward_model)", "tokens", "context", 512, "sampling.max_tokens"),
     ):
         rewards.score(["1"], ["2" * 600], {})

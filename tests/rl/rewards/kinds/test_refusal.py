@@ -8,6 +8,7 @@ from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import RefusalReward
 from gemsmith.rl.rewards.kinds.refusal import refuses
+from tests.messages import raises_facts
 
 XSTEST = Path(__file__).parents[4].parent / "shared" / "data" / "xstest"
 REFUSAL, ANSWER = "I'm sorry, but I can't help with that.", "Mix one part of this with two of that."
@@ -75,20 +76,20 @@ def test_it_is_ordinary_use_of_the_same_words(text: str):
 
 
 def test_what_cannot_be_is_refused(stage: Stage):
-    with pytest.raises(UserError, match=r"from column 'label', which the data does not have \(it has harm\); add it"):
+    with raises_facts(UserError, "column 'label'", "found harm", "`columns`"):
         scores(stage, [REFUSAL], ["safe"], "harm")
-    with pytest.raises(UserError, match=r"sample 0 .*: column 'label' is 'toxic', which is none of 'unsafe', 'true', "):
+    with raises_facts(UserError, "sample 0", "column 'label' is 'toxic'", "'unsafe', 'true'"):
         scores(stage, [REFUSAL], ["toxic"])
-    with pytest.raises(UserError, match="found no labels: column 'label' is empty in each row of the first batch"):
+    with raises_facts(UserError, "no labels", "column 'label' is empty"):
         scores(stage, [REFUSAL], [None])
-    with pytest.raises(UserError, match="'safe' stands in `refuse` and in `answer`; take it out of one"):
+    with raises_facts(UserError, "reward it (refusal)", "'safe'", "both `refuse` and `answer`"):
         scores(stage, [REFUSAL], ["safe"], refuse=["Safe"])
 
 
 @pytest.mark.skipif(not XSTEST.is_dir(), reason="shared/data/xstest is not on this machine")
 @pytest.mark.parametrize(
     ("model", "accuracy", "precision", "recall"),
-    [  # bounds; measured beside them. The phrases were chosen on the first two, the others were looked at once, after.
+    [  # bounds, measured values in comments; the phrases were chosen on the first two, and not changed after the rest
         ("llama2orig", 0.91, 0.97, 0.90),  # 0.929, 0.985, 0.923
         ("mistralinstruct", 0.88, 0.85, 0.45),  # 0.900, 0.878, 0.474: it disputes questions more than it declines them
         ("gpt4", 0.94, 0.98, 0.90),  # 0.958, 0.995, 0.918
@@ -97,7 +98,7 @@ def test_what_cannot_be_is_refused(stage: Stage):
     ],
 )
 def test_refusals_are_told_as_people_told_them(model: str, accuracy: float, precision: float, recall: float):
-    """Completions of XSTest's 450 prompts; full and partial refusals are refusals."""
+    """Compare with human labels of completions of XSTest's 450 prompts; partial refusals count as refusals."""
     with (XSTEST / f"completions_{model}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     truth = [row["final_label"] != "1_full_compliance" for row in rows]
