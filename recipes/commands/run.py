@@ -24,7 +24,10 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Print the trainers' output to the terminal.")] = False,
     processes: ProcessesOption = None,
 ) -> None:
-    """Run a recipe, skip finished stages and continue interrupted ones."""
+    """Run a recipe, or continue an interrupted run.
+
+    Finished stages are skipped; interrupted stages continue from their last checkpoint.
+    """
     from gemsmith.contracts.processes import count, rank
     from gemsmith.recipes.pipeline.pipeline import open_recipe
     from gemsmith.recipes.run.launch import check_count, check_shares, die_with_launcher, launch_run

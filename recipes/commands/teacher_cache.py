@@ -21,7 +21,7 @@ def teacher_cache(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as seed=1. Can be repeated."),
     ] = None,
 ) -> None:
-    """Store a teacher's targets on disk, for any number of students."""
+    """Store a teacher's targets on disk for its students."""
     from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
     from gemsmith.recipes.pipeline.pipeline import open_recipe
 

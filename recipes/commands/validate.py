@@ -15,7 +15,7 @@ def validate(
         bool, typer.Option("--gold", help="Also check that the verifiers accept the data's reference answers.")
     ] = False,
 ) -> None:
-    """Check a recipe, its rewards and its files without running it."""
+    """Check a recipe and its files without running it."""
     from gemsmith.recipes.pipeline.pipeline import open_recipe
 
     pipeline = open_recipe(recipe, sets or [])

@@ -1,4 +1,4 @@
-"""What a `Run` reads from its folder, and how it says that something is not there."""
+"""The results that a `Run` reads from its folder, and its messages about missing ones."""
 
 from collections.abc import Callable
 

@@ -20,7 +20,7 @@ STEPS = {"stages.sft.steps": 10}
 
 
 def state() -> dict[str, Any]:
-    """What a call must leave as it was."""
+    """Process state that a call must restore."""
     return {
         "streams": (sys.stdout, sys.stderr),
         "descriptors": [(os.fstat(number).st_dev, os.fstat(number).st_ino) for number in (1, 2)],

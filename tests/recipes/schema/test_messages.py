@@ -1,4 +1,4 @@
-"""What a person reads who wrote a faulty recipe: file, line, field, found, expected, nearest name."""
+"""Messages about a faulty recipe: file, line, field, value found, values expected and nearest name."""
 
 from pathlib import Path
 
