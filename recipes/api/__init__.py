@@ -1,1 +1,1 @@
-"""What `import gemsmith` offers: the work of the commands as functions that return objects. Imports no torch."""
+"""The Python API: the commands as functions that return objects. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Merges checkpoint folders from Python, with the checks of `gemsmith merge`. Imports no torch."""
+"""Merge checkpoint folders from Python, with the checks of `gemsmith merge`. Imports no torch."""
 
 import os
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ def average(folders: Sequence[PathLike], out: PathLike, *, overwrite: bool = Fal
 
     Args:
         folders: checkpoint folders of one architecture, in safetensors.
-        out: the folder to write. It appears whole or not at all, with the dtypes and the other files of the first
-            folder.
-        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+        out: the folder to write. It is complete or absent, never partial, and has the dtypes and the other files of
+            the first folder.
+        overwrite: replace a checkpoint at `out` once the merge is complete.
 
     Returns:
         The folder `out`.
 
     Raises:
-        UserError: an argument is at fault, or the checkpoints do not fit together.
+        UserError: an argument is invalid, or the checkpoints' tensors do not match.
         RunError: `out` could not be written.
     """
     paths, target = _checked(_at_least_two(folders), out, overwrite)
@@ -44,22 +44,22 @@ def slerp(
     group: Grouping = "layer",
     overwrite: bool = False,
 ) -> list[GroupMerge]:
-    """Write `start` + the spherical interpolation of what two or more checkpoints learnt since, as WARP does.
+    """Write `start` plus the spherical interpolation (SLERP) of two or more task vectors, as WARP does.
 
-    More than two are folded in the given order, which matters.
+    A task vector is a checkpoint minus `start`. More than two are merged one after another, so their order matters.
 
     Args:
         start: the checkpoint that the others were trained from.
         folders: two or more checkpoints that were trained from it.
         out: the folder to write; see `average`.
-        group: what shares one angle: the tensors of a "layer", each "tensor", or the whole "model".
-        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+        group: the weights that share one angle: a "layer", a "tensor", or the whole "model".
+        overwrite: replace a checkpoint at `out` once the merge is complete.
 
     Returns:
         Angles (degrees) and norms of each group.
 
     Raises:
-        UserError: an argument is at fault, or the checkpoints do not fit together.
+        UserError: an argument is invalid, or the checkpoints' tensors do not match.
         RunError: `out` could not be written.
     """
     if group not in ("layer", "tensor", "model"):
@@ -72,20 +72,20 @@ def slerp(
 
 
 def interpolate(start: PathLike, end: PathLike, rate: float, out: PathLike, *, overwrite: bool = False) -> Path:
-    """Write (1 - rate) * start + rate * end, as WARP's step towards its merge does.
+    """Write (1 - rate) * start + rate * end, as WARP's LITI step does.
 
     Args:
         start: the checkpoint at rate 0.
         end: the checkpoint at rate 1.
         rate: the position between the two; above 1 it extrapolates.
         out: the folder to write; see `average`.
-        overwrite: replace a checkpoint that is at `out`, once the merge is whole.
+        overwrite: replace a checkpoint at `out` once the merge is complete.
 
     Returns:
         The folder `out`.
 
     Raises:
-        UserError: an argument is at fault, or the checkpoints do not fit together.
+        UserError: an argument is invalid, or the checkpoints' tensors do not match.
         RunError: `out` could not be written.
     """
     paths, target = _checked([start, end], out, overwrite)
@@ -105,7 +105,7 @@ def _at_least_two(folders: object) -> Sequence[PathLike]:
 
 
 def _checked(folders: Sequence[PathLike], out: PathLike, overwrite: bool) -> tuple[list[Path], Path]:
-    """Return the folders and the target as paths, after checking that each is there and that nothing is lost."""
+    """Return the folders and the target as paths, after checking them with `check_merge_folders`."""
     paths, target = [Path(folder).expanduser() for folder in folders], Path(out).expanduser()
     check_merge_folders(paths, target, replace=overwrite, out_option="`out`", replace_option="overwrite=True")
     return paths, target

@@ -1,4 +1,4 @@
-"""Opens a recipe that was given to the Python API: a path, the name of a shipped recipe, or a mapping."""
+"""Open a recipe for the Python API: a path, the name of a shipped recipe, or a mapping."""
 
 import os
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from gemsmith.recipes.pipeline.pipeline import Pipeline
 
 RecipeLike = str | os.PathLike[str] | Mapping[str, Any]
-"""A recipe's file, the name of a shipped recipe, or the recipe itself as a mapping."""
+"""Path of a recipe, name of a shipped recipe, or the recipe itself as a mapping."""
 
 
 def open_pipeline(recipe: RecipeLike, values: Mapping[str, Any] | None) -> "Pipeline":
-    """Read and check a recipe, with `values` set by their dotted names.
+    """Read and check a recipe, after setting `values` by their dotted names.
 
-    Relative paths in a file resolve against the file's folder, else the working folder; in a mapping against the
-    working folder.
+    Relative paths in a recipe file are looked up in the file's folder first, then in the working folder. Those in a
+    mapping are looked up in the working folder.
 
     Raises:
         UserError: one line for each fault of the recipe.

@@ -1,4 +1,4 @@
-"""Checks a recipe, and forecasts what a run of it would do, without running anything."""
+"""Check a recipe, and forecast what a run of it would do, without running anything."""
 
 import io
 import os
@@ -18,13 +18,14 @@ WIDTH = 160
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do; `print(plan)` shows the table of `gemsmith plan`, and `plan["sft"]` is one stage's line.
+    """The forecast of a run; `print(plan)` shows the table of `gemsmith plan`, and `plan["sft"]` is one stage's line.
 
     Attributes:
-        stages: one line for each stage, in the order in which they run: `id`, `kind`, `inputs`, `status`, `parameters`,
-            `trained` (parameters), `memory` (bytes), `seconds`, and `measured`: whether `seconds` was measured in the
-            run's folder or is a rough guess. What cannot be told is None.
-        note: which stages may not come out bit for bit the same when they are run again; None: all do.
+        stages: one line for each stage, in the order in which they run, with `id`, `kind`, `inputs`, `status`,
+            `parameters`, `trained` (number of trained parameters), `memory` (bytes), `seconds`, and `measured` (True
+            if `seconds` was measured in the run's folder, False if it is a rough estimate). Values that cannot be
+            estimated are None.
+        note: the stages that may not be bit-for-bit reproducible; None if all are.
     """
 
     stages: tuple["Forecast", ...]
@@ -32,7 +33,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that the stages which are not finished will take; None where one of them cannot be told."""
+        """Return the estimated seconds of all unfinished stages; None if one of them has no estimate."""
         left = [stage.seconds for stage in self.stages if stage.status != "finished"]
         known = [seconds for seconds in left if seconds is not None]
         return sum(known) if len(known) == len(left) else None
@@ -51,7 +52,7 @@ class Plan:
         return len(self.stages)
 
     def text(self, width: int = WIDTH) -> str:
-        """Return the table and the sentences that `gemsmith plan` prints, at most `width` characters wide."""
+        """Return the output of `gemsmith plan`, at most `width` characters wide."""
         from rich.console import Console
 
         from gemsmith.recipes.plan.plan import plan_table, summary
@@ -77,10 +78,10 @@ def validate(recipe: RecipeLike, *, set: Mapping[str, Any] | None = None) -> lis
         set: values for fields of the recipe by their dotted names.
 
     Returns:
-        The ids of its stages, in the order in which they run.
+        The ids of the stages in the order in which they run.
 
     Raises:
-        UserError: the recipe is at fault; one line for each fault, with the field, and for a file its line.
+        UserError: the recipe is invalid; one line for each fault, with the field and, for a file, the line number.
     """
     return [node.id for node in open_pipeline(recipe, set).nodes]
 
@@ -92,11 +93,11 @@ def plan(
 
     Args:
         recipe: a path, the name of a shipped recipe, or a dict; see `run`.
-        out: the run's folder, whose finished stages count. Default: as for `run`.
+        out: the run's folder, to see which stages are finished. Default: as for `run`.
         set: values for fields of the recipe by their dotted names.
 
     Raises:
-        UserError: the recipe is at fault, as for `validate`.
+        UserError: the recipe is invalid, as for `validate`.
     """
     from gemsmith.recipes.plan.plan import exempt, forecast
 

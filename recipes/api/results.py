@@ -1,4 +1,4 @@
-"""What a run has left in its folder: its stages, metrics, scores, policies and report."""
+"""The results in a run's folder: its stages, metrics, scores, policies and report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ class RunStage:
     """One stage of a run.
 
     Attributes:
-        id: the stage's id in the recipe.
-        kind: its kind, such as "sft".
+        id: id of the stage in the recipe.
+        kind: kind of the stage, such as "sft".
         status: "to run", "running", "finished", "failed" or "interrupted". A stage whose process was killed stays
             "running" until the run is continued.
-        seconds: how long it took, over all attempts.
+        seconds: duration of all attempts together.
         inputs: ids of the stages that it builds on.
-        folder: its folder, with `metrics.jsonl`, `console.log` and `output`.
-        config: its configuration with all defaults filled in; empty before the stage has started.
+        folder: folder of the stage, with `metrics.jsonl`, `console.log` and `output`.
+        config: configuration with all defaults filled in; empty until the stage has started.
     """
 
     id: str
@@ -40,18 +40,18 @@ class RunStage:
 
     @property
     def output(self) -> Path:
-        """Folder of the stage's result, which later stages and other tools load."""
+        """Return the folder of the stage's result, which later stages and other tools load."""
         return self.folder / "output"
 
 
 class Run:
-    """A run's folder. Every access reads the folder anew, so that a run at work elsewhere can be watched.
+    """The folder of a run. Each access reads the folder again, so you can watch a run of another process.
 
     Args:
         folder: the run's folder.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder does not contain a run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,12 +60,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the recipe."""
+        """Return the name of the recipe."""
         return self._contents().name
 
     @property
     def stages(self) -> list[RunStage]:
-        """The stages, in the order in which they run."""
+        """Return the stages in the order in which they run."""
         return [_record(stage) for stage in self._contents().stages]
 
     def stage(self, id: str) -> RunStage:
@@ -77,10 +77,10 @@ class Run:
         return _record(self._stage(id))
 
     def metrics(self, stage: str) -> list[dict[str, Any]]:
-        """Return the rows that a stage has logged, oldest first: `step`, and a number for each metric.
+        """Return the logged rows of a stage, oldest first, as dicts with `step` and the metrics.
 
-        Rows of a stage that trains several models also say which one (`run`, `member`). A stage that has logged
-        nothing has no rows. `pandas.DataFrame(rows)` makes a table of them.
+        Rows of a stage that trains several models also have the number of the model (`run`, `member`). The list is
+        empty if the stage has logged nothing. `pandas.DataFrame(rows)` makes a table of the rows.
 
         Raises:
             UserError: the run has no such stage.
@@ -116,11 +116,11 @@ class Run:
         """Load the policy that a stage has trained, on the GPU if there is one, ready to generate.
 
         Args:
-            stage: the stage's id; "ID@RATE" is the point at that rate of the line that a `warp` stage keeps. Default:
-                the last finished stage with a policy.
+            stage: id of the stage; "ID@RATE" selects the point at that rate on the line that a `warp` stage keeps.
+                Default: the last finished stage with a policy.
 
         Returns:
-            A policy whose `model` and `tokenizer` are those of transformers.
+            A policy whose `model` and `tokenizer` are transformers objects.
 
         Raises:
             UserError: the run has no such stage, or the stage has no policy.
@@ -145,18 +145,18 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """Path of the HTML report.
+        """Return the path of the HTML report.
 
         Raises:
             UserError: the run has no report yet.
         """
         path = self.folder / "report.html"
         if not path.is_file():
-            raise UserError(f"{path}: found no report; write_report() writes one of what the run has so far")
+            raise UserError(f"{path}: found no report; write_report() writes one from the results so far")
         return path
 
     def write_report(self) -> Path:
-        """Write the HTML report of what the run has so far, and return its path."""
+        """Write the HTML report from the results so far, and return its path."""
         from gemsmith.recipes.report import write_report
 
         return write_report(self.folder)
@@ -165,7 +165,7 @@ class Run:
         try:
             stages = self.stages
         except UserError:
-            return f"Run({str(self.folder)!r}, its folder is gone)"
+            return f"Run({str(self.folder)!r}, the folder no longer exists)"
         wide = (
             max((len(stage.id) for stage in stages), default=0),
             max((len(stage.kind) for stage in stages), default=0),

@@ -1,4 +1,4 @@
-"""Runs a recipe from Python, and opens the folder of a run."""
+"""Run a recipe from Python, and open the folder of a run."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,26 +24,27 @@ def run(
     fresh: bool = False,
     verbose: bool = False,
 ) -> Run:
-    """Run a recipe, or what is left of it: finished stages are skipped, interrupted ones continue.
+    """Run a recipe; finished stages are skipped and interrupted ones continue.
 
-    Progress goes to `sys.stdout`. What trainers print goes to `console.log` in each stage's folder.
+    Progress is printed to `sys.stdout`. The trainers' output goes to `console.log` in each stage's folder.
 
     Args:
-        recipe: the path of a recipe, the name of a shipped recipe such as "quickstart", or a recipe as a dict, whose
-            relative paths resolve against the working folder.
-        out: the run's folder, made when it is missing. Default: `runs/` and the recipe's name, in the working folder.
-        set: values for fields of the recipe by their dotted names, such as {"stages.sft.steps": 10}. They are Python
-            values, not YAML text.
-        only: the id of the stage to run, or several. Default: all stages.
-        fresh: forget what these stages have done before, and start them again.
-        verbose: let trainers print to standard output instead of to `console.log`.
+        recipe: path of a recipe, name of a shipped recipe such as "quickstart", or a recipe as a dict. Relative paths
+            in a dict are looked up in the working folder.
+        out: the run's folder, created if it is missing. Default: `runs/NAME` in the working folder, with the recipe's
+            name.
+        set: values for fields of the recipe by their dotted names, such as {"stages.sft.steps": 10}. The values are
+            Python objects, not YAML text.
+        only: id or ids of the stages to run. Default: all stages.
+        fresh: delete earlier results of these stages and start them again.
+        verbose: print the trainers' output to standard output instead of `console.log`.
 
     Returns:
         The run, with its stages, metrics, scores, policies and report.
 
     Raises:
-        UserError: the recipe or an argument is at fault; one line for each fault.
-        RunError: a stage failed. Call again to continue where it stopped; `open_run(out)` shows what there is.
+        UserError: the recipe or an argument is invalid; one line for each fault.
+        RunError: a stage failed. Call again to continue where it stopped; `open_run(out)` opens the results so far.
         KeyboardInterrupt: you pressed Ctrl-C. Call again to continue.
     """
     from gemsmith.contracts.processes import count
@@ -61,16 +62,16 @@ def run(
 
 
 def open_run(folder: str | os.PathLike[str]) -> Run:
-    """Open the folder of a run that was made before, from Python or by the command; it may be unfinished.
+    """Open the folder of an earlier run, made from Python or by `gemsmith run`; it may be unfinished.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder does not contain a run.
     """
     return Run(Path(folder).expanduser().absolute())
 
 
 def _check_only(only: Sequence[str], pipeline: "Pipeline", folder: Path, fresh: bool) -> None:
-    """Check that the chosen stages are there, and that what they build on is finished or chosen too."""
+    """Check that the chosen stages exist, and that their input stages are finished or chosen too."""
     from gemsmith.recipes.run.record import read_stage
 
     finished = {node.id for node in pipeline.nodes if read_stage(folder / pipeline.folder(node)).status == "finished"}

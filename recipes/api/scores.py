@@ -12,13 +12,13 @@ from gemsmith.evals.intervals import Interval
 
 @dataclass(frozen=True)
 class TaskScores:
-    """How one policy did on the prompts of one task; a rate is None where nothing decides what passes.
+    """Scores of one policy on the prompts of one task; a rate is None if no reward decides what passes.
 
     Attributes:
         prompts: number of prompts of the task.
         pass_rate: share of sampled completions that pass.
         greedy_pass_rate: share of greedy completions that pass.
-        reward: mean total reward of sampled completions; None where no reward applies.
+        reward: mean total reward of sampled completions; None if no reward applies.
     """
 
     prompts: int
@@ -29,17 +29,19 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class PolicyScores:
-    """How one policy did. An interval has `mean`, and `low` and `high`, its 95% bounds (bootstrap over prompts).
+    """Scores of one policy.
+
+    An interval has the fields `mean`, `low` and `high`; the bounds are 95% (bootstrap over prompts).
 
     Attributes:
-        stage: id of the stage that the policy is from.
+        stage: id of the stage that trained the policy.
         pass_rate: share of sampled completions that pass.
         greedy_pass_rate: share of greedy completions that pass.
-        reward: mean total reward of sampled completions; None where no reward applies.
+        reward: mean total reward of sampled completions; None if no reward applies.
         rewards: mean of each reward that applies.
         kl: KL from the initial policy in nats per completion (the k1 estimator).
         length: tokens per sampled completion.
-        ended: share of sampled completions that end by themselves.
+        ended: share of sampled completions that end with an end token, before the length limit.
         by_task: scores for each task of the data.
     """
 
@@ -60,9 +62,9 @@ class Scores:
 
     Attributes:
         prompts: number of prompts.
-        samples: sampled completions for each prompt, beside the greedy one.
-        initial: id of the stage from whose policy the KL is measured.
-        passes: names of the rewards that decide what passes, the first that applies.
+        samples: sampled completions per prompt, in addition to the greedy one.
+        initial: id of the stage whose policy is the reference of the KL.
+        passes: names of the rewards that decide what passes; the first one that applies to a row decides.
         policies: one row for each policy, in the order of the recipe.
     """
 
@@ -89,12 +91,12 @@ class Scores:
         return len(self.policies)
 
     def gain(self, better: str, than: str, task: str | None = None) -> Gain:
-        """Return by how many points of sampled pass rate `better` is ahead of `than`, and if their intervals are apart.
+        """Return the difference in sampled pass rate between two policies, in points, and whether intervals are apart.
 
         Args:
-            better: id of the stage that should be ahead.
-            than: id of the stage that it is compared with.
-            task: the task to look at. Default: all prompts.
+            better: id of the stage that should have the higher pass rate.
+            than: id of the stage to compare with.
+            task: task whose prompts to compare on. Default: all prompts.
 
         Raises:
             UserError: one of them was not evaluated, or no prompt has the task.
@@ -130,7 +132,7 @@ class Scores:
 
 
 def read_scores(content: Mapping[str, Any]) -> Scores:
-    """Return the content of a `scores.json` as a table."""
+    """Convert the content of a `scores.json` to `Scores`."""
     return Scores(
         prompts=content["prompts"],
         samples=content["samples"],

@@ -1,4 +1,4 @@
-"""Keeps the libraries quiet for the length of a call, and leaves the caller's environment as it was."""
+"""Keep the libraries quiet during a call, and restore the caller's environment."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from gemsmith.recipes.run.console import QUIET, quieten
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Set the environment variables that keep the libraries quiet, and put the old values back."""
+    """Set the environment variables that keep the libraries quiet, and restore the old values at the end."""
     before = {name: os.environ.get(name) for name in QUIET}
     quieten()
     try:

@@ -1,4 +1,4 @@
-"""Verifies completions from Python, one or many: `verify_math` and `verify_code`. Imports no torch."""
+"""Verify one or many completions from Python: `verify_math` and `verify_code`. Imports no torch."""
 
 import math
 import os
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 Answer = str | int | float
 Tests = str | Sequence[str] | Mapping[str, Any]
-"""Assert statements, a record of HumanEval, MBPP or APPS, or tests in the plain form."""
+"""Assert statements, a record of HumanEval, MBPP or APPS, or tests in gemsmith's own form."""
 
 PLAIN_FORMS = ("calls", "stdio", "script")
 
 
 @overload
-def verify_math(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, and is meant as one completion
+def verify_math(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too, but means one completion
     completion: str, answer: Answer, *, workers: int | None = None, time_limit: float = 5.0
 ) -> Verdict: ...
 
@@ -38,24 +38,24 @@ def verify_math(
     workers: int | None = None,
     time_limit: float = 5.0,
 ) -> Verdict | list[Verdict]:
-    """Say whether the answer of a completion equals the true answer.
+    """Check whether the final answer of a completion equals the true answer.
 
-    Given a list of completions and a list of answers, verify them side by side in worker processes, which end with the
-    call. Give many at once where you can: a call that needs a worker starts one, which takes about a second.
+    With a list of completions and a list of answers, the pairs are verified in parallel by worker processes, which end
+    with the call. Pass many at once if you can: starting a worker takes about a second.
 
     Args:
-        completion: the text that a model wrote, or a list of texts.
+        completion: a model's completion, or a list of completions.
         answer: the true answer, such as 72, "72", "\\\\frac{1}{2}" or "... #### 72"; or a list with one for each
             completion.
-        workers: processes at most. Default: one for each core, at most 4.
-        time_limit: seconds that one comparison may compute.
+        workers: maximum number of worker processes. Default: one per core, at most 4.
+        time_limit: maximum time of one comparison, in seconds.
 
     Returns:
-        A verdict, or a list of verdicts in the order of the completions. Where the machine and not the completion
-        failed, twice, `status` is INFRASTRUCTURE_FAULT and `score` is NaN.
+        A verdict, or a list of verdicts in the order of the completions. If the machine failed twice (not the
+        completion), `status` is INFRASTRUCTURE_FAULT and `score` is NaN.
 
     Raises:
-        UserError: an argument is at fault.
+        UserError: an argument is invalid.
     """
     from gemsmith.sandboxes.mathematics.verifier import MathVerifier
 
@@ -110,30 +110,31 @@ def verify_code(
     memory: int = 512,
     allow_forgeable: bool = False,
 ) -> Verdict | list[Verdict]:
-    """Run the program of a completion in the sandbox, and say whether it passes its tests.
+    """Run the program of a completion in the sandbox, and check whether it passes its tests.
 
-    Given a list of completions and a list of tests, judge them side by side. The sandbox ends with the call.
+    With a list of completions and a list of tests, the programs are run in parallel. The sandbox ends with the call.
 
     Args:
-        completion: the text that a model wrote, or a list of texts. The program is its last closed fenced block, or all
-            of it where it has no fence.
-        tests: a list of assert statements; or a record of HumanEval, MBPP or APPS; or tests in the plain form, such as
-            {"function": "double", "calls": [[[3], 6]]}. For many completions, a list with one of these for each: the
-            same tests for all are `[tests] * len(completions)`.
-        workers: programs judged at once. Default: one for each core.
+        completion: a model's completion, or a list of completions. The program is the last closed fenced block, or the
+            whole text if there is no fence.
+        tests: a list of assert statements; or a record of HumanEval, MBPP or APPS; or tests in gemsmith's own form,
+            such as {"function": "double", "calls": [[[3], 6]]}. For many completions, a list with one of these for
+            each; to use the same tests for all, pass `[tests] * len(completions)`.
+        workers: programs judged in parallel. Default: one per core.
         backend: "auto", "bubblewrap", "unshare", "landlock", "http" or "unsafe".
         url: address of the server, for the backend "http".
-        cpu: seconds of processor time of one program.
-        memory: address space of one program, in MiB.
+        cpu: CPU seconds per program.
+        memory: address space per program, in MiB.
         allow_forgeable: accept `script` tests, whose verdict a program can forge.
 
     Returns:
-        A verdict, or a list of verdicts in the order of the completions; `verdict.evidence` has each case. Where the
-        machine and not the program failed, twice, `status` is INFRASTRUCTURE_FAULT and `score` is NaN.
+        A verdict, or a list of verdicts in the order of the completions; `verdict.evidence` has the result of each
+        case. If the machine failed twice (not the program), `status` is INFRASTRUCTURE_FAULT and `score` is NaN.
 
     Raises:
-        UserError: an argument is at fault.
-        RunError: no sandbox works on this machine, and the message names the ways out; or the interpreter is ending.
+        UserError: an argument is invalid.
+        RunError: no sandbox works on this machine (the message says how to get one), or the interpreter is shutting
+            down.
     """
     from gemsmith.sandboxes.code.jobs import Limits
     from gemsmith.sandboxes.code.verifier import CodeVerifier
@@ -149,7 +150,7 @@ def verify_code(
             if isinstance(item, str):
                 raise UserError(
                     f"tests[{index}]: found text, expected the tests of completion[{index}]: a list of assert "
-                    "statements or a record; write `[tests] * len(completions)` for the same tests for all"
+                    "statements or a record; to use the same tests for all, pass `[tests] * len(completions)`"
                 )
             problems.append(_problem(item, f"tests[{index}]", allow_forgeable))
     if not completions:
@@ -163,8 +164,8 @@ def verify_code(
     try:
         with opened as verifier:
             verdicts = [_honest(verdict) for verdict in verifier.verify(completions, problems)]
-    except RuntimeError as error:  # no thread can be started: the interpreter is ending, or the system is full
-        raise RunError(f"the sandbox cannot work ({error}); call verify_code before your program ends") from error
+    except RuntimeError as error:  # no thread can be started: the interpreter is shutting down, or a limit is reached
+        raise RunError(f"the sandbox cannot start ({error}); call verify_code before your program ends") from error
     return verdicts[0] if isinstance(completion, str) else verdicts
 
 
@@ -178,7 +179,7 @@ def _completions(completions: object) -> list[str]:
 
 
 def _one_each(completions: Sequence[str], given: object, name: str, plural: str) -> Sequence[Any]:
-    """Return what was given for many completions, after checking that there is one for each."""
+    """Return `given` as a list after checking that it has one item for each completion."""
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
         raise UserError(f"{name}: found {_shown(given)} for a list of completions, expected a list with one for each")
     if len(given) != len(completions):
@@ -195,7 +196,7 @@ def _answer(answer: object, name: str) -> str:
 
 
 def _problem(tests: object, name: str, allow_forgeable: bool) -> "Problem":
-    """Return the tests of one completion, ready to meet its program."""
+    """Return the tests of one completion in the form that the verifier takes."""
     from gemsmith.sandboxes.code.jobs import Script
     from gemsmith.sandboxes.code.records import RecordError, read_record
 
@@ -210,7 +211,7 @@ def _problem(tests: object, name: str, allow_forgeable: bool) -> "Problem":
     else:
         raise UserError(
             f"{name}: found {_shown(tests)}, expected a list of assert statements, a record of HumanEval, MBPP or "
-            'APPS, or tests in the plain form, such as {"function": "f", "calls": [[[arguments], expected]]}'
+            'APPS, or tests in gemsmith\'s own form, such as {"function": "f", "calls": [[[arguments], expected]]}'
         )
     try:
         problem = read_record(record)
@@ -218,14 +219,14 @@ def _problem(tests: object, name: str, allow_forgeable: bool) -> "Problem":
         raise UserError(f"{name}: {error}") from error
     if isinstance(problem.tests, Script) and not allow_forgeable:
         raise UserError(
-            f"{name}: found `script` tests, whose verdict a program can forge; expected another form, or "
+            f"{name}: found `script` tests, whose verdict a program can forge; use another form, or pass "
             "allow_forgeable=True"
         )
     return problem
 
 
 def _honest(verdict: Verdict) -> Verdict:
-    """Return the verdict with NaN as its score where the machine failed, so that nobody takes it for a wrong answer."""
+    """Set the score to NaN if the machine failed, so that it cannot be taken for a wrong answer."""
     return replace(verdict, score=math.nan) if verdict.status is Status.INFRASTRUCTURE_FAULT else verdict
 
 

@@ -1,4 +1,4 @@
-"""The check that no evaluation prompt was trained on, and that no split is empty, made on the data itself."""
+"""Check, on the loaded data, that no evaluation prompt is a training prompt and that no split is empty."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,16 @@ EXAMPLE_LENGTH = 80
 
 
 def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
-    """Load the data of every stage, and compare its tasks with its rewards', and evaluation prompts with training ones.
+    """Load the data of every stage, compare its tasks with its rewards, and evaluation prompts with training prompts.
 
-    Nothing is loaded when no waiting stage reads data. Answers that a stage writes count as all the prompts it asks.
+    Nothing is loaded if no waiting stage reads data. For generated data, all prompts of the generating stage count.
+
+    Args:
+        pipeline: the checked recipe.
+        waiting: the stages that are about to run.
 
     Raises:
-        UserError: a stage's side of the split is empty, an evaluation prompt is also a training prompt, or a waiting
+        UserError: the split that a stage uses is empty, an evaluation prompt is also a training prompt, or a waiting
             stage has a row without a reward; see `gemsmith.recipes.checks.routes.check_rows`.
     """
     if not any(node.data for node in waiting):
@@ -52,21 +56,24 @@ def check_data(pipeline: Pipeline, waiting: Sequence[Node]) -> None:
                 prompt, (stage, section) = next(iter(shared.items()))
                 raise UserError(
                     f"stage {node.id}: {len(shared)} of {len(seen)} held-out prompts of data.{name} are training "
-                    f'prompts of stage {stage} (data.{section}), such as "{_cut(prompt)}"; expected none: give one '
-                    "of the two sections other prompts"
+                    f'prompts of stage {stage} (data.{section}), such as "{_cut(prompt)}"; expected none: use other '
+                    "prompts in one of the two sections"
                 )
     check_rows([node.config for node in waiting], pipeline.rewards, splits.__getitem__)
 
 
 def normalised(prompt: str) -> str:
-    """The prompt without differences of white space, which make no other question of it."""
+    """Return the prompt with each run of white space replaced by one space."""
     return " ".join(prompt.split())
 
 
 def _empty(node: Node, name: str, side: str, dropped: dict[str, int]) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
     cause = f" (dropped: {reasons})" if reasons else ""
-    return f"stage {node.id}: data.{name} has no {side} prompts{cause}, expected at least one; see its size and holdout"
+    return (
+        f"stage {node.id}: data.{name} has no {side} prompts{cause}, expected at least one; check the section's size "
+        "and holdout"
+    )
 
 
 def _cut(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Check the folders of a merge before anything is read or written; for `gemsmith merge` and `gemsmith.merge`."""
+"""Check the folders of a merge before any file is read or written; for `gemsmith merge` and `gemsmith.merge`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 from gemsmith.contracts.errors import UserError
 
 MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
-"""Files by which a folder is known as a checkpoint, which a merge may replace."""
+"""Files that identify a folder as a checkpoint; a merge replaces no other folder."""
 
 
 def check_merge_folders(
     folders: Sequence[Path], out: Path, *, replace: bool, out_option: str, replace_option: str
 ) -> None:
-    """Check that each checkpoint is there, and that nothing but a checkpoint is lost at `out`.
+    """Check that each checkpoint exists, and that writing `out` replaces nothing but a checkpoint.
 
     Args:
         folders: the checkpoints to merge.
         out: the folder to write.
-        replace: whether a checkpoint at `out` may be replaced.
-        out_option: what the caller's user calls `out`.
-        replace_option: what the caller's user gives to set `replace`.
+        replace: allow a checkpoint at `out` to be replaced.
+        out_option: the user's name for `out`, for messages.
+        replace_option: the option that sets `replace`, for messages.
 
     Raises:
-        UserError: a folder is missing, or something at `out` must stay.
+        UserError: a folder is missing, or `out` exists and may not be replaced.
     """
     for folder in folders:
         if not folder.is_dir():
@@ -33,6 +33,8 @@ def check_merge_folders(
     if not replace:
         raise UserError(f"{out}: exists already; name another {out_option}, or give {replace_option} to replace it")
     if not out.is_dir() or (any(out.iterdir()) and not any((out / mark).exists() for mark in MARKS)):
-        raise UserError(f"{out}: is no checkpoint folder, and {replace_option} replaces nothing else")
+        raise UserError(
+            f"{out}: is not a checkpoint folder; {replace_option} replaces only checkpoints; name another {out_option}"
+        )
     if any(out.resolve() in (folder.resolve(), *folder.resolve().parents) for folder in folders):
-        raise UserError(f"{out}: is one of the checkpoints to merge, or holds one; name another {out_option}")
+        raise UserError(f"{out}: is one of the checkpoints to merge, or contains one; name another {out_option}")

@@ -1,4 +1,4 @@
-"""Reward functions that a recipe names: their signature, read from the source, and a trial import in a child."""
+"""Check the reward functions of a recipe: their signature in the source, and a trial import in a child process."""
 
 import ast
 import json
@@ -14,7 +14,10 @@ from gemsmith.contracts.target import Target
 from gemsmith.rl.rewards.plugins.options import ONLY_TRL
 
 IMPORT_LIMIT = 60.0
+"""Seconds that importing all reward functions may take."""
 
+# Source of the child process. It prints "\x1e" and a target's number before each import, and on failure "\x1f" and a
+# JSON list of the kind of failure and the reason, so that the parent can name the target even if the child is killed.
 TRIAL = """
 import importlib, importlib.util, json, pathlib, sys, traceback
 ours, paths, targets = json.loads(sys.argv[1])
@@ -48,20 +51,20 @@ print("\\x1eend", flush=True)
 
 
 def check_defined(target: Target) -> ast.stmt:
-    """Check, from the source alone, that a target's file binds its name to something that may be a function.
+    """Check, without importing it, that a target's file defines its name at the top level.
 
     Returns:
-        The statement that binds it.
+        The statement that defines it.
 
     Raises:
-        UserError: the file is no python source, or there is no such function in it.
+        UserError: the file is not Python source, or does not define the name.
     """
     try:
         tree = ast.parse(target.file.read_text(encoding="utf-8"), filename=str(target.file))
     except SyntaxError as error:
         raise UserError(f"{target.file}:{error.lineno}: found a syntax error ({error.msg})") from error
     except (UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{target.file}: found no python source ({error})") from error
+        raise UserError(f"{target.file}: the file is not Python source ({error})") from error
     names = _top_level(tree)
     if target.function not in names:
         functions = [name for name, node in names.items() if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -73,18 +76,18 @@ def check_defined(target: Target) -> ast.stmt:
 
 
 def check_signature(target: Target, columns: Collection[str], options: Collection[str]) -> None:
-    """Check, from the source alone, that a function can be called as f(prompts=, completions=, **columns).
+    """Check, without importing it, that a function can be called as f(prompts=, completions=, **columns).
 
-    A name that the file imports or assigns is left to the trial import, as its signature is not there to read. So is a
-    class: its options are checked when it is opened, as what constructs it may be inherited or made by a decorator.
+    The signature of a name that the file imports or assigns is not in the source, so the trial import checks it. The
+    options of a class are checked when it is opened, because its constructor may be inherited or made by a decorator.
 
     Args:
         target: the function or class.
-        columns: names of the columns that every call hands over.
-        options: names of the recipe's own keyword arguments.
+        columns: names of the columns that every call passes.
+        options: names of the options that the recipe passes.
 
     Raises:
-        UserError: there is no such function, or it does not take what it is given.
+        UserError: the function does not exist, or does not accept these arguments.
     """
     node = check_defined(target)
     if isinstance(node, ast.ClassDef):
@@ -97,10 +100,10 @@ def check_signature(target: Target, columns: Collection[str], options: Collectio
 
 
 def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPORT_LIMIT) -> None:
-    """Import the targets in a child process, so that one which fails, hangs or crashes costs a message and no stage.
+    """Import the targets in a child process, so that an import that fails, hangs or crashes gives one message.
 
     Raises:
-        UserError: a target does not import within `limit` seconds, is not callable then, or does not take its options.
+        UserError: a target cannot be imported within `limit` seconds, is not callable, or does not accept its options.
     """
     if not targets:
         return
@@ -113,7 +116,7 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
     except subprocess.TimeoutExpired as error:
         printed = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
         raise UserError(
-            f"{_last(printed, targets)}: found an import that takes over {limit:g} s, expected one that ends"
+            f"{_last(printed, targets)}: found an import that takes over {limit:g} s; remove what blocks it"
         ) from error
     if done.stdout.rstrip().endswith("\x1eend"):
         return
@@ -122,17 +125,17 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
         what, reason = json.loads(done.stdout.rpartition("\x1f")[2])
         if what == "options":
             raise UserError(f"{_last(done.stdout, targets)}: {reason}")
-    raise UserError(f"{_last(done.stdout, targets)}: found an import that fails ({reason}), expected one that succeeds")
+    raise UserError(f"{_last(done.stdout, targets)}: found an import that fails ({reason})")
 
 
 def _last(printed: str, targets: Sequence[Target]) -> str:
-    """The target that the child had come to."""
+    """Return the name of the target that the child process was importing last."""
     number = printed.rpartition("\x1e")[2].split("\n")[0]
     return f'reward target "{targets[int(number)].text}"' if number.isdecimal() else "reward targets"
 
 
 def _top_level(tree: ast.Module) -> dict[str, ast.stmt]:
-    """Every name that the module binds at its top level, also under `if` and `try`; the last binding counts."""
+    """Return each name defined at the module's top level, also inside `if`, `try` and `with`; the last one wins."""
     names: dict[str, ast.stmt] = {}
     pending: list[ast.stmt] = list(tree.body)
     while pending:
@@ -162,10 +165,10 @@ def _check_arguments(
     found = f"found {node.name}({ast.unparse(arguments)})"
     expected = f"expected {node.name}(prompts, completions, **columns)"
     if arguments.posonlyargs:
-        raise UserError(f"{place}: {found}, {expected}: arguments are given by name, so none may be positional-only")
+        raise UserError(f"{place}: {found}, {expected}: arguments are passed by name, so none may be positional-only")
     takes = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
     if "completions" not in takes and arguments.kwarg is None:
-        raise UserError(f"{place}: {found}, {expected}: it does not take completions")
+        raise UserError(f"{place}: {found}, {expected}: it does not accept completions")
     given = {"prompts", "completions", *columns, *options}
     optional = {argument.arg for argument in arguments.args[len(arguments.args) - len(arguments.defaults) :]}
     optional |= {
@@ -182,5 +185,5 @@ def _check_arguments(
     refused = [name for name in options if name not in takes and arguments.kwarg is None]
     if refused:
         raise UserError(
-            f"{place}: {found}, which does not take the option {refused[0]}{did_you_mean(refused[0], takes)}"
+            f"{place}: {found}, which does not accept the option {refused[0]}{did_you_mean(refused[0], takes)}"
         )

@@ -1,4 +1,4 @@
-"""Whether every row has a reward, and a reward's `tasks` a row: by the recipe where that tells, else by the rows."""
+"""Check that every row has a reward and that every task of a reward has a row, from the recipe or from the rows."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from gemsmith.rl.rewards.config import RewardConfig
 
 @dataclass(frozen=True)
 class PlacedScoring:
-    """What a stage scores, and where in the recipe that stands."""
+    """One scoring of a stage, with its location in the recipe."""
 
     stage: str
     keys: Keys
@@ -25,30 +25,30 @@ class PlacedScoring:
 
 
 class Split(Protocol):
-    """The rows of a data section; see `gemsmith.curation.load.DataSplit`."""
+    """Rows of a data section, as `gemsmith.curation.load.DataSplit` holds them."""
 
     @property
     def train(self) -> list[Example]:
-        """Rows to learn on."""
+        """Return the training rows."""
 
     @property
     def test(self) -> list[Example]:
-        """Rows to evaluate on."""
+        """Return the held-out rows."""
 
 
 def check_rows(stages: Sequence[StageConfig], rewards: Mapping[str, Any], load: Callable[[str], Split]) -> list[str]:
-    """Compare the tasks of the rows with those of the rewards, for these stages; nothing is loaded where none has any.
+    """Compare the tasks of the rows with the `tasks` of the rewards; loads nothing if no reward has `tasks`.
 
     Args:
-        stages: those to look at.
+        stages: the stages to check.
         rewards: the recipe's rewards by name.
-        load: gives the rows of a data section by its name.
+        load: returns the rows of a data section by its name.
 
     Returns:
         A sentence for each task of a reward that no row has.
 
     Raises:
-        UserError: a row has no reward in its stage, or a task that no row has is nearly one that rows have.
+        UserError: a row has no reward in its stage, or a reward's task is probably a misspelling of a row's task.
     """
     scorings = placed_scorings(stages)
     routed = [placed for placed in scorings if any(rewards[name].tasks for name in placed.scoring.names)]
@@ -65,7 +65,7 @@ def check_rows(stages: Sequence[StageConfig], rewards: Mapping[str, Any], load: 
     for placed in routed:
         scoring, split = placed.scoring, load(placed.scoring.data)
         rows = split.train if scoring.learns else split.test
-        if scoring.prompts is None or scoring.prompts >= len(rows):  # else some rows are never asked
+        if scoring.prompts is None or scoring.prompts >= len(rows):  # otherwise some rows are never used
             terms = {name: rewards[name] for name in scoring.needed}
             check_routes(terms, rows, placed.stage, scoring.data)
     return notes
@@ -74,7 +74,14 @@ def check_rows(stages: Sequence[StageConfig], rewards: Mapping[str, Any], load: 
 def add_route_faults(
     stages: Sequence[StageConfig], data: Mapping[str, Any], rewards: Mapping[str, Any], faults: Faults
 ) -> None:
-    """The same as far as the recipe tells without its rows; see `stated_tasks`. Adds a fault for each."""
+    """Make the checks of `check_rows` without loading data, for the sections whose tasks the recipe states.
+
+    Args:
+        stages: the stages to check.
+        data: the recipe's data sections by name; see `stated_tasks`.
+        rewards: the recipe's rewards by name.
+        faults: collects the faults.
+    """
     tasks = {name: stated for name, config in data.items() if (stated := stated_tasks(config)) is not None}
     scorings = placed_scorings(stages)
     for reward, task, sections, present in _unmatched(scorings, rewards, tasks):
@@ -93,7 +100,7 @@ def add_route_faults(
 
 
 def placed_scorings(stages: Sequence[StageConfig]) -> list[PlacedScoring]:
-    """Return what each stage scores, in the order of the recipe."""
+    """Return the scorings of all stages, in the order of the recipe."""
     return [
         PlacedScoring(config.id, ("stages", index, *filter(None, [scoring.field])), scoring)
         for index, config in enumerate(stages)
@@ -104,9 +111,9 @@ def placed_scorings(stages: Sequence[StageConfig]) -> list[PlacedScoring]:
 def _unmatched(
     scorings: Sequence[PlacedScoring], rewards: Mapping[str, Any], tasks: Mapping[str, set[str | None]]
 ) -> Iterator[tuple[str, str, list[str], list[str]]]:
-    """Each reward and task of it that no row has, with the sections that it scores and the tasks that are there.
+    """Yield reward, task, scored sections and existing tasks, for each task of a reward that no row has.
 
-    A reward that scores a section whose tasks are not known is left out, as is one that scores nothing.
+    Rewards that score nothing, or a section with unknown tasks, are skipped.
     """
     for name, reward in rewards.items():
         scored = [placed.scoring for placed in scorings]

@@ -20,13 +20,13 @@ def check_trainings(
     root: Path,
     faults: Faults,
 ) -> None:
-    """Add a fault for sequences longer than the policy's context, and for sequences that cannot be shared.
+    """Add a fault for sequences longer than the policy's context, and for stages without sequence parallelism.
 
     Args:
         config: the stage, with the recipe's policy filled in.
-        index: its position in the recipe.
-        stages: all stages by id, likewise.
-        engine: the recipe's.
+        index: the stage's position in the recipe.
+        stages: all stages by id, with the recipe's policy filled in.
+        engine: the recipe's engine.
         root: the recipe's folder.
         faults: collects the faults.
     """
@@ -40,5 +40,5 @@ def check_trainings(
             faults.add(keys, f"found {stated}, expected at most the policy's context of {context} tokens, {longer}")
     if engine.sequence_parallel > 1 and trainings and not config.shares_sequences:
         sharing = listed(kind for kind, stage in STAGE_KINDS.items() if stage.shares_sequences)
-        because = f'as stage "{config.id}" is not of kind {sharing}, which alone can share sequences'
+        because = f'because stage "{config.id}" does not support sequence parallelism; only kind {sharing} does'
         faults.add(("engine", "sequence_parallel"), f"found {engine.sequence_parallel}, expected 1, {because}")

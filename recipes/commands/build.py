@@ -2,7 +2,10 @@
 
 
 def build() -> None:
-    """Compile the attention kernel for this machine; set-up does it where there is a C++ compiler."""
+    """Compile the CPU attention kernel for this machine.
+
+    `make quickstart` already does this if it finds a C++ compiler.
+    """
     from gemsmith.policy.attention.build import build_kernel
 
     build_kernel(print)

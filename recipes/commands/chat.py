@@ -1,4 +1,4 @@
-"""`gemsmith chat`: a conversation with a policy on the terminal, as plain as can be."""
+"""`gemsmith chat`: a plain conversation with a policy in the terminal."""
 
 import os
 from collections.abc import Callable
@@ -12,19 +12,21 @@ from gemsmith.recipes.commands.options import PlaceArgument
 from gemsmith.recipes.run.console import captured, quieten
 
 HISTORY = 20
+"""Turns that the policy sees in its prompt; older ones are dropped."""
 
 
 def chat(
     place: PlaceArgument,
     stage: Annotated[
-        str | None, typer.Option("--stage", help="The stage to talk to; none: the last with a policy.")
+        str | None,
+        typer.Option("--stage", help="Stage to chat with. Default: the last finished stage with a policy."),
     ] = None,
-    system: Annotated[str | None, typer.Option("--system", help="Text in front of the first turn.")] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Softmax temperature of answers.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Longest answer, in tokens.")] = 256,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
+    temperature: Annotated[float, typer.Option("--temperature", help="Sampling temperature, above 0.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Maximum length of an answer, in tokens.")] = 256,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the most likely token.")] = False,
 ) -> None:
-    """Talk with a policy; Ctrl-D ends."""
+    """Chat with a policy in the terminal; Ctrl-D ends."""
     from gemsmith.recipes.run.trained import find_policy
 
     check_settings(temperature, max_tokens)
@@ -47,15 +49,17 @@ def converse(
     read: Callable[[str], str] = input,
     write: Callable[[str], None] = print,
 ) -> None:
-    """Talk with the policy in `folder` until the end of the input; the last HISTORY turns are remembered.
+    """Chat with the policy in `folder` until the input ends; the prompt holds the last `HISTORY` turns.
 
     Args:
         folder: a transformers folder or a .gguf file.
-        system: text that Gemma gets in front of the first turn.
-        temperature, max_tokens, greedy: how answers are drawn.
-        seed: of the first answer; each further answer adds one.
-        read: asks for a line; raises EOFError at the end.
-        write: shows a line.
+        system: the system prompt; Gemma's chat template puts it before the first user turn.
+        temperature: sampling temperature, above 0.
+        max_tokens: maximum length of an answer, in tokens.
+        greedy: always take the most likely token.
+        seed: seed of the first answer; each further answer adds one.
+        read: reads a line after showing the given prompt; raises EOFError at the end of the input.
+        write: prints a line.
     """
     with captured(Path(os.devnull)):
         from gemsmith.policy.config import PolicyConfig, SamplingConfig
@@ -78,12 +82,16 @@ def converse(
             continue
         turns = [*turns, {"role": "user", "content": text}][-(2 * HISTORY - 1) :]
         prompt = prompt_ids(policy.tokenizer, opening + turns)
+        # Drop the oldest question and answer together, so that the first turn is always the user's.
         while len(prompt) + max_tokens > longest and len(turns) > 1:
             turns = turns[2:]
             prompt = prompt_ids(policy.tokenizer, opening + turns)
         if len(prompt) + max_tokens > longest:
             room = longest - max_tokens
-            write(f"(that is {len(prompt)} tokens; with an answer of {max_tokens} this policy reads {room} at most)")
+            write(
+                f"(your message has {len(prompt)} tokens; with answers of up to {max_tokens} tokens, this policy's "
+                f"context leaves {room} for it)"
+            )
             turns = turns[:-1]
             continue
         samples = sampler.sample([prompt], 1, seed, greedy=greedy)
@@ -94,14 +102,14 @@ def converse(
 
 
 def check_settings(temperature: float, max_tokens: int) -> None:
-    """Refuse settings that no sampler takes.
+    """Reject sampling settings that are out of range.
 
     Raises:
-        UserError: naming the option.
+        UserError: the message names the option.
     """
     if not temperature > 0:
         raise UserError(
-            f"--temperature: found {temperature:g}, expected a number above 0 (use --greedy for the likeliest)"
+            f"--temperature: found {temperature:g}, expected a number above 0 (use --greedy for the most likely token)"
         )
     if max_tokens < 1:
         raise UserError(f"--max-tokens: found {max_tokens}, expected 1 or more")

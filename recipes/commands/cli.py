@@ -1,6 +1,6 @@
-"""The command `gemsmith`: its commands in the order of its help, and one message for whatever ends one.
+"""The command line `gemsmith`: all commands in the order of its help, with one message for each failure.
 
-It imports no torch before a command needs it.
+This module does not import torch; a command imports it when it needs it.
 """
 
 import functools
@@ -32,7 +32,7 @@ USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="gemsmith",
-    help="Post-trains Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export.",
+    help="Post-train Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 
 def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command so that every fault ends it with one message and the exit code for its kind."""
+    """Wrap a command so that a failure prints one message and exits with the code for its kind."""
 
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
             _end(str(error), OTHER_FAULT)
         except KeyboardInterrupt as error:
             _end(str(error) or "interrupted", INTERRUPTED)
-        except BrokenPipeError:  # the reader of our output has left, as `head` does
+        except BrokenPipeError:  # the program that reads our output has ended, as `head` does
             sys.stderr.close()
             raise typer.Exit(OTHER_FAULT) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
@@ -86,10 +86,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Say which.")
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Post-trains Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export."""
+    """Post-train Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export."""
 
 
 COMMANDS = (run, validate, plan, report, schema, doctor, build, export, chat, teacher_cache)

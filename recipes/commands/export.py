@@ -1,4 +1,4 @@
-"""`gemsmith export`: write a policy of a run, or any other, in formats that other tools load."""
+"""`gemsmith export`: write a policy of a run, or any other model, in formats that other tools load."""
 
 import os
 from pathlib import Path
@@ -12,17 +12,22 @@ from gemsmith.recipes.run.console import captured, own_output, quieten
 
 def export(
     place: PlaceArgument,
-    stage: Annotated[str | None, typer.Argument(help="The stage to export; none: the last one with a policy.")] = None,
-    to: Annotated[Path, typer.Option("--to", help="The folder to write, new or empty.")] = Path("export"),
+    stage: Annotated[
+        str | None, typer.Argument(help="Stage to export. Default: the last finished stage with a policy.")
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Output folder; must be new or empty.")] = Path("export"),
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="transformers (by default), adapter or gguf; may be given several times."),
+        typer.Option("--format", help="transformers (default), adapter or gguf. Can be repeated."),
     ] = None,
     gguf: Annotated[
-        str | None, typer.Option("--gguf", help="What a GGUF file stores matrices as: f16 (by default), q8_0 or q4_0.")
+        str | None, typer.Option("--gguf", help="Type of the matrices in a GGUF file: f16 (default), q8_0 or q4_0.")
     ] = None,
 ) -> None:
-    """Write a policy in formats that other tools load; each is read back and compared before it counts."""
+    """Export a policy to formats that other tools load.
+
+    Each format is read back and compared with the policy; the command fails if they differ.
+    """
     from gemsmith.recipes.commands.actions.policy_export import export_policy
     from gemsmith.recipes.run.view import LineView
 

@@ -1,4 +1,4 @@
-"""`gemsmith merge`: average, SLERP and interpolation of checkpoint folders, thin over `gemsmith.weights.merge`."""
+"""`gemsmith merge`: average, SLERP and interpolation of checkpoint folders, on top of `gemsmith.weights.merge`."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from gemsmith.recipes.checks.merge_folders import check_merge_folders
 if TYPE_CHECKING:
     from gemsmith.weights.merge import GroupMerge
 
-OutOption = Annotated[Path, typer.Option("--out", help="The folder to write, with the first folder's other files.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what stands at --out, once the merge is whole.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Output folder. The first folder's other files are copied too.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a checkpoint at --out once the merge is complete.")]
 Grouping = Literal["layer", "tensor", "model"]
 
 
@@ -23,7 +23,7 @@ def average(
     out: OutOption,
     force: ForceOption = False,
 ) -> None:
-    """Write the mean of checkpoints, as WARM does with its reward models."""
+    """Write the mean of two or more checkpoints, as WARM does with its reward models."""
     if len(folders) < 2:
         raise UserError(f"{folders[0]}: found one checkpoint, expected at least two to average")
 
@@ -37,15 +37,19 @@ def average(
 
 
 def slerp(
-    start: Annotated[Path, typer.Argument(help="The checkpoint that the others were trained from.")],
-    folders: Annotated[list[Path], typer.Argument(help="Two or more checkpoints that were trained from it.")],
+    start: Annotated[Path, typer.Argument(help="Checkpoint that the others were trained from.")],
+    folders: Annotated[list[Path], typer.Argument(help="Two or more checkpoints trained from START.")],
     out: OutOption,
     group: Annotated[
-        Grouping, typer.Option("--group", help="What shares one angle: the tensors of a layer, one tensor, all.")
+        Grouping, typer.Option("--group", help="Weights that share one angle: a layer, a tensor or the whole model.")
     ] = "layer",
     force: ForceOption = False,
 ) -> None:
-    """Write START + the spherical interpolation of what was learnt since, as WARP does; the order counts beyond two."""
+    """Merge checkpoints by spherical interpolation, as WARP does.
+
+    Writes START plus the SLERP of the task vectors (FOLDER - START). More than two folders are merged one after
+    another, so their order matters.
+    """
     if len(folders) < 2:
         raise UserError(f"{folders[0]}: found one checkpoint trained from {start}, expected at least two")
 
@@ -60,13 +64,13 @@ def slerp(
 
 
 def interpolate(
-    start: Annotated[Path, typer.Argument(help="The checkpoint at rate 0.")],
-    end: Annotated[Path, typer.Argument(help="The checkpoint at rate 1.")],
+    start: Annotated[Path, typer.Argument(help="Checkpoint at rate 0.")],
+    end: Annotated[Path, typer.Argument(help="Checkpoint at rate 1.")],
     out: OutOption,
-    rate: Annotated[float, typer.Option("--rate", help="Position between the two; beyond 1 it extrapolates.")],
+    rate: Annotated[float, typer.Option("--rate", help="Position between the two; above 1 extrapolates.")],
     force: ForceOption = False,
 ) -> None:
-    """Write (1 - RATE) * START + RATE * END, as WARP's step towards its merge does."""
+    """Write (1 - RATE) * START + RATE * END, as WARP's LITI step does."""
 
     def merge() -> str:
         from gemsmith.weights.merge import interpolate
@@ -78,7 +82,7 @@ def interpolate(
 
 
 def _write(merge: Callable[[], str], folders: Sequence[Path], out: Path, force: bool) -> None:
-    """Check the folders before anything is read, merge, and say what was written."""
+    """Check the folders before anything is read, merge, and print what was written."""
     from gemsmith.weights.ahead import keep_freed_memory
 
     check_merge_folders(folders, out, replace=force, out_option="--out", replace_option="--force")
@@ -97,10 +101,12 @@ def _named(folders: Sequence[Path]) -> str:
 
 
 def _group_line(group: "GroupMerge") -> str:
-    angles = ", ".join("no angle (nothing was learnt)" if angle is None else f"{angle:.2f}°" for angle in group.angles)
+    angles = ", ".join(
+        "no angle (weights did not change)" if angle is None else f"{angle:.2f}°" for angle in group.angles
+    )
     norms = ", ".join(f"{norm:.4g}" for norm in group.norms)
     return f"  {group.group}: {angles}; norms {norms} -> {group.norm:.4g}"
 
 
-GROUP_HELP = "Merge checkpoint folders, streamed from disk."
+GROUP_HELP = "Merge checkpoint folders without loading them whole."
 SUBCOMMANDS: dict[str, Callable[..., None]] = {"average": average, "slerp": slerp, "interpolate": interpolate}

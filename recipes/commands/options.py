@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and what they mean."""
+"""Arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,22 +6,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one, such as quickstart.")]
+RecipeArgument = Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe such as quickstart.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as in stages.sft.steps=10.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as stages.sft.steps=10. Can be repeated."),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="The run's folder; by default runs/ and the recipe's name.")
+    Path | None, typer.Option("--out", help="Folder of the run. Default: runs/NAME, with the recipe's name.")
 ]
-PlaceArgument = Annotated[Path, typer.Argument(help="A run's folder, or a model's.")]
+PlaceArgument = Annotated[Path, typer.Argument(help="Folder of a run or of a model.")]
 
 
 def default_out(name: str) -> Path:
-    """Return the folder of a recipe's run where `--out` names none."""
+    """Return the folder of a recipe's run if `--out` is not set."""
     return Path("runs") / name
 
 
 def wide_console() -> Console:
-    """Return standard output, as wide as its terminal, or wide enough for every table where it is none."""
+    """Return a console on standard output: as wide as the terminal, or 160 columns if it is not a terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=160)

@@ -4,7 +4,7 @@ from gemsmith.recipes.commands.options import OutOption, RecipeArgument, SetOpti
 
 
 def plan(recipe: RecipeArgument, out: OutOption = None, sets: SetOption = None) -> None:
-    """Show what a run would do: which stages are finished, and the size, memory and time of each."""
+    """Estimate the size, memory and time of each stage."""
     from gemsmith.recipes.pipeline.pipeline import open_recipe
     from gemsmith.recipes.plan.plan import exempt, forecast, plan_table, summary
 

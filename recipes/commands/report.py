@@ -1,4 +1,4 @@
-"""`gemsmith report`: write the report of a run again."""
+"""`gemsmith report`: rewrite the report of a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 
-def report(folder: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
-    """Write the report of a run again, finished or not."""
+def report(folder: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
+    """Rewrite the HTML report of a run, finished or not."""
     from gemsmith.recipes.run.record import read_run
 
     read_run(folder)

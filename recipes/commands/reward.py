@@ -1,4 +1,4 @@
-"""`gemsmith reward try`: score completions with one reward, without a run."""
+"""`gemsmith reward try`: score completions with one reward outside a run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +12,26 @@ def try_reward(
         str,
         typer.Argument(help="file.py:function, package.module:function, an installed name, or recipe.yaml:REWARD."),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", help="The prompt of every --completion.")] = "",
-    completion: Annotated[list[str] | None, typer.Option("--completion", help="May be given several times.")] = None,
+    prompt: Annotated[str, typer.Option("--prompt", help="Prompt of every --completion.")] = "",
+    completion: Annotated[
+        list[str] | None, typer.Option("--completion", help="Text to score. Can be repeated.")
+    ] = None,
     rows: Annotated[
-        Path | None, typer.Option("--rows", help="Instead: JSON lines with prompt, completion and columns.")
+        Path | None,
+        typer.Option("--rows", help="JSON Lines file with prompt, completion and columns, instead of --completion."),
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of the reward's options, in YAML.")
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="KEY=VALUE", help="Option of a reward of kind python; VALUE is YAML. Can be repeated."
+        ),
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option("--column", metavar="NAME=VALUE", help="A column of the data, in YAML.")
+        list[str] | None,
+        typer.Option("--column", metavar="NAME=VALUE", help="Column of the data; VALUE is YAML. Can be repeated."),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", min=0.001, help="Seconds that the call may take.")
+        float | None, typer.Option("--time-limit", min=0.001, help="Maximum duration of the call, in seconds.")
     ] = None,
 ) -> None:
     """Score completions with one reward, as a run would."""
@@ -33,5 +40,5 @@ def try_reward(
     score_batch(target, given_batch(prompt, completion or [], rows, column or []), option or [], time_limit)
 
 
-GROUP_HELP = "Try a reward, without a run."
+GROUP_HELP = "Try a reward function outside a run."
 SUBCOMMANDS: dict[str, Callable[..., None]] = {"try": try_reward}

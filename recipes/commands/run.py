@@ -1,4 +1,4 @@
-"""`gemsmith run`: run a recipe in this process, or in several."""
+"""`gemsmith run`: run a recipe in one or several processes."""
 
 from typing import Annotated
 
@@ -6,12 +6,10 @@ import typer
 
 from gemsmith.recipes.commands.options import OutOption, RecipeArgument, SetOption, default_out
 
-OnlyOption = Annotated[
-    list[str] | None, typer.Option("--only", help="Run only this stage; may be given several times.")
-]
+OnlyOption = Annotated[list[str] | None, typer.Option("--only", help="Run only this stage. Can be repeated.")]
 ProcessesOption = Annotated[
     int | None,
-    typer.Option("--processes", min=1, help="Train in so many processes: one a GPU, or sharing the cores."),
+    typer.Option("--processes", min=1, help="Number of training processes: one per GPU, or sharing the CPU cores."),
 ]
 
 
@@ -19,12 +17,17 @@ def run(
     recipe: RecipeArgument,
     out: OutOption = None,
     only: OnlyOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the stages have done before.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete earlier results of the chosen stages and start them again.")
+    ] = False,
     sets: SetOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Let trainers print to the terminal.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print the trainers' output to the terminal.")] = False,
     processes: ProcessesOption = None,
 ) -> None:
-    """Run a recipe, or what is left of it; stages that are finished are skipped, interrupted ones continue."""
+    """Run a recipe, or continue an interrupted run.
+
+    Finished stages are skipped; interrupted stages continue from their last checkpoint.
+    """
     from gemsmith.contracts.processes import count, rank
     from gemsmith.recipes.pipeline.pipeline import open_recipe
     from gemsmith.recipes.run.launch import check_count, check_shares, die_with_launcher, launch_run
@@ -51,5 +54,5 @@ def run(
 
 
 def _split(names: list[str] | None) -> list[str]:
-    """`--only a,b --only c` as a, b and c."""
+    """Return the stages of `--only`, which can be repeated and can hold several separated by commas."""
     return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""`gemsmith teacher-cache`: write the targets of a stage's teacher to a folder of the user's choice."""
+"""`gemsmith teacher-cache`: write the targets of a stage's teacher to a folder that the user chooses."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,19 @@ from gemsmith.recipes.commands.options import default_out
 
 
 def teacher_cache(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
-    stage: Annotated[str, typer.Argument(help="A stage with a teacher, or of kind teacher_cache.")],
-    out: Annotated[Path, typer.Option("--out", help="The store's folder; an unfinished store is gone on with.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or name of a shipped recipe.")],
+    stage: Annotated[str, typer.Argument(help="Stage with a teacher, or of kind teacher_cache.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; an unfinished one is continued.")],
     run: Annotated[
-        Path | None, typer.Option("--run", help="The run's folder, for teachers that are stages of it.")
+        Path | None,
+        typer.Option("--run", help="Folder of the run, if the teacher is a stage of it. Default: runs/NAME."),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, as in seed=1.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as seed=1. Can be repeated."),
     ] = None,
 ) -> None:
-    """Write the targets of a stage's teacher, once for any number of students."""
+    """Store a teacher's targets on disk for its students."""
     from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
     from gemsmith.recipes.pipeline.pipeline import open_recipe
 

@@ -1,4 +1,4 @@
-"""`gemsmith validate`: check a recipe without running it, on request with the true answers of its data."""
+"""`gemsmith validate`: check a recipe without running it, and optionally the reference answers of its data."""
 
 import sys
 from typing import Annotated
@@ -12,10 +12,10 @@ def validate(
     recipe: RecipeArgument,
     sets: SetOption = None,
     gold: Annotated[
-        bool, typer.Option("--gold", help="Also put every true answer of the data through its verifier.")
+        bool, typer.Option("--gold", help="Also check that the verifiers accept the data's reference answers.")
     ] = False,
 ) -> None:
-    """Check a recipe, its stage graph, its reward functions' source and its files, without running anything."""
+    """Check a recipe and its files without running it."""
     from gemsmith.recipes.pipeline.pipeline import open_recipe
 
     pipeline = open_recipe(recipe, sets or [])

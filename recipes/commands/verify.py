@@ -1,4 +1,4 @@
-"""`gemsmith verify`: grade a file of completions by mathematics or by programs' tests, without a recipe."""
+"""`gemsmith verify`: grade a file of completions by their answer or by tests, without a recipe."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-RowsArgument = Annotated[Path, typer.Argument(help="JSON lines, or - for standard input.")]
+RowsArgument = Annotated[Path, typer.Argument(help="JSON Lines file, or - for standard input.")]
 VerdictsOption = Annotated[
-    Path | None, typer.Option("--out", help="Write the verdicts to this file; by default to standard output.")
+    Path | None, typer.Option("--out", help="File to write the verdicts to. Default: standard output.")
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Rows verified at once; by default one a core.")
+    int | None, typer.Option("--workers", min=1, help="Number of rows to grade in parallel. Default: one per core.")
 ]
 
 
 def math(file: RowsArgument, out: VerdictsOption = None, workers: WorkersOption = None) -> None:
-    """Grade rows with `completion` and `answer`."""
+    """Grade mathematical answers: rows with `completion` and `answer`."""
     from gemsmith.recipes.commands.actions.row_verification import verify_math
 
     verify_math(file, out, workers)
@@ -27,20 +27,23 @@ def code(
     out: VerdictsOption = None,
     workers: WorkersOption = None,
     backend: Annotated[
-        str, typer.Option("--backend", help="auto, bubblewrap, unshare, landlock, http or unsafe.")
+        str, typer.Option("--backend", help="Sandbox: auto, bubblewrap, unshare, landlock, http or unsafe.")
     ] = "auto",
-    url: Annotated[str | None, typer.Option("--url", help="Address of the server, for --backend http.")] = None,
-    cpu: Annotated[float, typer.Option("--cpu", min=0.1, help="Seconds of processor time of one program.")] = 10.0,
-    memory: Annotated[int, typer.Option("--memory", min=32, help="Address space of one program, in MiB.")] = 512,
+    url: Annotated[str | None, typer.Option("--url", help="URL of the sandbox server, for --backend http.")] = None,
+    cpu: Annotated[float, typer.Option("--cpu", min=0.1, help="CPU seconds per program.")] = 10.0,
+    memory: Annotated[int, typer.Option("--memory", min=32, help="Memory (address space) per program, in MiB.")] = 512,
     allow_forgeable: Annotated[
-        bool, typer.Option("--allow-forgeable", help="Also grade by `script` tests, which a program can fool.")
+        bool, typer.Option("--allow-forgeable", help="Also grade `script` tests, whose result a program can fake.")
     ] = False,
 ) -> None:
-    """Grade rows with `completion` and the fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's plain form."""
+    """Grade programs: rows with `completion` and tests.
+
+    The tests are the fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's own form.
+    """
     from gemsmith.recipes.commands.actions.row_verification import verify_code
 
     verify_code(file, out, workers, backend=backend, url=url, cpu=cpu, memory=memory, allow_forgeable=allow_forgeable)
 
 
-GROUP_HELP = "Grade a file of completions, without a recipe."
+GROUP_HELP = "Grade a file of completions without a recipe."
 SUBCOMMANDS: dict[str, Callable[..., None]] = {"math": math, "code": code}

@@ -1,1 +1,1 @@
-"""Turn a recipe into a pipeline: the stage graph, each stage's inputs and identity."""
+"""Turn a recipe into a pipeline: the stage graph, and each stage's inputs and identity."""

@@ -1,4 +1,4 @@
-"""Local files that a recipe names: which names must be files, and a fingerprint of what is in them."""
+"""Local files that a recipe names: which names must be files, and a fingerprint of their content."""
 
 import hashlib
 from pathlib import Path
@@ -8,15 +8,15 @@ CONFIGS = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_co
 
 
 def names_a_file(model: str) -> bool:
-    """Whether a policy's `model` must be something on this disk: it is spelt like a path, not like a hub id."""
+    """Return whether a policy's `model` must be a local path, because it looks like a path and not like a hub id."""
     return model.startswith((".", "/", "~")) or model.endswith(".gguf") or model.count("/") > 1
 
 
 def fingerprint(path: Path) -> str:
-    """What identifies a file's or a model folder's content.
+    """Return a SHA-256 hash (hex) that identifies the content of a file or a model folder.
 
-    A text file is hashed whole. Weights are large: a model folder and a GGUF file count by the names, sizes and
-    modification times of their files, and a folder also by the content of its configuration and tokenizer.
+    A text file is hashed whole. Weights are too large for that: for a model folder and a GGUF file, the names, sizes
+    and modification times of the files are hashed, and the content of a folder's configuration and tokenizer.
     """
     if path.is_file() and path.suffix != ".gguf":
         return _digest(path)

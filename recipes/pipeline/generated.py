@@ -1,4 +1,4 @@
-"""Data that a stage of the same recipe generates: an edge of the graph from its stage to those that read it."""
+"""Data that a stage of the same recipe generates: an edge in the graph, from that stage to the stages that read it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from gemsmith.recipes.pipeline.graph import Node
 
 
 def with_prompts(data: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, Any]:
-    """The data sections, generated ones together with the section whose prompts their stage asks, however deep.
+    """Return the data sections, with each generated section's prompt section resolved, recursively.
 
     Args:
-        data: sections by name, mixtures with their parts.
-        nodes: the stages, whose graph has no cycle.
+        data: sections by name; mixtures already contain their parts.
+        nodes: the stages; their graph must have no cycle.
     """
     stages = {node.id: node for node in nodes}
 
@@ -29,14 +29,14 @@ def with_prompts(data: Mapping[str, Any], nodes: Sequence[Node]) -> dict[str, An
 
 
 def asked(config: Any) -> Any:
-    """The section without what is generated: all prompts that its stage asks, so at least those that it keeps."""
+    """Replace generated sections by the section of their prompts: a superset of the prompts with kept answers."""
     if isinstance(config, Mixture):
         return _mapped(config, asked)
     return asked(config.section) if isinstance(config, Generated) else config
 
 
 def bound(config: Any, outputs: Mapping[str, Path]) -> Any:
-    """The section with the folders that generated answers are read from; `outputs` is of each stage."""
+    """Set the folders that generated answers are read from; `outputs` holds each stage's output folder by id."""
     if isinstance(config, Mixture):
         return _mapped(config, lambda part: bound(part, outputs))
     if not isinstance(config, Generated):

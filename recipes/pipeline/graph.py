@@ -1,4 +1,4 @@
-"""The stage graph: what each stage refers to, whether it is there and of the right kind, and the order to run in."""
+"""The stage graph: the references of each stage, their checks, and the order in which stages run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ OUTPUTS: dict[Wanted, tuple[OutputKind, ...]] = {
     "teacher": ("policy", "targets"),
     "answers": ("data",),
 }
-"""What a stage may put out for a reference to it, by what that wants; the others name sections of the recipe."""
+"""Output kinds that a stage may have, by the kind of reference to it; "data" and "reward" refer to recipe sections."""
 
 STAGE_FIELDS = ("policies", "initial", "better", "than")
 REWARD_FIELDS = ("rewards", "control", "passes")
@@ -30,7 +30,10 @@ DATA_FIELDS = ("data",)
 
 @dataclass(frozen=True)
 class Reference:
-    """A name in a recipe that stands for something elsewhere in it; `liti` with a stage is a point of its line."""
+    """A name in a recipe that refers to a stage, a reward or a data section.
+
+    `liti` selects a point on the line that a `warp` stage keeps, as a rate.
+    """
 
     keys: Keys
     name: str
@@ -40,7 +43,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Node:
-    """A stage with its defaults filled in, and everything it depends on, in the order of mention, its policy first."""
+    """A stage with its defaults filled in and all its dependencies, in order of mention with the policy first."""
 
     config: StageConfig
     inputs: tuple[str, ...]
@@ -49,21 +52,21 @@ class Node:
 
     @property
     def id(self) -> str:
-        """Id of the stage."""
+        """Return the id of the stage."""
         return self.config.id
 
     @property
     def kind(self) -> str:
-        """Kind of the stage, as the recipe spells it."""
+        """Return the kind of the stage, as in the recipe."""
         return self.config.kind
 
 
 def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
-    """Every reference in a configuration, however deep.
+    """Yield every reference in a configuration, including nested models.
 
-    By the conventions of the house: a policy's `from` and the fields of STAGE_FIELDS name stages (`ID`, or `ID@RATE`
-    for a point of its line); `rewards`, `control` and `passes` name rewards; `data` names a data section; any other
-    `from` names a stage whose output is what the class's `refers_to` says.
+    The field's name decides what it refers to. A policy's `from` and the fields of STAGE_FIELDS name stages (`ID`, or
+    `ID@RATE` for a point on a warp stage's line); `rewards`, `control` and `passes` name rewards; `data` names a data
+    section; any other `from` names a stage whose output has the kind of the class attribute `refers_to`.
     """
     wanted_by_field: dict[str, Wanted] = {
         **dict.fromkeys(STAGE_FIELDS, "policy"),
@@ -93,7 +96,7 @@ def references(config: BaseModel, keys: Keys = ()) -> Iterator[Reference]:
 
 def _reference(keys: Keys, name: str, wanted: Wanted) -> Reference:
     if wanted == "policy" and "@" in name:
-        with suppress(ValueError):  # else it is told as a stage that is not there
+        with suppress(ValueError):  # a malformed rate is reported later, as an unknown stage
             policy = PolicyConfig.named(name)
             return Reference(keys, str(policy.from_), wanted, policy.liti)
     return Reference(keys, name, wanted)
@@ -106,17 +109,18 @@ def build_graph(
     policy: PolicyConfig | None = None,
     faults: Faults | None = None,
 ) -> list[Node]:
-    """The stages in the order to run them: the file's own order, except where an edge asks otherwise.
+    """Return the stages in the order to run them: the file's order, unless a stage refers to a later one.
 
     Args:
-        stages: as in the file.
+        stages: the stages in the order of the file.
         data: the recipe's data sections by name.
         rewards: the recipe's rewards by name.
-        policy: what a stage starts from when it names nothing.
+        policy: policy for stages that do not name one.
         faults: locates fields for messages.
 
     Raises:
-        UserError: two stages have one id, a name stands for nothing or for the wrong thing, or there is a cycle.
+        UserError: two stages have the same id, a name refers to nothing or to the wrong kind of thing, or the graph
+            has a cycle.
     """
     faults = faults or Faults()
     _check_ids(stages, faults)
@@ -134,7 +138,7 @@ def build_graph(
         nodes[config.id] = _node(config, found + [more for section in used for more in references(section)])
     for kind, sections in (("rewards", rewards), ("data", data)):
         for name, section in sections.items():
-            if isinstance(section, Mixture):  # its parts are looked at as sections
+            if isinstance(section, Mixture):  # its parts are sections themselves and are checked as such
                 continue
             for reference in references(section, (kind, name)):
                 _check(reference, by_id, data, rewards, faults)
@@ -157,13 +161,14 @@ def _check_ids(stages: Sequence[StageConfig], faults: Faults) -> None:
         if config.id in first:
             where = faults.locate(("stages", first[config.id], "id"))
             faults.add(
-                ("stages", index, "id"), f'found "{config.id}" a second time, expected an id of its own ({where})'
+                ("stages", index, "id"),
+                f'found "{config.id}" a second time, expected a unique id (first used at {where})',
             )
         first.setdefault(config.id, index)
 
 
 def _fill(stages: Sequence[StageConfig], policy: PolicyConfig | None) -> list[StageConfig]:
-    """Put the recipe's policy where a stage names none, and what a stage takes over from others where it names none."""
+    """Fill in the recipe's policy and inherited settings for stages that do not set them."""
     filled = [config.with_policy(policy) for config in stages]
     by_id = {config.id: config for config in filled}
     return [config.with_inherited(by_id) for config in filled]
@@ -176,7 +181,7 @@ def _check(
     rewards: Mapping[str, Any],
     faults: Faults,
 ) -> None:
-    """Add a fault when the reference stands for nothing, or for a stage with another kind of output."""
+    """Add a fault if the reference is unknown, or names a stage with the wrong kind of output."""
     name, wanted = reference.name, reference.wanted
     if wanted in ("data", "reward"):
         known, thing = (data, "data section") if wanted == "data" else (rewards, "reward")
@@ -193,17 +198,17 @@ def _check(
         faults.add(reference.keys, f'found "{name}", whose output is {_article(stages[name].produces)}, {expected}')
     elif reference.liti is not None and not stages[name].keeps_line:
         lines = listed(stage for stage, config in stages.items() if config.keeps_line)
-        found = f'found a point (liti {reference.liti:g}) of "{name}", which keeps no line'
-        faults.add(reference.keys, f"{found}, expected a stage that keeps one: {lines}")
+        found = f'found the rate (liti) {reference.liti:g} of "{name}", which keeps no line of policies'
+        faults.add(reference.keys, f"{found}, expected a stage that keeps a line: {lines}")
 
 
 def _check_once(found: Sequence[Reference], faults: Faults) -> None:
-    """Add a fault where a list names one thing twice."""
+    """Add a fault for each name that a list contains twice."""
     seen = set()
     for reference in found:
         place = (reference.keys[:-1], reference.name, reference.liti)
         if isinstance(reference.keys[-1], int) and place in seen:
-            more = "; its `weight` says how much it counts" if reference.wanted == "reward" else ""
+            more = "; set its `weight` to change how much it counts" if reference.wanted == "reward" else ""
             faults.add(
                 reference.keys, f'found "{reference.name}" a second time, expected each {reference.wanted} once{more}'
             )
@@ -218,7 +223,7 @@ def _article(output: str) -> str:
 
 
 def _in_order(nodes: Mapping[str, Node], faults: Faults) -> list[Node]:
-    """Topological order; of the stages that could come next, the one that stands first in the file."""
+    """Return the stages in topological order; among stages that are ready, the first in the file comes first."""
     ordered: dict[str, Node] = {}
     while len(ordered) < len(nodes):
         ready = (n for n in nodes.values() if n.id not in ordered and all(name in ordered for name in n.inputs))
@@ -236,7 +241,10 @@ def _in_order(nodes: Mapping[str, Node], faults: Faults) -> list[Node]:
 
 
 def _cycle(stuck: Mapping[str, Node]) -> list[str]:
-    """One cycle among stages that all wait for one another, back to where it began; `a -> b`: a builds on b."""
+    """Return one cycle among stages that wait for each other; it starts and ends with the same id.
+
+    In the list, each stage builds on the next one.
+    """
     path = [next(iter(stuck))]
     while True:
         following = next(name for name in stuck[path[-1]].inputs if name in stuck)

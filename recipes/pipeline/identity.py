@@ -1,4 +1,4 @@
-"""What identifies a stage's result: a hash of everything that it depends on, and of nothing else."""
+"""The identity of a stage's result: a hash of everything that the result depends on, and of nothing else."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from gemsmith.recipes.pipeline.files import fingerprint
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.rl.rewards.config import PythonReward
 
-# Settings that change how a stage runs and is watched, and not what comes out of it.
+# Settings that change how a stage runs or what it logs, but not its result.
 WITHOUT_EFFECT = frozenset(
     {"save_every", "log_every", "report_to", "time_limit"}
     | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
     | {"parallel"}
 )
-# Fields that a recipe may do without, and which leave a stage what it was before they were thought of.
+# Newer optional fields: left out of the hash if unset, so that stages finished before they existed stay finished.
 WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
 SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
@@ -27,14 +27,18 @@ SHIPPED_DATA = Path(__file__).parents[1] / "data"
 def identities(
     nodes: Sequence[Node], data: Mapping[str, Any], rewards: Mapping[str, Any], engine: Any, seed: int, root: Path
 ) -> dict[str, str]:
-    """The identity of each stage, as 64 hexadecimal digits.
+    """Return the identity of each stage by its id, as 64 hexadecimal digits.
 
-    It covers the stage's own configuration with its defaults filled in, the data sections and rewards that it uses, the
-    identities of the stages that it builds on, the seed, the engine, the version of the kind's code, and the content of
-    the local files that these name. It leaves out the other stages, the recipe's name and WITHOUT_EFFECT.
+    An identity covers the stage's configuration with its defaults filled in, the data sections and rewards that it
+    uses, the identities of its input stages, the seed, the engine, the version of the stage kind's code, and the
+    content of the local files that these name. It leaves out the other stages, the recipe's name and WITHOUT_EFFECT.
 
     Args:
-        nodes: in the order of their edges.
+        nodes: the stages, each after its inputs.
+        data: the recipe's data sections by name.
+        rewards: the recipe's rewards by name.
+        engine: the recipe's engine.
+        seed: the recipe's seed.
         root: the recipe's folder, for local files.
     """
     known: dict[str, str] = {}
@@ -55,16 +59,16 @@ def identities(
 
 
 def _shipped_by_name(target: str) -> str:
-    """Return "rows.py:make" for "data/rows.py:make", if `rows.py` is shipped, and any other target unchanged.
+    """Return "rows.py:make" for "data/rows.py:make" if `rows.py` is shipped, and any other target unchanged.
 
-    Shipped recipes named these files so before they lay in a folder; finished stages of that time stay finished.
+    Shipped recipes used these shorter names in earlier versions; stages finished then stay finished.
     """
     name = target.removeprefix("data/")
     return name if (SHIPPED_DATA / name.rpartition(":")[0]).is_file() else target
 
 
 def _plain(value: Any) -> Any:
-    """A configuration as JSON's own types, without what has no effect on results."""
+    """Return a configuration as plain JSON types, without the fields that have no effect on results."""
     if isinstance(value, BaseModel):
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
         if isinstance(value, PythonReward | PythonData):

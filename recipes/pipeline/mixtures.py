@@ -1,4 +1,4 @@
-"""Mixtures of data sections, with the sections that they name put in. Imports no torch."""
+"""Resolve mixtures of data sections to the sections that they name. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from gemsmith.recipes.schema.faults import Faults
 
 
 def with_sections(data: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
-    """The data sections, each mixture together with its parts; adds a fault for a part that is no section.
+    """Return the data sections, each mixture with its parts; adds a fault for an unknown part.
 
-    A mixture of mixtures is a fault too: its shares would be of shares.
+    A mixture of mixtures is a fault too, because its shares would be ambiguous.
     """
     plain = {name: config for name, config in data.items() if not isinstance(config, MixtureData)}
     whole = dict(data)
@@ -20,7 +20,7 @@ def with_sections(data: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
             continue
         for part in config.of:
             if part not in plain:
-                what = "which is a mixture itself" if part in data else "which is no data section"
+                what = "which is a mixture itself" if part in data else "which is not a data section"
                 expected = f"expected {listed(plain)}{did_you_mean(part, plain)}"
                 faults.add(("data", name, "of", part), f'found "{part}", {what}, {expected}')
         sections = {part: plain[part] for part in config.of if part in plain}

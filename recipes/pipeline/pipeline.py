@@ -1,4 +1,4 @@
-"""A recipe made ready to run: checked, ordered, and each stage with its identity. Imports no torch."""
+"""A recipe that is ready to run: checked, ordered, and each stage with its identity. Imports no torch."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ EVERY_CALL = ("answer", "task", "system", "finished", "completion_ids")
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Everything that a run needs to know, and the text of the recipe that it came from."""
+    """A checked recipe: all settings of a run, and the text of the recipe."""
 
     name: str
     seed: int
@@ -47,39 +47,39 @@ class Pipeline:
     engine: Any
     document: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
-    """Where each stage stands, as "file:line: stages.it", for what is found out later."""
+    """Location of each stage, such as "file:line: stages.it", for errors that are found later."""
 
     def folder(self, node: Node) -> str:
-        """Folder of a stage inside the run's folder."""
+        """Return the folder of a stage, relative to the run's folder."""
         return f"stages/{node.id}-{self.identities[node.id][:8]}"
 
     def targets(self, nodes: Sequence[Node]) -> list[Target]:
-        """The reward functions that these stages use, with their options."""
+        """Return the reward functions that these stages use, with their options."""
         used = dict.fromkeys(name for node in nodes for name in node.rewards)
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
         found = [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
-        return [replace(one, options=plugin.options) for one, plugin in zip(found, plugins, strict=True)]
+        return [replace(target, options=plugin.options) for target, plugin in zip(found, plugins, strict=True)]
 
 
 def open_recipe(argument: str, sets: Sequence[str] = (), schema: type[Recipe] = Recipe) -> Pipeline:
-    """Read and check a recipe, by path or by the name of a shipped one, with the command line's overrides.
+    """Read and check a recipe: its schema, graph, reward functions and local files.
 
     Args:
         argument: path of a recipe, or the name of a shipped one.
         sets: overrides, such as "stages.sft.steps=10".
-        schema: `Recipe`, or a subclass that knows further kinds of stages.
+        schema: `Recipe`, or a subclass with more kinds of stages.
 
     Raises:
-        UserError: anything that is wrong with it; schema, graph, reward functions and local files are all looked at.
+        UserError: the recipe has a fault; one line for each.
     """
     return open_source(read_source(find_recipe(argument), list(sets)), schema)
 
 
 def open_source(source: Source, schema: type[Recipe] = Recipe) -> Pipeline:
-    """Check a recipe that was read, and make it ready to run.
+    """Check a recipe that has been read, and make it ready to run.
 
     Raises:
-        UserError: anything that is wrong with it, as for `open_recipe`.
+        UserError: the recipe has a fault, as for `open_recipe`.
     """
     recipe = read_recipe(source, schema)
     text = io.StringIO()
@@ -111,10 +111,22 @@ def build_pipeline(
     document: str = "",
     faults: Faults | None = None,
 ) -> Pipeline:
-    """Check and order stages of any kind, and give each its identity.
+    """Check and order stages of any kind, and compute their identities.
+
+    Args:
+        stages: the stages in the order of the recipe.
+        name: name of the run.
+        root: folder for relative paths.
+        seed: seed of all random choices.
+        policy: policy for stages that do not name one.
+        data: data sections by name.
+        rewards: rewards by name.
+        engine: training engine; None means the defaults.
+        document: text of the recipe, stored with the run.
+        faults: locates fields for messages.
 
     Raises:
-        UserError: a fault in the graph, in a reward function's source, or a local file that is not there.
+        UserError: the graph or a reward function's source has a fault, or a local file is missing.
     """
     data, rewards, engine, faults = data or {}, rewards or {}, engine or EngineConfig(), faults or Faults()
     data = with_sections(data, faults)
@@ -148,7 +160,7 @@ def build_pipeline(
 
 
 def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
-    """Every policy that is named by weights: `tiny`, something on this disk, or a hub id."""
+    """Add a fault for each policy whose `model` is not `tiny`, an existing local path, or a hub id."""
     for name, info in type(config).model_fields.items():
         value, here = getattr(config, name), (*keys, info.alias or name)
         if isinstance(value, BaseModel):
@@ -159,7 +171,7 @@ def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
                     _check_models(item, (*here, index), root, faults)
     if not isinstance(config, PolicyConfig) or config.model in (None, "tiny"):
         return
-    if config.weights is None:  # the name under which a server serves
+    if config.weights is None:  # `model` is the name that a server uses, not a path
         return
     assert config.model is not None
     if find_local(root, config.model) is not None:
@@ -175,7 +187,7 @@ def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:
 def _check_plugin(
     reward: str, config: PythonReward, nodes: Sequence[Node], data: Mapping[str, Any], root: Path, faults: Faults
 ) -> None:
-    """The source of one reward function, against the columns of every data section that it scores."""
+    """Check the source of one reward function against the columns of every data section that it scores."""
     scored = [data[section] for node in nodes if reward in node.rewards for section in node.data]
     columns = {*EVERY_CALL, *(column for section in scored for column in section.columns)}
     try:
@@ -189,7 +201,7 @@ def _is_file(path: Path | None) -> bool:
 
 
 def _no_file(name: str, root: Path) -> str:
-    """`found no file x in /recipe or in /here, did you mean "y"?`, with the nearest file of its folder."""
+    """Return a message such as `found no x in /recipe or /here, did you mean "y"`, with the nearest file name."""
     places = list(dict.fromkeys([root, Path.cwd()]))
     folders = [(place / Path(name).expanduser()).parent for place in places]
     near = [path.name for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]

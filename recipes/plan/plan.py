@@ -22,7 +22,7 @@ from gemsmith.recipes.run.view import duration
 
 @dataclass(frozen=True)
 class Forecast:
-    """One line of the plan; what cannot be told is None."""
+    """One line of the plan; values that cannot be estimated are None."""
 
     id: str
     kind: str
@@ -39,8 +39,8 @@ def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
     """Return a line for each stage, in the order to run them.
 
     Args:
-        pipeline: the recipe, ready to run.
-        run: the run's folder, whose records say what is finished and how long stages took; it may not be there.
+        pipeline: the checked recipe.
+        run: the run's folder, whose records show which stages are finished and how long they took; it may not exist.
     """
     sizes: dict[str, ModelSize | None] = {}
 
@@ -77,12 +77,12 @@ def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
 
 
 def _throughput() -> Throughput | None:
-    """Return what this machine's cores compute; None where a GPU of unknown speed would."""
+    """Return the estimated throughput of this machine's cores; None if there is a GPU, whose speed is unknown."""
     return None if gpus() else Throughput(TRAINING_FLOPS * cores(), SAMPLING_FLOPS * cores())
 
 
 def plan_table(lines: list[Forecast]) -> Table:
-    """The plan as a table for a terminal."""
+    """Return the plan as a table for a terminal."""
     table = Table(box=None, padding=(0, 2), pad_edge=False)
     for name in ("stage", "kind", "builds on", "state"):
         table.add_column(name, no_wrap=name == "stage")
@@ -104,7 +104,7 @@ def plan_table(lines: list[Forecast]) -> Table:
 
 
 def summary(lines: list[Forecast]) -> str:
-    """One sentence on what is left, and what the estimates are worth."""
+    """Return a summary of the stages left to run, with the accuracy of the estimates."""
     left = [line for line in lines if line.status != "finished"]
     if not left:
         return "Nothing is left to run."
@@ -113,13 +113,13 @@ def summary(lines: list[Forecast]) -> str:
     parts = f"about {duration(sum(known))}" if known else "no estimate"
     parts += f", and {unknown} of unknown length" if unknown and known else ""
     return (
-        f"{len(left)} of {len(lines)} stages to run: {parts}. A time with ~ is a rough guess from the model's size; "
-        "one without was measured in this folder. Memory counts weights, optimiser and logits, not activations."
+        f"{len(left)} of {len(lines)} stages to run: {parts}. Times with ~ are rough estimates from the model's size; "
+        "times without ~ were measured in this folder. Memory counts weights, optimiser and logits, not activations."
     )
 
 
 def exempt(pipeline: Pipeline) -> str | None:
-    """Say which stages may not come out bit for bit the same when they are continued or run again; None: all do."""
+    """Return a note on stages that may not be bit-for-bit reproducible, or None if all stages are."""
     drawn: dict[str, list[str]] = {}
     overlapped = []
     for node in pipeline.nodes:
@@ -131,15 +131,15 @@ def exempt(pipeline: Pipeline) -> str | None:
     if not drawn:
         return None
     stages = "; ".join(f"{', '.join(ids)} (sampler: {backend})" for backend, ids in drawn.items())
-    again = f"; where {', '.join(overlapped)} continues, one step is drawn from newer weights" if overlapped else ""
+    again = f"; when {', '.join(overlapped)} continues, one step is sampled from newer weights" if overlapped else ""
     return (
-        f"The same seed gives the same bits and a continued run those of a whole one, except for rounding in {stages}"
-        f"{again}."
+        "Runs with the same seed, continued or not, give bit-identical results, except for rounding differences in "
+        f"{stages}{again}."
     )
 
 
 def _samplers(config: BaseModel) -> Iterator[SamplerConfig]:
-    """Yield every sampler in a stage's configuration, however deep."""
+    """Yield every sampler in a stage's configuration, also from nested models."""
     for name in type(config).model_fields:
         value = getattr(config, name)
         if isinstance(value, SamplerConfig):
@@ -149,7 +149,7 @@ def _samplers(config: BaseModel) -> Iterator[SamplerConfig]:
 
 
 def count(number: int | None) -> str:
-    """`1.4M`, `270M`, `1.00B`."""
+    """Return a count as short text such as `1.4M`, `270M` or `1B`; `?` for None."""
     if number is None:
         return "?"
     for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -159,12 +159,12 @@ def count(number: int | None) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes as `120 MB` or `3.4 GB`."""
+    """Return a number of bytes as text such as `120 MB` or `3.4 GB`."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _seconds_before(run: Path, node: Node) -> float | None:
-    """Return what the stage took in this folder under another identity, scaled by its steps; None if it never ran."""
+    """Return the seconds of the stage's newest finished run with other settings, scaled by its steps; None if none."""
     newest: tuple[float, float] | None = None
     for path in (run / "stages").glob(f"{node.id}-????????/stage.json"):
         try:
@@ -179,7 +179,7 @@ def _seconds_before(run: Path, node: Node) -> float | None:
 
 
 def _more_steps(node: Node, before: Mapping[str, Any]) -> float:
-    """Return how many times more steps a stage trains than a record of it says; 1 where unknown."""
+    """Return the ratio of a stage's steps to the steps in an earlier record of it; 1 if unknown."""
     for training in node.config.trainings():
         recorded = (before.get(training.field) or {}) if training.field else before
         if steps := recorded.get("steps"):

@@ -1,4 +1,4 @@
-"""Axes, lines and points as SVG, coloured by the page's style sheet."""
+"""Axes, lines and points as SVG; the page's style sheet sets their colours."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gemsmith.recipes.report.markup import Content, Markup, element, short
 
 COLOURS = 6  # the style sheet's classes c0 to c5
-MOST_POINTS = 240  # of one line; more are averaged in groups, since a panel is about that many pixels wide
+MOST_POINTS = 240  # points per line: more are averaged in groups, because a panel is about that many pixels wide
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Axis:
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Pixel of a value."""
+        """Return the pixel position of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -34,7 +34,7 @@ class CurveLine:
 
 
 def fit_axis(values: Sequence[float], start: float, end: float, count: int = 4) -> Axis:
-    """An axis that holds all values, with about `count` round ticks."""
+    """Return an axis from pixel `start` to `end` that contains all values, with about `count` round ticks."""
     low, high = min(values), max(values)
     if high - low < 1e-12 * max(1.0, abs(high)):
         pad = abs(high) * 0.1 or 1.0
@@ -52,7 +52,7 @@ def fit_axis(values: Sequence[float], start: float, end: float, count: int = 4) 
 def line_chart(
     title: str, lines: Sequence[CurveLine], breaks: Sequence[float] = (), width: int = 340, height: int = 180
 ) -> Markup:
-    """A panel: smoothed lines with the raw values pale behind them, and a vertical rule at each break."""
+    """Return a panel: smoothed lines, the raw values in pale colours behind them, and a vertical line at each break."""
     points = [point for line in lines for piece in line.pieces for point in piece]
     x = _steps_axis([point[0] for point in points], 44, width - 16)
     y = fit_axis([point[1] for point in points], height - 26, 8)
@@ -74,7 +74,7 @@ def line_chart(
 
 
 def frame(x: Axis, y: Axis) -> Markup:
-    """Grid lines and tick labels."""
+    """Return grid lines and tick labels."""
     rules = [element("line", class_="grid", x1=x.start, x2=x.end, y1=y.at(tick), y2=y.at(tick)) for tick in y.ticks]
     names = [
         element("text", short(tick), class_="tick", x=x.start - 5, y=y.at(tick) + 3.5, text_anchor="end")
@@ -89,7 +89,7 @@ def frame(x: Axis, y: Axis) -> Markup:
 
 
 def legend(names: Sequence[str]) -> Markup | None:
-    """The lines' names beside their colours; nothing for one line without a name."""
+    """Return the lines' names beside their colours; None for fewer than two lines."""
     if len(names) < 2:
         return None
     entries = [element("span", element("i", class_=f"key c{n % COLOURS}"), name) for n, name in enumerate(names)]
@@ -97,7 +97,7 @@ def legend(names: Sequence[str]) -> Markup | None:
 
 
 def smoothed(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """A centred moving average, weighted towards its middle, over a tenth of the points; few points stay raw."""
+    """Return a centred, triangular moving average over a tenth of the points; fewer than 20 points are unchanged."""
     if len(points) < 20:
         return points
     reach = max(2, len(points) // 20)
@@ -111,7 +111,7 @@ def smoothed(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def averaged(points: Sequence[tuple[float, float]], most: int) -> Sequence[tuple[float, float]]:
-    """At most `most` points: means of groups of neighbours."""
+    """Return at most `most` points, as means of groups of neighbours."""
     size = math.ceil(len(points) / most)
     if size <= 1:
         return points
@@ -126,5 +126,5 @@ def _steps_axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
-    """The `d` of a path through the points."""
+    """Return the `d` attribute of an SVG path through the points."""
     return "M" + "L".join(f"{x.at(px):.1f},{y.at(py):.1f}" for px, py in points)

@@ -1,4 +1,4 @@
-"""What a run's folder holds, read as far as it is there: a run may be unfinished, or have failed."""
+"""The content of a run's folder; missing files are allowed, because a run may be unfinished or have failed."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gemsmith.recipes.schema.recipe import produced_by
 
 @dataclass(frozen=True)
 class StageContents:
-    """One stage of a run: its record, and access to what it has written so far."""
+    """One stage of a run: its record, and access to the files that it has written so far."""
 
     id: str
     kind: str
@@ -29,32 +29,32 @@ class StageContents:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The stage's resolved configuration; empty before it starts."""
+        """Return the stage's configuration with all defaults; empty before the stage starts."""
         return _mapping(self.folder / "stage.json").get("config", {})
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows of `metrics.jsonl`."""
+        """Return the rows of `metrics.jsonl` that have a step."""
         return [row for row in json_lines(self.folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
 
     @cached_property
     def estimators(self) -> dict[str, Any]:
-        """How the sampled metrics of an RL stage are estimated, and whether they are unbiased; empty for others."""
+        """Return the estimators of an RL stage's sampled metrics, and whether they are unbiased; empty for others."""
         return _mapping(self.folder / "estimators.json")
 
     def output(self, name: str) -> dict[str, Any]:
-        """A JSON file of the stage's output; empty where it is not there."""
+        """Return the content of a JSON file in the stage's output; empty if it is missing."""
         return _mapping(self.folder / "output" / name)
 
     def log_tail(self, lines: int = 12) -> str:
-        """The end of what the stage's libraries printed, which says why it failed."""
+        """Return the last lines of the stage's log, which usually show why it failed."""
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(_text(logs[-1]).splitlines()[-lines:]) if logs else ""
 
 
 @dataclass(frozen=True)
 class RunContents:
-    """A whole run."""
+    """The content of a whole run."""
 
     folder: Path
     name: str
@@ -66,12 +66,12 @@ class RunContents:
     stages: tuple[StageContents, ...]
 
     def stage(self, id: str) -> StageContents | None:
-        """The stage called `id`."""
+        """Return the stage with the id `id`, or None."""
         return next((stage for stage in self.stages if stage.id == id), None)
 
     @cached_property
     def normalised(self) -> list[str]:
-        """Names of the recipe's rewards that are normalised."""
+        """Return the names of the recipe's rewards that are normalised."""
         rewards = _document(self.recipe).get("rewards")
         named = rewards.items() if isinstance(rewards, dict) else ()
         return [
@@ -80,7 +80,7 @@ class RunContents:
 
     @property
     def seconds(self) -> float:
-        """Time that the stages took, over all their attempts."""
+        """Return the duration of all stages together, over all their attempts."""
         return sum(stage.seconds for stage in self.stages)
 
 
@@ -88,7 +88,7 @@ def read_contents(folder: Path) -> RunContents:
     """Read a run's folder.
 
     Raises:
-        UserError: it holds no run.
+        UserError: the folder does not contain a run.
     """
     run = read_run(folder)
     recipe = _text(folder / "recipe.yaml")
@@ -117,7 +117,7 @@ def read_contents(folder: Path) -> RunContents:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a JSON lines file; a line that a kill cut short is left out."""
+    """Return the objects in a JSON Lines file; a line that was cut short when the run was killed is skipped."""
     rows = []
     for line in _text(path).splitlines():
         try:

@@ -1,4 +1,4 @@
-"""The curves of each training stage: which metrics to show, and how the rows of its runs or members become lines."""
+"""The training curves of each stage: the choice of metrics, and the lines of its runs or members."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from gemsmith.recipes.report.reward_hacking import hacking_watch
 from gemsmith.rl.rollouts.reward_hacking import is_number
 
 MOST_PANELS = 9
-MARKS = ("iteration", "run", "member")  # keys that tell the runs or members of one stage apart
+MARKS = ("iteration", "run", "member")  # keys that distinguish the runs or members of one stage
 REINFORCED = (
     "reward",
     "reward/*",
@@ -30,8 +30,8 @@ TITLES = {
     "kl_to_initial": "KL to the initial policy (nats; k1, sampled)",
     "kl_to_anchor": "KL to the anchor (nats; k1, sampled)",
     "win_over_best": "wins over the anchor's best of n",
-    "kl_from_teacher": "KL from the teacher (nats a token)",
-    "entropy": "entropy (nats a token)",
+    "kl_from_teacher": "KL from the teacher (nats per token)",
+    "entropy": "entropy (nats per token)",
     "distinct_2": "distinct-2 (share of token pairs)",
     "length": "length (tokens)",
     "clipped": "share of tokens whose ratio is clipped",
@@ -43,19 +43,19 @@ TITLES = {
 
 
 def curves(run: RunContents) -> Markup | None:
-    """A group of panels for each stage that has logged something."""
-    trained = [stage for stage in run.stages if stage.produces != "data"]  # progress of generation is no training
+    """Return a group of panels for each stage that has logged something; None if no stage has."""
+    trained = [stage for stage in run.stages if stage.produces != "data"]  # generation logs progress, not training
     groups = [group for stage in trained if (group := stage_curves(stage, run.normalised)) is not None]
-    note = "Moving averages, with the logged values pale behind them."
+    note = "Lines are moving averages; the logged values are shown in pale colours behind them."
     if any(breaks_of(stage.metrics) for stage in run.stages):
-        note += " A dotted rule stands where the runs of an iteration were merged."
+        note += " A dotted line marks where the runs of an iteration were merged."
     return section("Training", groups, note=note) if groups else None
 
 
 def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup | None:
-    """The panels of one stage, after the watch on its controls, or None where it logged no curve.
+    """Return the panels of one stage, after its reward-hacking section; None if it has logged no curve.
 
-    `normalised` names the recipe's rewards that are normalised.
+    `normalised` contains the names of the recipe's rewards that are normalised.
     """
     shown = chosen_metrics(stage.metrics)
     lines = {name: lines_of(stage.metrics, name) for name in shown}
@@ -70,15 +70,15 @@ def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup
 
 
 def _bias(stage: StageContents) -> Content:
-    """A word on sampled KLs and entropies that are biased."""
+    """Return a note if sampled KLs and entropies are biased."""
     if stage.estimators.get("own_distribution", True):
         return ""
-    told = "Completions are not drawn from the policy itself (temperature, top_p, top_k): KLs and entropy are biased."
-    return element("p", told, class_="note")
+    text = "Completions are not sampled from the policy itself (temperature, top_p, top_k): KLs and entropy are biased."
+    return element("p", text, class_="note")
 
 
 def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The metrics that say whether the stage works, in reading order; single points are no curve."""
+    """Return the metrics to show, in reading order; metrics with a single value are left out."""
     counts: dict[str, int] = {}
     for row in rows:
         for name, value in row.items():
@@ -99,7 +99,7 @@ def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[CurveLine]:
-    """One line for each run or member; the iterations of a run follow each other along the x axis, unjoined."""
+    """Return one line per run or member; a run's iterations follow each other along the x axis, not joined."""
     offsets = _offsets(rows)
     pieces: dict[tuple[Any, ...], dict[Any, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -112,12 +112,12 @@ def lines_of(rows: Sequence[dict[str, Any]], metric: str) -> list[CurveLine]:
 
 
 def breaks_of(rows: Sequence[dict[str, Any]]) -> list[float]:
-    """Where one iteration ends and the next begins."""
+    """Return the steps at which one iteration ends and the next begins."""
     return [float(offset) for offset in _offsets(rows).values() if offset]
 
 
 def _offsets(rows: Sequence[dict[str, Any]]) -> dict[Any, int]:
-    """Steps before each iteration."""
+    """Return the number of steps before each iteration."""
     longest: dict[Any, int] = {}
     for row in rows:
         iteration = row.get("iteration", 0)

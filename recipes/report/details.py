@@ -1,4 +1,4 @@
-"""What single kinds of stage leave behind: the members of WARM, the angles of WARP's merges, the proof of an export."""
+"""Sections of single stage kinds: WARM's members, the angles of WARP's merges, quantisation and export checks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from gemsmith.recipes.report.markup import Content, Markup, element, section, sh
 from gemsmith.recipes.report.pareto_front import pareto_front_section
 from gemsmith.recipes.report.reward_models import reward_models_section
 
-FOLDED = 8  # rows of a table above which it is folded
+FOLDED = 8  # tables with more rows are folded
 
 
 def details_sections(run: RunContents) -> list[Markup]:
-    """Sections of every stage whose output holds one of the known files."""
+    """Return the sections of all stages whose output contains one of the known files."""
     makers = (
         ("generated.json", generated_section),
         ("warm.json", reward_models_section),
@@ -47,8 +47,9 @@ def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:
         tables.append(element("details", element("summary", summary), listed, open=None if len(rows) > FOLDED else ""))
     way = "their plain average (LERP)" if warp.get("merge") == "lerp" else "SLERP"
     note = (
-        f"Merged by {way}. Angle between the runs' task vectors, and their norms. Near 90° (the paper's case) averaging"
-        " shrinks the step and SLERP keeps its length; near 0° the runs learnt the same and merging changes little."
+        f"Merged by {way}. The table shows the angle between the runs' task vectors, and their norms. Near 90° (the "
+        "paper's case) averaging shrinks the task vector and SLERP keeps its length; near 0° the runs learnt the same "
+        "and merging changes little."
     )
     return section(f"Merges ({stage.id})", tables, pareto_front_section(warp.get("front", {})), note=note)
 
@@ -64,11 +65,11 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
         rows.append(["largest gap of a log-probability after reloading", f"{short(proof['reload_gap'])} nats"])
     if gguf := proof.get("gguf"):
         rows.append(["GGUF file", element("code", gguf["file"])])
-        rows.append(["its size", f"{gguf['bytes'] / 1e6:,.1f} MB"])
-        rows.append(["stored as", f"{gguf['matrices']}, embedding {gguf['embedding']}"])
-        rows.append(["matrices that this rounds", str(gguf["moved"])])
-        rows.append(["mean gap of a log-probability that this costs", f"{short(gguf['mean_gap'])} nats"])
-        rows.append(["the largest", f"{short(gguf['gap'])} nats"])
+        rows.append(["GGUF file size", f"{gguf['bytes'] / 1e6:,.1f} MB"])
+        rows.append(["type of the GGUF matrices", f"{gguf['matrices']}, embedding {gguf['embedding']}"])
+        rows.append(["matrices that the GGUF type rounds", str(gguf["moved"])])
+        rows.append(["mean gap of a log-probability from rounding", f"{short(gguf['mean_gap'])} nats"])
+        rows.append(["largest gap of a log-probability from rounding", f"{short(gguf['gap'])} nats"])
         rows.append(["llama.cpp", _llama_cpp(gguf["llama_cpp"])])
     if adapter := proof.get("adapter"):
         rows.append(["adapter", f"rank {adapter['rank']}, {adapter['bytes'] / 1e6:,.1f} MB"])
@@ -86,7 +87,7 @@ def _export(stage: StageContents, proof: dict[str, Any]) -> Markup:
                 short(proof.get("relative_difference")),
             ]
         )
-    note = "Each format was read back and compared with what was trained; an export that equals its base fails."
+    note = "Each format was read back and compared with the trained policy; an export that equals its base fails."
     return section(f"Export ({stage.id})", table(["check", "found"], rows), note=note)
 
 
@@ -97,19 +98,19 @@ def _llama_cpp(found: dict[str, Any]) -> str:
 def _qat(stage: StageContents, found: dict[str, Any]) -> Markup:
     rows: list[list[Content]] = [
         [name, short(found[key]["kl"]), f"{100 * found[key]['agreement']:.1f}%"]
-        for name, key in (("merely rounded (PTQ)", "ptq"), ("trained (QAT)", "qat"))
+        for name, key in (("rounded after training (PTQ)", "ptq"), ("trained for rounding (QAT)", "qat"))
     ]
     note = (
         f"Matrices in {found['format']}, embedding in {found['embedding']}. On {found['rows']} held-out demonstrations "
-        f"({found['qat']['tokens']:,} tokens): KL(unquantised || quantised) over the whole vocabulary, and how often "
-        "both find the same token likeliest."
+        f"({found['qat']['tokens']:,} tokens): KL(unquantised || quantised) over the whole vocabulary, and the share "
+        "of tokens for which both models have the same most likely token."
     )
-    columns = ["weights", "KL (nats a token)", "same likeliest token"]
+    columns = ["weights", "KL (nats per token)", "same most likely token"]
     return section(f"Quantisation ({stage.id})", table(columns, rows), note=note)
 
 
 def _ratio(norms: Sequence[float]) -> float | None:
-    """The first run's norm over the second's, where there are two that moved."""
+    """Return the first run's norm over the second's; None if there is no second run or its norm is 0."""
     return norms[0] / norms[1] if len(norms) > 1 and norms[1] else None
 
 

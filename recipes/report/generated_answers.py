@@ -1,4 +1,4 @@
-"""What a stage of kind generate kept, what it dropped for which reason, and some of both to read."""
+"""The section of a `generate` stage: counts of kept and dropped answers, with examples of both."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ MOST_ANSWERS = 6
 
 
 def generated_section(stage: StageContents, generated: dict[str, Any]) -> Markup:
-    """The section of one stage's `generated.json`."""
+    """Return the section of one stage's `generated.json`."""
     metrics, samples = generated.get("metrics", {}), generated.get("samples", 1)
     asked = generated.get("prompts", 0)
     rows: list[list[Content]] = [
@@ -17,20 +17,23 @@ def generated_section(stage: StageContents, generated: dict[str, Any]) -> Markup
         ["prompts asked", f"{asked:,}, {samples} completion{'s' if samples > 1 else ''} each"],
         ["prompts with an answer kept", _percent(metrics.get("answered"))],
         ["completions accepted", _percent(metrics.get("acceptance"))],
-        ["accepted ones that repeat another", _percent(metrics.get("duplicates"))],
+        ["accepted completions that are duplicates", _percent(metrics.get("duplicates"))],
         ["mean length", f"{short(metrics.get('length'))} tokens"],
     ]
     if "reward_best" in metrics:
         best, mean = metrics["reward_best"], metrics["reward_mean"]
         rows.append(["reward of the best, and of the mean answer", f"{short(best)}, {short(mean)}"])
     if generated.get("kl_bound"):
-        rows.append([f"most KL of Best-of-{samples} from the policy", f"{short(generated['kl_bound'])} nats"])
+        rows.append([f"upper bound of the KL of Best-of-{samples}", f"{short(generated['kl_bound'])} nats"])
     for title, counts in (
         ("dropped", generated.get("dropped")),
         ("prompts left out", generated.get("prompts_left_out")),
     ):
         rows += [[f"{title}: {reason}", f"{count:,}"] for reason, count in (counts or {}).items()]
-    note = "Completions that end, score at least at_least and repeat no other are kept, the best of a prompt first."
+    note = (
+        "A completion is kept if it ends before the length limit, scores at least `at_least` and is not a duplicate; "
+        "the best completions of a prompt are kept first."
+    )
     cards = [_card(row) for row in generated.get("shown", [])]
     return section(f"Generated answers ({stage.id})", table(["what", "found"], rows), cards, note=note)
 

@@ -1,4 +1,4 @@
-"""The stage graph as a drawing: one column for each depth, each stage with its kind, state and time."""
+"""A drawing of the stage graph: one column per depth, each stage with its kind, state and time."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ STATES = {
 
 
 def stage_graph(stages: Sequence[StageContents]) -> Markup:
-    """Draw the stages and what each builds on; an input that another input already implies is drawn pale."""
+    """Draw the stages and their inputs; an input that another input already implies is drawn pale."""
     places = layout({stage.id: stage.inputs for stage in stages})
     width = max(column for column, _ in places.values()) * (WIDTH + GAP_X) + WIDTH + 2 * MARGIN
     height = max(row for _, row in places.values()) * (HEIGHT + GAP_Y) + HEIGHT + 2 * MARGIN
@@ -43,10 +43,10 @@ def stage_graph(stages: Sequence[StageContents]) -> Markup:
 
 
 def layout(inputs: dict[str, tuple[str, ...]]) -> dict[str, tuple[int, float]]:
-    """Column and row of each stage: the column is its longest way from a start, rows follow those of its inputs.
+    """Return column and row of each stage: the column is its depth, rows follow the mean row of its inputs.
 
     Args:
-        inputs: the ids that each stage builds on, in an order in which a stage comes after its inputs.
+        inputs: input ids of each stage; a stage comes after its inputs.
     """
     columns: dict[str, int] = {}
     for id, names in inputs.items():

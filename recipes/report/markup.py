@@ -1,4 +1,4 @@
-"""HTML and SVG elements as typed values: text is escaped unless it is markup already."""
+"""HTML and SVG elements as typed values: all text is escaped, except `Markup`."""
 
 import html
 import math
@@ -8,7 +8,7 @@ VOID = {"meta", "br", "hr"}
 
 
 class Markup(str):
-    """Text that is HTML already. Every other string is escaped on its way into an element."""
+    """Text that is already HTML. Every other string is escaped when it is put into an element."""
 
     __slots__ = ()
 
@@ -17,7 +17,7 @@ Content = str | Iterable["Content"] | None
 
 
 def render(content: Content) -> Markup:
-    """Escape text, keep markup, and join whatever is nested; None is nothing."""
+    """Escape text, keep markup, and join nested content; None gives an empty string."""
     if content is None:
         return Markup()
     if isinstance(content, Markup):
@@ -28,7 +28,10 @@ def render(content: Content) -> Markup:
 
 
 def element(tag: str, *content: Content, **attributes: str | float | None) -> Markup:
-    """An element with its content; an attribute's `_` stands for `-`, a trailing one is dropped, None leaves it out."""
+    """Return an HTML element with its content.
+
+    In attribute names, `_` becomes `-` and a trailing `_` is removed; an attribute of None is left out.
+    """
     parts = [tag]
     for name, value in attributes.items():
         if value is not None:
@@ -39,7 +42,7 @@ def element(tag: str, *content: Content, **attributes: str | float | None) -> Ma
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """A number for people: three significant digits, no exponent between 0.001 and a million."""
+    """Format a number with three significant digits, no exponent between 0.001 and a million; "n/a" if not finite."""
     if value is None or not math.isfinite(value):
         return "n/a"
     if value == 0:
@@ -52,7 +55,7 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 8 s, 2 min 05 s, 1 h 20 min."""
+    """Format a number of seconds: 8.0 s, 2 min 05 s, 1 h 20 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -64,13 +67,13 @@ def duration(seconds: float) -> str:
 
 
 def section(title: str, *content: Content, note: Content = None) -> Markup:
-    """A part of the page with its heading and, under it, a sentence that says how to read it."""
+    """Return a section of the page with a heading and an optional explanatory note below it."""
     lead = element("p", note, class_="note") if note else None
     return element("section", element("h2", title), lead, content)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Content]]) -> Markup:
-    """A table that scrolls sideways where the page is too narrow for it."""
+    """Return a table that scrolls sideways if the page is too narrow for it."""
     body = [element("tr", [element("td", cell) for cell in row]) for row in rows]
     return element(
         "div",

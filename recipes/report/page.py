@@ -1,4 +1,4 @@
-"""The page as a whole: what the run is, whether it got better, how it went, and how to use what came out."""
+"""The whole report page: facts about the run, scores, training curves, and how to use the result."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +15,10 @@ from gemsmith.recipes.report.scores import scores_sections
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write `report.html` into a run's folder, from whatever the run has left there so far, and return its path.
+    """Write `report.html` into a run's folder, from the results so far, and return its path.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder does not contain a run.
     """
     path = run_folder / "report.html"
     write_atomically(path, str(page(read_contents(run_folder))))
@@ -26,7 +26,7 @@ def write_report(run_folder: Path) -> Path:
 
 
 def page(run: RunContents) -> Markup:
-    """The whole document."""
+    """Return the whole HTML document."""
     style = files("gemsmith.recipes.report").joinpath("style.css").read_text()
     head = element(
         "head",
@@ -37,7 +37,9 @@ def page(run: RunContents) -> Markup:
         element("style", Markup(style)),
     )
     scores = scores_sections(run)
-    waiting = None if scores else section("Policies", note="No evaluation has finished yet; its table will stand here.")
+    waiting = (
+        None if scores else section("Policies", note="No evaluation has finished yet; its table will be shown here.")
+    )
     body = element(
         "main",
         _header(run),
@@ -69,7 +71,7 @@ def _header(run: RunContents) -> Markup:
 
 
 def machine(environment: Any) -> str:
-    """The machine in one line, as far as `environment.json` tells."""
+    """Return the machine in one line, from the fields that `environment.json` has."""
     parts = [str(environment[key]) for key in ("processor",) if environment.get(key)]
     if environment.get("cores"):
         parts.append(f"{environment['cores']} cores")
@@ -81,7 +83,7 @@ def machine(environment: Any) -> str:
 
 
 def _headline(run: RunContents) -> Content:
-    """The result in one sentence: the last policy against the first."""
+    """Return the result in one sentence: the last policy compared with the first."""
     scores = next((found for stage in run.stages if (found := stage.output("scores.json"))), None)
     if not scores or len(scores.get("policies", [])) < 2:
         return None
@@ -91,14 +93,16 @@ def _headline(run: RunContents) -> Content:
     )
     distance: list[Content] = []
     if last.get("kl"):
-        distance = [f", and stands {short(last['kl']['mean'])} nats (KL) from ", element("code", scores["initial"])]
+        distance = [f", at a KL of {short(last['kl']['mean'])} nats from ", element("code", scores["initial"])]
     sentence: list[Content] = [
         element("b", last["stage"]),
-        f" passes with {100 * last['pass_rate']['mean']:.1f}% of its sampled answers, ",
+        f" passes on {100 * last['pass_rate']['mean']:.1f}% of its sampled answers, ",
         element("b", first["stage"]),
-        f" with {100 * first['pass_rate']['mean']:.1f}%",
+        f" on {100 * first['pass_rate']['mean']:.1f}%",
         distance,
-        ". The two 95% intervals are apart." if apart else ". The two 95% intervals overlap: no difference is shown.",
+        ". The two 95% intervals do not overlap."
+        if apart
+        else ". The two 95% intervals overlap: no difference is shown.",
     ]
     return element("p", sentence, class_="headline")
 
@@ -137,7 +141,7 @@ def _loading(run: RunContents) -> Content:
 
 
 def _result(run: RunContents) -> StageContents | None:
-    """The stage whose folder people load: the last export for transformers, else the last policy, of those finished."""
+    """Return the finished stage whose result users load: the last transformers export, else the last policy."""
     finished = [stage for stage in run.stages if stage.status == "finished"]
     exports = [stage for stage in finished if stage.produces == "export" and "transformers" in _formats(stage)]
     policies = [stage for stage in finished if stage.produces == "policy"]
@@ -150,7 +154,7 @@ def _formats(stage: StageContents) -> list[str]:
 
 
 def _gguf_files(run: RunContents) -> list[tuple[str, str]]:
-    """How to run each GGUF file of the run's exports."""
+    """Return the command that runs each GGUF file of the run's exports."""
     exports = [(stage, stage.output("export.json") or {}) for stage in run.stages if stage.status == "finished"]
     paths = [str((s.folder / "output" / found["gguf"]["file"]).resolve()) for s, found in exports if "gguf" in found]
     return [("llama.cpp", f"llama-cli -m {_quoted(path)}") for path in paths]

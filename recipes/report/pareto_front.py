@@ -1,4 +1,4 @@
-"""The front of a WARP stage: reward against KL along its line, with the trajectories of its runs behind."""
+"""The Pareto front of a WARP stage: reward against KL along its line, with the trajectories of its runs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 
 def pareto_front_section(front: dict[str, Any]) -> list[Content]:
-    """A sentence, the picture and a table, from `front` in warp.json; nothing for fewer than two points."""
+    """Return a sentence, the picture and a table, from `front` in warp.json; empty for fewer than two points."""
     points = front.get("points", [])
     if len(points) < 2:
         return []
@@ -28,7 +28,7 @@ def pareto_front_section(front: dict[str, Any]) -> list[Content]:
 
 
 def reward_at_kl(run: Sequence[Point], kl: float) -> float | None:
-    """Reward of a trajectory where it has this KL, between its points in the order of their KL; None outside them."""
+    """Return a trajectory's reward at a KL, interpolated between points ordered by KL; None outside their range."""
     ordered = sorted(run)
     for (before, low), (after, high) in pairwise(ordered):
         if before <= kl <= after:
@@ -37,9 +37,9 @@ def reward_at_kl(run: Sequence[Point], kl: float) -> float | None:
 
 
 def compare_with_runs(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> dict[str, list[float]]:
-    """Rates whose reward is `above`, `level` with or `below` the mean of the runs at equal KL, by the 95% interval.
+    """Return the rates whose reward is `above`, `level` with or `below` the runs' mean at equal KL (95% interval).
 
-    The start itself, which all share, and points beyond the runs' KL are in none of the lists.
+    Rate 0, the shared start, and points beyond the runs' KL are in none of the lists.
     """
     found: dict[str, list[float]] = {"above": [], "level": [], "below": []}
     for point in points:
@@ -53,7 +53,7 @@ def compare_with_runs(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[
 
 
 def front_plane(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) -> Markup:
-    """The front as a line with both intervals at each point, labelled with its rate; the runs pale behind it."""
+    """Return a picture of the front: points labelled with their rate, both intervals, and the runs in pale colours."""
     ends = ("low", "mean", "high")
     kls = [point["kl"][end] for point in points for end in ends] + [kl for run in runs for kl, _ in run]
     rewards = [point["reward"][end] for point in points for end in ends] + [reward for run in runs for _, reward in run]
@@ -99,13 +99,17 @@ def _verdict(points: Sequence[dict[str, Any]], runs: Sequence[Sequence[Point]]) 
     best = max(points, key=lambda point: point["reward"]["mean"])
     where = f"{short(best['reward']['mean'])} at a KL of {short(best['kl']['mean'])} nats"
     near = [p["rate"] for p in points if p is not best and p["reward"]["high"] >= best["reward"]["low"]]
-    reach = f"; the intervals of {_rates(near)} reach its own" if near else "; its interval is apart from the others'"
+    reach = (
+        f"; the intervals of {_rates(near)} overlap with its own"
+        if near
+        else "; its interval is apart from the other intervals"
+    )
     sides = compare_with_runs(points, runs)
     parts = [f"{_rates(rates)} {side}" for side, rates in sides.items() if rates]
     held = (
-        f"Held against the first iteration's runs at equal KL: {', '.join(parts)}."
+        f"Compared with the first iteration's runs at equal KL: {', '.join(parts)}."
         if parts
-        else ("No point has a KL that the first iteration's runs had, to be held against them.")
+        else "The first iteration's runs have no KL in common with the points, so they cannot be compared."
     )
     return f"Rate {short(best['rate'])} gives the most reward, {where}{reach}. {held}"
 
@@ -135,10 +139,10 @@ def _spread(found: dict[str, float] | None) -> Content:
 
 def _how(front: dict[str, Any]) -> str:
     text = (
-        f"One completion of each of {front['points'][0]['prompts']} held-out prompts a point, with 95% intervals over "
-        f"prompts; the KL is the {front.get('kl_estimator', 'n/a')}. The runs' are moving averages on the prompts that "
-        "they train on; those of later iterations measure their KL from another start, and are not drawn."
+        f"Each point uses one completion per prompt on {front['points'][0]['prompts']} held-out prompts, with 95% "
+        f"intervals over prompts; the KL is the {front.get('kl_estimator', 'n/a')}. The runs' curves are moving "
+        "averages on training prompts; runs of later iterations are not shown, because their KL has another reference."
     )
     if not front.get("own_distribution", True):
-        text += " Completions are not drawn from the policy itself (temperature, top_p, top_k): the KL is biased."
+        text += " Completions are not sampled from the policy itself (temperature, top_p, top_k): the KL is biased."
     return text

@@ -1,4 +1,4 @@
-"""The watch for reward hacking: what is learnt and each control against the KL, and where a control parts from it."""
+"""The reward-hacking section: the learnt reward and each control against the KL, and where a control diverges."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from gemsmith.recipes.report.markup import Content, Markup, element
 from gemsmith.rl.rollouts.reward_hacking import HackingOnset, hacking_onsets, is_number, learnt_metric
 
 WIDTH, PANEL, GAP, LEFT, RIGHT, BOTTOM = 340, 84, 26, 44, 16, 34
-LABEL = 12  # height of one
+LABEL = 12  # height of one label, in pixels
 NOTE = (
-    "Moving averages in the order of the KL, itself averaged over steps first, with the logged values pale behind. "
-    "A control parts from the reward in its highest of ten equal parts of the run, when in the last part it is lower "
-    "than there, and the learnt reward higher, by more than four standard errors of the difference, noise that lasts "
-    "from step to step allowed for. A dashed rule stands at the KL of that part: beyond it the policy gains what is "
-    "learnt and loses what the control measures."
+    "Lines are moving averages ordered by KL (the KL is averaged over steps first); pale points are the logged values. "
+    "The run is divided into ten equal parts. A control diverges from the reward if, between its highest part and the "
+    "last part, it falls and the learnt reward rises, each by more than four standard errors of the difference "
+    "(correlation between steps is included). The dashed line marks the KL of the highest part: beyond it, the policy "
+    "gains learnt reward and loses what the control measures."
 )
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One run of one iteration of a stage: its name in the legend, its number there, and its rows in order."""
+    """One run of one iteration of a stage: its name and number in the legend, and its rows in order of steps."""
 
     name: str
     number: int
@@ -31,7 +31,7 @@ class TrainingRun:
 
 
 def hacking_watch(stage: StageContents, normalised: Iterable[str]) -> Content:
-    """Whether a control parts from the reward, in words, and a figure for each iteration; nothing without controls.
+    """Return sentences on controls that diverge from the reward, and a figure per iteration; None without controls.
 
     Args:
         stage: any stage.
@@ -58,9 +58,9 @@ def hacking_watch(stage: StageContents, normalised: Iterable[str]) -> Content:
 
 
 def onset_sentence(found: Sequence[HackingOnset], control: str, trainings: int) -> str:
-    """A sentence on the first training in which a control parts, and in how many it does."""
+    """Return a sentence on the first training in which a control diverges, and on the number of such trainings."""
     those = [onset for onset in found if onset.control == control]
-    share = f" ({those[0].training}; it parts in {len(those)} of {trainings} trainings)" if trainings > 1 else ""
+    share = f" ({those[0].training}; the same in {len(those)} of {trainings} trainings)" if trainings > 1 else ""
     return f"{str(those[0])[0].upper()}{str(those[0])[1:]}{share}."
 
 
@@ -81,7 +81,7 @@ def _trainings(rows: Sequence[dict[str, Any]]) -> list[TrainingRun]:
 def _figure(
     title: str, learnt: str, controls: Sequence[str], trainings: Sequence[TrainingRun], marks: Sequence[HackingOnset]
 ) -> Markup | None:
-    """Panels over one axis of KL: what is learnt, and under it each control that is known at two rows or more."""
+    """Return panels over one KL axis: the learnt reward, and below it each control with at least two values."""
     tracks = {name: _tracks(trainings, name) for name in (learnt, *controls)}
     tracks = {name: found for name, found in tracks.items() if found}
     if learnt not in tracks or len(tracks) < 2:
@@ -114,7 +114,7 @@ def _figure(
 def _tracks(
     trainings: Sequence[TrainingRun], metric: str
 ) -> list[tuple[TrainingRun, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]]:
-    """Each training with its values in the order of the smoothed KL, as logged and smoothed."""
+    """Return each training with its (KL, value) points in the order of the smoothed KL, raw and smoothed."""
     found = []
     for training in trainings:
         known = [row for row in training.rows if is_number(row.get(metric)) and is_number(row.get("kl_to_initial"))]
@@ -128,7 +128,10 @@ def _tracks(
 
 
 def _rule(mark: HackingOnset, x: Axis, y: Axis, below: int | None) -> list[Content]:
-    """A rule at the mark's KL, in its run's colour; with `below`, the number of labels under it, its step beside it."""
+    """Return a vertical line at the mark's KL, in the run's colour.
+
+    If `below` is set, the line gets a label with its step; `below` is the number of labels beneath it.
+    """
     at, run = x.at(mark.kl), mark.where.get("run")
     colour = "" if run is None else f" c{run % COLOURS}"
     told = element("title", f"{mark.training}: {mark}" if mark.where else str(mark))

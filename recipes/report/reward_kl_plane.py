@@ -1,4 +1,4 @@
-"""The plane of reward against KL: what each policy gained, and how far it went for it."""
+"""The plane of reward against KL: each policy's reward and its distance from the initial policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from gemsmith.recipes.report.chart import COLOURS, fit_axis, frame
 from gemsmith.recipes.report.markup import Content, Markup, element, short
 
 WIDTH, HEIGHT = 560, 260
-LETTER, LINE = 7.0, 14.0  # pixels that a label takes
+LETTER, LINE = 7.0, 14.0  # width of a letter and height of a line of labels, in pixels
 
 
 def reward_kl_plane(policies: Sequence[dict[str, Any]]) -> Markup | None:
-    """Each policy at its KL and reward, with both intervals as a cross; nothing for fewer than two policies."""
+    """Return a picture of each policy at its KL and reward, with both intervals; None for fewer than two policies."""
     placed = [(n, policy) for n, policy in enumerate(policies) if policy.get("kl") and policy.get("reward")]
     if len(placed) < 2:
         return None
@@ -44,9 +44,13 @@ def reward_kl_plane(policies: Sequence[dict[str, Any]]) -> Markup | None:
 def place_labels(
     names: Sequence[str], points: Sequence[tuple[float, float]], rising: bool = False, least: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Left end and baseline of each label: beside its point where it covers no other point and no earlier label.
+    """Return left end and baseline of each label, beside its point and clear of other points and earlier labels.
 
-    Points on a `rising` line have theirs on the left, above the line; none begins left of `least`.
+    Args:
+        names: texts of the labels.
+        points: pixel positions of the points.
+        rising: prefer the left side, for points on a rising line.
+        least: leftmost pixel where a label may begin.
     """
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     places = []

@@ -1,4 +1,4 @@
-"""What a `warm` stage found out about its reward models: how good, on which pairs, and what lies between two."""
+"""The section of a `warm` stage: accuracy of its reward models, by part of the pairs, and between two members."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,23 +14,24 @@ SUBSETS = {"chosen_longer": "chosen is longer", "chosen_shorter": "chosen is sho
 
 
 def reward_models_section(stage: StageContents, warm: Mapping[str, Any]) -> Markup:
-    """The members and what is made of them, their accuracy on parts of the pairs, and linear mode connectivity."""
+    """Return a table of the members and their combinations, accuracy on parts of the pairs, and mode connectivity."""
     pairs = warm.get("pairs", {})
     note = (
-        f"Accuracy on {pairs.get('held_out', 'the')} held-out preference pairs, with 95% intervals. The average is "
-        "what later stages use; the mean of the members' scores is what it stands in for at a fraction of the cost. "
-        "The calibration error is how far the stated confidence is from the share that is right; the correlation is "
-        "that of reward and length."
+        f"Accuracy on {pairs.get('held_out', 'the')} held-out preference pairs, with 95% intervals. Later stages use "
+        "the average of weights; it approximates the mean of the members' scores at a fraction of the cost. The "
+        "calibration error is the difference between predicted confidence and actual accuracy. The correlation is "
+        "between reward and length."
     )
     parts = [_models(warm), _subsets(warm), _connectivity(warm)]
     return section(f"Reward models ({stage.id})", parts, note=note)
 
 
 def observation_1_sentence(points: Sequence[Mapping[str, Any]]) -> str:
-    """Whether the paper's Observation 1 holds, as far as the intervals tell: no accuracy is below the straight line.
+    """Return a sentence on whether the WARM paper's Observation 1 holds: no accuracy is below the straight line.
 
     Args:
-        points: of the line between two members; each with an `accuracy` (mean, low, high) and the `line` there.
+        points: points on the line between two members; each has an `accuracy` (mean, low, high), and `line`, the
+            interpolated accuracy there.
     """
     below = [point for point in points if point["accuracy"]["high"] < point["line"]]
     above = sum(point["accuracy"]["low"] > point["line"] for point in points)
@@ -38,8 +39,8 @@ def observation_1_sentence(points: Sequence[Mapping[str, Any]]) -> str:
     if below:
         rates = ", ".join(f"{point['rate']:g}" for point in below)
         return f"{claim} does not hold: at {rates} the whole interval is below the line."
-    told = f"{above} wholly above it" if above else "none wholly above it"
-    return f"{claim} holds within the intervals: of {len(points)} none is wholly below the line, and {told}."
+    counted = f"{above} entirely above it" if above else "none is entirely above it"
+    return f"{claim} holds within the intervals: of {len(points)}, none is entirely below the line, and {counted}."
 
 
 def _models(warm: Mapping[str, Any]) -> Markup:
@@ -62,7 +63,7 @@ def _models(warm: Mapping[str, Any]) -> Markup:
 
 
 def _subsets(warm: Mapping[str, Any]) -> Content:
-    """Accuracy on the pairs of each task and of either length, one column a model; nothing where no part is known."""
+    """Return a table of accuracy by task and by which side is longer, one column per model; None without parts."""
     models = {name: warm[key] for key, name in NAMES.items() if key != "probe" and warm.get(key)}
     models |= {f"member {member['member'] + 1}": member for member in warm.get("members", [])}
     named = {f"task {task}": ("by_task", task) for model in models.values() for task in model.get("by_task") or {}}
@@ -87,7 +88,7 @@ def _share(subset: Mapping[str, Any] | None) -> Content:
 
 
 def _connectivity(warm: Mapping[str, Any]) -> Content:
-    """The accuracies along the line between the two best members, over the straight line between theirs."""
+    """Return a figure of the accuracies between the two best members, with the straight line between theirs."""
     found = warm.get("connectivity")
     ends = [
         member for index in (found or {}).get("members", []) for member in warm["members"] if member["member"] == index

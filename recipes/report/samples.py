@@ -1,4 +1,4 @@
-"""What the first and the last policy answer to the same held-out prompts, side by side."""
+"""Answers of the first and the last policy to the same held-out prompts, side by side."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ from typing import Any
 from gemsmith.recipes.report.contents import RunContents, json_lines
 from gemsmith.recipes.report.markup import Content, Markup, element, section, short
 
-MOST_ANSWERS = 5  # different sampled answers shown for a policy
+MOST_ANSWERS = 5  # distinct sampled answers shown per policy
 
 
 def samples_sections(run: RunContents) -> list[Markup]:
-    """A section for each evaluation that has kept samples of at least one policy."""
+    """Return a section for each evaluation that has kept samples of at least one policy."""
     sections = []
     for stage in run.stages:
         rows = [row for row in json_lines(stage.folder / "output" / "samples.jsonl") if row.get("policies")]
         if rows:
             ids = list(rows[0]["policies"])
             shown = list(dict.fromkeys((ids[0], ids[-1])))
-            note = "Greedy answer first, then the sampled ones, the commonest on top; ✓ and ✗ mark what passes."
+            note = "Greedy answer first, then the sampled ones, the most common first; ✓ passes, ✗ fails."
             title = "Before and after" if len(shown) == 2 else "Samples"
             sections.append(section(title, [_card(row, shown) for row in rows], note=note))
     return sections

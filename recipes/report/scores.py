@@ -23,7 +23,7 @@ SHARES = {"pass_rate", "greedy_pass_rate"}
 
 @dataclass(frozen=True)
 class MeasureColumn:
-    """A measure of every policy: its intervals, their common scale, and how its numbers are written."""
+    """One measure of all policies: their intervals, the common scale of the bars, and the number format."""
 
     title: str
     intervals: Sequence[dict[str, float] | None]
@@ -31,17 +31,17 @@ class MeasureColumn:
 
     @property
     def ends(self) -> list[float]:
-        """All bounds of the intervals."""
+        """Return all bounds and means of the intervals."""
         return [interval[end] for interval in self.intervals if interval for end in ("low", "mean", "high")]
 
     @property
     def scale(self) -> Axis:
-        """0 to 1 for shares, else from 0, or from the lowest bound where that is negative, to the highest."""
+        """Return the axis of the bars: 0 to 1 for shares, else from 0 (or a negative lowest bound) to the highest."""
         low, high = (0.0, 1.0) if self.share else (min(0.0, *self.ends), max(self.ends))
         return Axis(low, high if high > low else low + 1.0, 2, BAR - 2, ())
 
     def text(self, value: float) -> str:
-        """A share as a percentage with one decimal; other numbers with the decimals that their column needs."""
+        """Format a share as a percentage with one decimal, and other numbers with the decimals the column needs."""
         if self.share:
             return f"{100 * value:.1f}%"
         largest = max(abs(end) for end in self.ends)
@@ -50,7 +50,7 @@ class MeasureColumn:
 
 
 def scores_sections(run: RunContents) -> list[Markup]:
-    """A section for each evaluation that has written scores."""
+    """Return a section for each evaluation that has written scores."""
     return [_scores_section(run, stage, scores) for stage in run.stages if (scores := stage.output("scores.json"))]
 
 
@@ -58,8 +58,8 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
     others = [other for other in run.stages if other.kind == stage.kind]
     title = "Policies" if len(others) < 2 else f"Policies ({stage.id})"
     note: list[Content] = [
-        f"{scores['prompts']} held-out prompts, each with {scores['samples']} sampled completions and a greedy one. A ",
-        *("completion passes where the reward ", element("code", scores["passes"])),
+        f"{scores['prompts']} held-out prompts, each with {scores['samples']} sampled and one greedy completion. A ",
+        *("completion passes if the reward ", element("code", scores["passes"])),
         *(" (of several, the first that applies)" if ", " in scores["passes"] else "", " is 1. The KL is from "),
         *(
             element("code", scores["initial"]),
@@ -73,7 +73,7 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
 
 
 def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
-    """One row for each policy: its stage's own gain, each measure with its interval, and each reward's mean."""
+    """Return one row for each policy: its stage's own gain, each measure with its interval, and each reward's mean."""
     policies = scores["policies"]
     by_stage = {policy["stage"]: policy for policy in policies}
     columns = [
@@ -100,7 +100,7 @@ def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
 
 
 def task_table(policies: Sequence[dict[str, Any]]) -> Content:
-    """Sampled pass rate by task, one row for each policy; nothing where there are not several tasks."""
+    """Return a table of the sampled pass rate by task, one row per policy; empty if there are not several tasks."""
     tasks = {task: found["prompts"] for task, found in policies[0].get("by_task", {}).items()}
     if len(tasks) < 2:
         return ""
@@ -119,7 +119,7 @@ def task_table(policies: Sequence[dict[str, Any]]) -> Content:
 
 
 def start_of(run: RunContents, stage: str, evaluated: Sequence[str]) -> str | None:
-    """The nearest evaluated policy that a stage's training started from, following the `from` edges."""
+    """Return the nearest evaluated policy that a stage's training started from, following `from`; None if none."""
     seen = set()
     while stage not in seen:
         seen.add(stage)
@@ -137,7 +137,7 @@ def start_of(run: RunContents, stage: str, evaluated: Sequence[str]) -> str | No
 def _gain(run: RunContents, by_stage: dict[str, dict[str, Any]], policy: dict[str, Any]) -> Content:
     start = start_of(run, policy["stage"], list(by_stage))
     if start is None:
-        return element("small", "—", title="its training started from no policy of this table")
+        return element("small", "—", title="the policy that its training started from is not in this table")
     before, after = by_stage[start]["pass_rate"], policy["pass_rate"]
     apart = after["low"] > before["high"] or after["high"] < before["low"]
     points = 100 * (after["mean"] - before["mean"])

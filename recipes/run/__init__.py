@@ -1,1 +1,1 @@
-"""Run a pipeline: stages in order, records on disk, what the terminal shows, several processes."""
+"""Run a pipeline: stages in order, records on disk, terminal output, several processes."""

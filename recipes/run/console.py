@@ -1,4 +1,4 @@
-"""Keeps what trainers print away from the screen, and Ctrl-C away from half-written records."""
+"""Redirect the trainers' output to a file, and hold back Ctrl-C while records are written."""
 
 import contextlib
 import io
@@ -22,25 +22,25 @@ QUIET = {
 
 
 def quieten() -> None:
-    """Ask the libraries for silence, before they are imported, where the person did not ask otherwise."""
+    """Set environment variables that silence the libraries, unless the user has set them; call before importing."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
 _sole = threading.Lock()
-"""Held while a run is at work in this process: standard output, Ctrl-C and seeds belong to the whole process."""
+"""Lock held during a run: standard output, the Ctrl-C handler and the seeds are shared by the whole process."""
 
 
 @contextlib.contextmanager
 def sole_run() -> Iterator[None]:
-    """Hold this process for one run.
+    """Reserve this process for one run.
 
     Raises:
-        UserError: another thread of this process is at a run.
+        UserError: another thread of this process is running a recipe.
     """
     if not _sole.acquire(blocking=False):
         raise UserError(
-            "another run is at work in this process; wait for it to end, or start each run in a process of its own"
+            "another run is at work in this process; wait until it ends, or start each run in a separate process"
         )
     try:
         yield
@@ -50,12 +50,12 @@ def sole_run() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_output() -> Iterator[IO[str]]:
-    """Open a file that writes to the present standard output, whatever standard output becomes meanwhile.
+    """Open a file that writes to the current standard output, even after standard output is redirected.
 
-    Where `sys.stdout` is not file descriptor 1 (a notebook, a stream that the caller put there), it is that object.
+    If `sys.stdout` is not file descriptor 1 (a notebook, or a stream that the caller set), yield `sys.stdout` itself.
     """
     stream = sys.stdout
-    if stream is None:  # a program without a console
+    if stream is None:  # the program has no console
         with open(os.devnull, "w") as file:
             yield file
         return
@@ -69,13 +69,14 @@ def own_output() -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def captured(log: Path) -> Iterator[None]:
-    """Send standard output and error to the end of a file: those of python, of C++ and of child processes.
+    """Append standard output and standard error to a file, including output of C++ code and child processes.
 
-    Python's own streams are replaced as well where they do not write to the descriptors 1 and 2, as in a notebook.
+    Python's own streams are replaced too if they do not write to file descriptors 1 and 2, as in a notebook.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
     with contextlib.ExitStack() as restored:
+        # The exit stack restores everything in reverse order, after a last flush into the file.
         file = restored.enter_context(log.open("ab"))
         for number in (1, 2):
             copy = os.dup(number)
@@ -99,13 +100,13 @@ def captured(log: Path) -> Iterator[None]:
 
 
 class _Detour(io.TextIOBase):
-    """A text stream in another's place; a library that keeps it (a log handler) writes to that other one afterwards."""
+    """A text stream that replaces another; after `lead_to`, a library that still holds it writes to the original."""
 
     def __init__(self, target: IO[str]) -> None:
         self._target = target
 
     def lead_to(self, target: IO[str]) -> None:
-        """Pass on to `target` from now on."""
+        """Write to `target` from now on."""
         self._target = target
 
     def write(self, text: str) -> int:
@@ -122,7 +123,7 @@ class _Detour(io.TextIOBase):
 
 
 def _descriptor(stream: object) -> int | None:
-    """Return the file descriptor behind a stream; None where there is none."""
+    """Return the file descriptor of a stream, or None if it has none."""
     try:
         return int(stream.fileno())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError, TypeError):  # io.UnsupportedOperation is a ValueError
@@ -130,7 +131,7 @@ def _descriptor(stream: object) -> int | None:
 
 
 class Interrupts:
-    """Ctrl-C as one KeyboardInterrupt that nothing swallows: `seen` stays true, whatever a library makes of it."""
+    """A record of Ctrl-C: `seen` stays true even if a library swallows the KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -138,9 +139,9 @@ class Interrupts:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Interrupts"]:
-        """Take over SIGINT while the body runs; outside the main thread python's own handling stays."""
+        """Handle SIGINT while the body runs; outside the main thread, Python's own handler stays."""
         before = signal.getsignal(signal.SIGINT)
-        # None: a handler that is not python's, as in a program that embeds it; it could not be put back.
+        # None means a handler that was not set from Python (an embedding program); it could not be restored.
         if threading.current_thread() is not threading.main_thread() or before is None:
             yield self
             return
@@ -152,7 +153,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let the body end before a Ctrl-C counts; then it is for the caller to look at `seen`."""
+        """Delay Ctrl-C until the body has ended; the caller must check `seen` afterwards."""
         self._held = True
         try:
             yield

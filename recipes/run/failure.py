@@ -1,4 +1,4 @@
-"""What ended a stage: a full disk told as one, and everything else kept in a file instead of on the screen."""
+"""Turn unexpected errors of a stage into one message: a full disk is named, other tracebacks go to a file."""
 
 import errno
 import shutil
@@ -10,19 +10,25 @@ from gemsmith.contracts.errors import RunError
 
 FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
 FULL_MESSAGES = ("no space left on device", "os error 28", "disk quota exceeded", "storagefull")
-# torch tells a failed write without its cause.
+# torch reports a failed write without the cause.
 WRITE_MESSAGES = ("inline_container", "pytorchstreamwriter", "iostream error", "file write failed")
 ALMOST_FULL = 4 << 20
 
 
 def as_run_error(error: BaseException, run: Path, what: str) -> RunError:
-    """The one sentence for an error that nobody foresaw; its traceback goes to `error.log` in the run's folder."""
+    """Return a one-sentence RunError for an unexpected error, and write its traceback to `error.log` in `run`.
+
+    Args:
+        error: the unexpected error; a RunError is returned unchanged.
+        run: the run's folder.
+        what: the failed step, such as "stage sft"; the message begins with it.
+    """
     if isinstance(error, RunError):
         return error
     if is_disk_full(error, run):
         return RunError(
-            f"{what}: the disk that holds {run} is full; free some space and run the same command again, "
-            "finished stages stay finished"
+            f"{what}: the disk of {run} is full; free some space and run the same command again (finished stages are "
+            "kept)"
         )
     log = run / "error.log"
     reason = (str(error).strip().splitlines() or [""])[0][:300]
@@ -34,7 +40,7 @@ def as_run_error(error: BaseException, run: Path, what: str) -> RunError:
 
 
 def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether a full disk is behind an error, or behind one that it was raised from or during."""
+    """Return whether a full disk caused an error, directly or through its chain of causes."""
     for link in chain(error):
         message = str(link).lower()
         if isinstance(link, OSError) and link.errno in FULL_CODES:
@@ -47,7 +53,7 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from or during, and so on; members of a group too."""
+    """Yield the error and all its causes and contexts, recursively, including the members of exception groups."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:

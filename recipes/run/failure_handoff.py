@@ -1,6 +1,6 @@
-"""Hand a worker process's failure to the process that launched it, so that a person reads one message, not several.
+"""Hand a worker process's failure to the process that launched it, so that the user sees one message, not several.
 
-The launcher names a folder in the environment; each worker that fails leaves one file there, `RANK.json`.
+The launcher sets an environment variable to a folder; each worker that fails writes one file there, `RANK.json`.
 """
 
 import json
@@ -28,7 +28,7 @@ def launched() -> bool:
 
 
 def hand_off_failure(message: str, code: int) -> bool:
-    """Leave a failure's message and exit code for the launcher; return False where none started this process."""
+    """Write a failure's message and exit code for the launcher; return False if no launcher started this process."""
     if not launched():
         return False
     content = {"message": message, "code": code, "time": time.time()}
@@ -37,5 +37,5 @@ def hand_off_failure(message: str, code: int) -> bool:
 
 
 def read_failures(folder: Path) -> dict[int, dict[str, Any]]:
-    """Return `message`, `code` and `time` of each failure that the workers left in `folder`, by rank."""
+    """Return `message`, `code` and `time` of each failure that the workers wrote to `folder`, by rank."""
     return {int(path.stem): json.loads(path.read_text()) for path in folder.glob("*.json")}

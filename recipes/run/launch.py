@@ -1,6 +1,6 @@
 """`--processes N`: one run in several processes of this machine, started and watched by torch's launcher.
 
-The processes hand their failures to this one, which shows the first: one message, however many of them failed.
+The worker processes hand their failures to this process, which reports only the first one.
 """
 
 import ctypes
@@ -24,17 +24,20 @@ from gemsmith.recipes.run.record import forget, locked
 from gemsmith.recipes.schema.faults import Faults
 
 USER_FAULT = 2
-SHUTDOWN_SECONDS = 30  # that a process has to end by itself
+SHUTDOWN_SECONDS = 30  # time for a process to end by itself before it is killed
 
 
 def check_count(processes: int) -> None:
-    """Refuse more processes than this machine has places for, and a launcher inside a launcher.
+    """Reject more processes than GPUs (or cores, without a GPU), and a launcher inside a launcher.
 
     Raises:
-        UserError: in one sentence.
+        UserError: `processes` is too large, or another launcher started this process.
     """
     if "RANK" in os.environ:
-        raise UserError("--processes: found a launcher at work (RANK is set), which has its own number; leave it out")
+        raise UserError(
+            "--processes: another launcher has started this process (RANK is set) and sets the number of processes; "
+            "leave --processes out"
+        )
     found = gpus()
     places, name = (len(found), "GPU") if found else (cores(), "core")
     if processes > places:
@@ -44,10 +47,10 @@ def check_count(processes: int) -> None:
 
 
 def check_shares(pipeline: Pipeline, nodes: Sequence[Node], processes: int) -> None:
-    """Refuse stages whose batch so many processes cannot share, or whose members are to be trained at once.
+    """Reject stages whose batch cannot be divided among the processes, or whose members are trained in parallel.
 
     Raises:
-        UserError: a line for each.
+        UserError: one line for each such stage.
     """
     faults = Faults()
     shared = pipeline.engine.sequence_parallel
@@ -61,7 +64,19 @@ def check_shares(pipeline: Pipeline, nodes: Sequence[Node], processes: int) -> N
 def launch_run(
     pipeline: Pipeline, folder: Path, arguments: Sequence[str], processes: int, only: Sequence[str], *, fresh: bool
 ) -> None:
-    """`gemsmith run ARGUMENTS --out FOLDER` in several processes; see `launch`. `fresh` is done here, by one."""
+    """Run `gemsmith run ARGUMENTS --out FOLDER` in several processes.
+
+    Args:
+        pipeline: the checked recipe.
+        folder: the run's folder.
+        arguments: the recipe and its options, as on the command line.
+        processes: number of processes.
+        only: ids of the stages to run; empty means all.
+        fresh: delete earlier results of these stages. This process does it, before the others start.
+
+    Raises:
+        ProcessFailedError: a process failed; see `launch` for this and other errors.
+    """
     if fresh and folder.exists():
         with locked(folder):
             forget(folder, set(only) or {node.id for node in pipeline.nodes})
@@ -69,12 +84,12 @@ def launch_run(
 
 
 def launch(arguments: Sequence[str], processes: int) -> None:
-    """Run `gemsmith ARGUMENTS` in so many processes, and wait for them.
+    """Run `gemsmith ARGUMENTS` in `processes` processes, and wait until all have ended.
 
     Raises:
-        ProcessFailedError: a process failed, with the message and the exit code that it would have ended with alone.
+        ProcessFailedError: a process failed; it carries the message and the exit code of that process.
         RunError: a process was killed.
-        KeyboardInterrupt: Ctrl-C, after the processes have ended.
+        KeyboardInterrupt: the user pressed Ctrl-C; raised after all processes have ended.
     """
     handoff = Path(tempfile.mkdtemp(prefix="gemsmith-"))
     os.environ[FOLDER_VARIABLE] = str(handoff)
@@ -89,7 +104,7 @@ def launch(arguments: Sequence[str], processes: int) -> None:
 
 
 def die_with_launcher() -> None:
-    """Let the kernel end this process when the one that launched it is killed; nothing where none did."""
+    """Ask the kernel to end this process if its launcher is killed; does nothing without a launcher."""
     if launched() and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
@@ -113,7 +128,7 @@ def _start(arguments: Sequence[str], processes: int, handoff: Path) -> None:
             log_dir=str(handoff / "console"), redirects={i: Std.ALL for i in range(1, processes)}, tee=Std.NONE
         ),
     )
-    logging.disable(logging.ERROR)  # the launcher's own account of a failure
+    logging.disable(logging.ERROR)  # hides the launcher's own report of a failure
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "gemsmith", *arguments)
     except SignalException as error:
@@ -128,7 +143,7 @@ def _start(arguments: Sequence[str], processes: int, handoff: Path) -> None:
 
 
 def _raise_first_failure(codes: Mapping[int, int], processes: int, handoff: Path) -> NoReturn:
-    """Raise the failure that came first; those of other processes follow from it."""
+    """Raise the first failure; the failures of the other processes follow from it."""
     for rank, code in codes.items():
         if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT):
             memory = " (is there enough memory?)" if -code == signal.SIGKILL else ""

@@ -1,4 +1,4 @@
-"""What this machine has: measured without importing any of the heavy libraries."""
+"""Hardware and software of this machine, found without importing any of the heavy libraries."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ LIBRARIES = (
 
 
 def versions() -> dict[str, str | None]:
-    """The installed version of each library that a run may use, None where it is lacking."""
+    """Return the installed version of each library that a run may use; None if it is not installed."""
     found: dict[str, str | None] = {}
     for name in ("gemsmith", *LIBRARIES):
         try:
@@ -44,12 +44,12 @@ def versions() -> dict[str, str | None]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> tuple[int, int] | None:
-    """Bytes of memory, in all and free for use; a container's own limit counts where it is lower."""
+    """Return total and available memory in bytes, at most a container's limit; None if unknown (not on Linux)."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -66,25 +66,25 @@ def memory() -> tuple[int, int] | None:
 
 
 def free_disk(folder: Path) -> int:
-    """Free bytes where the folder is, or will be."""
+    """Return the free bytes on the disk of a folder, which may not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def gpus() -> list[str]:
-    """`name, memory` of each NVIDIA GPU, as nvidia-smi tells."""
+    """Return "name, memory" of each NVIDIA GPU, as nvidia-smi reports it."""
     return _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines()
 
 
 def compiler() -> str | None:
-    """The C++ compiler that builds operators, with its version."""
+    """Return the first line of the C++ compiler's version, or None if there is no compiler."""
     name = os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     return (_output(name, "--version").splitlines() or [name])[0] if name else None
 
 
 def environment() -> dict[str, Any]:
-    """What `environment.json` keeps of a run."""
+    """Return the content of `environment.json`: hardware, processes and library versions of a run."""
     has = memory()
     return {
         "python": sys.version.split()[0],
@@ -108,7 +108,7 @@ def _processor() -> str:
 
 
 def _output(*command: str) -> str:
-    """What a command prints, or nothing where it is lacking or fails."""
+    """Return the output of a command, or "" if it is not installed or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What a run's folder says about it: the state of each stage and of the whole, written whole or not at all."""
+"""The records in a run's folder: the state of each stage and of the whole run, written atomically."""
 
 import fcntl
 import json
@@ -21,7 +21,7 @@ Status = Literal["to run", "running", "finished", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How far a stage has come: `seconds` over all its attempts, `started` the first of them."""
+    """The state of a stage: `seconds` counts all attempts, `started` is the time of the first one."""
 
     status: Status = "to run"
     started: str = ""
@@ -29,7 +29,11 @@ class StageRecord:
 
 
 def read_stage(folder: Path) -> StageRecord:
-    """The record in a stage's folder; to the holder of the run's lock, one that says it runs was killed."""
+    """Read the record in a stage's folder.
+
+    Call this with the run's lock held: a record with the status "running" then belongs to a process that was killed,
+    and is returned as "interrupted".
+    """
     try:
         record = json.loads((folder / "stage.json").read_text())
     except (OSError, ValueError):
@@ -59,7 +63,7 @@ def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) 
 
 
 def write_run(run: Path, pipeline: Pipeline, running: str | None = None) -> None:
-    """Write `run.json` from the stages' own records; `running` is the stage at work now."""
+    """Write `run.json` from the records of the stages; `running` is the id of the stage that is running now."""
     path = run / "run.json"
     try:
         started = json.loads(path.read_text())["started"]
@@ -84,10 +88,10 @@ def write_run(run: Path, pipeline: Pipeline, running: str | None = None) -> None
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The content of `run.json`.
+    """Read `run.json`.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: the folder does not contain a run.
     """
     try:
         content: dict[str, Any] = json.loads((run / "run.json").read_text())
@@ -97,7 +101,7 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def forget(run: Path, ids: set[str]) -> None:
-    """Remove every folder of the named stages, whatever their identity."""
+    """Delete all folders of the given stages, also those of other settings."""
     for folder in (run / "stages").glob("*-????????"):
         if folder.name[:-9] in ids:
             shutil.rmtree(folder)
@@ -105,12 +109,12 @@ def forget(run: Path, ids: set[str]) -> None:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run's folder; a second run in it is refused.
+    """Hold a lock on the run's folder, so that no second run can use it.
 
-    The lock is the process's own (POSIX), so that a worker process that outlives a kill does not keep it.
+    The lock belongs to this process only (POSIX `lockf`): a worker process that outlives it does not keep the lock.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
         RunError: the folder cannot be written.
     """
     try:
@@ -125,7 +129,7 @@ def locked(run: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise UserError(
-                f"{run}: another run (process {holder}) is at work in this folder; wait for it, or give another --out"
+                f"{run}: another run (process {holder}) is at work in this folder; wait for it, or set another --out"
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -134,5 +138,5 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def now() -> str:
-    """The time, as records write it."""
+    """Return the present time (UTC, ISO 8601) for a record."""
     return datetime.now(UTC).isoformat(timespec="seconds")

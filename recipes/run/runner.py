@@ -1,4 +1,4 @@
-"""Runs a pipeline's stages one after the other, skips finished ones, and continues interrupted ones."""
+"""Run a pipeline's stages one after the other; skip finished ones, and continue interrupted ones."""
 
 import gc
 import json
@@ -25,28 +25,28 @@ from gemsmith.recipes.run.stages import make_stage, run_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
 from gemsmith.recipes.run.worker import run_as_worker
 
-RECORD_SECONDS = 5.0  # at most so long is lost of a stage's time when the run is killed
+RECORD_SECONDS = 5.0  # interval of writing a stage's duration: a kill loses at most this much of it
 
 
 def run_pipeline(
     pipeline: Pipeline, run: Path, *, only: Sequence[str] = (), fresh: bool = False, verbose: bool = False
 ) -> Path | None:
-    """Run what is not finished of a pipeline in the folder `run`.
+    """Run the unfinished stages of a pipeline in the folder `run`.
 
     Args:
-        pipeline: what to run.
-        run: the run's folder; made when it is not there.
-        only: ids of the stages to run; none: all.
-        fresh: forget what those stages have done before.
-        verbose: let trainers print to the terminal instead of to each stage's `console.log`.
+        pipeline: the checked recipe.
+        run: the run's folder, created if it is missing.
+        only: ids of the stages to run; empty means all.
+        fresh: delete earlier results of those stages.
+        verbose: print the trainers' output to the terminal instead of each stage's `console.log`.
 
     Returns:
-        The report, where one could be written.
+        The path of the report; None if it could not be written, and in worker processes.
 
     Raises:
-        UserError: the recipe or the command line asks for what cannot be (exit code 2).
-        RunError: anything else that went wrong (exit code 1).
-        KeyboardInterrupt: the person pressed Ctrl-C; the same command continues (exit code 130).
+        UserError: the recipe or the command line is invalid (exit code 2).
+        RunError: any other failure (exit code 1).
+        KeyboardInterrupt: the user pressed Ctrl-C; the same command continues (exit code 130).
     """
     chosen = _chosen(pipeline, only)
     if rank():
@@ -68,23 +68,23 @@ def run_pipeline(
 
 
 def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
-    """The stages to run, in their order.
+    """Return the stages to run, in order.
 
     Raises:
-        UserError: one of `only` is no stage.
+        UserError: `only` contains an unknown stage.
     """
     ids = _chosen(pipeline, only)
     return [node for node in pipeline.nodes if node.id in ids]
 
 
 class _PipelineRun:
-    """One command at work in a run's folder."""
+    """One run of a pipeline in a folder, from the checks to the report."""
 
     def __init__(self, pipeline: Pipeline, run: Path, interrupts: Interrupts, view: View, verbose: bool) -> None:
         self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
 
     def execute(self, chosen: set[str], fresh: bool) -> Path | None:
-        """Run the chosen stages that are not finished, and write the report."""
+        """Run the chosen stages that are not finished, and write the report; return its path."""
         if fresh:
             forget(self.run, chosen)
         records = {node.id: read_stage(self.run / self.pipeline.folder(node)) for node in self.pipeline.nodes}
@@ -110,7 +110,7 @@ class _PipelineRun:
         return self._report() if waiting or not report.exists() else report
 
     def _check(self, waiting: list[Node]) -> None:
-        """What can only be known by loading: reward functions, in a process of their own, and the data."""
+        """Check what can only be found by loading: reward functions (in a child process), data and stages' files."""
         content = json.dumps(environment(), indent=2)
         write_atomically(self.run / "environment.json", content + "\n")
         check_importable(self.pipeline.targets(waiting), self.pipeline.root)
@@ -123,7 +123,7 @@ class _PipelineRun:
                 raise UserError(f"{self.pipeline.places[node.id]}: {error}") from error
 
     def _run_and_record(self, node: Node) -> None:
-        """Run one stage to its end, or record how far it came and raise."""
+        """Run one stage to its end; if it fails, record its state and raise."""
         folder = self.run / self.pipeline.folder(node)
         before = read_stage(folder)
         begun = time.monotonic()
@@ -140,21 +140,21 @@ class _PipelineRun:
             with self._quiet(folder / "console.log"):
                 run_stage(node, stage)
             if not stage.output.is_dir():
-                raise RunError("it ended without an output folder, expected one from a stage that is done")
+                raise RunError("it ended without writing its output folder")
         except BaseException as error:
             interrupted = self.interrupts.seen or isinstance(error, KeyboardInterrupt)
             self._record_failure(node, record("interrupted" if interrupted else "failed"))
             if interrupted:
                 raise KeyboardInterrupt from error
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
-                named = f"stage {node.id}: "  # some checks, which are made before a run too, name the stage themselves
+                named = f"stage {node.id}: "  # checks that also run before a run already name the stage
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
             raise as_run_error(error, self.run, f"stage {node.id}") from error
         self._record(node, record("finished"))
         _free_memory()
 
     def _record(self, node: Node, record: StageRecord) -> None:
-        """Put a stage's new state on disk and on the screen, whole; then a Ctrl-C counts."""
+        """Write a stage's new state to disk and to the screen; a Ctrl-C takes effect only after both."""
         with self.interrupts.held():
             write_stage(self.run, self.pipeline, node, record)
             write_run(self.run, self.pipeline, node.id if record.status == "running" else None)
@@ -163,7 +163,7 @@ class _PipelineRun:
             raise KeyboardInterrupt
 
     def _record_failure(self, node: Node, record: StageRecord) -> None:
-        """As `_record`, for a stage that ended badly: what cannot be written on a full disk is left out."""
+        """Record a stage that failed, like `_record`; a full disk prints a message instead of raising."""
         with self.interrupts.held():
             try:
                 write_stage(self.run, self.pipeline, node, record)
@@ -173,7 +173,7 @@ class _PipelineRun:
             self.view.show_status(node.id, record.status, record.seconds)
 
     def _report(self) -> Path | None:
-        """Write the report; a report that cannot be written costs a line, and no result."""
+        """Write the report; if that fails, print one line and return None, so that the run's results are kept."""
         try:
             with self._quiet(self.run / "console.log"):
                 return _write_report(self.run)
@@ -191,20 +191,20 @@ class _PipelineRun:
 
 
 class _RecordedProgress:
-    """Passes a stage's progress to the view, and keeps the seconds on disk, so that a kill loses few of them."""
+    """A progress sink that also writes the stage's duration to disk every few seconds, in case the run is killed."""
 
     def __init__(self, view: View, record: Callable[[], None]) -> None:
         self.view, self.record, self.last = view, record, time.monotonic()
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Pass on, and record now and then."""
+        """Show the progress, and record the duration if the last record is old enough."""
         self.view.progress(done, total, unit, shown)
         if time.monotonic() - self.last >= RECORD_SECONDS:
             self.record()
             self.last = time.monotonic()
 
     def say(self, message: str) -> None:
-        """Pass on."""
+        """Show a message."""
         self.view.say(message)
 
 
@@ -216,10 +216,10 @@ def _write_report(run: Path) -> Path:
 
 
 def _chosen(pipeline: Pipeline, only: Sequence[str]) -> set[str]:
-    """The ids to run.
+    """Return the ids of the stages to run.
 
     Raises:
-        UserError: one of them is no stage.
+        UserError: `only` contains an unknown stage.
     """
     ids = [node.id for node in pipeline.nodes]
     for name in only:
@@ -229,7 +229,7 @@ def _chosen(pipeline: Pipeline, only: Sequence[str]) -> set[str]:
 
 
 def _check_inputs(waiting: Sequence[Node], records: Mapping[str, StageRecord]) -> None:
-    """Every stage must build on finished ones, or on ones that run before it."""
+    """Check that every input of a waiting stage is finished or runs before it."""
     ids = {node.id for node in waiting}
     for node in waiting:
         for name in node.inputs:
@@ -238,7 +238,7 @@ def _check_inputs(waiting: Sequence[Node], records: Mapping[str, StageRecord]) -
 
 
 def _free_memory() -> None:
-    """Give back what the stage held, so that the next begins as in a process of its own."""
+    """Free the memory of the last stage, so that the next one has as much as in a new process."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

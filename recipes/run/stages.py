@@ -1,4 +1,4 @@
-"""One stage of a pipeline: what its function is given, and the call of that function."""
+"""One stage of a pipeline: the argument of the stage's function, and the call of that function."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from gemsmith.recipes.pipeline.pipeline import Pipeline
 
 
 def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | None = None) -> Stage:
-    """Return what the function of a stage is given: its folder, inputs, data, rewards and engine."""
+    """Return the argument of a stage's function: its folder, inputs, data, rewards and engine."""
     outputs = {other.id: run / pipeline.folder(other) / "output" for other in pipeline.nodes}
     return Stage(
         id=node.id,
@@ -26,7 +26,7 @@ def make_stage(pipeline: Pipeline, node: Node, run: Path, sink: ProgressSink | N
 
 
 def run_stage(node: Node, stage: Stage) -> None:
-    """Import the function that the stage's kind names, and call it."""
+    """Import the function of the stage's kind, and call it."""
     stage.folder.mkdir(parents=True, exist_ok=True)
     module, _, function = type(node.config).entry.partition(":")
     getattr(importlib.import_module(module), function)(node.config, stage)

@@ -1,4 +1,4 @@
-"""Finds the policies that a run has trained, by the run's folder and a stage's id."""
+"""Find the policies that a run has trained, by the run's folder and a stage's id."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gemsmith.recipes.run.record import read_run
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A policy in a folder, and the policy that it was trained from where its run still has it."""
+    """A policy in a folder, with the policy that it was trained from if the run still has it."""
 
     folder: Path
     stage: str | None = None
@@ -19,20 +19,24 @@ class TrainedPolicy:
 
 
 def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
-    """The policy of a stage of the run in `place`, of its last finished stage with one, or of the model folder `place`.
+    """Find a policy in a run's folder, or in a model folder.
+
+    Args:
+        place: folder of a run, folder of a model, or a .gguf file.
+        stage: id of a stage of the run; None chooses the last finished stage with a policy.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such policy.
     """
     if not (place / "run.json").is_file():
         if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()):
             if stage is not None:
                 raise UserError(
-                    f"{place}: found a model, which has no stages; expected a run's folder to take {stage} from"
+                    f"{place}: found a model, which has no stages; leave {stage} out, or name the folder of a run"
                 )
             return TrainedPolicy(place)
         raise UserError(
-            f"{place}: found no run and no model, expected a run's folder (with run.json) or a model folder"
+            f"{place}: found no run and no model, expected the folder of a run (with run.json) or of a model"
         )
     stages = {entry["id"]: entry for entry in read_run(place)["stages"]}
     finished = [
@@ -42,7 +46,7 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
     ]
     chosen = stage or (finished[-1] if finished else None)
     if chosen is None:
-        raise UserError(f"{place}: found no finished stage with a policy, expected one; run the recipe first")
+        raise UserError(f"{place}: found no finished stage with a policy; run the recipe first")
     if chosen not in stages:
         raise UserError(
             f"{place}: found no stage {chosen}, expected {listed(finished)}{did_you_mean(chosen, finished)}"
@@ -58,7 +62,7 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
 
 
 def _is_policy(folder: Path) -> bool:
-    """Whether a stage's output is a causal language model."""
+    """Return whether a stage's output is a causal language model."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):

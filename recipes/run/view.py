@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live list of stages on a terminal, plain lines anywhere else."""
+"""Terminal output of a run: a live list of stages on a terminal, plain lines anywhere else."""
 
 import io
 import time
@@ -18,22 +18,22 @@ MARKS = {"finished": "✓", "running": "▶", "failed": "✗", "interrupted": "�
 
 
 class View(Protocol):
-    """A sink of progress that also knows the list of stages."""
+    """A progress sink that also shows the list of stages."""
 
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
-        """Begin with these stages: id, kind, status, seconds so far."""
+        """Begin with a list of stages, as tuples of id, kind, status and seconds so far."""
 
     def show_status(self, stage: str, status: str, seconds: float) -> None:
-        """The stage has now this status."""
+        """Show a stage's new status."""
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """The running stage has come so far."""
+        """Show the progress of the running stage: `done` of `total` units, and its metrics."""
 
     def say(self, message: str) -> None:
-        """One line for the person who watches."""
+        """Show one line of text."""
 
     def close(self) -> None:
-        """Leave the screen as it should stay."""
+        """Draw the final state."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class StageRow:
 
 @dataclass
 class StagePace:
-    """How fast the running stage goes: counted from its first report, as a resumed stage starts in the middle."""
+    """The speed of the running stage, counted from its first report because a resumed stage starts in the middle."""
 
     begun: float = field(default_factory=time.monotonic)
     first: tuple[float, int] | None = None
@@ -58,20 +58,20 @@ class StagePace:
     shown: Mapping[str, float] = field(default_factory=dict)
 
     def report(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Note one report."""
+        """Store one progress report."""
         if self.first is None or done < self.done:
             self.first = (time.monotonic(), done)
         self.done, self.total, self.unit, self.shown = done, total, unit, dict(shown)
 
     @property
     def rate(self) -> float | None:
-        """Units a second, once two reports tell."""
+        """Return units per second, or None before the second report."""
         if self.first is None or self.done <= self.first[1]:
             return None
         return (self.done - self.first[1]) / max(time.monotonic() - self.first[0], 1e-9)
 
     def text(self) -> str:
-        """`120/400 step, 3.1/s, 1m30s left, loss 1.23`."""
+        """Return the progress as text, such as `120/400 step, 3.1/s, 1m30s left, loss 1.23`."""
         parts = [f"{self.done}/{self.total} {self.unit}"]
         if rate := self.rate:
             parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{duration(1 / rate)} each")
@@ -80,7 +80,7 @@ class StagePace:
 
 
 class LineView:
-    """Plain lines: one at the start and end of each stage, and in between at most one every few seconds."""
+    """A view with plain lines: at the start and end of each stage, and at most one every few seconds in between."""
 
     def __init__(self, file: IO[str] | None = None, every: float = LINE_EVERY) -> None:
         self.console = Console(
@@ -92,36 +92,36 @@ class LineView:
         self.last = 0.0
 
     def open(self, stages: Sequence[tuple[str, str, str, float]]) -> None:
-        """Name the stages that need nothing."""
+        """Print the stages that are already finished."""
         finished = [f"{name} ({duration(seconds)})" for name, _, status, seconds in stages if status == "finished"]
         if finished:
             self.console.print("finished before: " + ", ".join(finished))
 
     def show_status(self, stage: str, status: str, seconds: float) -> None:
-        """One line for the start or the end of a stage."""
+        """Print one line for the start or the end of a stage."""
         self.stage, self.pace, self.last = stage, StagePace(), time.monotonic()
         again = f", continued after {duration(seconds)}" if status == "running" and seconds else ""
         after = f" after {duration(seconds)}" if status != "running" else ""
         self.console.print(f"{stage}: {status}{again}{after}")
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """One line, unless the last is younger than a few seconds."""
+        """Print one line, unless the last one is only a few seconds old."""
         self.pace.report(done, total, unit, shown)
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
             self.console.print(f"{self.stage}: {self.pace.text()}")
 
     def say(self, message: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(f"{self.stage}: {message}" if self.stage else message)
 
     def close(self) -> None:
-        """What is said from now on is about no stage."""
+        """Stop attributing messages to a stage."""
         self.stage = ""
 
 
 class LiveView:
-    """A list of stages that is redrawn in place, with a progress bar and the metrics of the one that runs."""
+    """A view with a list of stages that is redrawn in place, and the running stage's progress bar and metrics."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -141,25 +141,25 @@ class LiveView:
         self.live.start()
 
     def show_status(self, stage: str, status: str, seconds: float) -> None:
-        """Mark a stage."""
+        """Update a stage's row."""
         row = self.rows[stage]
         row.status, row.seconds = status, seconds
         self.pace = StagePace()
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Move the bar."""
+        """Update the progress bar."""
         self.pace.report(done, total, unit, shown)
 
     def say(self, message: str) -> None:
-        """One line above the list."""
+        """Print one line above the list."""
         self.live.console.print(Text(message))
 
     def close(self) -> None:
-        """Draw the list a last time and let it stand."""
+        """Draw the list a last time and leave it on the screen."""
         self.live.stop()
 
     def render(self) -> RenderableType:
-        """The list as it is now."""
+        """Return the list in its present state."""
         table = Table.grid(padding=(0, 2))
         for row in self.rows.values():
             running = row.status == "running"
@@ -179,9 +179,10 @@ class LiveView:
 
 
 def view_for(file: IO[str]) -> View:
-    """Return a live view where the file is a terminal, plain lines where it is not.
+    """Return a live view if the file is a terminal, and plain lines otherwise.
 
-    A notebook's stream is no terminal, though some say that they are one, and rich takes FORCE_COLOR as a sign of one.
+    The check is stricter than rich's own: some notebook streams claim to be terminals, and rich takes FORCE_COLOR as
+    a sign of a terminal.
     """
     console = Console(file=file, force_jupyter=False)
     terminal = isinstance(file, io.TextIOWrapper) and file.isatty() and console.is_terminal
@@ -189,12 +190,12 @@ def view_for(file: IO[str]) -> View:
 
 
 def metric_texts(shown: Mapping[str, float]) -> list[str]:
-    """`loss 1.23`, for each metric."""
+    """Return a text such as `loss 1.23` for each metric."""
     return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in shown.items()]
 
 
 def duration(seconds: float) -> str:
-    """`0.4s`, `41s`, `3m05s` or `2h07m`."""
+    """Return a duration as text: `0.4s`, `41s`, `3m05s` or `2h07m`."""
     if seconds < 10:
         return f"{seconds:.1f}s"
     whole = round(seconds)

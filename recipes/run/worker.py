@@ -1,4 +1,7 @@
-"""A worker: any process of a run but the first, which keeps the records; it trains along and waits for the first."""
+"""A worker process: any process of a run except the first.
+
+Workers train together with the first process, which alone writes the records and runs the stages that do not train.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,17 +20,23 @@ POLL_SECONDS = 0.5
 
 
 def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: bool) -> None:
-    """Train along in every training stage, and wait until the first process has finished each stage.
+    """Take part in every training stage, and wait until the first process has finished each stage.
 
-    What this process prints goes to `console-RANK.log` beside the first process's. The first process alone runs the
-    other stages. When the first process fails, the launcher ends the others.
+    This process's output goes to `console-RANK.log`, next to the first process's `console.log`. The first process
+    alone runs the other stages. If the first process fails, the launcher ends the others.
+
+    Args:
+        pipeline: the checked recipe.
+        run: the run's folder.
+        nodes: the stages to run, in order.
+        fresh: not supported in several processes, because it would delete folders that other processes use.
 
     Raises:
-        UserError: `fresh` was asked for, which would remove folders under the other processes' feet; or a stage's own.
+        UserError: `fresh` is set, or a stage raised it.
         RunError: a stage failed in this process.
     """
     if fresh:
-        raise UserError("--fresh: found several processes, expected one; remove the run's folder instead")
+        raise UserError("--fresh: not supported with several processes; delete the run's folder instead")
     for node in nodes:
         folder = run / pipeline.folder(node)
         if read_stage(folder).status == "finished":

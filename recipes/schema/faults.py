@@ -1,4 +1,4 @@
-"""Faults of a recipe, collected so that one reading tells them all, each with its file, line and field."""
+"""Faults of a recipe, collected so that one message lists all of them with file, line and field."""
 
 from collections.abc import Callable
 
@@ -7,19 +7,19 @@ from gemsmith.contracts.planning import Keys
 
 
 def dotted(keys: Keys) -> str:
-    """The name of a field where no document tells more."""
+    """Return the keys joined by dots; used if no document can give a better name."""
     return ".".join(str(key) for key in keys)
 
 
 class Faults:
-    """Collects faults by field; `locate` turns the keys of a field into "file:line: name"."""
+    """Collection of faults by field; `locate` turns the keys of a field into "file:line: name"."""
 
     def __init__(self, locate: Callable[[Keys], str] = dotted) -> None:
         self.locate = locate
         self.lines: list[str] = []
 
     def add(self, keys: Keys, text: str) -> None:
-        """Note that the field at `keys` has the fault that `text` tells."""
+        """Add a fault of the field at `keys`; `text` describes it."""
         line = f"{self.locate(keys)}: {text}"
         if line not in self.lines:
             self.lines.append(line)

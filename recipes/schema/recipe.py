@@ -41,18 +41,20 @@ STAGE_KINDS: dict[str, type[StageConfig]] = {
 
 
 def produced_by(kind: str) -> str:
-    """Return what stages of a built-in kind put out; "" for an unknown kind."""
+    """Return the kind of output of a built-in stage kind, or "" if the kind is unknown."""
     return STAGE_KINDS[kind].produces if kind in STAGE_KINDS else ""
 
 
 class Recipe(StrictModel):
-    """A pipeline: data, rewards, and the stages that use them."""
+    """A whole pipeline: data, rewards, and the stages that use them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run and of its folder.")
-    description: str = Field("", description="What the recipe is for, for people.")
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
-    policy: PolicyConfig = Field(description="The policy that a stage starts from when it names none.")
-    data: dict[str, AnyData] = Field(default_factory=dict, description="Named data sources.")
-    rewards: dict[str, AnyReward] = Field(default_factory=dict, description="Named rewards.")
-    engine: EngineConfig = Field(default_factory=EngineConfig, description="What trains.")
-    stages: list[AnyStage] = Field(min_length=1, description="The stages; they run in the order of their `from` edges.")
+    description: str = Field("", description="Purpose of the recipe, shown in the report.")
+    seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    policy: PolicyConfig = Field(description="Policy that a stage starts from if it does not name one.")
+    data: dict[str, AnyData] = Field(default_factory=dict, description="Data sections by name.")
+    rewards: dict[str, AnyReward] = Field(default_factory=dict, description="Rewards by name.")
+    engine: EngineConfig = Field(
+        default_factory=EngineConfig, description="Training engine: DeepSpeed and sequence parallelism."
+    )
+    stages: list[AnyStage] = Field(min_length=1, description="Stages; a stage runs after the stages that it refers to.")

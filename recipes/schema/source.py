@@ -1,4 +1,4 @@
-"""A recipe as it was given, a file or a mapping: its document, the lines of its fields, and the overrides."""
+"""The source of a recipe, a file or a mapping: its document, the lines of its fields, and the overrides."""
 
 import re
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ SHIPPED = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Source:
-    """A recipe's document, and where each of its fields came from.
+    """A recipe's document, with the origin of each of its fields.
 
     Attributes:
-        path: the recipe's file; None where the recipe was given as a mapping.
+        path: the recipe's file; None if the recipe is a mapping.
         document: its content as plain mappings, lists, texts, numbers, booleans and None.
         lines: the line of each field in the file.
-        overrides: for each field that was overridden, how the user wrote it, such as "--set seed=1".
+        overrides: each overridden field with the user's own text for it, such as "--set seed=1".
     """
 
     path: Path | None
@@ -40,13 +40,13 @@ class Source:
 
     @property
     def root(self) -> Path:
-        """Folder against which the recipe's relative paths resolve first: the file's, or the working folder."""
+        """Return the folder where relative paths are looked up first: the file's, or the working folder."""
         return Path.cwd() if self.path is None else self.path.resolve().parent
 
     def locate(self, keys: Keys) -> str:
-        """Return `file:line: field` for the keys of a field, or `--set field=value: field` where an override set it.
+        """Return `file:line: field` for the keys of a field, or `--set field=value: field` if an override set it.
 
-        The fields of a mapping are located as `recipe: field`.
+        For a recipe that is a mapping, return `recipe: field`.
         """
         name = self.name(keys)
         for length in range(len(keys), -1, -1):
@@ -59,7 +59,7 @@ class Source:
         return f"{self.path}: {name}"
 
     def name(self, keys: Keys) -> str:
-        """Keys as `--set` takes them: items of a list by their id where they have one."""
+        """Return the dotted name that `--set` accepts; list items are named by their id if they have one."""
         names, node = [], self.document
         for key in keys:
             node = _child(node, key)
@@ -68,15 +68,15 @@ class Source:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with gemsmith, by name."""
+    """Return the recipes that come with gemsmith, by name."""
     return {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def find_recipe(argument: str) -> Path:
-    """The file that a command line names: a path, or the name of a shipped recipe.
+    """Return the recipe file for a path or the name of a shipped recipe.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is no such file and no shipped recipe of that name.
     """
     path = Path(argument)
     if path.is_file():
@@ -97,7 +97,7 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
     """Read a recipe file and apply `key=value` overrides.
 
     Raises:
-        UserError: the file is not YAML, or an override names something that is not there.
+        UserError: the file is not YAML, or an override names an unknown list item or a field inside a plain value.
     """
     try:
         loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
@@ -122,10 +122,10 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
 
 
 def read_mapping(recipe: Mapping[str, Any]) -> Source:
-    """Read a recipe that was given as a mapping; the caller's objects are copied, not kept.
+    """Read a recipe that is a mapping; the caller's objects are copied.
 
     Raises:
-        UserError: a value is of a type that no YAML file could hold.
+        UserError: a value has a type that YAML cannot represent.
     """
     source = Source(None, None)
     source.document = _copied(recipe, "recipe", ())
@@ -133,10 +133,10 @@ def read_mapping(recipe: Mapping[str, Any]) -> Source:
 
 
 def override(source: Source, values: Mapping[str, Any]) -> None:
-    """Set fields of the document by their dotted names; mappings on the way are made, items of lists must be there.
+    """Set fields of the document by their dotted names; missing mappings are created, list items must exist.
 
     Raises:
-        UserError: a name stands for nothing in the document, or a value is of a type that no YAML file could hold.
+        UserError: a name does not exist in the document, or a value has a type that YAML cannot represent.
     """
     for name, value in values.items():
         label = f"set={{{name!r}: {repr(value) if value is None or isinstance(value, str | int | float) else '...'}}}"
@@ -146,7 +146,7 @@ def override(source: Source, values: Mapping[str, Any]) -> None:
 
 
 def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
-    """Return the validated recipe of a source; `schema` is `Recipe` or a subclass that knows further kinds of stages.
+    """Return the validated recipe of a source; `schema` is `Recipe` or a subclass with more kinds of stages.
 
     Raises:
         UserError: one line for each fault, with file, line, field, what was found and what was expected.
@@ -161,7 +161,7 @@ def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
 
 
 def _plain(node: Any, keys: Keys, lines: dict[Keys, int]) -> Any:
-    """The node without ruamel's own types; notes the line of each key and item on the way."""
+    """Convert a node to plain Python types, and add the line of each key and item to `lines`."""
     if isinstance(node, CommentedMap):
         for key in node:
             mark = node.lc.data.get(key) if node.lc.data else None
@@ -185,7 +185,7 @@ def _plain(node: Any, keys: Keys, lines: dict[Keys, int]) -> Any:
 
 
 def _override(source: Source, assignment: str) -> None:
-    """Apply one `dotted.key=value`, the value in YAML."""
+    """Apply one `dotted.key=value`; the value is YAML."""
     name, equals, text = assignment.partition("=")
     if not equals or not name:
         raise UserError(f"--set {assignment}: expected dotted.key=value, such as stages.sft.steps=10")
@@ -199,7 +199,7 @@ def _override(source: Source, assignment: str) -> None:
 
 
 def _assign(source: Source, name: str, value: Any, label: str) -> None:
-    """Set the field with a dotted name; `label` is how the user wrote it, for messages."""
+    """Set the field with a dotted name; `label` is the user's own text, for messages."""
     keys: Keys = ()
     node, parts = source.document, name.split(".")
     for depth, part in enumerate(parts):
@@ -214,7 +214,7 @@ def _assign(source: Source, name: str, value: Any, label: str) -> None:
 
 
 def _copied(value: Any, label: str, keys: Keys) -> Any:
-    """Return a value of Python as YAML would give it: tuples as lists, paths as text, NumPy's numbers as plain ones."""
+    """Convert a Python value to what YAML would give: tuples to lists, paths to text, NumPy numbers to plain ones."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
@@ -233,11 +233,12 @@ def _copied(value: Any, label: str, keys: Keys) -> Any:
     if callable(value):
         name = getattr(value, "__name__", type(value).__name__)
         raise UserError(
-            f'{label}: found the function {name}{_below(keys)}, expected its place as text, such as "my_file.py:{name}"'
+            f"{label}: found the function {name}{_below(keys)}, expected its location as text, such as "
+            f'"my_file.py:{name}"'
         )
     raise UserError(
-        f"{label}: found an object of type {type(value).__name__}{_below(keys)}, expected what YAML can hold: "
-        "mappings, lists, text, numbers, True, False or None"
+        f"{label}: found an object of type {type(value).__name__}{_below(keys)}, expected a type that YAML can "
+        "represent: mapping, list, text, number, True, False or None"
     )
 
 
@@ -246,7 +247,7 @@ def _below(keys: Keys) -> str:
 
 
 def _key(node: Any, part: str, label: str, before: list[str]) -> str | int:
-    """The key of `node` that a part of a dotted name means."""
+    """Return the key of `node` for one part of a dotted name: a field's name, or an item's id or number."""
     if isinstance(node, dict):
         return part
     if not isinstance(node, list):

@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of the recipe: which field, what was found, what was expected, the nearest name."""
+"""Translate pydantic's errors to recipe terms: the field, the value found, the values expected, the nearest name."""
 
 import re
 import types
@@ -12,9 +12,9 @@ from gemsmith.recipes.schema.faults import Faults
 
 
 def add_faults(faults: Faults, model: type[BaseModel], error: ValidationError, document: Any) -> None:
-    """Add a line to `faults` for each field that `error` complains of.
+    """Add a line to `faults` for each field in `error`.
 
-    A field that may have several types gives several errors; they become one line that names all of them.
+    pydantic reports one error per accepted type of a field; they become one line that lists all of them.
     """
     by_field: dict[Keys, list[tuple[str, str, str]]] = {}
     for detail in error.errors(include_url=False):
@@ -32,14 +32,14 @@ def add_faults(faults: Faults, model: type[BaseModel], error: ValidationError, d
 
 
 def field_names(model: type[BaseModel]) -> list[str]:
-    """The keys that a model takes in a recipe."""
+    """Return the keys that a model accepts in a recipe."""
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def _describe(
     detail: dict[str, Any], owner: type[BaseModel] | None, annotation: Any, keys: Keys
 ) -> tuple[str, str, str]:
-    """What was found, what was expected, and a hint, for one of pydantic's errors."""
+    """Return what was found, what was expected, and a hint, for one of pydantic's errors."""
     kind, context, found = detail["type"], detail.get("ctx", {}), f"found {_shown(detail['input'])}"
     if kind == "extra_forbidden":
         known = field_names(owner) if owner else []
@@ -83,14 +83,14 @@ def _discriminator(detail: dict[str, Any]) -> str:
 
 
 def _expectation(message: str) -> str:
-    """`a valid integer` from `Input should be a valid integer`."""
+    """Return the expectation in one of pydantic's messages: "an integer" for "Input should be a valid integer"."""
     words = re.sub(r"^(Input|List|String|Dictionary|Value) should (be )?", "", message)
     words = re.sub(r"^(greater|less)", r"a number \1", words)
     return words.replace("a valid ", "a ").replace("a integer", "an integer").replace("a string", "text")
 
 
 def _shown(value: Any) -> str:
-    """A value as a person would write it, cut to a line."""
+    """Return a value as text of at most 60 characters, as it would look in a recipe."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):
@@ -102,9 +102,9 @@ def _shown(value: Any) -> str:
 
 
 def _trace(model: Any, location: tuple[str | int, ...]) -> tuple[Keys, type[BaseModel] | None, Any]:
-    """Where pydantic's location of an error is: its keys in the document, the model around it, and its own type.
+    """Resolve pydantic's location of an error to the keys in the document, the enclosing model and the field's type.
 
-    The location also holds the tag of each union on the way, which is no key of the document.
+    The location also contains the tag of each union on the way, which is not a key of the document.
     """
     keys: Keys = ()
     current: Any = model
@@ -128,7 +128,7 @@ def _trace(model: Any, location: tuple[str | int, ...]) -> tuple[Keys, type[Base
 
 
 def _options(annotation: Any) -> list[Any]:
-    """The types that an annotation allows, without None and without what Annotated adds."""
+    """Return the types that an annotation allows, without None and without the metadata of Annotated."""
     if get_origin(annotation) is Annotated:
         return _options(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -137,7 +137,7 @@ def _options(annotation: Any) -> list[Any]:
 
 
 def _tags(option: Any, name: str | None = None) -> list[Any]:
-    """The values of a model's literal fields, or of the one called `name`: one of them is its tag in a union."""
+    """Return the values of a model's literal fields, or of the field `name`; one of them is its tag in a union."""
     if not _is_model(option):
         return []
     fields = option.model_fields.items()

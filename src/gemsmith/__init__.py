@@ -1,7 +1,7 @@
 """Post-train Gemma 3 as Gemma 3 was post-trained: distillation, BOND, WARM and WARP from one YAML recipe.
 
-`gemsmith.run("quickstart")` runs a recipe; docs/reference/python-api.md shows the rest. Importing this package imports
-no heavy library: each name is loaded when it is first used.
+`gemsmith.run("quickstart")` runs a recipe; docs/reference/python-api.md describes the other functions. Importing this package is
+fast, because it loads each name when it is first used.
 """
 
 from importlib import import_module
@@ -60,10 +60,10 @@ _HOMES = {
 """The module inside gemsmith that defines each name."""
 
 
-if not TYPE_CHECKING:  # a type checker would take a module with __getattr__ to have every name
+if not TYPE_CHECKING:  # with a module-level __getattr__, a type checker would accept every name
 
     def __getattr__(name: str) -> Any:
-        """Load a name of `__all__` on its first use."""
+        """Load a name in `__all__` on its first use."""
         if name == "merge":
             return import_module("gemsmith.merge")
         if name == "__version__":

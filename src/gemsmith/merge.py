@@ -1,4 +1,4 @@
-"""Merge checkpoint folders: their mean, the spherical interpolation of what they learnt, or a point between two."""
+"""Merge checkpoint folders: average (WARM), SLERP of task vectors (WARP), or linear interpolation of two."""
 
 from gemsmith.recipes.api.merging import average, interpolate, slerp
 from gemsmith.weights.merge import GroupMerge

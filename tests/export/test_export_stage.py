@@ -126,7 +126,7 @@ def test_the_command_compares_nothing_with_a_base_that_it_would_have_to_look_for
 
 def test_the_command_never_replaces_what_is_there(write_run, tmp_path):
     source = write_run(0.01)
-    with pytest.raises(UserError, match="found something there already"):
+    with pytest.raises(UserError, match="empty folder"):
         export_policy(source, None, source)
     assert (source / "model.safetensors").is_file()
 

@@ -10,6 +10,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.sizes import KNOWN, context_of, shape_of
 from gemsmith.recipes.pipeline.pipeline import open_recipe
+from tests.messages import assert_facts
 
 
 def test_a_multimodal_configuration_that_is_silent_on_defaults_has_a_size(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_recipe_that_asks_for_too_much_is_refused_before_it_runs(tmp_path: Pat
         open_recipe(str(tmp_path / "sums.yaml"))
     message = str(caught.value)
     assert "found 513, expected at most the policy's context of 512 tokens" in message
-    assert 'found 2, expected 1, as stage "student" is not of kind sft' in message
+    assert_facts(message, "engine.sequence_parallel", "found 2", '"student"', "sft")
     assert ":6" in message and ":8" in message  # the lines
     longer = RECIPE.replace("model: tiny}\ndata", "model: tiny, rope: {factor: 8}}\ndata")
     (tmp_path / "sums.yaml").write_text(longer.replace("sequence_parallel: 2", "sequence_parallel: 1"))

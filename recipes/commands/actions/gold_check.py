@@ -1,4 +1,4 @@
-"""The gold check: is every true answer of a recipe's data right by the rewards that are to judge with it? No model."""
+"""The gold check: run every reference answer of a recipe's data through the rewards that use it. Needs no model."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +25,14 @@ Judged = list[tuple[Example, Verdict]]
 
 @dataclass(frozen=True)
 class GoldCheck:
-    """What one reward made of the gold answers of one data section.
+    """One reward's verdicts on the gold answers of one data section.
 
     Attributes:
         data: name of the section.
         reward: name of the reward.
-        checked: how many gold answers there were.
-        without: how many distinct prompts have none.
-        failures: those that are not right, each with what was wrong.
+        checked: number of gold answers.
+        without: number of distinct prompts without a gold answer.
+        failures: the examples whose gold answer is not right, each with the reason.
     """
 
     data: str
@@ -43,12 +43,17 @@ class GoldCheck:
 
 
 def check_gold(pipeline: Pipeline, say: Callable[[str], None] = lambda line: None) -> list[GoldCheck]:
-    """Judge the gold answers of every data section by every reward of JUDGES that a stage uses on it, by its `tasks`.
+    """Judge the gold answers of every data section with each reward of `JUDGES` that a stage uses on it.
 
-    Before that, each row must have a reward in its stage; what else `routes.check_rows` finds is said.
+    A reward judges only the rows of its `tasks`. First, `routes.check_rows` checks that each row has a reward in its
+    stage; its notes are passed to `say`.
+
+    Args:
+        pipeline: the checked recipe.
+        say: prints one line of progress.
 
     Raises:
-        UserError: the data cannot be read, a row has no reward, or no stage judges anything by a ground truth.
+        UserError: the data cannot be read, a row has no reward, or no stage uses a reward of a kind in `JUDGES`.
     """
 
     @functools.cache
@@ -94,7 +99,7 @@ def _mathematics(name: str, config: MathReward, examples: Sequence[Example]) -> 
 
 
 def _code(name: str, config: CodeReward, examples: Sequence[Example]) -> Judged:
-    """A record's own reference solution is its gold answer, else the section's `answer`."""
+    """Judge programs; the gold answer is the record's own reference solution, else the section's `answer`."""
     judged: Judged = []
     asked: list[tuple[Example, Problem, str]] = []
     for example in examples:
@@ -115,7 +120,7 @@ def _code(name: str, config: CodeReward, examples: Sequence[Example]) -> Judged:
 
 
 def _instructions(name: str, config: InstructionsReward, examples: Sequence[Example]) -> Judged:
-    """The `answer` of a row with instructions must follow all of them."""
+    """Check that the `answer` of each row with instructions follows all of them."""
     given = [example for example in examples if example.answer and example.columns.get(config.instructions)]
     judged: Judged = []
     for example in given:
@@ -131,7 +136,7 @@ def _instructions(name: str, config: InstructionsReward, examples: Sequence[Exam
 
 
 def _refusals(name: str, config: RefusalReward, examples: Sequence[Example]) -> Judged:
-    """The `answer` of a labelled row must refuse where it should, and must not elsewhere."""
+    """Check that the `answer` of each labelled row refuses if it should, and only then."""
     given = [example for example in examples if example.answer and example.columns.get(config.label) is not None]
     columns = {config.label: [example.columns[config.label] for example in given]}
     prompts, answers = [example.prompt for example in given], [str(example.answer) for example in given]
@@ -154,7 +159,7 @@ JUDGES: dict[type[RewardConfig], Callable[[str, Any, Sequence[Example]], Judged]
     InstructionsReward: _instructions,
     RefusalReward: _refusals,
 }
-"""What judges gold answers, by the kind of reward: those that need nothing but the row."""
+"""Function that judges gold answers, by reward class; only for rewards that need nothing but the row."""
 
 
 def _column(example: Example, name: str) -> Any:
@@ -166,11 +171,11 @@ def _fault(verdict: Verdict) -> str:
 
 
 def report_gold(checks: Sequence[GoldCheck]) -> Iterator[str]:
-    """The lines of a report, one for each gold answer that fails and one for each check; raises when one failed.
+    """Yield the lines of a report: one for each gold answer that fails, and one for each check.
 
     Raises:
-        RunError: a gold answer is not right.
-        UserError: there was no gold answer at all.
+        RunError: a gold answer is not right; raised after all lines.
+        UserError: the data has no gold answer at all.
     """
     for check in checks:
         for example, fault in check.failures:

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for gemsmith, with the way out for each; no heavy library is imported."""
+"""Checks of this machine for `gemsmith doctor`, each with a fix; imports none of the heavy libraries."""
 
 import shutil
 import sys
@@ -19,7 +19,7 @@ NEEDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "eva
 
 @dataclass(frozen=True)
 class MachineFinding:
-    """One thing of this machine; `way_out` says what to do where it is lacking or optional."""
+    """One property of this machine; `way_out` describes the fix if it is lacking or optional."""
 
     thing: str
     found: str
@@ -28,7 +28,7 @@ class MachineFinding:
 
 
 def examine(folder: Path) -> list[MachineFinding]:
-    """Look at python, the hardware, the libraries, the build tools and the sandbox; runs would be in `folder`."""
+    """Check python, hardware, libraries, build tools and the sandbox; `folder` is where runs would be written."""
     return [
         _python(),
         _cores(),
@@ -43,7 +43,7 @@ def examine(folder: Path) -> list[MachineFinding]:
 
 
 def findings_table(findings: list[MachineFinding]) -> Table:
-    """The findings as a table for a terminal."""
+    """Return the findings as a table for a terminal."""
     table = Table(box=None, padding=(0, 2), pad_edge=False, show_header=False)
     marks = {"good": Text("ok", "green"), "optional": Text("--", "yellow"), "lacking": Text("lacks", "red")}
     for finding in findings:
@@ -63,7 +63,7 @@ def _python() -> MachineFinding:
 def _cores() -> MachineFinding:
     number = cores()
     return MachineFinding(
-        "cores", str(number), "good" if number > 1 else "optional", "" if number > 1 else "two or more are faster"
+        "cores", str(number), "good" if number > 1 else "optional", "" if number > 1 else "two or more cores are faster"
     )
 
 
@@ -77,7 +77,7 @@ def _memory() -> MachineFinding:
             "memory", text, "lacking", "the quickstart needs 2 GB free: close programs, or use another machine"
         )
     if has[1] < 12e9:
-        return MachineFinding("memory", text, "optional", "enough for tiny; the 270M recipe wants 12 GB free")
+        return MachineFinding("memory", text, "optional", "enough for tiny; the 270M recipes need 12 GB free")
     return MachineFinding("memory", text, "good")
 
 
@@ -91,7 +91,7 @@ def _disk(folder: Path) -> MachineFinding:
 def _gpus() -> list[MachineFinding]:
     found = gpus()
     if not found:
-        way_out = "recipes for a CPU run here; those for larger models need an NVIDIA GPU and its driver"
+        way_out = "the CPU recipes run here; larger models need an NVIDIA GPU and its driver"
         return [MachineFinding("GPU", "none", "optional", way_out)]
     return [MachineFinding("GPU", name, "good") for name in found]
 
@@ -101,12 +101,14 @@ def _libraries() -> list[MachineFinding]:
     findings = []
     for name in NEEDED:
         version = found[name]
-        way_out = "" if version else f"`pip install {name}`, or set the environment up again with `make quickstart`"
+        way_out = "" if version else f"`pip install {name}`, or rebuild the environment with `make quickstart`"
         findings.append(MachineFinding(name, version or "not installed", "good" if version else "lacking", way_out))
     torch = found["torch"] or ""
     if gpus() and "+cpu" in torch:
         findings.append(
-            MachineFinding("torch", f"{torch} uses no GPU", "lacking", "install a CUDA build of torch (TORCH_SPEC)")
+            MachineFinding(
+                "torch", f"{torch} cannot use the GPU", "lacking", "install a CUDA build of torch (TORCH_SPEC)"
+            )
         )
     deepspeed = found["deepspeed"]
     way_out = "" if deepspeed else "`pip install 'gemsmith[deepspeed]'`; needed only for `engine: {deepspeed: ...}`"
@@ -137,17 +139,17 @@ def _build_tools() -> list[MachineFinding]:
 
 
 def _attention() -> list[MachineFinding]:
-    """What `attention: auto` takes in each type of layer."""
+    """Report what `attention: auto` selects for each type of layer."""
     state = kernel_state()
     if gpus():
-        path = "FlexAttention, compiled by torch; not run by the authors"
+        path = "FlexAttention, compiled by torch; not tested by the authors"
         return [
-            MachineFinding("local layers", f"{path}; blocks of keys outside of the window are skipped", "good"),
+            MachineFinding("local layers", f"{path}; blocks of keys outside the window are skipped", "good"),
             MachineFinding("global layers", f"{path}; causal", "good"),
         ]
     if state.library is None:
-        beyond = "torch block by block beyond 1,024 tokens"
-        way_out = "`gemsmith build` compiles the kernel, which takes a half to a fifth of the time"
+        beyond = "torch in blocks beyond 1,024 tokens"
+        way_out = "`gemsmith build` compiles the kernel, which is 2 to 5 times as fast"
         return [
             MachineFinding("attention kernel", state.problem, "optional", way_out),
             MachineFinding(
@@ -165,7 +167,7 @@ def _attention() -> list[MachineFinding]:
 
 
 def _sandbox() -> MachineFinding:
-    """What `backend: auto` gets here, found out by running a canary and attacks in it."""
+    """Report what `backend: auto` selects here, found by running a canary and attacks in each sandbox."""
     from gemsmith.sandboxes.code.selection import AUTOMATIC, Probe, probe
 
     refused: list[Probe] = []

@@ -1,4 +1,4 @@
-"""Writes a policy of a run, or any other, into a folder of one's own as the export stage does."""
+"""Export a policy of a run, or any other model, to a folder that the user chooses, as the export stage does."""
 
 import shutil
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ def export_policy(
 ) -> None:
     """Export the policy of a stage in the run `place`, or the model folder `place`, to the folder `to`.
 
-    Args:
-        place: a run's folder, or a model's.
-        stage: of the run; none: the last one with a policy.
-        to: the folder to write.
-        sink: whom to tell.
-        formats: as in a recipe; none: transformers, or gguf where that is said how.
-        gguf: what a GGUF file stores matrices as; none: f16.
+    If the weights that the policy was trained from can be found, the exported policy must differ from them.
 
-    A policy that its run started from weights which can be found must differ from them.
+    Args:
+        place: folder of a run or of a model.
+        stage: id of a stage of the run; None chooses the last finished stage with a policy.
+        to: folder to write; must be new or empty.
+        sink: receives the progress.
+        formats: formats as in a recipe; empty means transformers, or gguf if `gguf` is set.
+        gguf: type of the matrices in a GGUF file; None means f16.
 
     Raises:
-        UserError: there is no such policy, a format is unknown or cannot hold it, something stands at `to`, or nothing
-            can be written there.
-        RunError: the export is not what it should be.
+        UserError: the policy does not exist, a format is unknown or cannot hold it, `to` is not empty, or `to` cannot
+            be written.
+        RunError: the exported policy differs from the one in `place`, or equals its base.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"--to {to}: found something there already, expected a new or an empty folder")
+        raise UserError(f"--to {to}: exists and is not an empty folder; name a new or an empty folder")
     fields = _fields(formats, gguf)
     trained = find_policy(place, stage)
     from gemsmith.export.export_stage import run
@@ -56,12 +56,13 @@ def export_policy(
         base=PolicyConfig.model_validate({"from": "base"}) if trained.base else _outside_base(lineage),
         **fields,
     )
+    # Write to a folder beside `to`, and rename it at the end: an export that fails leaves nothing at `to`.
     part = to.with_name(to.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"--to {to}: nothing can be written there ({error.strerror}): name another folder") from error
+        raise UserError(f"--to {to}: cannot be written ({error.strerror}); name another folder") from error
     try:
         work = Stage(
             id="export", folder=part, seed=lineage.seed, root=Path.cwd(), inputs=inputs, sink=sink or Silence()
@@ -75,9 +76,9 @@ def export_policy(
 
 
 def _outside_base(lineage: Lineage) -> PolicyConfig | None:
-    """Return the weights from outside the run that the policy's stage started from, where they can be found here.
+    """Return the weights outside the run that the policy was trained from, or None if they are not found here.
 
-    A name that only the recipe's folder or the hub resolves is left out: an export never downloads a base.
+    Names that resolve only in the recipe's folder or on the hub give None: an export never downloads a base.
     """
     start = lineage.start
     if start is None or start.model is None or (start.model != "tiny" and not Path(start.model).exists()):
@@ -86,10 +87,10 @@ def _outside_base(lineage: Lineage) -> PolicyConfig | None:
 
 
 def _fields(formats: Sequence[str], gguf: str | None) -> dict[str, Any]:
-    """The options of the command as the stage's fields.
+    """Return the command's options as fields of the export stage.
 
     Raises:
-        UserError: one of them is unknown, or does not go with the others.
+        UserError: an option's value is unknown, or --gguf is given without the format gguf.
     """
     asked = {"--format": (formats, get_args(ExportFormat)), "--gguf": ([gguf] if gguf else [], get_args(GgufType))}
     for option, (found, known) in asked.items():
@@ -97,6 +98,8 @@ def _fields(formats: Sequence[str], gguf: str | None) -> dict[str, Any]:
             if name not in known:
                 raise UserError(f"{option} {name}: expected {listed(known)}{did_you_mean(name, known)}")
     if formats and gguf and "gguf" not in formats:
-        raise UserError(f"--gguf {gguf} is for --format gguf, and the formats are {listed(formats)}: add it")
+        raise UserError(
+            f"--gguf {gguf}: found the formats {listed(formats)}, but --gguf needs the format gguf; add --format gguf"
+        )
     chosen = list(dict.fromkeys(formats)) or (["gguf"] if gguf else [])
     return ({"formats": chosen} if chosen else {}) | ({"gguf": gguf} if gguf else {})

@@ -1,4 +1,4 @@
-"""Tries a reward on completions given by hand or in a file: `gemsmith reward try`."""
+"""Try a reward on completions from the command line or from a file, for `gemsmith reward try`."""
 
 import json
 import tempfile
@@ -21,12 +21,12 @@ from gemsmith.rl.rewards.config import PythonReward, RewardConfig, RewardModelRe
 from gemsmith.rl.rewards.reward import Columns, shortened
 
 GIVEN = {"task": None, "system": None, "finished": True}
-"""Columns that every run has, and what they are where nobody gives them."""
+"""Columns that every run passes to a reward, with their default values here."""
 
 
 @dataclass(frozen=True)
 class GivenBatch:
-    """What a reward is called with."""
+    """Prompts, completions and columns of one call of a reward."""
 
     prompts: list[str]
     completions: list[str]
@@ -34,16 +34,17 @@ class GivenBatch:
 
 
 def score_batch(target: str, batch: GivenBatch, options: Sequence[str], time_limit: float | None) -> None:
-    """Open a reward, call it once as a run would, and print each score; what it prints goes to standard error.
+    """Open a reward, call it once as a run would, and print each score; the reward's own output goes to stderr.
 
     Args:
-        target: of a python reward, or "recipe.yaml:NAME", also of a shipped recipe by its name.
-        batch: what it is called with.
-        options: name=value texts; they go over those that a recipe gives.
-        time_limit: seconds that the call may take; None: the recipe's, or the default.
+        target: target of a python reward ("file.py:function"), or "recipe.yaml:NAME"; the recipe can also be the name
+            of a shipped one.
+        batch: the arguments of the call.
+        options: name=value texts; they override the options in the recipe.
+        time_limit: maximum duration of the call in seconds; None uses the recipe's limit, or the default.
 
     Raises:
-        UserError: there is no such reward, it cannot be used, or it fails; the words are those of a run.
+        UserError: the reward does not exist, cannot be used, or fails; the message is the same as in a run.
     """
     name, root, config = _reward(target, _assigned(options, "--option"))
     if time_limit is not None:
@@ -63,16 +64,17 @@ def score_batch(target: str, batch: GivenBatch, options: Sequence[str], time_lim
 
 
 def given_batch(prompt: str, completions: Sequence[str], rows: Path | None, columns: Sequence[str]) -> GivenBatch:
-    """What the command line gives: completions of one prompt, or a file of rows.
+    """Return the batch of the command line: completions of one prompt, or the rows of a file.
 
     Args:
-        prompt: text of the user's turn, for every one of `completions`.
-        completions: of the policy.
-        rows: JSON lines with `prompt`, `completion` and columns.
-        columns: name=value texts, for every completion, and for the rows without that column.
+        prompt: text of the user's turn, for all `completions`.
+        completions: texts to score.
+        rows: JSON Lines file with `prompt`, `completion` and columns.
+        columns: name=value texts, used for every completion, and for rows that lack the column.
 
     Raises:
-        UserError: both or neither are given, a column is no name=value, or a row is not as it should be.
+        UserError: completions and `rows` are both given or both missing, a column is not name=value, or a row is
+            invalid.
     """
     if (rows is None) == (not completions) or (rows is not None and prompt):
         raise UserError("expected either --prompt with --completion (once or more), or --rows with a file")
@@ -84,19 +86,19 @@ def given_batch(prompt: str, completions: Sequence[str], rows: Path | None, colu
 
 
 def _read_batch(file: Path, defaults: dict[str, Any]) -> GivenBatch:
-    """The rows of a file; a column that a row lacks is its default, or None."""
+    """Read the rows of a file; a column that a row lacks takes its default, or None."""
     try:
         with file.open("rb") as stream:
             rows = list(json_lines(stream, str(file)))
     except OSError as error:
         raise UserError(f"--rows {file}: the file cannot be read: {error.strerror}") from error
     if not rows:
-        raise UserError(f"--rows {file}: found no row, expected JSON lines with prompt and completion")
+        raise UserError(f"--rows {file}: found no rows, expected JSON Lines with the fields prompt and completion")
     for row in rows:
         for name in ("prompt", "completion"):
             if not isinstance(row.columns.get(name), str):
                 has = ", ".join(row.columns) or "none"
-                raise UserError(f"{row.where}: `{name}` must be text; the row has the fields {has}")
+                raise UserError(f"{row.where}: `{name}` is missing or not text; the row has the fields {has}")
     names = {**defaults, **{name: None for row in rows for name in row.columns}}
     texts = {name: [row.columns[name] for row in rows] for name in ("prompt", "completion")}
     return GivenBatch(
@@ -107,7 +109,7 @@ def _read_batch(file: Path, defaults: dict[str, Any]) -> GivenBatch:
 
 
 def _assigned(texts: Sequence[str], option: str) -> dict[str, Any]:
-    """The name=value texts of an option of the command line; a value is YAML, as it would be in a recipe."""
+    """Parse the name=value texts of a command-line option; values are YAML, as in a recipe."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -117,12 +119,14 @@ def _assigned(texts: Sequence[str], option: str) -> dict[str, Any]:
             values[name] = YAML(typ="safe", pure=True).load(value)
             json.dumps(values[name])
         except (YAMLError, TypeError, ValueError) as error:
-            raise UserError(f"{option} {text}: the value is no plain YAML; quote it for YAML, too") from error
+            raise UserError(
+                f"{option} {text}: the value is not plain YAML; quote it for YAML as well as for the shell"
+            ) from error
     return values
 
 
 def _reward(target: str, options: dict[str, Any]) -> tuple[str, Path, RewardConfig]:
-    """Name, folder and configuration of the reward that the command line means."""
+    """Return the name, root folder and configuration of the reward that `target` names."""
     place, _, name = target.rpartition(":")
     if not place.endswith((".yaml", ".yml")) and place not in shipped_recipes():
         return name, Path.cwd(), PythonReward(kind="python", target=target, options=options)
@@ -132,9 +136,11 @@ def _reward(target: str, options: dict[str, Any]) -> tuple[str, Path, RewardConf
         raise UserError(f"{place}: found no reward {name}, expected {listed(rewards)}{did_you_mean(name, rewards)}")
     config = rewards[name]
     if isinstance(config, RewardModelReward):
-        raise UserError(f"{target} scores with what stage {config.from_} trains; expected a reward that needs no run")
+        raise UserError(
+            f"{target} uses the reward model that stage {config.from_} trains; expected a reward that needs no run"
+        )
     if isinstance(config, PythonReward):
         config = config.model_copy(update={"options": {**config.options, **options}})
     elif options:
-        raise UserError(f"{target} is of kind {config.kind}; expected --option with the kind python only")
+        raise UserError(f"{target} is of kind {config.kind}; --option works only with rewards of kind python")
     return name, source.root, config

@@ -21,14 +21,14 @@ from gemsmith.sandboxes.mathematics.verifier import MathVerifier
 from gemsmith.sandboxes.verdict import Status, Verdict
 
 MAX_WAITING_ROWS = 512
-"""Rows that may wait for one that takes long, before no more are read."""
+"""Rows that are read ahead while a slow row is judged; verdicts are written in order, so later rows wait."""
 PROGRESS_SECONDS = 5.0
 
 Judge = Callable[[], Verdict]
 
 
 def verify_math(file: Path, out: Path | None, workers: int | None) -> None:
-    """Grade rows with `completion` and `answer`; see `grade`."""
+    """Grade rows with `completion` and `answer`; `grade` describes the output and the errors."""
     with MathVerifier(workers=workers) as verifier:
 
         def judge(row: Mapping[str, Any]) -> Judge:
@@ -51,17 +51,19 @@ def verify_code(
     memory: int = 512,
     allow_forgeable: bool = False,
 ) -> None:
-    """Grade rows with `completion` and fields of HumanEval, MBPP or APPS, or `tests` in the plain form; see `grade`.
+    """Grade rows with `completion` and fields of HumanEval, MBPP or APPS, or `tests` in gemsmith's own form.
+
+    `grade` describes the output and the errors.
 
     Args:
-        file: of JSON lines; "-" is standard input.
-        out: where the verdicts go.
-        workers: programs judged at once; None: one a core.
-        backend: of the sandbox.
-        url: of a remote backend.
-        cpu: seconds of processor time of one program.
-        memory: MiB of one program.
-        allow_forgeable: also grade by tests whose verdict a program can forge.
+        file: JSON Lines file; "-" is standard input.
+        out: file for the verdicts; None is standard output.
+        workers: programs judged in parallel; None means one per core.
+        backend: name of the sandbox backend.
+        url: address of the server, for the backend "http".
+        cpu: CPU seconds per program.
+        memory: address space per program, in MiB.
+        allow_forgeable: also grade `script` tests, whose verdict a program can forge.
     """
     limits = Limits(cpu=cpu, case_cpu=cpu, memory=memory << 20)
     try:
@@ -74,24 +76,26 @@ def verify_code(
             completion = _text(row, "completion")
             problem = read_record({name: value for name, value in row.items() if name != "completion"})
             if isinstance(problem.tests, Script) and not allow_forgeable:
-                raise RecordError("its tests are a `script`, whose verdict a program can forge; see --allow-forgeable")
+                raise RecordError(
+                    "found `script` tests, whose verdict a program can forge; use another form, or --allow-forgeable"
+                )
             return lambda: verifier.verify([completion], [problem])[0]
 
         grade(file, out, judge, verifier.workers)
 
 
 def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Judge], threads: int) -> None:
-    """Write one JSON line for each row, in order, as soon as it is there; progress and a summary go to standard error.
+    """Write one JSON line per row, in order and as early as possible; progress and a summary go to standard error.
 
     Args:
-        file: of JSON lines; "-" is standard input.
-        out: where the verdicts go; None: standard output.
-        judge: what to do for a row; raises RecordError where the row is not as it should be.
-        threads: rows judged at once.
+        file: JSON Lines file; "-" is standard input.
+        out: file for the verdicts; None is standard output.
+        judge: returns the function that computes a row's verdict; raises RecordError if the row is invalid.
+        threads: rows judged in parallel.
 
     Raises:
-        UserError: a row is not as it should be, named by its line; the verdicts of all rows before it are written.
-        RunError: the machine failed on some rows; all rows are written, those with `score` null.
+        UserError: a row is invalid; the message gives its line. The verdicts of all rows before it are written.
+        RunError: the machine failed on some rows. All rows are written; the failed ones have `score` null.
     """
     tally = _Tally()
     with ExitStack() as stack:
@@ -102,7 +106,7 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
         waiting: queue.Queue[Future[Verdict] | BaseException | None] = queue.Queue(MAX_WAITING_ROWS)
 
         def read() -> None:
-            """Rows wait for their turn behind those before them, and so does what is wrong with one."""
+            """Queue each row's verdict in order; an error is queued too, so that all rows before it are written."""
             try:
                 for row in json_lines(source, str(file)):
                     try:
@@ -111,7 +115,7 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
                         raise UserError(f"{row.where}: {error}.") from error
                     waiting.put(pool.submit(work))
                 waiting.put(None)
-            except BaseException as error:  # it belongs to the thread that waits
+            except BaseException as error:  # the main thread raises it
                 waiting.put(error)
 
         threading.Thread(target=read, name="reader", daemon=True).start()
@@ -126,7 +130,7 @@ def grade(file: Path, out: Path | None, judge: Callable[[Mapping[str, Any]], Jud
         tally.end()
     if faults := tally.statuses[Status.INFRASTRUCTURE_FAULT]:
         raise RunError(
-            f"{faults} of {tally.rows} rows could not be verified, tried twice each ({tally.fault}); "
+            f"{faults} of {tally.rows} rows could not be verified after two attempts ({tally.fault}); "
             "their score is null"
         )
 
@@ -141,11 +145,11 @@ class _Tally:
 
     @property
     def rows(self) -> int:
-        """How many verdicts there were."""
+        """Return the number of verdicts so far."""
         return self.statuses.total()
 
     def count(self, verdict: Verdict) -> None:
-        """One more."""
+        """Add a verdict, and print the progress if the last line is older than `PROGRESS_SECONDS`."""
         self.statuses[verdict.status] += 1
         if verdict.status is Status.INFRASTRUCTURE_FAULT:
             self.fault = verdict.reason
@@ -154,7 +158,7 @@ class _Tally:
             print(f"{self.rows} rows, {self.rows / (self._reported - self._begun):.0f}/s", file=sys.stderr)
 
     def end(self) -> None:
-        """The summary."""
+        """Print the summary."""
         counts = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.statuses.most_common())
         seconds = time.monotonic() - self._begun
         print(f"{self.rows} rows in {seconds:.1f} s: {counts or 'nothing to verify'}", file=sys.stderr)
@@ -181,7 +185,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     if not file.is_file():
-        raise UserError(f"{file}: found {'a folder' if file.is_dir() else 'no such file'}, expected JSON lines")
+        raise UserError(f"{file}: found {'a folder' if file.is_dir() else 'no such file'}, expected a JSON Lines file")
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -196,7 +200,7 @@ def _target(out: Path | None, file: Path) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     if out.exists() and file.exists() and out.samefile(file):
-        raise UserError(f"--out {out}: found the file that is to be verified, expected another one")
+        raise UserError(f"--out {out}: is the input file; name another file")
     try:
         stream = out.open("w", encoding="utf-8")
     except OSError as error:
@@ -208,7 +212,8 @@ def _target(out: Path | None, file: Path) -> Iterator[IO[str]]:
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
-        raise RecordError(f"`{name}` must be text, found {_shown(value)}; it has the fields {', '.join(row) or 'none'}")
+        has = ", ".join(row) or "none"
+        raise RecordError(f"`{name}` must be text, found {_shown(value)}; the row has the fields {has}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The targets of a stage's teacher, written to a folder of the user's choice."""
+"""Write the targets of a stage's teacher to a folder that the user chooses."""
 
 import os
 from pathlib import Path
@@ -14,29 +14,29 @@ from gemsmith.recipes.run.view import LineView
 from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
 from gemsmith.rl.teachers.config import ShareConfig, TaughtConfig
 
-ROWS = 8  # that the teacher is asked about at once, where the stage does not say
+ROWS = 8  # rows per forward pass of the teacher if the stage does not set `micro_batch`
 
 
 def write_teacher_cache(pipeline: Pipeline, stage: str, run: Path, out: Path) -> None:
-    """Write, or go on writing, the targets that a stage learns from.
+    """Write the targets that a stage learns from, or continue an unfinished store.
 
     Args:
-        pipeline: the recipe.
-        stage: id of a stage that learns from a teacher, or of one of kind teacher_cache.
-        run: folder of the recipe's run, for teachers that are stages of it.
-        out: the store's folder.
+        pipeline: the checked recipe.
+        stage: id of a stage with a teacher, or of a stage of kind teacher_cache.
+        run: folder of the recipe's run; needed for teachers that are stages of the recipe.
+        out: folder of the store.
 
     Raises:
-        UserError: no such stage, or its teacher is not there yet.
-        RunError: the disk refused.
+        UserError: the stage does not exist or has no teacher, or the teacher's stage is not finished.
+        RunError: the store cannot be written.
     """
     node = _node(pipeline, stage)
     config = _cache_of(pipeline, node)
     for name in (share.teacher.from_ for share in config.shares):
         if name is not None and read_stage(run / pipeline.folder(_node(pipeline, name))).status != "finished":
             raise UserError(
-                f"teacher-cache {stage}: its teacher comes out of stage {name}, which is not finished in {run}: run it "
-                f"first (`gemsmith run RECIPE --only {name}`), or name the run's folder with --run"
+                f"teacher-cache {stage}: its teacher is stage {name}, which is not finished in {run}; run it first "
+                f"(`gemsmith run RECIPE --only {name}`), or give the run's folder with --run"
             )
     from gemsmith.recipes.run.stages import make_stage
     from gemsmith.rl.stages.teacher_cache.stage import write_targets
@@ -55,30 +55,33 @@ def _node(pipeline: Pipeline, stage: str) -> Node:
         taught = [node.id for node in pipeline.nodes if isinstance(node.config, TaughtConfig)]
         hint = did_you_mean(stage, known)
         raise UserError(
-            f"teacher-cache {stage}: found no such stage, expected one with a teacher: {listed(taught)}{hint}"
+            f"teacher-cache {stage}: found no such stage, expected a stage with a teacher: {listed(taught)}{hint}"
         )
     return known[stage]
 
 
 def _cache_of(pipeline: Pipeline, node: Node) -> TeacherCacheStage:
-    """The stage that would write the targets which a stage learns from."""
+    """Return the teacher_cache stage that would write the targets of `node`'s teacher."""
     if isinstance(node.config, TeacherCacheStage):
         return node.config
     taught = node.config
     if not isinstance(taught, TaughtConfig) or not taught.shares:
-        raise UserError(f"teacher-cache {node.id}: it is of kind {node.kind} and has no teacher whose targets to write")
+        raise UserError(
+            f"teacher-cache {node.id}: found kind {node.kind}, which has no teacher; choose a stage that has"
+        )
     shares = []
     for share in taught.shares:
         asked = share.teacher.model_copy(update={"store": None})
         if asked.weights is None and asked.server is None:
             raise UserError(
-                f"teacher-cache {node.id}: its teacher is a store alone ({share.teacher.store}): say whose targets it "
-                "is to hold, by `model` or `from` beside `store`"
+                f"teacher-cache {node.id}: its teacher names only a store ({share.teacher.store}); also name the model "
+                "whose targets to write, with `model` or `from`"
             )
         source = next((other for other in pipeline.nodes if other.id == asked.from_), None)
         if source is not None and source.config.produces == "targets":
             raise UserError(
-                f"teacher-cache {node.id}: stage {source.id} writes its targets: name that one, or run the recipe"
+                f"teacher-cache {node.id}: stage {source.id} already writes its targets; name {source.id} instead, or "
+                "run the recipe"
             )
         shares.append(ShareConfig(teacher=asked, tasks=share.tasks, weight=share.weight))
     return TeacherCacheStage(

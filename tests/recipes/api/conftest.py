@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """What the page's code has left behind."""
+    """The folder and the run that the page's code has made."""
 
     folder: Path
     names: dict[str, Any]

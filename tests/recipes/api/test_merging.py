@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gemsmith
+from tests.messages import raises_facts
 
 NAME = "model.layers.0.mlp.weight"
 
@@ -45,7 +46,7 @@ def test_slerp_goes_round_and_gives_its_angles(folders: tuple[Path, Path, Path])
 
 def test_interpolation_replaces_a_checkpoint_only_when_it_is_told_to(folders: tuple[Path, Path, Path]):
     start, a, b = folders
-    with pytest.raises(gemsmith.UserError, match="exists already; name another `out`, or give overwrite=True"):
+    with raises_facts(gemsmith.UserError, b, "exists", "`out`", "overwrite=True"):
         gemsmith.merge.interpolate(start, a, 0.25, b)
     assert merged(b) == [0.0, 2.0]
     gemsmith.merge.interpolate(str(start), str(a), 0.25, str(b), overwrite=True)
@@ -53,19 +54,24 @@ def test_interpolation_replaces_a_checkpoint_only_when_it_is_told_to(folders: tu
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "facts"),
     [
-        (lambda: gemsmith.merge.average(["a"], "out"), "folders: found 1 checkpoint, expected at least two"),
-        (lambda: gemsmith.merge.average("a", "out"), "folders: found 'a', expected a list of checkpoint folders"),
-        (lambda: gemsmith.merge.average(["a", "gone"], "out"), "gone: found nothing, expected a checkpoint folder"),
-        (lambda: gemsmith.merge.slerp("start", ["a", "b"], "out", group="layers"), 'group: found "layers", expected'),
-        (lambda: gemsmith.merge.average(["a", "b"], "a", overwrite=True), "a: is one of the checkpoints to merge"),
-        (lambda: gemsmith.merge.average(["a", "b"], ".", overwrite=True), ".: is no checkpoint folder, and overwrite"),
+        (lambda: gemsmith.merge.average(["a"], "out"), ("folders", "1 checkpoint", "two")),
+        (lambda: gemsmith.merge.average("a", "out"), ("folders", "'a'", "list")),
+        (lambda: gemsmith.merge.average(["a", "gone"], "out"), ("gone", "nothing", "checkpoint")),
+        (
+            lambda: gemsmith.merge.slerp("start", ["a", "b"], "out", group="layers"),
+            ("group", '"layers"', "layer", "tensor", "model"),
+        ),
+        (lambda: gemsmith.merge.average(["a", "b"], "a", overwrite=True), ("a", "checkpoints", "`out`")),
+        (lambda: gemsmith.merge.average(["a", "b"], ".", overwrite=True), (".", "not a checkpoint", "overwrite=True")),
     ],
 )
-def test_what_would_lose_something_is_refused(folders: tuple[Path, Path, Path], call: Callable[[], object], words: str):
-    with pytest.raises(gemsmith.UserError) as caught:
+def test_what_would_lose_something_is_refused(
+    folders: tuple[Path, Path, Path], call: Callable[[], object], facts: tuple[str, ...]
+):
+    with raises_facts(gemsmith.UserError, *facts) as caught:
         call()
-    assert str(caught.value).startswith(words)
+    assert str(caught.value).startswith(f"{facts[0]}: ")
     assert [merged(folder) for folder in folders] == [[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]]
     assert not Path("out").exists()

@@ -1,4 +1,4 @@
-"""What a `Run` reads from its folder, and how it says that something is not there."""
+"""The results that a `Run` reads from its folder, and its messages about missing ones."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ import torch
 import gemsmith
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy
+from tests.messages import raises_facts
 from tests.recipes.api.conftest import Example
 
 
@@ -53,26 +54,27 @@ def test_a_run_shows_its_stages(example: Example):
 
 def test_the_report_can_be_written_again(example: Example):
     example.run.report.unlink()
-    with pytest.raises(gemsmith.UserError, match=r"found no report; write_report\(\) writes one"):
+    with raises_facts(gemsmith.UserError, "report.html", "write_report()"):
         example.run.report  # noqa: B018
     assert example.run.write_report() == example.run.report
 
 
 @pytest.mark.parametrize(
-    ("ask", "words"),
+    ("ask", "facts"),
     [
-        (lambda run: run.stage("stf"), 'found no stage "stf", expected sft, aligned or scores, did you mean "sft"?'),
-        (lambda run: run.metrics("warm"), 'found no stage "warm", expected sft, aligned or scores'),
-        (lambda run: run.policy("algned"), 'did you mean "aligned"?'),
-        (lambda run: run.policy("scores"), "stage scores has no policy, expected a finished one with a policy: sft"),
-        (lambda run: run.policy("sft@half"), 'found "sft@half", expected the id of a stage, or `id@rate`'),
+        (lambda run: run.stage("stf"), ('"stf"', "aligned", "scores", '"sft"')),
+        (lambda run: run.metrics("warm"), ('"warm"', "sft", "aligned", "scores")),
+        (lambda run: run.policy("algned"), ('"algned"', '"aligned"')),
+        (lambda run: run.policy("scores"), ("stage scores", "policy", "sft")),
+        (lambda run: run.policy("sft@half"), ('"sft@half"', "`id@rate`")),
         (
             lambda run: run.scores("sft"),
-            "stage sft (sft, finished) has no scores, expected a finished evaluation: scores",
+            ("stage sft (sft, finished)", "scores", "evaluation: scores"),
         ),
     ],
 )
-def test_what_is_not_there_is_said_with_what_is(example: Example, ask: Callable[[gemsmith.Run], object], words: str):
-    with pytest.raises(gemsmith.UserError) as caught:
+def test_what_is_not_there_is_said_with_what_is(
+    example: Example, ask: Callable[[gemsmith.Run], object], facts: tuple[str, ...]
+):
+    with raises_facts(gemsmith.UserError, *facts):
         ask(example.run)
-    assert words in str(caught.value)

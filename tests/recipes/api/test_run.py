@@ -13,13 +13,14 @@ import pytest
 
 import gemsmith
 from gemsmith.recipes.run.console import QUIET, sole_run
+from tests.messages import raises_facts
 from tests.recipes.api.conftest import Example
 
 STEPS = {"stages.sft.steps": 10}
 
 
 def state() -> dict[str, Any]:
-    """What a call must leave as it was."""
+    """Process state that a call must restore."""
     return {
         "streams": (sys.stdout, sys.stderr),
         "descriptors": [(os.fstat(number).st_dev, os.fstat(number).st_ino) for number in (1, 2)],
@@ -99,27 +100,29 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_its_handler_is_put_back(tmp_path: Pa
 
 
 def test_a_second_run_in_one_process_is_refused(example: Example, tmp_path: Path):
-    with sole_run(), pytest.raises(gemsmith.UserError, match="another run is at work in this process"):
+    with sole_run(), raises_facts(gemsmith.UserError, "another run", "process"):
         gemsmith.run(example.recipe, tmp_path / "run", only="sft")
 
 
 @pytest.mark.parametrize(
-    ("only", "words"),
+    ("only", "facts"),
     [
-        ("stf", 'only: found no stage "stf", expected sft, aligned or scores, did you mean "sft"?'),
-        (["scores"], 'only: stage "scores" builds on "sft", which is not finished; add "sft" to `only`'),
+        ("stf", ("only", '"stf"', "aligned", "scores", '"sft"')),
+        (["scores"], ("only", '"scores"', '"sft"', "not finished", "`only`")),
     ],
 )
-def test_a_wrong_only_is_named_before_anything_runs(example: Example, tmp_path: Path, only: Any, words: str):
-    with pytest.raises(gemsmith.UserError) as caught:
+def test_a_wrong_only_is_named_before_anything_runs(
+    example: Example, tmp_path: Path, only: Any, facts: tuple[str, ...]
+):
+    with raises_facts(gemsmith.UserError, *facts) as caught:
         gemsmith.run(example.recipe, tmp_path / "run", only=only)
-    assert str(caught.value) == words
+    assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_a_failed_stage_is_a_run_error_and_stays_readable(example: Example, tmp_path: Path):
     expect = [{"better": "sft", "than": "sft", "by": 20}]
-    with pytest.raises(gemsmith.RunError, match=r"^stage scores: an expected gain is missing"):
+    with pytest.raises(gemsmith.RunError, match=r"^stage scores: .*gain"):
         gemsmith.run(example.recipe, example.run.folder, set={**STEPS, "stages.scores.expect": expect})
     run = gemsmith.open_run(example.run.folder)
     assert [stage.status for stage in run.stages] == ["finished", "finished", "failed"]
@@ -127,5 +130,5 @@ def test_a_failed_stage_is_a_run_error_and_stays_readable(example: Example, tmp_
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
-    with pytest.raises(gemsmith.UserError, match=r"found no readable run\.json"):
+    with raises_facts(gemsmith.UserError, tmp_path, "run.json"):
         gemsmith.open_run(tmp_path)

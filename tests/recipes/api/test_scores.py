@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import pytest
-
 import gemsmith
 from gemsmith.evals.comparison import Gain
 from gemsmith.recipes.api.scores import read_scores
+from tests.messages import raises_facts
 from tests.recipes.api.conftest import Example
 
 
@@ -70,7 +69,7 @@ def test_the_table_has_a_line_for_each_policy():
 
 
 def test_an_unknown_policy_is_named_with_those_that_are_there():
-    with pytest.raises(gemsmith.UserError, match=r'found no policy "algned".*expected sft or aligned, did you mean'):
+    with raises_facts(gemsmith.UserError, '"algned"', "sft", '"aligned"'):
         SCORES["algned"]
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import gemsmith
+from tests.messages import assert_facts, raises_facts
 
 RIGHT, WRONG, UNPARSABLE = gemsmith.Status.RIGHT, gemsmith.Status.WRONG, gemsmith.Status.UNPARSABLE
 DOUBLE = "```python\ndef double(x):\n    return 2 * x\n```"
@@ -85,42 +86,42 @@ def test_a_fault_of_the_machine_has_no_score():
 
 def test_script_tests_must_be_asked_for():
     tests = {"script": "assert double(1) == 2"}
-    with pytest.raises(gemsmith.UserError, match="tests: found `script` tests, whose verdict a program can forge"):
+    with raises_facts(gemsmith.UserError, "tests", "`script`", "allow_forgeable=True"):
         gemsmith.verify_code(DOUBLE, tests)
     verdict = gemsmith.verify_code(DOUBLE, tests, allow_forgeable=True)
     assert verdict.status is RIGHT and verdict.evidence is not None and verdict.evidence.forgeable
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "facts"),
     [
-        (lambda: gemsmith.verify_math(["1", "2"], ["1"]), "answer: found 1 answers for 2 completions, expected one"),
-        (lambda: gemsmith.verify_math(["1"], "1"), "answer: found '1' for a list of completions, expected a list"),
+        (lambda: gemsmith.verify_math(["1", "2"], ["1"]), ("answer", "1 answers", "2 completions")),
+        (lambda: gemsmith.verify_math(["1"], "1"), ("answer", "'1'", "list")),
         (
             lambda: gemsmith.verify_math("1", ["1"]),
-            "answer: found a list, expected the true answer as text",
+            ("answer", "a list", "text"),
         ),
-        (lambda: gemsmith.verify_math(["1"], [None]), "answer[0]: found nothing, expected the true answer"),
-        (lambda: gemsmith.verify_math(3, "3"), "completion: found 3, expected text or a list of texts"),
-        (lambda: gemsmith.verify_math(["1", 2], [1, 2]), "completion[1]: found 2, expected text"),
-        (lambda: gemsmith.verify_math("1", 1, time_limit=0), "time_limit: found 0, expected a number above 0"),
+        (lambda: gemsmith.verify_math(["1"], [None]), ("answer[0]", "nothing", "answer")),
+        (lambda: gemsmith.verify_math(3, "3"), ("completion", 3, "list of texts")),
+        (lambda: gemsmith.verify_math(["1", 2], [1, 2]), ("completion[1]", 2, "text")),
+        (lambda: gemsmith.verify_math("1", 1, time_limit=0), ("time_limit", "found 0", "above 0")),
         (
             lambda: gemsmith.verify_code([DOUBLE] * 2, ASSERTS),
-            "tests[0]: found text, expected the tests of",
+            ("tests[0]", "text", "completion[0]", "`[tests] * len(completions)`"),
         ),
-        (lambda: gemsmith.verify_code(DOUBLE, []), "tests: found an empty list, expected a list of assert statements"),
+        (lambda: gemsmith.verify_code(DOUBLE, []), ("tests", "empty list", "assert")),
         (
             lambda: gemsmith.verify_code([DOUBLE], [{"answer": 3}]),
-            "tests[0]: found the fields answer; expected",
+            ("tests[0]", "fields answer"),
         ),
-        (lambda: gemsmith.verify_code(DOUBLE, ["assert double("]), "tests: `test_list` is no Python"),
-        (lambda: gemsmith.verify_code(DOUBLE, ASSERTS, backend="docker"), "backend: no backend 'docker'"),
+        (lambda: gemsmith.verify_code(DOUBLE, ["assert double("]), ("tests", "`test_list`", "Python")),
+        (lambda: gemsmith.verify_code(DOUBLE, ASSERTS, backend="docker"), ("backend", "'docker'")),
     ],
 )
-def test_a_wrong_argument_is_named(call: Callable[[], object], words: str):
-    with pytest.raises(gemsmith.UserError) as caught:
+def test_a_wrong_argument_is_named(call: Callable[[], object], facts: tuple[object, ...]):
+    with raises_facts(gemsmith.UserError, *facts) as caught:
         call()
-    assert str(caught.value).startswith(words)
+    assert str(caught.value).startswith(f"{facts[0]}: ")
 
 
 def test_an_ending_interpreter_neither_hangs_nor_leaves_a_traceback():
@@ -144,4 +145,4 @@ time.sleep(0.5)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
-    assert "call verify_code before your program ends" in done.stdout
+    assert_facts(done.stdout, "sandbox", "verify_code")

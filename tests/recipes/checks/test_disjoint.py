@@ -8,6 +8,7 @@ import pytest
 from gemsmith.contracts.errors import UserError
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.pipeline.pipeline import Pipeline, open_recipe
+from tests.messages import raises_facts
 
 RECIPE = """\
 name: rows
@@ -55,7 +56,7 @@ def test_a_shared_prompt_is_an_error_that_shows_one(tmp_path: Path):
 
 def test_an_empty_side_is_an_error(tmp_path: Path):
     made = pipeline(tmp_path, questions(0, 50), questions(50, 100), 0, 0)
-    with pytest.raises(UserError, match=r"stage scores: data\.test has no held-out prompts"):
+    with raises_facts(UserError, "stage scores", "data.test", "held-out", "holdout"):
         check_data(made, made.nodes)
 
 

@@ -12,6 +12,7 @@ from gemsmith.curation.load import held_out, load_data
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.routes import check_rows
 from gemsmith.recipes.pipeline.pipeline import open_recipe
+from tests.messages import assert_facts, raises_facts
 
 RECIPE = """\
 name: routed
@@ -68,20 +69,15 @@ def test_a_section_that_tells_its_task_is_compared_when_the_recipe_is_read(tmp_p
 
 
 def test_rows_without_a_task_need_a_reward_without_tasks(tmp_path: Path):
-    with pytest.raises(
-        UserError, match=r"stages\.it\.rewards: found no reward for data\.rows, whose rows have no task"
-    ):
+    with raises_facts(UserError, "stages.it.rewards", "data.rows", "no task", "sums scores sums"):
         open_recipe(recipe(tmp_path, JSONL.replace('task: "TASK", ', ""), "sums"))
 
 
 def test_rows_that_say_their_own_task_are_compared_when_they_are_loaded(tmp_path: Path):
     assert notes(by_column(tmp_path, "sums", "sums", "words")) == []
-    with pytest.raises(
-        UserError, match=r'it: a row of data\.rows of task "code" \(.*\) has no reward: sums scores sums'
-    ):
+    with raises_facts(UserError, "it", "data.rows", '"code"', "no reward", "sums"):
         notes(by_column(tmp_path, "sums", "sums", "words", "code"))
-    near = r'tasks: found "sumz", which no row of data\.rows has, expected sums or words, did you mean "sums"'
-    with pytest.raises(UserError, match=near):
+    with raises_facts(UserError, "rewards.sums.tasks", '"sumz"', "data.rows", "words", '"sums"'):
         notes(by_column(tmp_path, "sumz", "sums", "words"))
 
 
@@ -90,7 +86,7 @@ def test_a_stage_is_asked_for_the_rows_of_its_own_side_alone(tmp_path: Path):
     prompt = next(text for text in map(str, range(1000)) if held_out(text, 0, 0.3))
     with (tmp_path / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps({"prompt": prompt, "answer": "1", "kind": "code"}) + "\n")
-    with pytest.raises(UserError, match=r"stage scores: a row of data\.rows of task \"code\""):  # and not stage it
+    with raises_facts(UserError, "stage scores", "data.rows", '"code"'):  # and not stage it
         notes(str(path))
     path.write_text(path.read_text().replace("kind: evaluate", "kind: evaluate, prompts: 1"))
     assert notes(str(path)) == []  # that row may not be among those that are asked
@@ -98,7 +94,7 @@ def test_a_stage_is_asked_for_the_rows_of_its_own_side_alone(tmp_path: Path):
 
 def test_a_task_that_no_row_happens_to_have_is_a_note(tmp_path: Path):
     (note,) = notes(by_column(tmp_path, "sums, geometry", "sums", "words"))
-    assert note == 'rewards.sums.tasks: found "geometry", which no row of data.rows has, expected sums or words'
+    assert_facts(note, "rewards.sums.tasks", '"geometry"', "data.rows", "sums", "words")
 
 
 def test_rows_of_a_stage_without_routed_rewards_are_not_loaded(tmp_path: Path):
@@ -110,7 +106,7 @@ def test_rows_of_a_stage_without_routed_rewards_are_not_loaded(tmp_path: Path):
 
 def test_a_run_says_so_before_its_first_stage(tmp_path: Path):
     made = open_recipe(by_column(tmp_path, "sums", "sums", "words", "code"))
-    with pytest.raises(UserError, match="has no reward"):
+    with raises_facts(UserError, "data.rows", '"code"', "no reward"):
         check_data(made, made.nodes)
     check_data(made, [])
 
@@ -119,7 +115,7 @@ def test_the_gold_check_says_so_with_exit_code_2(tmp_path: Path):
     command = [sys.executable, "-m", "gemsmith", "validate", "--gold", by_column(tmp_path, "sums", "sums", "code")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert 'a row of data.rows of task "code" ' in done.stderr
+    assert_facts(done.stderr, "data.rows", '"code"', "no reward")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +130,7 @@ def test_rewards_that_choose_or_guide_completions_need_one_for_each_row(tmp_path
     path = recipe(tmp_path, GYM, "chain_sum")
     text = Path(path).read_text()
     Path(path).write_text(text[: text.index("  - {id: it")] + f"  - {stage}\n")
-    with pytest.raises(
-        UserError, match=r'stages.it.rewards: found no reward for data.rows, whose rows are of task "ch'
-    ):
+    with raises_facts(UserError, "stages.it.rewards", "data.rows", '"chain_sum"'):
         open_recipe(path)
     plain = Path(path).read_text().replace("tasks: [words]", "gate: sums")
     Path(path).write_text(plain)

@@ -13,6 +13,7 @@ from gemsmith.curation.teacher_store import writing
 from gemsmith.curation.teacher_store.manifest import read_manifest
 from gemsmith.recipes.pipeline.pipeline import Pipeline, open_recipe
 from gemsmith.recipes.run.runner import run_pipeline
+from tests.messages import raises_facts
 
 RECIPE = """\
 name: taught
@@ -55,79 +56,88 @@ def opened(recipe: Path, old: str = "", new: str = "") -> Pipeline:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "facts"),
     [
         (
             "{from: targets}",
             "{from: target}",
-            'unknown stage "target", expected a stage whose output is a policy or tar',
+            ('stage "target"', "policy", "targets"),
         ),
         (
             "teacher: {from: targets}\n",
             "teacher: {from: targets}\n    mode: topk\n",
-            'expected gumbel_renorm as in stage "t',
+            ("mode", "topk", "gumbel_renorm", '"targets"'),
         ),
         (
             "{from: targets}\n",
             "{from: targets}\n    temperature: 2.0\n",
-            'found 2.0, expected 1.0 as in stage "targets"',
+            ("temperature", "2.0", "1.0", '"targets"'),
         ),
-        ("{from: targets}\n", "{from: targets}\n    sampled_logits: 4\n", "sampled_logits: found 4, expected 8 as in"),
-        ("1e-3\n    max_length: 64\n", "1e-3\n    max_length: 65\n", "max_length: found 65, expected at most 64"),
-        ("    data: sums\n    steps", "    data: more\n    steps", "data: found more, expected sums"),
+        ("{from: targets}\n", "{from: targets}\n    sampled_logits: 4\n", ("stages.it.sampled_logits", 4, 8)),
+        ("1e-3\n    max_length: 64\n", "1e-3\n    max_length: 65\n", ("stages.it.max_length", 65, 64)),
+        ("    data: sums\n    steps", "    data: more\n    steps", ("stages.it.data", "more", "sums")),
         (
             "{from: targets}\n",
             "{from: targets}\n    divergence: reverse\n",
-            "divergence: found reverse, expected forward",
+            ("stages.it.divergence", "reverse", "forward"),
         ),
-        ("{from: targets}\n", "{from: targets}\n    on_policy: 0.5\n", "on_policy: found 0.5, expected 0"),
-        ("{model: tiny, size: large}", "{store: x}", "a store is what this stage writes"),
-        ("{from: targets}", "{server: 'http://x/v1'}", "set mode to topk"),
-        ("{from: targets}", "{server: 'http://x/v1', store: y}", "remove `store`"),
-        ("{from: targets}", "{server: x}\n    mode: topk", "teacher.server: found 'x', expected a server's address"),
+        ("{from: targets}\n", "{from: targets}\n    on_policy: 0.5\n", ("stages.it.on_policy", "0.5", 0)),
+        ("{model: tiny, size: large}", "{store: x}", ("stages.targets", "store")),
+        ("{from: targets}", "{server: 'http://x/v1'}", ("stages.it", "mode", "topk")),
+        ("{from: targets}", "{server: 'http://x/v1', store: y}", ("server", "`store`")),
+        ("{from: targets}", "{server: x}\n    mode: topk", ("stages.it.teacher.server", "'x'", "server's address")),
         (
             "teacher: {from: targets}",
             "teachers: [{teacher: {model: ./none.gguf}}]",
-            "stages.it.teachers.0.teacher.model: found no ./none.gguf",
+            ("stages.it.teachers.0.teacher.model", "./none.gguf"),
         ),
         (
             "{from: targets}",
             "{model: tiny}\n    on_policy: 1\n    sampling: {max_tokens: 64}",
-            "max_tokens: found 64, expected less than max_length, which is 64, to leave room for a prompt",
+            ("stages.it.sampling.max_tokens", 64, "max_length"),
         ),
-        ("{from: targets}", "{quantise: int8}", "give `model`"),
-        ("    teacher: {from: targets}\n", "", "found no teacher"),
-        ("{from: targets}", "{from: targets}\n    teachers: [{teacher: {model: tiny}}]", "and not both"),
-        ("{from: targets}", "{store: x}\n    divergence: jsd", "store x gives K entries a token"),
-        ("{from: targets}", "{store: x}\n    on_policy: 1", "no store can have"),
-        ("policy: {model: tiny}", "policy: {from: targets}", "targets"),
+        ("{from: targets}", "{quantise: int8}", ("stages.it.teacher", "`model`")),
+        ("    teacher: {from: targets}\n", "", ("stages.it", "teacher")),
+        (
+            "{from: targets}",
+            "{from: targets}\n    teachers: [{teacher: {model: tiny}}]",
+            ("stages.it", "teacher", "teachers"),
+        ),
+        ("{from: targets}", "{store: x}\n    divergence: jsd", ("stages.it", "divergence", "jsd", "store x")),
+        ("{from: targets}", "{store: x}\n    on_policy: 1", ("stages.it", "on_policy", "store")),
+        ("policy: {model: tiny}", "policy: {from: targets}", ('"targets"', "policy")),
         (
             "sampled_logits: 8",
             "sampled_logits: 513",
-            "found 513, expected at most the 512 entries that the vocabulary of tiny",
+            ("stages.targets.sampled_logits", 513, 512, "tiny"),
         ),
         (
             "teacher: {from: targets}",
             "policy: {from: big}\n    teacher: {store: x}\n    sampled_logits: 513",
-            "stages.it.sampled_logits: found 513, expected at most the 512 entries that the vocabulary of tiny has",
+            ("stages.it.sampled_logits", 513, 512, "tiny"),
         ),
-        ("{from: targets}", "{server: 'http://x/v1', timeout: .inf}\n    mode: topk", "teacher.timeout: found inf"),
+        (
+            "{from: targets}",
+            "{server: 'http://x/v1', timeout: .inf}\n    mode: topk",
+            ("stages.it.teacher.timeout", "inf"),
+        ),
         (
             "teacher: {from: targets}",
             "teachers: [{teacher: {model: tiny}}, {teacher: {model: tiny}, tasks: [chain_sums]}]",
-            'stages.it.teachers.1.tasks.0: found "chain_sums", which no row of data.sums has, expected chain_sum, did',
+            ("stages.it.teachers.1.tasks.0", '"chain_sums"', "data.sums", "chain_sum"),
         ),
         (
             "teacher: {from: targets}",
             "teachers: [{teacher: {model: tiny}, tasks: [chain_sums]}]",
-            'stages.it.teachers: found no teacher for rows of data.sums with the task "chain_sum", expected its name',
+            ("stages.it.teachers", "data.sums", '"chain_sum"'),
         ),
     ],
 )
-def test_teachers_that_cannot_be_are_refused_by_validate(old: str, new: str, words: str, recipe: Path) -> None:
-    with pytest.raises(UserError) as caught:
+def test_teachers_that_cannot_be_are_refused_by_validate(
+    old: str, new: str, facts: tuple[object, ...], recipe: Path
+) -> None:
+    with raises_facts(UserError, *facts):
         opened(recipe, old, new)
-    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -161,14 +171,12 @@ def test_more_entries_than_a_vocabulary_has_are_refused_before_any_weights_are_t
     recipe.write_text(student.replace("K", str(entries)))
     assert open_recipe(str(recipe)).nodes
     recipe.write_text(student.replace("K", str(entries + 1)))
-    with pytest.raises(
-        UserError, match=rf"stages\.it\.sampled_logits: found {entries + 1}, .* {entries} .* of {whose} has"
-    ):
+    with raises_facts(UserError, "stages.it.sampled_logits", entries + 1, entries, whose):
         open_recipe(str(recipe))
     recipe.write_text(store.replace("K", "65535"))
     assert open_recipe(str(recipe)).nodes
     recipe.write_text(store.replace("K", "65536"))
-    with pytest.raises(UserError, match=r"stages\.targets\.sampled_logits: found 65536, expected at most 65535"):
+    with raises_facts(UserError, "stages.targets.sampled_logits", 65536, 65535):
         open_recipe(str(recipe))
 
 
@@ -179,13 +187,11 @@ def test_what_comes_from_a_stage_is_held_against_the_context_of_what_that_starte
         if not refused:
             assert open_recipe(str(recipe)).nodes
             continue
-        with pytest.raises(UserError, match=r"it\.max_length: found 513, expected at most the policy's context of 512"):
+        with raises_facts(UserError, "stages.it.max_length", 513, "context", 512):
             open_recipe(str(recipe))
     answers = "  - {id: said, kind: generate, policy: {from: big}, data: sums, keep: 8, sampling: {max_tokens: 512}}\n"
     recipe.write_text(RECIPE + answers)
-    with pytest.raises(
-        UserError, match=r"said\.sampling\.max_tokens: found 512, expected less than the policy's context"
-    ):
+    with raises_facts(UserError, "stages.said.sampling.max_tokens", 512, "context"):
         open_recipe(str(recipe))
 
 
@@ -211,17 +217,18 @@ def test_a_teacher_that_is_to_be_asked_on_demonstrations_is_refused_where_a_sect
         return
     with pytest.raises(UserError) as caught:
         open_recipe(str(recipe))
-    lines = [line for line in str(caught.value).splitlines() if "which has no demonstrations" in line]
+    lines = str(caught.value).splitlines()
+    lines = [line for line in lines if "demonstrations" in line]
     assert [line.split("stages.")[1].split(".data:")[0] for line in lines] == refused
 
 
 def test_an_adapter_of_a_policy_that_was_trained_without_one_is_refused_by_validate(recipe: Path) -> None:
     stage = "  - {id: file, kind: export, policy: POLICY, formats: [transformers, adapter]}\n"
     recipe.write_text(RECIPE + stage.replace("POLICY", "{from: big}"))
-    with pytest.raises(UserError, match=r'file\.formats\.1: found adapter of stage "big", which trains without `lora`'):
+    with raises_facts(UserError, "stages.file.formats.1", "adapter", '"big"', "`lora`"):
         open_recipe(str(recipe))
     recipe.write_text(RECIPE + stage.replace("POLICY", "{model: tiny}"))
-    with pytest.raises(UserError, match=r"file\.formats\.1: found adapter of tiny, which has none"):
+    with raises_facts(UserError, "stages.file.formats.1", "adapter", "tiny"):
         open_recipe(str(recipe))
     recipe.write_text(
         (RECIPE + stage).replace("POLICY", "{from: big}").replace("1e-3, max", "1e-3, lora: {rank: 2}, max")
@@ -252,7 +259,7 @@ def test_a_four_bit_file_of_a_policy_trained_for_another_grid_is_refused_by_vali
     recipe.write_text(RECIPE + stages.replace("FORMAT", "q4_0"))
     assert open_recipe(str(recipe)).nodes[-1].inputs == ("four",)
     recipe.write_text(RECIPE + stages.replace("FORMAT", "sfp8"))
-    with pytest.raises(UserError, match=r'stages\.file\.gguf: found q4_0, .* as stage "four" trains for sfp8'):
+    with raises_facts(UserError, "stages.file.gguf", "q4_0", '"four"', "sfp8"):
         open_recipe(str(recipe))
 
 
@@ -300,14 +307,12 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
     monkeypatch.setattr(sys.modules[__name__], "RECIPE", RECIPE.replace("size: 40", "size: 12"))
     folder = recipe.parent
     own = "{store: st, model: tiny, size: large}\n    sampled_logits: 8"
-    with pytest.raises(
-        UserError, match=r"taught\.yaml:\d+: stages\.it: .*no such folder.*gemsmith teacher-cache RECIPE STAGE --out"
-    ):
+    with raises_facts(UserError, "stages.it", "taught.yaml", "folder", "gemsmith teacher-cache RECIPE STAGE --out"):
         run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
     assert not list((folder / "run").glob("stages/*/output"))
     assert teacher_cache("killed", folder).returncode == -signal.SIGKILL
     assert read_manifest(folder / "st").shards
-    with pytest.raises(UserError, match=r"st is not finished, it has \d+ of \d+ rows"):
+    with pytest.raises(UserError, match=r"st .*\d+ of \d+ rows"):
         run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
     done = teacher_cache("whole", folder)
     assert (done.returncode, done.stderr) == (0, "")
@@ -323,19 +328,18 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
 
 
 @pytest.mark.parametrize(
-    ("stage", "teacher", "words"),
+    ("stage", "teacher", "facts"),
     [
-        ("its", "{from: targets}", 'no such stage, expected one with a teacher: targets or it, did you mean "it"?'),
-        ("big", "{from: targets}", "it is of kind sft and has no teacher whose targets to write"),
-        ("it", "{from: targets}", "stage targets writes its targets"),
-        ("it", "{store: x}", "say whose targets it is to hold, by `model` or `from` beside `store`"),
-        ("it", "{from: big}", "comes out of stage big, which is not finished"),
+        ("its", "{from: targets}", ("its", "targets", '"it"')),
+        ("big", "{from: targets}", ("big", "kind sft", "teacher")),
+        ("it", "{from: targets}", ("it", "stage targets")),
+        ("it", "{store: x}", ("store (x)", "`model`", "`from`")),
+        ("it", "{from: big}", ("stage big", "finished", "--only big", "--run")),
     ],
 )
-def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, words: str, recipe: Path) -> None:
+def test_the_command_says_what_it_cannot_write(stage: str, teacher: str, facts: tuple[str, ...], recipe: Path) -> None:
     from gemsmith.recipes.commands.actions.teacher_targets import write_teacher_cache
 
     pipeline = opened(recipe, "{from: targets}", teacher)
-    with pytest.raises(UserError) as caught:
+    with raises_facts(UserError, f"teacher-cache {stage}", *facts):
         write_teacher_cache(pipeline, stage, recipe.parent / "run", recipe.parent / "out")
-    assert words in str(caught.value)

@@ -1,4 +1,4 @@
-"""What `gemsmith doctor` says of the code sandbox, on this machine and inside a box that allows no namespaces."""
+"""The finding of `gemsmith doctor` about the code sandbox, here and in a sandbox that allows no namespaces."""
 
 import subprocess
 import sys

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.messages import assert_facts
+
 HEAVY = {"torch", "transformers", "datasets", "numpy", "trl", "matplotlib", "reasoning_gym"}
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 MATHS = [
@@ -79,26 +81,29 @@ def test_verdicts_go_to_a_file_and_rows_may_come_from_standard_input(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("kind", "bad", "words"),
+    ("kind", "bad", "facts"),
     [
-        ("math", "{", "not valid JSON"),
-        ("math", "[1]", "found a JSON array"),
-        ("math", {"completion": 3, "answer": "3"}, "`completion` must be text, found 3"),
-        ("math", {"answer": "3"}, "`completion` must be text, found nothing; it has the fields answer"),
-        ("math", {"completion": "3"}, "`answer` must be the true answer"),
-        ("code", {"completion": "x", "answer": "3"}, "expected HumanEval's (prompt, test, entry_point)"),
-        ("code", {"completion": "x", "test_list": "assert f(1)"}, "`test_list` must be a list of texts"),
-        ("code", {"completion": "x", "tests": {"script": "assert 1"}}, "--allow-forgeable"),
+        ("math", "{", ("JSON",)),
+        ("math", "[1]", ("JSON array",)),
+        ("math", {"completion": 3, "answer": "3"}, ("`completion`", "text", "found 3")),
+        ("math", {"answer": "3"}, ("`completion`", "text", "nothing", "fields answer")),
+        ("math", {"completion": "3"}, ("`answer`", "answer")),
+        ("code", {"completion": "x", "answer": "3"}, ("HumanEval", "prompt, test, entry_point")),
+        ("code", {"completion": "x", "test_list": "assert f(1)"}, ("`test_list`", "list")),
+        ("code", {"completion": "x", "tests": {"script": "assert 1"}}, ("`script`", "--allow-forgeable")),
     ],
 )
-def test_a_bad_row_is_named_by_its_line_and_nothing_before_it_is_lost(tmp_path: Path, kind: str, bad: Any, words: str):
+def test_a_bad_row_is_named_by_its_line_and_nothing_before_it_is_lost(
+    tmp_path: Path, kind: str, bad: Any, facts: tuple[str, ...]
+):
     good = {"math": MATHS, "code": CODE}[kind]
     path = rows(tmp_path / "rows.jsonl", [*good, bad, *good])
     done = gemsmith("verify", kind, path)
     assert done.returncode == 2
     assert len(lines(done.stdout)) == len(good)
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"gemsmith: {path}:{len(good) + 1}") and words in last
+    assert last.startswith(f"gemsmith: {path}:{len(good) + 1}")
+    assert_facts(last, *facts)
     assert "Traceback" not in done.stderr
 
 
@@ -107,7 +112,7 @@ def test_a_bad_row_is_named_by_its_line_and_nothing_before_it_is_lost(tmp_path: 
     [
         (["math", "absent.jsonl"], "absent.jsonl: found no such file"),
         (["code", "."], "found a folder"),
-        (["math", "ROWS", "--out", "ROWS"], "found the file that is to be verified"),
+        (["math", "ROWS", "--out", "ROWS"], "is the input file"),
         (["math", "ROWS", "--out", "no/such/folder"], "cannot be written"),
         (["math", "ROWS", "--workers", "0"], "--workers"),
         (["code", "ROWS", "--backend", "docker"], "docker"),

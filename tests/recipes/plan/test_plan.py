@@ -20,7 +20,7 @@ from gemsmith.recipes.plan.plan import (
 )
 from gemsmith.recipes.run.machine import cores
 from gemsmith.recipes.run.runner import run_pipeline
-from tests.messages import raises_facts
+from tests.messages import assert_facts, raises_facts
 
 
 @pytest.mark.parametrize("name", ["small", "large"])
@@ -98,24 +98,22 @@ stages:
 """
     (tmp_path / "small.yaml").write_text(recipe)
     said = exempt(open_recipe(str(tmp_path / "small.yaml")))
-    assert said is not None and "rounding in merged (sampler: vllm)" in said and "plain" not in said
+    assert said is not None and "merged (sampler: vllm)" in said and "plain" not in said
     overlapping = recipe.replace("backend: vllm}", "backend: vllm}, overlap: true, importance_cap: 2")
     (tmp_path / "small.yaml").write_text(overlapping)
-    assert "where merged continues, one step is drawn from newer weights" in str(
-        exempt(open_recipe(str(tmp_path / "small.yaml")))
-    )
+    assert_facts(exempt(open_recipe(str(tmp_path / "small.yaml"))), "when merged continues", "newer weights")
     for wrong, facts in [
-        (overlapping.replace("vllm", "transformers"), ["overlap", "backend is transformers", "backend to vllm"]),
-        (overlapping.replace(", importance_cap: 2", ""), ["overlap", "set importance_cap"]),
-        (overlapping.replace("vllm}", "vllm, sleep: true}"), ["overlap", "sampler.sleep"]),
+        (overlapping.replace("vllm", "transformers"), ("overlap", "sampler.backend")),
+        (overlapping.replace(", importance_cap: 2", ""), ("overlap", "importance_cap")),
+        (overlapping.replace("vllm}", "vllm, sleep: true}"), ("overlap", "sleep")),
     ]:
         (tmp_path / "small.yaml").write_text(wrong)
-        with raises_facts(UserError, *facts):
+        with raises_facts(UserError, "small.yaml", *facts):
             open_recipe(str(tmp_path / "small.yaml"))
     (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "transformers"))
     assert exempt(open_recipe(str(tmp_path / "small.yaml"))) is None
     (tmp_path / "small.yaml").write_text(recipe.replace("vllm", "server"))
-    with pytest.raises(UserError, match="whose weights do not follow the training"):
+    with raises_facts(UserError, "merged", "server", "weights"):
         open_recipe(str(tmp_path / "small.yaml"))
 
 
@@ -243,5 +241,5 @@ def test_the_plan_counts_a_teacher_where_it_is_asked_and_not_where_its_targets_a
 
 
 def test_a_classifier_beside_the_policy_is_refused_under_deepspeed(tmp_path: Path):
-    with pytest.raises(UserError, match=r"a.quantile: found classifier, expected samples under engine.deepspeed"):
+    with raises_facts(UserError, "a.quantile", "classifier", "samples", "deepspeed"):
         bond_line(tmp_path, ", form: bond, quantile: classifier", "engine: {deepspeed: {zero: 2}}\n")

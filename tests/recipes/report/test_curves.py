@@ -1,4 +1,4 @@
-"""Which metrics of a training stage the report draws."""
+"""The choice of training metrics that the report draws."""
 
 from gemsmith.recipes.report.curves import chosen_metrics
 

@@ -25,7 +25,7 @@ def test_a_control_that_parts_is_told_with_its_run_and_marked(whole_run):
     page = html(whole_run, rows(1))
     sentence = "Control right diverges from the reward at KL 0.25 (step 3): it fell from 0.95 to 0.23 while the reward "
     # Of the first and the last four steps: 1 - 2.5 / 50, 1 - 38.5 / 50, 2.5 / 40, 38.5 / 40.
-    assert sentence + "rose from 0.0625 to 0.963 (iteration 2, run 2; it parts in 1 of 4 trainings)." in page
+    assert sentence + "rose from 0.0625 to 0.963 (iteration 2, run 2; the same in 1 of 4 trainings)." in page
     assert page.count('class="parting c1"') == 2  # in the panel of the reward and of the control
     assert page.count(">step 3<") == 1
     assert "Reward and controls against KL, iteration 1" in page

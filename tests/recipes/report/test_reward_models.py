@@ -61,7 +61,7 @@ def test_the_line_between_two_members_is_drawn_from_the_better_to_the_other(whol
     figure = figure[: figure.index("</figure>")]
     assert figure.count("<circle") == 5 and figure.count('class="chord"') == 1
     assert "<title>71.0% 69.0% to 73.0%</title>" in figure
-    assert "of 3 none is wholly below the line, and 3 wholly above it." in page
+    assert "holds within the intervals: of 3, none is entirely below the line, and 3 entirely above it." in page
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_the_line_between_two_members_is_drawn_from_the_better_to_the_other(whol
     [
         (
             (0.69, 0.70, 0.71),
-            "holds within the intervals: of 3 none is wholly below the line, and none wholly above it.",
+            "holds within the intervals: of 3, none is entirely below the line, and none is entirely above it.",
         ),
-        ((0.69, 0.73, 0.71), "of 3 none is wholly below the line, and 1 wholly above it."),  # 0.73 - 0.02 > 0.7
+        ((0.69, 0.73, 0.71), "of 3, none is entirely below the line, and 1 entirely above it."),  # 0.73 - 0.02 > 0.7
         ((0.67, 0.73, 0.67), "does not hold: at 0.25, 0.75 the whole interval is below the line."),  # 0.67 + 0.02 < 0.7
     ],
 )

@@ -14,6 +14,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.recipes.pipeline.pipeline import open_recipe
 from gemsmith.recipes.run import launch
 from gemsmith.recipes.run.machine import cores
+from tests.messages import assert_facts, raises_facts
 
 RECIPE = """
 name: small
@@ -76,7 +77,7 @@ def start(recipe: Path, *options: str) -> "subprocess.Popen[str]":
 def test_members_at_once_are_refused_under_several_processes_before_anything_runs(recipe: Path):
     warm = "stages=[{id: warm, kind: warm, data: sums, steps: 1, batch: 4, learning_rate: 1e-3, parallel: 2}]"
     pipeline = open_recipe(str(recipe), [warm])
-    with pytest.raises(UserError, match=r"stages\.warm\.parallel: found parallel 2 and 2 processes, which train each"):
+    with raises_facts(UserError, "stages.warm.parallel", "parallel 2", "2 processes"):
         launch.check_shares(pipeline, pipeline.nodes, 2)
     launch.check_shares(pipeline, pipeline.nodes, 1)
 
@@ -115,7 +116,7 @@ def test_ctrl_c_ends_every_process_and_the_run_continues_from_its_checkpoint(rec
     os.killpg(stopped.pid, signal.SIGINT)
     out, err = stopped.communicate(timeout=60)
     assert stopped.returncode == 130
-    assert err == "gemsmith: interrupted; the same command continues where it stopped\n"
+    assert len(err.splitlines()) == 1 and err.startswith("gemsmith: interrupted")
     done = start(recipe, *options)
     out, err = done.communicate(timeout=200)
     assert (done.returncode, err) == (0, "") and "continued" in out
@@ -128,28 +129,31 @@ def test_more_processes_than_places_are_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(launch, "cores", lambda: 4)
     monkeypatch.setattr(launch, "gpus", lambda: [])
     launch.check_count(4)
-    with pytest.raises(UserError, match="--processes 5: found 4 cores, expected at most that"):
+    with raises_facts(UserError, "--processes 5", "4 cores"):
         launch.check_count(5)
     monkeypatch.setattr(launch, "gpus", lambda: ["H100, 80 GB"])
-    with pytest.raises(UserError, match="found 1 GPU,"):
+    with raises_facts(UserError, "--processes 2", "1 GPU"):
         launch.check_count(2)
 
 
 def test_a_launcher_inside_a_launcher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(UserError, match="RANK is set"):
+    with raises_facts(UserError, "--processes", "RANK"):
         launch.check_count(1)
 
 
 @pytest.mark.parametrize(
-    ("option", "fault"),
+    ("option", "facts"),
     [
-        ("stages.bond.batch=5", "2 processes do not divide batch 5"),
-        ("stages.bond.micro_batch=4", "micro_batch 4 does not divide the 2 examples"),
+        ("stages.bond.batch=5", ("2 processes", "batch 5")),
+        ("stages.bond.micro_batch=4", ("micro_batch 4", "2 examples")),
     ],
 )
-def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(recipe: Path, option: str, fault: str) -> None:
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(
+    recipe: Path, option: str, facts: tuple[str, ...]
+) -> None:
     refused = start(recipe, "--set", option)
     _, err = refused.communicate(timeout=60)
-    assert refused.returncode == 2 and err.count("gemsmith:") == 1 and fault in err
+    assert refused.returncode == 2 and err.count("gemsmith:") == 1
+    assert_facts(err, *facts)
     assert not (recipe.parent / "runs").exists()

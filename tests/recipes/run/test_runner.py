@@ -16,6 +16,7 @@ from counting_stage import pipeline_of
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.recipes.run.runner import run_pipeline
+from tests.messages import assert_facts, raises_facts
 
 TWO: dict[str, dict[str, Any]] = {"a": {}, "b": {"from": "a", "steps": 4}}
 
@@ -111,9 +112,9 @@ def test_fresh_forgets_what_was_done(tmp_path: Path):
 def test_only_runs_what_it_names_and_asks_for_what_that_builds_on(tmp_path: Path):
     run = tmp_path / "run"
     pipeline = pipeline_of(TWO, tmp_path)
-    with pytest.raises(UserError, match="builds on a, which is not finished"):
+    with raises_facts(UserError, "stage b", "not finished", "--only a"):
         run_pipeline(pipeline, run, only=["b"])
-    with pytest.raises(UserError, match="--only c: found no such stage, expected a or b"):
+    with raises_facts(UserError, "--only c", "a", "b"):
         run_pipeline(pipeline, run, only=["c"])
     run_pipeline(pipeline, run, only=["a"])
     assert not list((run / "stages").glob("b-*/output"))
@@ -163,29 +164,30 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work(t
     first.kill()
     first.communicate()
     assert code == 2
-    assert f"another run (process {first.pid}) is at work" in error
+    assert_facts(error, run, "another run", f"process {first.pid}", "--out")
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "words"),
+    ("fault", "code", "start", "facts"),
     [
-        ("user", 2, "stage b: found a prompt that is too long"),
-        ("user_named", 2, "stage b: found a prompt that is too long"),
-        ("run", 1, "stage b: the reward brief never came back"),
-        ("bug", 1, "stage b: ZeroDivisionError: inside the trainer (traceback: {run}/error.log)"),
-        ("exit", 1, "stage b: SystemExit: 3 (traceback: {run}/error.log)"),
-        ("full", 1, "stage b: the disk that holds {run} is full"),
-        ("wrapped_full", 1, "stage b: the disk that holds {run} is full"),
-        ("no_output", 1, "stage b: it ended without an output folder"),
+        ("user", 2, "stage b: found a prompt that is too long", ()),
+        ("user_named", 2, "stage b: found a prompt that is too long", ()),
+        ("run", 1, "stage b: the reward brief never came back", ()),
+        ("bug", 1, "stage b: ZeroDivisionError: inside the trainer", ("{run}/error.log",)),
+        ("exit", 1, "stage b: SystemExit: 3", ("{run}/error.log",)),
+        ("full", 1, "stage b: ", ("disk", "{run}", "full")),
+        ("wrapped_full", 1, "stage b: ", ("disk", "{run}", "full")),
+        ("no_output", 1, "stage b: ", ("output folder",)),
     ],
 )
 def test_a_fault_ends_with_one_line_its_exit_code_and_what_was_finished_stays(
-    tmp_path: Path, fault: str, code: int, words: str
+    tmp_path: Path, fault: str, code: int, start: str, facts: tuple[str, ...]
 ):
     run = tmp_path / "run"
     returned, out, error = ended(command(run, {**TWO, "b": {"from": "a", "fault": fault}}))
     assert returned == code
-    assert error.startswith("gemsmith: " + words.format(run=run))
+    assert error.startswith(f"gemsmith: {start}")
+    assert_facts(error, *(fact.format(run=run) for fact in facts))
     assert len(error.splitlines()) == 1
     assert "Traceback" not in out + error
     assert record(run, "a")["status"] == "finished"
@@ -204,7 +206,7 @@ def test_the_traceback_of_an_unforeseen_error_is_kept(tmp_path: Path):
 def test_a_failed_stage_continues_once_the_fault_is_gone(tmp_path: Path):
     run, cured = tmp_path / "run", tmp_path / "cured"
     pipeline = pipeline_of({"a": {"fault": "full", "at": 3, "cured": str(cured)}}, tmp_path)
-    with pytest.raises(RunError, match="is full"):
+    with raises_facts(RunError, "stage a", "disk", "full"):
         run_pipeline(pipeline, run)
     before = record(run, "a")
     cured.touch()

@@ -1,4 +1,4 @@
-"""What a person sees: few plain lines where there is no terminal, a list with a bar where there is one."""
+"""Terminal output of a run: plain lines without a terminal, a live list with a progress bar on one."""
 
 import io
 import os

@@ -139,8 +139,8 @@ def test_the_rate_is_part_of_what_builds_on_it_and_of_nothing_else(tmp_path: Pat
 @pytest.mark.parametrize(
     ("assignment", "fault"),
     [
-        ("stages.out.policy.from=sft", 'policy.from: found a point (liti 0.5) of "sft", which keeps no line, expected'),
-        ("stages.scores.policies=[sft@0.5]", 'found a point (liti 0.5) of "sft", which keeps no line'),
+        ("stages.out.policy.from=sft", 'stages.out.policy.from: found the rate (liti) 0.5 of "sft"'),
+        ("stages.scores.policies=[sft@0.5]", 'stages.scores.policies.0: found the rate (liti) 0.5 of "sft"'),
         ("stages.scores.policies=[w@half]", 'found the unknown stage "w@half"'),
         ("stages.out.policy.liti=-1", "found -1, expected a number greater than or equal to 0"),
         ("stages.out.policy={model: tiny, liti: 1}", "`liti` is a point between a warp stage's start and"),
