@@ -1,1 +1,1 @@
-"""Verifiers: the verdict contract, mathematics ground truth, executed code."""
+"""Verifiers that judge completions: mathematics, executed code and instructions, all with one type of verdict."""

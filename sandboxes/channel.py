@@ -1,7 +1,10 @@
-"""Requests to another process and its replies, length-prefixed, each reply awaited against a limit of its own.
+"""Length-prefixed requests to another process and its replies, with a time limit for each reply.
 
-Several requests may be under way: the process answers them in order. Neither side of a wait can block for longer than
-its limit, whatever the process does: not reading, not answering, computing for ever, or being stopped by a signal.
+Several requests may be in progress; the process answers them in order. Neither sending nor receiving blocks for longer
+than the limit, whatever the process does: not reading, not answering, computing forever, or being stopped by a signal.
+
+A request is an 8-byte length and the body. A reply is an 8-byte length, a kind ("R" for a result, "F" for an exception
+that the handler raised) and the body. The length counts the kind and the body.
 """
 
 import os
@@ -11,24 +14,34 @@ import time
 from pathlib import Path
 
 LENGTH = struct.Struct(">Q")
+# A length above 256 MiB is taken for a corrupt stream rather than a reply: no handler answers with that much, and the
+# parent must not buffer without bound for a process that may run untrusted input.
 LARGEST_REPLY = 1 << 28
 TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds in one unit of the processor times in /proc/PID/stat."""
 
 
 class ChildError(Exception):
-    """A child did not answer; its subclasses say why. The child must be killed and another one started."""
+    """A child did not answer; the subclass gives the cause. Kill the child and start another one."""
 
 
 class ChildTimeoutError(ChildError):
-    """The child had not answered at the time limit."""
+    """The child did not answer within the time limit."""
 
 
 class ChildHeldError(ChildTimeoutError):
-    """The child had not answered at the time limit, because the system did not let it: it is stopped, or starved."""
+    """The child did not answer in time because the system did not run it: a signal stopped it, or it got no processor.
+
+    The request is not the cause.
+    """
 
 
 class ChildExitedError(ChildError):
-    """The child is gone or never was. `code` is its exit code (minus the signal that ended it), None if unknown."""
+    """The child has ended or did not start.
+
+    Attributes:
+        code: exit code, or minus the number of the signal that ended the child; None if unknown.
+    """
 
     def __init__(self, message: str, code: int | None) -> None:
         super().__init__(message)
@@ -36,19 +49,20 @@ class ChildExitedError(ChildError):
 
 
 class ChildRaisedError(ChildError):
-    """The entry function or the handler raised; the message is the child's. The child itself is still well."""
+    """The entry function or the handler raised an exception, which the message names. The child can be used again."""
 
 
 class ChannelClosedError(ChildError):
-    """The other process closed its end, mostly by ending."""
+    """The other process closed its end of the channel, usually by ending."""
 
 
 class Channel:
-    """The parent's ends. One thread at a time.
+    """The parent's side of a channel. Only one thread at a time may use it.
 
     Args:
-        to_child, from_child: file descriptors, which may be the same one; they are made non-blocking.
-        pid: whose processor time counts where a limit is one of computing.
+        to_child, from_child: file descriptors for writing and reading; the same number if it is a socket. The channel
+            makes them non-blocking.
+        pid: process whose processor time is measured against a limit on processor time.
     """
 
     def __init__(self, to_child: int, from_child: int, pid: int) -> None:
@@ -58,25 +72,28 @@ class Channel:
         os.set_blocking(from_child, False)
 
     def send(self, request: bytes) -> None:
-        """Put a request on its way; it is written while replies are awaited."""
+        """Queue a request; `receive` writes it while it waits for replies."""
         self._pending += LENGTH.pack(len(request)) + request
 
     def receive(self, time_limit: float, patience: float = 1.0) -> bytes:
-        """The next reply.
+        """Return the next reply.
 
         Args:
-            time_limit: seconds until the wait is given up.
-            patience: above 1, `time_limit` counts the seconds that the child has computed (on Linux), so that a busy
-                machine is not mistaken for a slow request; wall time is limited to `patience` times `time_limit`.
+            time_limit: seconds to wait for the reply. Wall time if `patience` is 1.
+            patience: above 1, `time_limit` limits the child's processor time instead (on Linux), so that a busy machine
+                is not mistaken for a slow request. Wall time is then limited to `patience * time_limit`.
 
         Raises:
-            ChildTimeoutError: no reply in time; ChildHeldError where that is the system's doing.
+            ChildTimeoutError: no reply in time; the subclass ChildHeldError if the system did not run the child.
             ChannelClosedError: the child has closed its end.
-            ChildRaisedError: the handler raised.
+            ChildRaisedError: the handler raised an exception.
         """
         clock = _Clock(self._pid, time_limit, patience)
         poll = select.poll()
+        # Write and read in one loop: if this side wrote a large request before it read any reply, and the child wrote a
+        # large reply before it read that request, both pipes could be full and both sides would wait forever.
         while (reply := self._reply()) is None:
+            # Ask for POLLOUT only while there is something to write; otherwise poll would return at once, every time.
             if self._from_child == self._to_child:
                 poll.register(self._from_child, select.POLLIN | (select.POLLOUT if self._pending else 0))
             else:
@@ -84,6 +101,7 @@ class Channel:
                 if self._pending:
                     poll.register(self._to_child, select.POLLOUT)
             for fd, event in poll.poll(clock.left() * 1000):
+                # Any event but POLLOUT means read: data, or the hang-up that `_read` turns into an error.
                 if fd == self._from_child and event & ~select.POLLOUT:
                     self._read()
                 elif fd == self._to_child:
@@ -96,18 +114,18 @@ class Channel:
         return body
 
     def closed(self) -> bool:
-        """Whether the child has closed its end; to be asked when nothing is under way."""
+        """Return whether the child has closed its end. Call only when no request is in progress."""
         poll = select.poll()
         poll.register(self._from_child, select.POLLIN)
         return bool(poll.poll(0))
 
     def _reply(self) -> bytes | None:
-        """Take one whole reply out of what was received."""
+        """Remove one whole reply (kind and body) from the received bytes and return it; None if there is none yet."""
         if len(self._received) < LENGTH.size:
             return None
         (length,) = LENGTH.unpack_from(self._received)
         if length > LARGEST_REPLY:
-            raise ChannelClosedError("sent what was not understood")
+            raise ChannelClosedError(f"sent an invalid reply: a length of {length} bytes, at most {LARGEST_REPLY}")
         end = LENGTH.size + length
         if len(self._received) < end:
             return None
@@ -121,7 +139,9 @@ class Channel:
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            self._pending.clear()  # what it had answered before is still to be read; then comes the end
+            # The child no longer reads, but replies that it sent before may still be unread. So do not raise here:
+            # `_read` returns those first and then reports the end.
+            self._pending.clear()
 
     def _read(self) -> None:
         try:
@@ -136,7 +156,7 @@ class Channel:
 
 
 class _Clock:
-    """How long a wait may still last."""
+    """The time left of one wait."""
 
     def __init__(self, pid: int, time_limit: float, patience: float) -> None:
         self._pid, self._limit, self._patience = pid, time_limit, patience
@@ -145,11 +165,14 @@ class _Clock:
         self._computed = _usage(pid)[1] if patience > 1 else None
 
     def left(self) -> float:
-        """Seconds until the limit, as far as is known now.
+        """Return the seconds until the limit could be reached at the earliest.
 
         Raises:
-            ChildTimeoutError: there are none left.
+            ChildTimeoutError: the limit is reached.
         """
+        # `_deadline` is the earliest moment at which the limit can be reached: a child of one thread computes for at
+        # most as long as wall time passes. Only then is its processor time read, and the deadline moved forward by what
+        # is left of it.
         now = time.monotonic()
         if now < self._deadline:
             return self._deadline - now
@@ -161,13 +184,18 @@ class _Clock:
             self._deadline = min(end, now + self._limit - used)
             if self._deadline > now + TICK:
                 return self._deadline - now
+            # The wall limit is reached. A child that is ready to run, but ran for less than half of its limit, waited
+            # for a processor; a child that sleeps did not, and is at fault itself.
             if state == "R" and used < self._limit / 2:
-                raise ChildHeldError(f"was given {used:.2g} s of a processor in {now - self._start:.2g} s")
+                raise ChildHeldError(f"got {used:.2g} s of processor time in {now - self._start:.2g} s of wall time")
         raise ChildTimeoutError(f"no answer within {self._limit:g} s")
 
 
 def _usage(pid: int) -> tuple[str, float | None]:
-    """State of a process (T: stopped) and the seconds that it has computed; ("", None) where nobody tells."""
+    """Return a process's state ("R": ready to run, "T": stopped) and its processor time in seconds.
+
+    Return ("", None) if the system has no /proc or the process has ended.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

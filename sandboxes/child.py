@@ -1,8 +1,8 @@
-"""A child process that answers requests over its pipes, and that can be killed at a time limit, from any thread.
+"""A child process that answers requests over its pipes, and that any thread can kill at a time limit.
 
-Signals and threads cannot stop busy C code, a process can be killed. The child is a fresh interpreter (nothing is
-forked, `__main__` is not imported again), leads a session of its own so that its whole group dies with it, and dies
-with its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its closed pipe.
+Neither a signal nor a thread can stop busy C code, but a process can be killed. The child is a new interpreter: it is
+not forked, and it does not import `__main__` again. It leads its own session, so that all processes it starts die with
+it. It dies with its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its closed pipe.
 """
 
 import json
@@ -32,18 +32,19 @@ _BOOT = (
 
 
 class Child:
-    """One child process. `call` may be used by one thread at a time, `kill` by any.
+    """One child process. One thread at a time may use `call`; any thread may use `kill`.
 
     Args:
-        entry: "module:function"; the function gets `arguments` and returns the handler, bytes -> bytes.
-        arguments: strings handed to the entry function.
+        entry: "module:function"; the function receives `arguments` and returns the handler, which maps the bytes of a
+            request to the bytes of a reply.
+        arguments: strings passed to the entry function.
         start_limit: seconds that importing and calling the entry may take.
-        environment: variables set on top of the parent's.
-        quiet: throw away what the child prints; else its output and errors go to this process's standard error.
-        inherited: file descriptors that the child gets, under the same numbers.
+        environment: environment variables that are added to the parent's or replace them.
+        quiet: discard what the child prints. If False, its output and errors go to this process's standard error.
+        inherited: file descriptors that the child inherits, under the same numbers.
 
     Raises:
-        ChildError: it did not start within `start_limit`, with the reason.
+        ChildError: the child did not start within `start_limit`; the message has the reason.
     """
 
     def __init__(
@@ -65,11 +66,14 @@ class Child:
         self._reaping = threading.Lock()
         self._failure: OSError | None = None
         self._started, self._ended = threading.Event(), threading.Event()
-        # The kernel sends the death signal when the *thread* that started the child ends: so that thread stays with it.
+        # The kernel sends the parent-death signal when the *thread* that started the child ends, not when the process
+        # ends. So a dedicated thread starts the child and lives as long as the child does.
         threading.Thread(target=self._keep, name=f"keeper of {entry}", daemon=True).start()
         self._started.wait()
         if self._process is None:
             raise ChildExitedError(f"{sys.executable} could not be started: {self._failure}", None)
+        # The first message is the child's greeting: an empty reply once its entry function has returned a handler, or
+        # a failure reply with the exception that the import or the entry function raised.
         assert self._process.stdin is not None and self._process.stdout is not None
         self._channel: Channel = Channel(self._process.stdin.fileno(), self._process.stdout.fileno(), self._process.pid)
         try:
@@ -80,27 +84,27 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id of the child."""
+        """Return the process id of the child."""
         assert self._process is not None
         return self._process.pid
 
     def call(self, request: bytes, time_limit: float, patience: float = 1.0) -> bytes:
-        """The handler's answer to one request; see `Channel.receive` for the limits.
+        """Send one request and return the handler's reply; see `Channel.receive` for the two limits.
 
         Raises:
-            ChildTimeoutError: no answer within `time_limit` seconds. The child still runs: kill it.
-            ChildExitedError: the child is gone.
-            ChildRaisedError: the handler raised.
+            ChildTimeoutError: no reply within `time_limit` seconds. The child still runs: kill it.
+            ChildExitedError: the child has ended.
+            ChildRaisedError: the handler raised an exception.
         """
         self._channel.send(request)
         return self._receive(time_limit, patience)
 
     def wait(self, seconds: float) -> bool:
-        """Whether the child ended, by itself, within some seconds."""
+        """Wait up to `seconds` for the child to end by itself, and return whether it ended."""
         return self._ended.wait(seconds)
 
     def kill(self) -> None:
-        """End the child and everything it started, and wait until it is gone. Harmless when it is gone already."""
+        """Kill the child and every process it started, and wait until they have ended. Safe to call repeatedly."""
         with self._reaping:
             if not self._ended.is_set() and self._process is not None:
                 _kill_group(self._process.pid)
@@ -124,13 +128,15 @@ class Child:
             return
         finally:
             self._started.set()
-        if hasattr(os, "waitid"):  # macOS has it from Python 3.13 on
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)  # ended, and its number still its own
+        # Wait without reaping (WNOWAIT): the process id stays the child's, so killing its group cannot hit another
+        # process. `wait` then reaps the child and frees the id; the lock keeps `kill` from using the id after that.
+        if hasattr(os, "waitid"):  # macOS: since Python 3.13
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
         with self._reaping:
             _kill_group(self._process.pid)
-            self._process.wait()  # from here on the number may be another's
+            self._process.wait()
             self._ended.set()
 
     def _receive(self, time_limit: float, patience: float) -> bytes:
@@ -143,7 +149,7 @@ class Child:
 
 
 def exited(code: int | None, otherwise: str) -> ChildExitedError:
-    """How a child ended, in words; `otherwise` where it has no exit code (yet)."""
+    """Return an error that describes how a child ended; its message is `otherwise` if there is no exit code (yet)."""
     if code is None:
         return ChildExitedError(otherwise, None)
     if code < 0:

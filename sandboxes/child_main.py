@@ -1,4 +1,4 @@
-"""The child's side of `gemsmith.sandboxes.child`: reads requests, lets a handler answer, and leaves with its parent."""
+"""The child's side of `gemsmith.sandboxes.child`: it answers requests with a handler until its parent ends."""
 
 import ctypes
 import importlib
@@ -15,12 +15,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(entry: str, parent: int, arguments: list[str]) -> None:
-    """Call the entry function, greet the parent, then answer until the pipe closes."""
+    """Call the entry function, greet the parent, then answer requests until the pipe closes."""
     die_with(parent)
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
+    # Requests and replies use copies of descriptors 0 and 1. The originals become /dev/null and standard error, so that
+    # the handler cannot read a request, and the parent cannot mistake the handler's output for a reply.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # whatever the handler prints must not be taken for a reply
+    os.dup2(2, 1)
     try:
         handler = opened(entry, arguments)
     except Exception as error:
@@ -31,13 +33,16 @@ def main(entry: str, parent: int, arguments: list[str]) -> None:
 
 
 def opened(entry: str, arguments: list[str]) -> Handler:
-    """The handler that an entry, "module:function", gives for these arguments."""
+    """Import an entry, "module:function", call it with `arguments`, and return the handler that it returns."""
     module, _, function = entry.partition(":")
     return getattr(importlib.import_module(module), function)(arguments)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO, handler: Handler) -> None:
-    """Answer requests in order until there are no more."""
+    """Answer requests in order until the other side closes the pipe.
+
+    A reply is the byte "R" and the handler's result, or the byte "F" and the exception that the handler raised.
+    """
     while (request := _next(requests)) is not None:
         try:
             kind, body = b"R", handler(request)
@@ -47,7 +52,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, handler: Handler) -> None:
 
 
 def die_with(parent: int) -> None:
-    """End when the parent ends; at once if it is gone already."""
+    """Make this process end when its parent ends, or at once if the parent has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -1,8 +1,17 @@
-"""A process that has imported and warmed up once, and forks workers that are ready within milliseconds.
+"""A fork server: a process that imports and warms up once, then forks workers that are ready within milliseconds.
 
-The server never sees a request of its workers, so that nothing a request does can harm it. Each worker answers over a
-socket of its own, and can be killed, from any thread, without the server's doing; it dies with the server, and the
-server with its parent.
+The server never reads a request meant for a worker, so no request can harm the server. Each worker answers over its own
+socket. Any thread can kill a worker without the server's help. A worker dies with its server, and the server dies with
+its parent.
+
+Order of messages for one worker:
+
+1. The parent creates a socket pair, and sends the worker's end to the server over the control socket.
+2. The parent sends "fork" over the server's pipe. The server takes the descriptor, forks, and answers with the
+   worker's process id.
+3. The parent and the worker exchange requests and replies over the socket pair; see `gemsmith.sandboxes.channel`.
+4. The parent kills the worker and sends "end PID". The server reaps the worker and answers with its exit code and its
+   peak memory.
 """
 
 import json
@@ -16,20 +25,30 @@ from dataclasses import dataclass
 from gemsmith.sandboxes.channel import Channel
 from gemsmith.sandboxes.child import Child, ChildError, ChildExitedError
 
+# The server only forks and reaps, which takes milliseconds; a server that computes for 2 s has failed. The high
+# patience (20 s of wall time) allows for a machine on which the server rarely gets a processor.
 ANSWER_LIMIT, PATIENCE = 2.0, 10.0
-"""Seconds that the server may compute to fork or to report: it does nothing else, more means that it is lost."""
+"""Limits for one answer of the server: seconds of processor time, and wall time as a multiple of them."""
 
 
 @dataclass(frozen=True)
 class WorkerEnd:
-    """How a worker ended: `code`, minus the signal that ended it, None if unknown; `peak`, its most bytes of memory."""
+    """The end of a worker.
+
+    Attributes:
+        code: exit code, or minus the number of the signal that ended the worker; None if unknown.
+        peak: largest resident memory in bytes; 0 if unknown.
+    """
 
     code: int | None
     peak: int
 
 
 class Worker:
-    """A forked process that answers requests with the entry's handler. One thread at a time, but for `kill`."""
+    """A forked process that answers requests with the entry's handler.
+
+    Only one thread at a time may use a worker; any thread may call `kill`.
+    """
 
     def __init__(self, server: "ForkServer", ours: socket.socket, pid: int) -> None:
         self.pid = pid
@@ -39,19 +58,23 @@ class Worker:
         self._lock = threading.Lock()
 
     def send(self, request: bytes) -> None:
-        """See `Channel.send`."""
+        """Queue a request; see `Channel.send`."""
         self._channel.send(request)
 
     def receive(self, time_limit: float, patience: float = 1.0) -> bytes:
-        """See `Channel.receive`; a worker that is gone raises ChannelClosedError, and `kill` says how it ended."""
+        """Return the next reply; see `Channel.receive`.
+
+        Raises:
+            ChannelClosedError: the worker has ended; `kill` returns its exit code.
+        """
         return self._channel.receive(time_limit, patience)
 
     def alive(self) -> bool:
-        """Whether the worker is still there; to be asked when nothing is under way."""
+        """Return whether the worker still runs. Call only when no request is in progress."""
         return self._end is None and not self._channel.closed()
 
     def kill(self) -> WorkerEnd:
-        """End the worker if it has not ended, and say how it did."""
+        """Kill the worker if it still runs, and return how it ended."""
         with self._lock:
             if self._end is None:
                 self._end = self._server.end(self.pid)
@@ -60,15 +83,16 @@ class Worker:
 
 
 class ForkServer:
-    """The server, and the workers that it has forked. Usable from any thread.
+    """The parent's side of a fork server. Thread-safe.
 
     Args:
-        entry: "module:function"; the function gets `arguments`, prepares what workers share, and returns the handler,
-            bytes -> bytes. It must start no thread.
-        arguments, start_limit, environment, quiet: as for `gemsmith.sandboxes.child.Child`.
+        entry: "module:function"; the function receives `arguments`, loads what the workers share, and returns the
+            handler, which maps the bytes of a request to the bytes of a reply. The function must not start a thread,
+            because a forked process has only the thread that called fork.
+        arguments, start_limit, environment, quiet: see `gemsmith.sandboxes.child.Child`.
 
     Raises:
-        ChildError: it did not start, with the reason.
+        ChildError: the server did not start; the message has the reason.
     """
 
     def __init__(
@@ -99,23 +123,24 @@ class ForkServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the server."""
+        """Return the process id of the server."""
         return self._child.pid
 
     def fork(self) -> Worker:
-        """A new worker.
+        """Fork a worker and return it.
 
         Raises:
-            ChildError: the server is lost, or could not fork; it is closed then.
+            ChildError: the server has ended, or could not fork. The server is closed then.
         """
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise ChildExitedError(f"has no socket: {error}", None) from error
+            raise ChildExitedError(f"could not open a socket: {error}", None) from error
         try:
             with theirs, self._lock:
                 if self._closed:
                     raise ChildExitedError("was closed", None)
+                # The descriptor goes first: the server reads it as soon as it reads "fork", and must not wait there.
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
                 pid = int(self._child.call(b"fork", ANSWER_LIMIT, PATIENCE))
         except (ChildError, OSError) as error:
@@ -125,19 +150,24 @@ class ForkServer:
         return Worker(self, ours, pid)
 
     def end(self, pid: int) -> WorkerEnd:
-        """Kill a worker and report how it ended, which may have been before; a server that is lost is closed."""
+        """Kill a worker, or reap one that has already ended, and return how it ended.
+
+        If the server does not answer, close it and return an unknown end.
+        """
         with self._lock:
             if self._closed:
                 return WorkerEnd(None, 0)
             try:
-                os.kill(pid, signal.SIGKILL)  # at most a zombie, which keeps the number and how it ended
+                # Only the server reaps its workers, and only on "end". Until then an ended worker is a zombie, so its
+                # process id cannot belong to another process, and its exit code is kept.
+                os.kill(pid, signal.SIGKILL)
                 return WorkerEnd(*json.loads(self._child.call(f"end {pid}".encode(), ANSWER_LIMIT, PATIENCE)))
             except (ChildError, ProcessLookupError):
                 self._close()
                 return WorkerEnd(None, 0)
 
     def close(self) -> None:
-        """End the server and its workers."""
+        """Kill the server, and with it all of its workers."""
         with self._lock:
             self._close()
 

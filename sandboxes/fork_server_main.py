@@ -1,4 +1,4 @@
-"""The server of `gemsmith.sandboxes.fork_server`: forks, and reports how children ended. Also its workers' side."""
+"""The server process and the worker processes of `gemsmith.sandboxes.fork_server`."""
 
 import gc
 import json
@@ -9,15 +9,19 @@ import sys
 from gemsmith.sandboxes.child_main import Handler, die_with, opened, serve
 
 _KIBIBYTES = sys.platform == "linux"  # ru_maxrss is in bytes on macOS
-_SOCKET = 3
+_SOCKET = 3  # the worker's only descriptor beside the three standard ones
 
 
 def open_server(arguments: list[str]) -> Handler:
-    """The handler of "fork" and "end PID"; workers answer with the handler that the entry gives."""
+    """Call the entry function, and return the server's handler of the requests "fork" and "end PID".
+
+    Args:
+        arguments: number of the control socket's descriptor, the entry "module:function", and the entry's arguments.
+    """
     control = socket.socket(fileno=int(arguments[0]))
     handler = opened(arguments[1], arguments[2:])
     gc.collect()
-    gc.freeze()  # or the workers' collectors would copy every page that they share
+    gc.freeze()  # keeps the workers' garbage collectors from writing to, and so copying, the pages they share
 
     def answer(request: bytes) -> bytes:
         word, _, argument = request.partition(b" ")
@@ -39,7 +43,9 @@ def _fork(fd: int, handler: Handler) -> int:
         return pid
     try:
         os.dup2(fd, _SOCKET)
-        os.closerange(_SOCKET + 1, 1 << 16)  # the server's own pipes, which must close when the server ends
+        # Close the worker's copies of the server's pipes. Otherwise those pipes would stay open after the server ends,
+        # and the parent would not notice its end.
+        os.closerange(_SOCKET + 1, 1 << 16)
         die_with(server)
         serve(os.fdopen(os.dup(_SOCKET), "rb"), os.fdopen(_SOCKET, "wb"), handler)
     finally:

@@ -1,4 +1,4 @@
-"""What every verifier answers with, whatever it verifies."""
+"""The verdict, which is the result type of every verifier."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from gemsmith.sandboxes.code.evidence import Evidence
 
 
 class Status(StrEnum):
-    """How the verification of one completion ended."""
+    """Result of verifying one completion."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -23,12 +23,13 @@ class Verdict:
     """The verdict on one completion.
 
     Attributes:
-        score: 1 for right, else 0. An infrastructure fault says nothing about the completion: do not learn from its 0.
-        status: how it ended.
-        answer: the answer that was found in the completion, as it stands there; None if there was none.
-        reason: one short sentence for people.
-        seconds: wall time spent on this completion; 0 when the verdict was remembered.
-        evidence: what was seen of the program, where one was run.
+        score: 1 for a right completion, else 0. An infrastructure fault also has score 0, but says nothing about the
+            completion: leave the sample out of training.
+        status: result of the verification.
+        answer: the answer found in the completion, verbatim; None if the completion has no answer.
+        reason: one short sentence that explains the status to a reader.
+        seconds: wall time spent on this completion; 0 if the verdict came from the cache.
+        evidence: output, exit code and resource use of the program; None if no program was run.
     """
 
     score: float
@@ -40,9 +41,9 @@ class Verdict:
 
 
 class OverdueError(Exception):
-    """A call was not done in the time that it was given. `index` is one whose verdict was still missing."""
+    """The batch missed its deadline: `missing` verdicts were unfinished, one of them at position `index`."""
 
     def __init__(self, index: int, missing: int) -> None:
-        super().__init__(f"{missing} verdicts missing")
+        super().__init__(f"{missing} verdicts were missing at the deadline")
         self.index = index
         self.missing = missing

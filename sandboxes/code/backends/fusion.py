@@ -1,6 +1,7 @@
 """A client of SandboxFusion's `POST /run_code` (github.com/bytedance/SandboxFusion, sandbox/server/sandbox_api.py).
 
-One request runs one Python program. Redirects and proxies are not followed: the program goes where the recipe says.
+One request runs one Python program. The client follows no redirect and uses no proxy, so that a program is sent only to
+the address in the recipe.
 """
 
 import http.client
@@ -14,20 +15,22 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-BUSY = {429, 503}  # the server did not take the program on
-REFUSED = {301, 302, 303, 307, 308, 401, 403, 404, 405}  # wrong address or no permission: no program ran
+# HTTP statuses after which the program certainly did not run: the server was busy, or the address is wrong or needs
+# permission. After any other error status the program may have run, and may be the cause.
+BUSY = {429, 503}
+REFUSED = {301, 302, 303, 307, 308, 401, 403, 404, 405}
 
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """How one program ended on the server.
+    """The result of one program on the server.
 
     Attributes:
-        timed_out: the server stopped it at its time limit.
-        code: its exit code, minus the signal that ended it; None if it timed out.
-        stdout: what it printed.
-        stderr: what it printed as errors.
-        seconds: wall time by the server's clock.
+        timed_out: the server stopped the program at its time limit.
+        code: exit code, or minus the number of the signal that ended the program; None if it timed out.
+        stdout: standard output of the program.
+        stderr: standard error of the program.
+        seconds: wall time in seconds, measured by the server.
     """
 
     timed_out: bool
@@ -38,10 +41,10 @@ class RemoteRun:
 
 
 class ServerFaultError(Exception):
-    """The server gave no result.
+    """The server returned no result.
 
     Attributes:
-        reached: the program may have run before the fault, and may be its cause.
+        reached: True if the program may have run before the fault, and so may have caused it.
     """
 
     def __init__(self, message: str, reached: bool) -> None:
@@ -50,25 +53,28 @@ class ServerFaultError(Exception):
 
 
 class FusionClient:
-    """A server at one address; usable from any thread, one connection per request.
+    """A client of the server at one address. Thread-safe; each request has its own connection.
 
     Args:
         url: http://host:port or https://host:port, with or without a path that ends in /run_code.
-        grace: seconds that a request may take on top of the program's own limit: the server's queue and the network.
+        grace: seconds that a request may take beyond the program's own limit, for the server's queue and the network.
 
     Attributes:
-        closed: set once it is closed.
+        closed: event that is set when the client is closed.
 
     Raises:
-        ValueError: the address cannot be used, with the reason.
+        ValueError: the address cannot be used; the message has the reason.
     """
 
     def __init__(self, url: str, grace: float = 30.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"the sandbox server's address {url!r} is not http://host:port or https://host:port")
+            raise ValueError(
+                f"found {url!r} as the address of the sandbox server, expected http://host:port or https://host:port"
+            )
+        # The message does not quote the address, as it may contain a password.
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-            raise ValueError("the sandbox server's address must have no user name, password, query or fragment")
+            raise ValueError("the address of the sandbox server must not have a user name, password, query or fragment")
         self.url = url
         self.closed = threading.Event()
         self._live: set[socket.socket] = set()
@@ -79,17 +85,17 @@ class FusionClient:
         self._path = path if path.endswith("/run_code") else path + "/run_code"
 
     def run(self, program: str, stdin: str, *, seconds: float, memory: int, largest_reply: int) -> RemoteRun:
-        """Run a Python program on the server.
+        """Run a Python program on the server and return its result.
 
         Args:
-            program: its source; must be encodable as UTF-8.
-            stdin: what it reads.
-            seconds: wall time it may take.
-            memory: bytes of memory it may use, as far as the server heeds this.
-            largest_reply: bytes of reply to read at most.
+            program: source of the program; must be encodable as UTF-8.
+            stdin: standard input of the program.
+            seconds: wall time that the program may take.
+            memory: bytes of memory that the program may use, if the server enforces such a limit.
+            largest_reply: largest reply, in bytes, that the client reads.
 
         Raises:
-            ServerFaultError: no result, with the reason.
+            ServerFaultError: the server returned no result; the message has the reason.
         """
         request = {
             "code": program,
@@ -103,23 +109,29 @@ class FusionClient:
         if status in BUSY:
             raise ServerFaultError(f"{self.url} is busy: HTTP {status}", reached=False)
         if status in REFUSED:
-            raise ServerFaultError(f"{self.url} is not a sandbox server or refuses us: HTTP {status}", reached=False)
+            raise ServerFaultError(
+                f"{self.url} is not a sandbox server, or it refused the request: HTTP {status}", reached=False
+            )
         if status != 200:
             raise ServerFaultError(f"{self.url} answered HTTP {status}", reached=True)
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError):
-            raise ServerFaultError(f"{self.url} answered something that is not JSON", reached=True) from None
+            raise ServerFaultError(f"the answer of {self.url} is not JSON", reached=True) from None
         return self._read(reply)
 
     def close(self) -> None:
-        """End every request, also from other threads, and make no more; one that still connects has its 10 s."""
+        """End the requests of all threads and refuse new ones. A request that is connecting may take 10 s more."""
         self.closed.set()
         for connected in self._live.copy():
             _cut(connected)
 
     def _post(self, body: bytes, seconds: float, largest_reply: int) -> tuple[int, bytes]:
-        """Status and body. Past `seconds` the connection is cut, however slowly the server still sends."""
+        """Send one request, and return the status and the body of the answer.
+
+        After `seconds` the connection is cut, even if the server is still sending.
+        """
+        # `connected` separates faults before the program could run from faults that it may have caused.
         deadline = time.monotonic() + seconds
         connection = self._kind(self._host, self._port, timeout=min(seconds, 10.0))
         connected = False
@@ -132,34 +144,37 @@ class FusionClient:
                 connection.sock.settimeout(seconds)
                 connection.request("POST", self._path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
-                reply = response.read(largest_reply + 1)
+                reply = response.read(largest_reply + 1)  # one byte more, to notice a reply that is too long
             if time.monotonic() > deadline:
                 raise TimeoutError
         except TimeoutError:
             raise ServerFaultError(f"{self.url} did not answer within {seconds:g} s", reached=connected) from None
+        # A connection that `_cut` has shut down fails with one of many errors; the clock tells that it was a timeout.
         except (OSError, http.client.HTTPException, ValueError) as error:
             if time.monotonic() >= deadline:
                 raise ServerFaultError(f"{self.url} did not answer within {seconds:g} s", reached=connected) from None
-            what = "broke off" if connected else "cannot be reached"
+            what = "closed the connection early" if connected else "cannot be reached"
             raise ServerFaultError(f"{self.url} {what}: {error or type(error).__name__}", reached=connected) from None
         finally:
             connection.close()
         if len(reply) > largest_reply:
-            raise ServerFaultError(f"{self.url} answered more than {largest_reply} bytes", reached=True)
+            raise ServerFaultError(f"the answer of {self.url} has more than {largest_reply} bytes", reached=True)
         return response.status, reply
 
     @contextmanager
     def _cut_at(self, deadline: float, connected: socket.socket) -> Iterator[None]:
-        """Cut a connection at the deadline, or when the client is closed.
+        """Cut the connection at the deadline, or when the client is closed.
 
-        It is known by its socket: an `HTTPConnection` lets go of its own where the server will close it.
+        Takes the socket rather than the `HTTPConnection`, which drops its reference to the socket when the server
+        announces that it will close the connection.
         """
         cut = threading.Timer(deadline - time.monotonic(), _cut, [connected])
         cut.daemon = True
         cut.start()
         self._live.add(connected)
         try:
-            if self.closed.is_set():  # asked after `add`: who closes later finds the socket
+            # Check after `add`: a thread that closes the client from now on finds the socket in `_live`.
+            if self.closed.is_set():
                 raise ConnectionAbortedError("closed by this side")
             yield
         finally:
@@ -167,27 +182,28 @@ class FusionClient:
             cut.cancel()
 
     def _read(self, reply: Any) -> RemoteRun:
-        """The result in a reply whose every field may be wrong."""
+        """Return the result in a reply, any field of which may be missing or have a wrong type."""
         if not isinstance(reply, dict) or reply.get("status") not in ("Success", "Failed"):
             message = reply.get("message") if isinstance(reply, dict) else None
             said = f": {message[:200]}" if isinstance(message, str) and message else ""
             raise ServerFaultError(f"{self.url} could not run the program{said}", reached=True)
         result = reply.get("run_result")
         if not isinstance(result, dict):
-            raise ServerFaultError(f"{self.url} answered without a run_result", reached=True)
+            raise ServerFaultError(f"the answer of {self.url} has no `run_result`", reached=True)
         status, code = result.get("status"), result.get("return_code")
         seconds = result.get("execution_time")
         stdout, stderr = (result.get(name) or "" for name in ("stdout", "stderr"))
+        # The server forwards what the program did, so the exit code is checked too: a huge integer or a bool is none.
         whole = isinstance(stdout, str) and isinstance(stderr, str)
         finished = status == "Finished" and isinstance(code, int) and not isinstance(code, bool) and abs(code) < 1 << 32
         if not whole or not (finished or status == "TimeLimitExceeded"):
-            raise ServerFaultError(f"{self.url} answered a run_result that is not understood", reached=True)
+            raise ServerFaultError(f"the `run_result` in the answer of {self.url} is not valid", reached=True)
         spent = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
         return RemoteRun(not finished, code if finished else None, stdout, stderr, spent)
 
 
 def _cut(connected: socket.socket) -> None:
-    """Wake a thread that is sending or receiving; closing would not."""
+    """Shut a connection down. Unlike closing the socket, this wakes a thread that is sending or receiving."""
     try:
         connected.shutdown(socket.SHUT_RDWR)
     except OSError:

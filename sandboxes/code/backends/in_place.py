@@ -1,4 +1,4 @@
-"""Jails without namespaces: the fork server among the other processes of this machine."""
+"""Jails without namespaces: their fork server runs among the other processes of this machine."""
 
 import os
 import subprocess
@@ -12,11 +12,20 @@ from gemsmith.sandboxes.code.backends.settings import ENVIRONMENT, PYTHON, jail_
 def start_in_place(
     role: Role, keeper: Keeper, interpreter: Interpreter, user: int | None, *, seccomp: bool, landlock: bool
 ) -> Jail:
-    """A fork server in no namespace, started as `user`; what holds its jobs is seccomp, Landlock, or nothing.
+    """Start a fork server without namespaces and return its jail.
+
+    Args:
+        role: candidate or judge.
+        keeper: starts the process.
+        interpreter: Python of the fork server.
+        user: user id that the fork server runs as; None: this process's.
+        seccomp: confine jobs by a seccomp filter.
+        landlock: confine jobs by Landlock. With neither of the two, only resource limits apply.
 
     Raises:
-        JailError: it did not start.
+        JailError: the fork server did not start.
     """
+    # The archive is in memory and is run by descriptor, so that `user` needs no access to this project's folder.
     archive = worker_archive()
 
     def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":

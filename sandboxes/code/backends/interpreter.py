@@ -1,4 +1,4 @@
-"""The Python that runs inside jails: one that the jail's user can read, with what it needs to start."""
+"""The Python interpreter that runs inside jails, and the folders that it needs."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from gemsmith.sandboxes.code.backends.jail import JailError
 
 OLDEST = (3, 9)
+# A candidate interpreter runs this program, which prints its version and its folders as JSON.
 _QUESTION = (
     "import json, os, sys, sysconfig; p = sysconfig.get_paths(); print(json.dumps({'version': sys.version_info[:2], "
     "'binary': os.path.realpath(sys.executable), 'stdlib': p['stdlib'], 'platstdlib': p['platstdlib'], "
@@ -20,19 +21,19 @@ _QUESTION = (
 
 
 class InterpreterError(JailError):
-    """No interpreter can be used inside a jail; the message says what was tried and why not."""
+    """No interpreter can run inside a jail; the message lists the ones tried, each with a reason."""
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python for jails.
+    """A Python interpreter for jails.
 
     Attributes:
-        binary: its real path.
-        version: major and minor.
-        folders: its standard library.
-        site: folders of installed packages inside the standard library; a jail shows them empty.
-        prefix: where it was installed.
+        binary: path of the executable, links resolved.
+        version: major and minor version.
+        folders: folders of the standard library.
+        site: folders of installed packages inside `folders`; they are empty inside a jail.
+        prefix: folder of the installation.
     """
 
     binary: str
@@ -43,29 +44,34 @@ class Interpreter:
 
 
 def find_interpreter(user: int | None) -> Interpreter:
-    """The first usable one: the base of the running one, else the system's.
+    """Return the first usable interpreter: the base of the running one, else one of the system's.
 
     Args:
-        user: who must be able to read it; None: who asks.
+        user: user id that must be able to run it; None: this process's.
 
     Raises:
-        InterpreterError: there is none.
+        InterpreterError: no interpreter can be used.
     """
+    # For example, a Python that was installed below root's home cannot be used by a spare user.
     reasons = []
     for path in _candidates():
         hidden = closed_to(path, user)
         if hidden is not None:
-            reasons.append(f"{path} is below {hidden}, which other users cannot enter")
+            reasons.append(f"{path} is below {hidden}, which the user of the jail cannot enter")
             continue
         try:
             return _asked(path, user)
         except InterpreterError as error:
             reasons.append(str(error))
-    raise InterpreterError("no Python that a jail could run: " + "; ".join(reasons or ["none found"]))
+    raise InterpreterError("found no Python that can run inside a jail: " + "; ".join(reasons or ["none is installed"]))
 
 
 def closed_to(path: str, user: int | None) -> str | None:
-    """The first folder or file on a path, links resolved, that a user cannot enter or read; None if all are open."""
+    """Return the first folder or file on a path, links resolved, that a user cannot enter or read; None if none.
+
+    For another user than this one, only the permissions of the owner and of others count, not those of a group: a spare
+    user is in no group.
+    """
     if user is None:
         return None if os.access(path, os.R_OK | os.X_OK) else path
     real = Path(os.path.realpath(path))
@@ -83,6 +89,7 @@ def closed_to(path: str, user: int | None) -> str | None:
 
 
 def _candidates() -> Iterator[str]:
+    # Outside a virtual environment first; then the system's, with the same minor version as the running one preferred.
     seen = set()
     base = os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
     names = [base]
@@ -118,6 +125,8 @@ def _asked(path: str, user: int | None) -> Interpreter:
     if version < OLDEST:
         raise InterpreterError(f"{path} is Python {version[0]}.{version[1]}, older than 3.9")
     folders = tuple(dict.fromkeys(os.path.realpath(found[name]) for name in ("stdlib", "platstdlib")))
+    # Programs get the standard library only. Folders of packages that are inside its folders must be emptied in a jail;
+    # those elsewhere are not mounted in the first place.
     inside = [os.path.realpath(site) for site in found["site"]]
     inside += [f"{folder}/{name}" for folder in folders for name in ("site-packages", "dist-packages")]
     site = tuple(

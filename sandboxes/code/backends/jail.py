@@ -1,4 +1,8 @@
-"""The host's side of one jail: the process that holds it, and the socket to its fork server."""
+"""The host's side of one jail: the process that runs it, and the control socket to its fork server.
+
+The messages on the control socket, and their order, are described in jail/zygote.py. The fork server is trusted until
+it forks a job. Nothing that a job writes arrives on the control socket.
+"""
 
 import json
 import os
@@ -15,25 +19,32 @@ from pathlib import Path
 
 from gemsmith.sandboxes.code.jobs import Limits
 
-REQUEST = struct.Struct("=ddQQQIIIc")  # as in jail/zygote.py
+# The same as in jail/zygote.py, which cannot import this project.
+REQUEST = struct.Struct("=ddQQQIIIc")
 ENDED = struct.Struct("=cidQ")
+# Building the namespaces, starting Python and importing the standard library takes a fraction of a second; the limit
+# leaves room for a busy machine and a slow disk.
 START_LIMIT = 20.0
-CREDENTIALS = struct.Struct("=iII")
+CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user and group id
 
 
 class JailError(Exception):
-    """A jail did not start, or it is gone. Nothing of it says anything about the job."""
+    """A jail did not start, or it has ended. The error alone does not mean that the job is at fault.
+
+    Messages begin with a verb, such as "did not start": `Pool` puts "a jail" in front.
+    """
 
 
 @dataclass(frozen=True)
 class JobEnd:
-    """The end of a job, as the fork server saw it.
+    """The end of a job, as its fork server reported it.
 
     Attributes:
-        why: "E" by itself, "K" killed at the host's word, "C" out of processor time, "W" out of wall time.
+        why: cause: "E" it ended by itself, "K" it was killed for the host, "C" it used up its processor time, "W" it
+            used up its wall time.
         status: the kernel's wait status.
-        cpu: seconds of processor time.
-        max_rss: bytes of resident memory at most.
+        cpu: seconds of processor time used.
+        max_rss: largest resident memory in bytes.
     """
 
     why: str
@@ -43,7 +54,7 @@ class JobEnd:
 
     @property
     def exit(self) -> str:
-        """The exit code, or the name of the signal."""
+        """Return the exit code as text, or the name of the signal that ended the job."""
         if os.WIFSIGNALED(self.status):
             try:
                 return signal.Signals(os.WTERMSIG(self.status)).name
@@ -53,10 +64,10 @@ class JobEnd:
 
 
 class Keeper:
-    """A thread that starts processes and lives until it is closed.
+    """A thread that starts the processes of all jails, and lives until it is closed.
 
-    The kernel sends a child its death signal when the *thread* that started it ends, so that must be none that comes
-    and goes.
+    The kernel sends a process its parent-death signal when the *thread* that started it ends. So jails must not be
+    started by the threads that run jobs, which may end earlier.
     """
 
     def __init__(self) -> None:
@@ -73,15 +84,20 @@ class Keeper:
         environment: Mapping[str, str] | None = None,
         user: int | None = None,
     ) -> "subprocess.Popen[bytes]":
-        """Start a process with a clean environment that inherits these descriptors only.
+        """Start a process that gets only the given environment and descriptors, and return it.
 
         Args:
-            command: its arguments.
-            errors: descriptor of its standard error; the other two are /dev/null.
-            fds: further descriptors that it inherits, under their numbers.
-            executable: what is run, where that is not the first argument.
-            environment: its whole environment.
-            user: user and group that it becomes first, with no other groups; None: stays this one.
+            command: arguments, the first of which is the program.
+            errors: descriptor for its standard error; standard input and output are /dev/null.
+            fds: further descriptors that it inherits, under the same numbers.
+            executable: path of the program, if it is not the first argument.
+            environment: its complete environment.
+            user: user and group id to switch to before the program starts, without supplementary groups; None: this
+                process's.
+
+        Raises:
+            JailError: the interpreter is shutting down.
+            OSError: the program could not be started.
         """
 
         def start() -> "subprocess.Popen[bytes]":
@@ -104,31 +120,35 @@ class Keeper:
 
         try:
             return self._thread.submit(start).result()
-        except RuntimeError as error:  # the interpreter is being shut down
+        # Raised by `submit` while the interpreter shuts down.
+        except RuntimeError as error:
             raise JailError(f"could not be started: {error}") from None
 
     def close(self) -> None:
-        """End what still runs, also what is just being started, and let the thread end."""
+        """Kill the processes that still run, including one that is being started, and end the thread."""
         self._thread.shutdown(wait=True)
         for process in self._started:
             process.kill()
 
 
 class Jail:
-    """One jail. Used by one thread at a time; `kill` by any.
+    """One jail. Only one thread at a time may use it, except for `kill`.
 
     Args:
-        start: starts the process that holds the jail. The fork server gets the first two descriptors, its end of the
-            control socket and a counter of jobs begun; the third one is for the standard error of all that is started.
-        settings: for the fork server, see jail/zygote.py.
+        start: function that starts the jail's outermost process. It receives three descriptors: the fork server's end
+            of the control socket, the counter of jobs begun (both for the fork server), and the standard error of all
+            processes.
+        settings: settings for the fork server, see jail/zygote.py.
 
     Raises:
-        JailError: it did not start, with the reason and what it wrote to its standard error.
+        JailError: the jail did not start; the message has the reason, or what the jail wrote to its standard error.
     """
 
     def __init__(
         self, start: Callable[[int, int, int], "subprocess.Popen[bytes]"], settings: dict[str, object]
     ) -> None:
+        # `process` is the outermost process, such as bubblewrap. `pid` and `_pidfd` are the fork server inside; they
+        # are known once it has greeted.
         self.pid = 0
         self._pidfd = -1
         self._begun, self._had_control = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), False)
@@ -137,11 +157,14 @@ class Jail:
         complaints, errors = os.pipe()
         self.control = ours
         try:
+            # The greeting arrives with the sender's process id, translated by the kernel into this PID namespace. The
+            # fork server itself does not know it.
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             try:
                 self.process = start(theirs.fileno(), self._begun, errors)
             except OSError as error:
                 raise JailError(f"could not be started: {error}") from error
+            # Close the jail's ends here, so that reading `ours` or `complaints` ends when the jail ends.
             finally:
                 theirs.close()
                 os.close(errors)
@@ -158,6 +181,7 @@ class Jail:
             os.close(complaints)
 
     def _greet(self, settings: dict[str, object], complaints: int) -> None:
+        """Send the settings, wait for the fork server's greeting, and record its process id."""
         try:
             self.control.send(json.dumps(settings).encode())
         except OSError:
@@ -180,7 +204,8 @@ class Jail:
         self.greeting = json.loads(message)
 
     def _complaint(self, complaints: int) -> str:
-        """What the jail wrote to its standard error; it has ended or is being given up."""
+        """Kill a jail that did not start, and return the last line of its standard error, or its exit code."""
+        # Kill first: then all that it wrote is in the pipe. Do not block: a process that survived may hold it open.
         self.kill()
         os.set_blocking(complaints, False)
         try:
@@ -190,11 +215,18 @@ class Jail:
         return text.splitlines()[-1] if text else f"it ended with code {self.process.returncode}"
 
     def submit(self, limits: Limits, wall: float, mode: bytes, fds: Sequence[int]) -> None:
-        """Start a job with these descriptors: standard input (or none), output and error, and the channel.
+        """Ask the fork server to start a job. The jail must have no other job.
+
+        Args:
+            limits: limits of the job.
+            wall: seconds of wall time that the job may take.
+            mode: "S" script, "F" functions, "J" judge.
+            fds: descriptors for the job: standard input (optional), standard output, standard error, and the channel.
 
         Raises:
-            JailError: the jail is gone.
+            JailError: the jail has ended.
         """
+        # One limit on the size of a file serves /tmp and the standard streams, in case those are files.
         largest = max(limits.scratch, limits.output)
         self.forget_job()
         request = REQUEST.pack(
@@ -211,17 +243,19 @@ class Jail:
         try:
             socket.send_fds(self.control, [request], fds)
         except OSError as error:
-            raise JailError(f"the fork server is gone: {error}") from None
+            raise JailError(f"ended: its fork server cannot be reached: {error}") from None
 
     def stop_job(self) -> None:
-        """Have the job killed. Harmless where it has ended."""
+        """Ask the fork server to kill the job. Safe to call after the job has ended."""
+        # Do not block: if the socket is full or closed, the caller's deadline ends the whole jail instead.
         try:
             self.control.send(b"K", socket.MSG_DONTWAIT)
         except OSError:
             return
 
     def job_pid(self) -> int:
-        """Process id of the job; 0 where there is none, or the system does not tell."""
+        """Return the job's process id in this PID namespace; 0 if there is no job or the system does not report it."""
+        # The job is the only child of the fork server.
         try:
             children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         except OSError:
@@ -230,33 +264,36 @@ class Jail:
 
     @staticmethod
     def job_name(pid: int) -> bytes:
-        """What a job says of itself in the name of its process."""
+        """Return the name of a job's process, which the job can set itself."""
         try:
             return Path(f"/proc/{pid}/comm").read_bytes().strip()
         except OSError:
             return b""
 
     def end(self) -> JobEnd:
-        """The end of the job; to be called when the control socket is readable.
+        """Return how the job ended. Call when the control socket is readable.
 
         Raises:
-            JailError: the jail is gone.
+            JailError: the jail has ended.
         """
+        # An empty message is a hang-up, and one that begins with "!" is the fork server's last error.
         try:
             message = self.control.recv(1 << 16, socket.MSG_DONTWAIT)
         except OSError:
             message = b""
         if len(message) != ENDED.size:
-            raise JailError(f"the fork server is gone {message[1:].decode(errors='replace')}".rstrip())
+            raise JailError(f"ended: its fork server exited {message[1:].decode(errors='replace')}".rstrip())
         why, status, cpu, max_rss = ENDED.unpack(message)
         return JobEnd(why.decode(), status, cpu, max_rss)
 
     def kill(self) -> None:
-        """End the jail and all in it, and wait until it is gone. Harmless when it is gone already."""
+        """Kill the jail and all processes in it, and wait until they have ended. Safe to call repeatedly."""
         with self._lock:
             if self.process.returncode is not None:
                 return
-            if self._pidfd >= 0:  # the inner process first: so nobody is left without its parent
+            # Kill the fork server first: the outer process waits for it and then ends by itself. The other order could
+            # leave the fork server running without a parent.
+            if self._pidfd >= 0:
                 _kill(self._pidfd)
                 try:
                     self.process.wait(2.0)
@@ -267,7 +304,7 @@ class Jail:
             self.process.wait(5.0)
 
     def close(self) -> None:
-        """End the jail and give back its descriptors."""
+        """Kill the jail and close its descriptors."""
         self.kill()
         self.control.close()
         with self._lock:
@@ -278,7 +315,8 @@ class Jail:
 
     @property
     def had_control(self) -> bool:
-        """Whether a program may have run in the job that is, or was last, in this jail."""
+        """Return whether the current or last job got as far as running its program, which may then be at fault."""
+        # The job increments the counter directly before it runs its program; reading it resets it to 0.
         if not self._had_control and self._begun >= 0:
             try:
                 self._had_control = os.eventfd_read(self._begun) > 0
@@ -287,7 +325,7 @@ class Jail:
         return self._had_control
 
     def forget_job(self) -> None:
-        """Whatever ran here before has nothing to do with what comes."""
+        """Reset `had_control` before the next job."""
         if self.had_control:
             self._had_control = False
 
@@ -299,7 +337,7 @@ class Jail:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that holds the jail still runs."""
+        """Return whether the jail's outermost process still runs."""
         return self.process.poll() is None
 
 

@@ -1,7 +1,8 @@
-"""Jails without namespaces, for machines that allow none: Landlock, seccomp and resource limits. Only when it is named.
+"""Jails confined by Landlock, seccomp and resource limits, for machines that do not allow namespaces.
 
-Weaker than the others: a job may start no processes and has no scratch files; it can tell by stat which files exist,
-and sees process numbers; and it shares its user id with this process unless that one is root.
+This backend is used only if it is named. It is weaker than those with namespaces: a job may start no processes and has
+no scratch files, can find out by stat which files exist, can see process ids, and has the same user id as this process
+unless this process is root.
 """
 
 from gemsmith.sandboxes.code.backends.backend import Role
@@ -13,7 +14,7 @@ from gemsmith.sandboxes.code.jail import landlock_rules
 
 
 class Landlock:
-    """Jails by Landlock. Where this process is root, they are a spare user's."""
+    """A backend that builds jails with Landlock. If this process is root, the jails run as a spare user."""
 
     name = "landlock"
 
@@ -21,9 +22,12 @@ class Landlock:
         self._interpreter: dict[int | None, Interpreter] = {}
 
     def start(self, role: Role, keeper: Keeper) -> Jail:
-        """A new jail; see `Backend`."""
+        """Start a jail and return it; see `Backend`."""
         if landlock_rules.abi() < 1:
-            raise JailError("the kernel offers no Landlock: it is older than 5.13, or its lsm= leaves it out")
+            raise JailError(
+                "was not started: the kernel has no Landlock, because it is older than 5.13 or its boot option `lsm=` "
+                "does not list landlock"
+            )
         user = spare_user(role)
         if user not in self._interpreter:
             self._interpreter[user] = find_interpreter(user)

@@ -1,4 +1,4 @@
-"""What every local backend tells the fork server, and as whom it starts jails."""
+"""Settings that all local backends share: the fork server's settings and files, its environment, and its user."""
 
 import io
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 from gemsmith.sandboxes.code.backends.backend import Role
 
 USERS: dict[Role, int] = {"candidate": 65533, "judge": 65532}
-"""User ids that no system gives away; as root, jails are built by them."""
+"""User ids that systems assign to nobody; if this process is root, jails are built as these users."""
+# Fixed, so that no variable of this process reaches a program, and a program's results do not depend on the machine.
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -21,9 +22,9 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 PYTHON = ("-s", "-S", "-B")
-"""Not -I: it would ignore PYTHONHASHSEED. The environment is ours, and what is run is an archive."""
+"""Options of the interpreter. -I would ignore PYTHONHASHSEED, and is not needed: the environment is fixed."""
 WORKER = "/sbx/worker.zip"
-"""Where a jail with a root of its own has the archive."""
+"""Path of the worker archive in a jail that has its own root."""
 _CODE = Path(__file__).parents[1]
 _PARTS = ("jail/zygote.py", "jail/runner.py", "jail/judge.py", "jail/seccomp.py", "jail/landlock_rules.py", "codec.py")
 WARM = """
@@ -31,11 +32,12 @@ WARM = """
     itertools json math numbers operator os queue random re statistics string struct sys textwrap threading time
     traceback types typing
 """
-"""Imported once, before any job: what programs ask for most. Without hashlib: OpenSSL makes each job 0.2 ms longer."""
+"""Modules that programs import most; the fork server imports them once. OpenSSL, which hashlib imports, would make each
+job 0.2 ms longer, so hashlib is not among them."""
 
 
 def jail_settings(role: Role, *, namespaces: bool, seccomp: bool = True, landlock: bool = False) -> dict[str, object]:
-    """Settings for jail/zygote.py."""
+    """Return the settings that a jail's fork server (jail/zygote.py) receives as its first message."""
     return {
         "role": role,
         "namespaces": namespaces,
@@ -47,20 +49,22 @@ def jail_settings(role: Role, *, namespaces: bool, seccomp: bool = True, landloc
 
 
 def spare_user(role: Role) -> int | None:
-    """The user that a jail is built by: a spare one where this process is root, else None: the same."""
+    """Return the spare user id that builds a jail if this process is root; else None, for this process's user."""
     return USERS[role] if os.geteuid() == 0 and _exists(USERS[role]) else None
 
 
 def _exists(user: int) -> bool:
-    """Whether there is such a user: in a user namespace there may be none but root, who is an ordinary user outside."""
+    """Return whether a user id can be used here. In a user namespace, only the mapped ids can."""
+    # Each line of uid_map is a range: first id inside, first id outside, number of ids. In a container whose root is an
+    # ordinary user outside, often only root itself is mapped.
     ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
     return any(int(first) <= user < int(first) + int(count) for first, _, count in ranges)
 
 
 def worker_archive() -> int:
-    """A descriptor of the files that run inside a jail, as one archive that Python can run.
+    """Return a descriptor of an archive, which Python can run, of the files that run inside a jail.
 
-    It is handed over by descriptor: the jail's user need not be able to reach the folder of this project.
+    A jail gets the archive by descriptor, because its user may not have access to this project's folder.
     """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -1,4 +1,4 @@
-"""No sandbox: programs run among the other processes of this machine, with resource limits only."""
+"""A backend without a sandbox: programs run among the other processes of this machine, with resource limits only."""
 
 import os
 import warnings
@@ -13,10 +13,10 @@ PERMISSION = "GEMSMITH_ALLOW_UNSAFE_CODE"
 
 
 class Unsafe:
-    """No walls. For a machine that is itself a sandbox, and for showing what walls are good for.
+    """A backend that isolates nothing: for a machine that is itself a sandbox, and for tests of the attacks.
 
     Raises:
-        SandboxUnavailableError: the environment does not allow it.
+        SandboxUnavailableError: the environment variable GEMSMITH_ALLOW_UNSAFE_CODE is not 1.
     """
 
     name = "unsafe"
@@ -24,16 +24,16 @@ class Unsafe:
     def __init__(self) -> None:
         if os.environ.get(PERMISSION) != "1":
             raise SandboxUnavailableError(
-                "the unsafe backend runs programs that a model wrote as your own user, with your files and your "
-                f"network; set {PERMISSION}=1 if this machine may be lost"
+                "the backend unsafe runs programs that a model wrote as your own user, with access to your files and "
+                f"your network; set {PERMISSION}=1 if this machine contains nothing that you could lose"
             )
         warnings.warn(
-            "programs are run with the unsafe backend: nothing keeps them from your files and your network",
+            "the backend unsafe is in use: programs that a model wrote have access to your files and your network",
             RuntimeWarning,
             stacklevel=3,
         )
 
     def start(self, role: Role, keeper: Keeper) -> Jail:
-        """A new jail; see `Backend`. As root, it is at least another user."""
+        """Start a jail and return it; see `Backend`. If this process is root, the jail runs as a spare user."""
         user = spare_user(role)
         return start_in_place(role, keeper, find_interpreter(user), user, seccomp=False, landlock=False)

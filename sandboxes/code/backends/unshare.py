@@ -1,4 +1,4 @@
-"""Jails by this project's own launcher: the same namespaces and the same root as bubblewrap's, without bubblewrap."""
+"""Jails built by this project's launcher: the same namespaces and root as with bubblewrap, without that program."""
 
 import json
 import os
@@ -22,7 +22,7 @@ LAUNCHER = Path(__file__).parents[1] / "jail" / "launcher.py"
 
 
 class Unshare:
-    """Jails by unshare(2). Where this process is root, they are built as a spare user."""
+    """A backend that builds jails with unshare(2). If this process is root, a spare user builds them."""
 
     name = "unshare"
 
@@ -30,7 +30,7 @@ class Unshare:
         self._interpreter: dict[int | None, Interpreter] = {}
 
     def start(self, role: Role, keeper: Keeper) -> Jail:
-        """A new jail; see `Backend`."""
+        """Start a jail and return it; see `Backend`."""
         user = spare_user(role)
         if user not in self._interpreter:
             self._interpreter[user] = find_interpreter(user)
@@ -38,6 +38,8 @@ class Unshare:
         root = jail_root(interpreter)
         archive = worker_archive()
 
+        # The launcher forks and waits for its child, the fork server. It closes the descriptors in `close`, so that the
+        # control socket hangs up when the fork server ends.
         def start(control: int, begun: int, errors: int) -> "subprocess.Popen[bytes]":
             plan = {
                 "shown": root.shown,
@@ -50,6 +52,7 @@ class Unshare:
                 "command": [interpreter.binary, *PYTHON, WORKER, str(control), str(begun)],
                 "environment": ENVIRONMENT,
             }
+            # The source goes by command line, as the jail's user may not have access to this project's folder.
             command = [interpreter.binary, "-I", "-S", "-B", "-c", LAUNCHER.read_text(), json.dumps(plan)]
             return keeper.start(command, errors, [control, begun, archive], environment=ENVIRONMENT, user=user)
 

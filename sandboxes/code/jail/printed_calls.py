@@ -1,7 +1,8 @@
-"""Calls a program's functions where there is no channel but standard output: for servers that only run scripts.
+"""Calls of a program's functions whose answers are printed, for servers that only run scripts and have no channel.
 
-Standard library only, Python 3.9 and later. The answers are lines of kind, number and base64; what the program itself
-prints goes to standard error. All arguments are in the program's reach from the start, no expected value is.
+Standard library only, Python 3.9 and later. Each answer is a line of a kind and, in base64, the number of the call and
+the value; the first line reports whether the program was loaded ("R"). What the program itself prints goes to standard
+error. The program can read all arguments from the start, and can print answers itself; it never has an expected value.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import runner
 
 
 def main(source: bytes, function: str, calls: list[bytes]) -> None:
-    """Load the program and call the function once for each pair of arguments and keywords, as encoded."""
+    """Load the program, and call its function once for each entry of `calls`: encoded arguments and keywords."""
+    # Answers go to a copy of standard output. Descriptor 1 becomes standard error, so that nothing that the program
+    # prints by ordinary means is mistaken for an answer.
     answers = os.dup(1)
     os.dup2(2, 1)
 

@@ -1,7 +1,17 @@
-"""Runs one program inside its jail: as a script, or as functions that the host calls one by one.
+"""The process that runs one program inside its jail: as a script, or as functions that the host calls one by one.
 
-Whatever this says is the word of the program that it shares its process with: the host takes nothing of it for a
-verdict. Frames on descriptor 3 are a length (four bytes, big endian), a kind (one byte) and a body.
+The program shares this process and can send any frame itself. So the host trusts nothing that arrives from here: it
+compares returned values with the expected ones, and never accepts a verdict.
+
+Frames on descriptor 3 are a length (four bytes, big endian, counts kind and body), a kind (one byte) and a body:
+
+1. host -> runner: "S" with the program's source.
+2. runner -> host, only on failure: "C" (does not compile), "L" (raised while it was loaded) or "O" (out of memory),
+   with an explanation. A script's channel is then closed: its exit code and its output are the result.
+3. host -> runner: "A" or "P" with the number of the call, then the function's name and arguments, encoded by `codec`.
+4. runner -> host: the number of the call, with kind "V" (the value), "X" (it raised), "U" (the value is not plain data)
+   or "M" (out of memory). Steps 3 and 4 repeat.
+5. host -> runner: "Q". The runner exits.
 """
 
 from __future__ import annotations
@@ -23,22 +33,24 @@ CHANNEL = 3
 LENGTH = struct.Struct(">I")
 NUMBER = struct.Struct(">I")
 FILE = "<program>"
-OUT_OF_MEMORY = 71
-LOADED = b"loaded"  # in the name of the process, with the milliseconds that it took: the host looks when it is in doubt
+OUT_OF_MEMORY = 71  # exit code of a job that ran out of memory; Python itself exits with 0, 1, 2 or 120
+# A loaded program's process is renamed to "loaded" and the milliseconds of processor time that loading took. The host
+# reads the name from /proc, which needs no frame, if it has to know whether a case has begun.
+LOADED = b"loaded"
 PR_SET_NAME = 15
 
 libc = ctypes.CDLL(None)
 
 
 class HostInput:
-    """What comes from the host."""
+    """A buffered reader of the host's frames."""
 
     def __init__(self) -> None:
         self.held = b""
         self.start = 0
 
     def take(self, size: int) -> bytes:
-        """So many bytes; ends the job where the host has hung up."""
+        """Return the next `size` bytes; exit with code 0 if the host has closed the channel."""
         while len(self.held) - self.start < size:
             part = os.read(CHANNEL, 1 << 18)
             if not part:
@@ -49,7 +61,7 @@ class HostInput:
         return self.held[self.start - size : self.start]
 
     def receive(self) -> tuple[bytes, bytes]:
-        """Kind and body of the next frame."""
+        """Return the kind and the body of the next frame."""
         (size,) = LENGTH.unpack(self.take(4))
         frame = self.take(size)
         return frame[:1], frame[1:]
@@ -63,9 +75,11 @@ def send(kind: bytes, body: bytes = b"") -> None:
 
 
 def main(mode: bytes) -> None:
-    """Do what the host asks for: "S" a script, "F" functions."""
+    """Receive the program and run it in the mode that the host asked for: "S" as a script, "F" as functions."""
     channel = HostInput()
     _, source = channel.receive()
+    # The program becomes `__main__`, as if the interpreter had been started with it. Python was started without
+    # `site`, which defines `exit` and `quit`.
     builtins.exit = builtins.quit = leave  # type: ignore[assignment]
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins  # type: ignore[attr-defined]
@@ -78,6 +92,7 @@ def main(mode: bytes) -> None:
     except BaseException as error:
         send(b"C", said(error))
         os._exit(1)
+    # The program is in no file: give tracebacks its lines.
     linecache.cache[FILE] = (len(source), None, source.decode("utf-8", "replace").splitlines(True), FILE)
     if mode == b"S":
         run_script(code, module)
@@ -85,7 +100,8 @@ def main(mode: bytes) -> None:
 
 
 def run_script(code: types.CodeType, module: types.ModuleType) -> None:
-    """Run the program as the interpreter would, and end with its exit code."""
+    """Run the program as `python FILE` would, and exit with its exit code."""
+    # The host judges a script by its exit code and output alone, so the program needs no channel.
     os.close(CHANNEL)
     status = 0
     try:
@@ -98,6 +114,8 @@ def run_script(code: types.CodeType, module: types.ModuleType) -> None:
     except BaseException:
         status = 1
         report()
+    # The visible steps of an interpreter's end: wait for threads, run atexit functions, flush. `os._exit` then skips
+    # the rest of its clean-up.
     try:
         if "threading" in sys.modules:
             sys.modules["threading"]._shutdown()
@@ -110,8 +128,8 @@ def run_script(code: types.CodeType, module: types.ModuleType) -> None:
 
 
 def run_functions(code: types.CodeType, module: types.ModuleType, channel: HostInput) -> None:
-    """Run the program, then answer calls of its functions until "Q", or until the host hangs up."""
-    module.__name__ = "program"  # no `if __name__ == "__main__"` part
+    """Run the program, then answer calls of its functions until "Q", or until the host closes the channel."""
+    module.__name__ = "program"  # so that a part below `if __name__ == "__main__"` does not run
     sys.modules["program"] = module
     try:
         exec(code, module.__dict__)
@@ -128,18 +146,26 @@ def run_functions(code: types.CodeType, module: types.ModuleType, channel: HostI
         kind, body = channel.receive()
         if kind == b"Q":
             os._exit(0)
+        # Flush before the answer: once the host has the last answer it may kill this process.
         answer, reply = call(module, kind, body)
         flush()
         send(answer, reply)
 
 
 def name_process(name: bytes) -> None:
-    """Set the name that /proc shows."""
+    """Set the process name that /proc/PID/comm shows."""
     libc.prctl(PR_SET_NAME, name, 0, 0, 0)
 
 
 def call(module: types.ModuleType, kind: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Call a function: "A" for a canonical value, "P" for a value and the arguments as the function left them."""
+    """Call a function of the program, and return the kind and the body of the answer.
+
+    Args:
+        module: the loaded program.
+        kind: "A" for the value in canonical form, which the host compares as bytes; "P", for a judge, for the value and
+            the arguments as the function left them.
+        body: number of the call (four bytes), then name, arguments and keywords, encoded.
+    """
     number, (name, arguments, keywords) = body[:4], codec.decode(body[4:])
     try:
         function: Any = getattr(module, name)
@@ -158,7 +184,7 @@ def call(module: types.ModuleType, kind: bytes, body: bytes) -> tuple[bytes, byt
 
 
 def said(error: BaseException) -> bytes:
-    """An exception in a line."""
+    """Return an exception's class and message, at most 1,000 bytes."""
     try:
         text = f"{type(error).__name__}: {error}"
     except BaseException:
@@ -167,7 +193,7 @@ def said(error: BaseException) -> bytes:
 
 
 def report() -> None:
-    """The traceback, without this file's frames, to standard error."""
+    """Print the traceback to standard error, without the frames of this file."""
     try:
         kind, error, trace = sys.exc_info()
         while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
@@ -178,12 +204,12 @@ def report() -> None:
 
 
 def leave(code: object = None) -> None:
-    """`exit` and `quit`, which are missing where `site` is not loaded."""
+    """Raise SystemExit: a replacement for `exit` and `quit`, which only `site` defines."""
     raise SystemExit(code)
 
 
 def exit_code(code: object) -> int:
-    """What the interpreter makes of sys.exit's argument."""
+    """Return the exit code that the interpreter would give for the argument of `sys.exit`."""
     if code is None:
         return 0
     if isinstance(code, int):
@@ -196,7 +222,7 @@ def exit_code(code: object) -> int:
 
 
 def flush() -> None:
-    """Hand over what was printed."""
+    """Flush standard output and standard error."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -1,7 +1,8 @@
-"""The system calls that a job may not make, as a seccomp filter in classic BPF (Linux: seccomp(2), prctl(2)).
+"""A seccomp filter, in classic BPF, that denies the system calls a job may not make; see seccomp(2) and prctl(2).
 
-Standard library only, Python 3.9 and later, and no import of this project: the file is also run alone, inside the jail.
-The x86-64 filter is tested by making the calls. The aarch64 filter has been evaluated, not run: no such machine here.
+Standard library only, Python 3.9 and later, and no import of this project: the file also runs alone, inside the jail.
+The tests make the denied calls on x86-64. The aarch64 filter is only evaluated by an interpreter of BPF in the tests;
+it has not been run on such a machine.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import struct
 
 EPERM, ENOSYS, EAGAIN = errno.EPERM, errno.ENOSYS, errno.EAGAIN
 ABSENT = -1
-LAST_NUMBER = 469  # file_setattr, Linux 6.17; what a later kernel adds is answered with ENOSYS until it is looked at
+# Highest known system call: file_setattr, Linux 6.17. Calls that later kernels add are answered with ENOSYS until this
+# table has been checked against them.
+LAST_NUMBER = 469
 MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # AUDIT_ARCH_*, column of the tables below
 X32_BIT = 0x40000000
 
-# name, number on x86-64, number on aarch64 (asm/unistd_64.h and asm-generic/unistd.h of Linux 6.17), answer
+# Denied in every jail: name, number on x86-64, number on aarch64 (asm/unistd_64.h and asm-generic/unistd.h of Linux
+# 6.17), error: ENOSYS where a caller then uses another system call instead, else EPERM.
 DENIED = (
     # other programs
     ("execve", 59, 221, EPERM),
@@ -41,8 +45,8 @@ DENIED = (
     ("sched_setscheduler", 144, 119, EPERM),
     ("sched_setattr", 314, 274, EPERM),
     ("sched_setaffinity", 203, 122, EPERM),
-    # sockets, but for a connected pair: AF_VSOCK and AF_NETLINK pass a network namespace, and the queue of a listener
-    # holds what its clients sent, 200 KiB each, after they have closed
+    # sockets, except a connected pair: AF_VSOCK and AF_NETLINK cross a network namespace, and the queue of a listening
+    # socket keeps the data of its clients, 200 KiB each, after they have closed
     ("socket", 41, 198, EPERM),
     ("bind", 49, 200, EPERM),
     ("connect", 42, 203, EPERM),
@@ -50,8 +54,8 @@ DENIED = (
     ("accept", 43, 202, EPERM),
     ("accept4", 288, 242, EPERM),
     ("setsockopt", 54, 208, EPERM),
-    # memory that RLIMIT_AS does not count; measured: 450 MiB of inotify's events within a second, 200 MiB of ports in
-    # Landlock's rulesets
+    # memory that RLIMIT_AS does not count; measured here: 450 MiB of inotify events within a second, and 200 MiB of
+    # ports in Landlock rulesets
     ("inotify_init", 253, ABSENT, EPERM),
     ("inotify_init1", 294, 26, EPERM),
     ("inotify_add_watch", 254, 27, EPERM),
@@ -169,10 +173,10 @@ DENIED = (
     ("syncfs", 306, 267, EPERM),
 )
 
-# A process of its own: denied unless the job may have processes.
+# Calls that start a process; denied unless the job may start processes. EAGAIN is fork's usual error at a limit.
 FORKS = (("fork", 57, ABSENT, EAGAIN), ("vfork", 58, ABSENT, EAGAIN))
 
-# Denied besides where no namespace surrounds the job: other processes and other people's files are then in reach, and
+# Also denied in jails without namespaces: there a job can reach other processes and the files of other users, and
 # Landlock does not cover a file's mode, owner, times and attributes.
 DENIED_ON_HOST = (
     ("tkill", 200, 130, EPERM),
@@ -201,8 +205,8 @@ DENIED_ON_HOST = (
 )
 
 WHOLE = 0xFFFFFFFF
-# Allowed with these values of these arguments only: name, x86-64, aarch64, ((argument, mask, values), ...)
-PAIR = ((0, WHOLE, (1,)), (1, 0xF, (1,)))  # AF_UNIX, SOCK_STREAM: a datagram socket reaches others by address
+# System calls that are allowed only with some values of their arguments: (number of the argument, mask, values).
+PAIR = ((0, WHOLE, (1,)), (1, 0xF, (1,)))  # AF_UNIX, SOCK_STREAM; a datagram socket could send to any address
 # SO_TYPE, SO_ERROR, SO_SNDBUF, SO_RCVBUF, SO_PROTOCOL, SO_DOMAIN; no SO_PEERPIDFD
 SOCKET_OPTIONS = (2, WHOLE, (3, 4, 7, 8, 38, 39))
 # F_DUPFD to F_SETLKW, F_OFD_*LK*, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS; no F_SETOWN or F_SETSIG: they signal
@@ -210,8 +214,9 @@ FCNTLS = (1, WHOLE, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034))
 # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX; no TIOCSTI, TIOCLINUX
 IOCTLS = (1, WHOLE, (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451))
 # PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET_NO_NEW_PRIVS,
-# PR_GET_NO_NEW_PRIVS, PR_SET_VMA; no PR_SET_PDEATHSIG: a job must die with its fork server
+# PR_GET_NO_NEW_PRIVS, PR_SET_VMA; no PR_SET_PDEATHSIG, as a job must die with its fork server
 PRCTLS = (0, WHOLE, (2, 3, 15, 16, 21, 23, 38, 39, 0x53564D41))
+# Name, number on x86-64, number on aarch64, conditions that must all hold.
 RESTRICTED = (
     ("fcntl", 72, 25, (FCNTLS,)),
     ("ioctl", 16, 29, (IOCTLS,)),
@@ -220,7 +225,7 @@ RESTRICTED = (
     ("socketpair", 53, 199, PAIR),
     ("getsockopt", 55, 209, (SOCKET_OPTIONS,)),
 )
-# Signals, where no process namespace bounds them: name, x86-64, aarch64; the first argument must be the job's own id.
+# Calls that send signals. In jails without a PID namespace, their first argument must be the job's own process id.
 SIGNALS = (
     ("kill", 62, 129),
     ("tgkill", 234, 131),
@@ -241,19 +246,22 @@ PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 
 
 def program(machine: str, *, processes: bool, host_pid: int | None = None) -> bytes:
-    """The filter, as the bytes of an array of struct sock_filter.
+    """Return the filter, as the bytes of an array of struct sock_filter.
 
     Args:
-        machine: what platform.machine() says: x86_64 or aarch64.
-        processes: the job may fork (it may never exec).
-        host_pid: process id of the job where no namespaces surround it. It may then signal itself only, change no
-            file's mode, owner, times or attributes.
+        machine: value of platform.machine(): x86_64 or aarch64.
+        processes: allow the job to fork. It may never exec.
+        host_pid: process id of the job if it has no namespaces, else None. If given, the job may send signals only to
+            itself, and may not change the mode, owner, times or attributes of a file.
 
     Raises:
-        ValueError: no table for this machine.
+        ValueError: there is no system call table for `machine`.
     """
     if machine not in MACHINES:
-        raise ValueError(f"no system call table for {machine}; there is one for {' and '.join(MACHINES)}")
+        raise ValueError(f"there is no system call table for {machine!r}, only for {' and '.join(MACHINES)}")
+    # The filter runs from top to bottom on every system call. First the architecture: a call with another one (such as
+    # 32-bit x86) has other numbers, and kills the process. Next x32 calls, which set a bit of the number, and numbers
+    # that are not known. Then one case for each restricted call; all others are allowed.
     architecture, column = MACHINES[machine]
     denied = DENIED + (() if processes else FORKS) + (() if host_pid is None else DENIED_ON_HOST)
     code = [_op(LOAD, ARCHITECTURE), _op(IF_EQUAL, architecture, 1, 0), _op(RETURN, KILL), _op(LOAD, NUMBER)]
@@ -273,10 +281,10 @@ def program(machine: str, *, processes: bool, host_pid: int | None = None) -> by
 
 
 def install(program: bytes) -> None:
-    """Give up gaining privileges and put the filter on the calling thread, for ever, and on all it starts.
+    """Install the filter, irrevocably, on the calling thread and all it starts, and give up gaining privileges.
 
     Raises:
-        OSError: the kernel refused it.
+        OSError: the kernel refused the filter.
     """
     filters = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HP", len(program) // 8, ctypes.addressof(filters))  # struct sock_fprog
@@ -292,13 +300,20 @@ def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def _case(number: int, body: list[bytes]) -> list[bytes]:
-    """The body, which always returns, for this system call; the accumulator holds the number before and after."""
+    """Return code that runs `body` for one system call, and skips it for others.
+
+    `body` must always return. The accumulator holds the number of the system call before and after this code.
+    """
     return [_op(IF_EQUAL, number, 0, len(body)), *body]
 
 
 def _allow_only(conditions: tuple[tuple[int, int, tuple[int, ...]], ...]) -> list[bytes]:
-    """Allow when each masked argument has one of its values. All of them are 32-bit: the low word is what counts."""
+    """Return code that allows the call if each masked argument has one of its values, and denies it otherwise.
+
+    Every argument that is checked is a 32-bit integer, so only its low word is loaded.
+    """
     code = []
+    # A match at `place` jumps over the values that remain and over the denial behind them.
     for argument, mask, values in conditions:
         code += [_op(LOAD, ARGUMENTS + 8 * argument), _op(AND, mask)]
         code += [_op(IF_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)]
