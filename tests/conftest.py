@@ -30,7 +30,6 @@ LONG = (  # a minute or less each, the longest first, so that the processes that
     "rl/stages/test_processes.py",
     "rl/stages/test_resume.py",
     "sandboxes/code/test_attacks.py",
-    "recipes/commands/test_custom_rewards_page.py",
     "recipes/run/test_launch.py",
     "sandboxes/code/test_injection.py",
     "rl/stages/test_warp.py",

@@ -1,4 +1,4 @@
-"""docs/reference/metrics.md names every metric that a stage of reinforcement writes, and none that no stage does."""
+"""docs/reference/metrics.md names every metric that the stages of reinforcement write, and no other."""
 
 import copy
 import json
@@ -39,18 +39,18 @@ FINISHED = {"unfinished_penalty": 1.0, "kl_to": "anchor", "control": ["right"], 
 TURNS = {"data": "programs", "rewards": ["solved"], "turns": 2, "max_length": 400}
 ENGINE = {"sampler": {"backend": "vllm"}, "importance_cap": 2.0}
 STAGES: dict[str, tuple[type[AlgorithmStage] | type[WarpStage], dict[str, Any]]] = {
-    "J-BOND, whose sampler has weights of its own": (BondStage, ENGINE),
+    "J-BOND with an engine": (BondStage, ENGINE),
     "BOND with a classifier": (BondStage, CLASSIFIER),
     "RLOO": (ReinforceStage, FINISHED),
     "GRPO": (ReinforceStage, GRPO),
     "turns": (ReinforceStage, TURNS),
-    "drawing ahead": (ReinforceStage, {**ENGINE, "overlap": True}),
+    "sampling in the background": (ReinforceStage, {**ENGINE, "overlap": True}),
     "WARP of J-BOND": (WarpStage, {}),
 }
 
 
 class Engine(TransformersSampler):
-    """Has weights of its own that are handed over, and can be drawn from in the background, as vLLM's engine."""
+    """A sampler with its own copy of the weights that can sample in the background, like vLLM's engine."""
 
     same_weights = False
 
@@ -96,7 +96,7 @@ def stage_in(folder: Path) -> Stage:
 
 
 def written(of_kind: type[AlgorithmStage] | type[WarpStage], fields: dict[str, Any], folder: Path) -> set[str]:
-    """The keys of metrics.jsonl of a stage of two steps, with the names that the page gives them."""
+    """Run a stage for two steps and return the keys of its metrics.jsonl, with the page's placeholders for names."""
     stage, policy = stage_in(folder), PolicyConfig(model="tiny")
     given = {**GIVEN, **fields}
     if issubclass(of_kind, WarpStage):
@@ -112,7 +112,7 @@ def written(of_kind: type[AlgorithmStage] | type[WarpStage], fields: dict[str, A
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What each stage wrote."""
+    """Return the metrics that each stage wrote."""
     folder = tmp_path_factory.mktemp("metrics")
     keys = {}
     for place, (name, (of_kind, fields)) in enumerate(STAGES.items()):
@@ -124,19 +124,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def on_the_page(text: str) -> set[str]:
-    """The names in the first column of the tables."""
+    """Return the names in the first column of the tables."""
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     return {name for cell in cells for name in re.findall("`([^`]+)`", cell)}
 
 
-def test_the_page_names_what_stages_write_and_nothing_else(found: dict[str, set[str]]) -> None:
+def test_the_page_names_the_metrics_of_all_stages_and_no_other(found: dict[str, set[str]]) -> None:
     page = on_the_page(PAGE.read_text())
     everything = set().union(*found.values())
     assert everything - page == set(), "written by a stage, and not on the page"
     assert page - everything == set(), "on the page, and written by no stage"
 
 
-def test_what_the_page_says_of_every_stage_is_on_every_stage(found: dict[str, set[str]]) -> None:
+def test_every_stage_writes_the_metrics_that_the_page_lists_for_every_stage(found: dict[str, set[str]]) -> None:
     common = on_the_page(PAGE.read_text().partition(EVERY_STAGE)[2].partition("\n## ")[0])
     assert len(common) > 20
     assert {stage: common - keys for stage, keys in found.items() if common - keys} == {}

@@ -1,4 +1,4 @@
-"""One tiny run for all tests of the Python API: the code of docs/reference/python-api.md, run in order."""
+"""Run the code of docs/reference/python-api.md once, in order, for all tests of the Python API."""
 
 import os
 import re
@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Example:
-    """The folder and the run that the page's code has made."""
+    """The folder, the variables and the output of the page's code."""
 
     folder: Path
     names: dict[str, Any]
@@ -24,13 +24,13 @@ class Example:
 
     @property
     def run(self) -> gemsmith.Run:
-        """The page's run."""
+        """Return the page's run."""
         found: gemsmith.Run = self.names["run"]
         return found
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The page's recipe, whose `sft` ran with 10 steps."""
+        """Return the page's recipe, whose `sft` ran with 10 steps."""
         found: dict[str, Any] = self.names["recipe"]
         return found
 

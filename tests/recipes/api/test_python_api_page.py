@@ -1,11 +1,11 @@
-"""docs/reference/python-api.md: its code runs as it stands, and prints what its comments say."""
+"""The code of docs/reference/python-api.md runs in order, prints what the page shows, and leaves the files it names."""
 
 from pathlib import Path
 
 from tests.recipes.api.conftest import Example
 
 
-def test_the_code_of_the_page_runs_and_prints_what_it_says(example: Example):
+def test_the_code_of_the_page_runs_and_prints_what_the_page_shows(example: Example):
     printed = example.printed
     assert str(example.folder / "runs" / "sums" / "report.html") in printed
     assert "✓ sft     sft       finished" in printed
@@ -16,7 +16,7 @@ def test_the_code_of_the_page_runs_and_prints_what_it_says(example: Example):
     assert 'did you mean "steps"?' in printed
 
 
-def test_the_page_leaves_what_it_promises(example: Example):
+def test_the_code_of_the_page_leaves_its_files(example: Example):
     assert (example.folder / "half" / "model.safetensors").is_file()
     assert [path.name for path in sorted(example.folder.iterdir())] == ["half", "runs"]
     assert Path(example.run.report).read_text().startswith("<!doctype html>")
