@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=192, help="longest prompt and answer together, in tokens")
     parser.add_argument("--learning-rate", type=float, default=1e-5)
-    parser.add_argument("--mode", default="multinomial_counts", help="how targets are drawn: docs/guides/distillation.md")
+    parser.add_argument("--mode", default="multinomial_counts", help="how targets are sampled")
     parser.add_argument("--held-out", type=int, default=32, help="held-out texts that closeness is measured on")
     options = parser.parse_args(arguments)
     if not options.quick and not GGUF.exists():

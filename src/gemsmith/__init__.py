@@ -1,7 +1,7 @@
 """Post-train Gemma 3 as Gemma 3 was post-trained: distillation, BOND, WARM and WARP from one YAML recipe.
 
-`gemsmith.run("quickstart")` runs a recipe; docs/reference/python-api.md describes the other functions. Importing this package is
-fast, because it loads each name when it is first used.
+`gemsmith.run("quickstart")` runs a recipe; docs/reference/python-api.md describes the other functions. Importing this
+package is fast, because it loads each name when it is first used.
 """
 
 from importlib import import_module
