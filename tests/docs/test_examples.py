@@ -8,7 +8,25 @@ from tests.docs.pages import Block, blocks, differs, follow, with_fragment
 from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+NOT_YET = {  # pages whose examples do not follow the conventions of pages.py yet; a page that is rewritten leaves this set
+    "README.md",
+    *(
+        f"docs/guides/{page}.md"
+        for page in (
+            "bond",
+            "choosing",
+            "distillation",
+            "generated-answers",
+            "quantisation",
+            "reinforce",
+            "reward-models",
+            "supervised",
+            "teachers",
+            "warp",
+        )
+    ),
+}
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if str(page.relative_to(ROOT)) not in NOT_YET]
 QUICK = [page for page in PAGES if any("slow" not in block.notes for block in blocks(page))]
 SLOW = [page for page in PAGES if any("slow" in block.notes for block in blocks(page))]
 

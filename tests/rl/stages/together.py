@@ -9,6 +9,7 @@ A case is KIND:ENGINE[:lora], such as bond:3:lora or sft:plain; 3offload is ZeRO
 import importlib
 import json
 import random
+import runpy
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,6 @@ from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.warp.config import WarpStage
-from tests.shallow import make_tiny_shallow
 
 SAMPLE = TransformersSampler.sample
 TINY = PolicyConfig(model="tiny")
@@ -136,7 +136,9 @@ def train(folder: Path, case: str) -> None:
 
 def main(folder: Path, cases: list[str]) -> None:
     """Run the cases; their losses are in each one's metrics.jsonl, their weights in its output."""
-    make_tiny_shallow()
+    if "tests" not in sys.modules:  # started by torch's launcher, without pytest
+        runpy.run_path(str(Path(__file__).parents[2] / "conftest.py"))
+    importlib.import_module("tests.shallow").make_tiny_shallow()
     if rank() == 0 and not folder.exists():
         prepare(folder)
     initialise_processes()
