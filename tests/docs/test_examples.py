@@ -8,7 +8,7 @@ from tests.docs.pages import Block, blocks, differs, follow, with_fragment
 from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
-NOT_YET = {  # pages whose examples do not follow the conventions of pages.py yet; a page that is rewritten leaves this set
+NOT_YET = {  # pages whose examples do not follow the conventions of pages.py yet
     "README.md",
     *(
         f"docs/guides/{page}.md"
