@@ -10,13 +10,14 @@ GGUF := models/gemma-3-270m-q4_k_m.gguf
 test test-all bench: export WITH_VLLM ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all lint fidelity bench lock clean
+.PHONY: help setup quickstart test test-all lint docs fidelity bench lock clean
 
 help:
 	@echo "make quickstart   run recipes/quickstart.yaml: a whole pipeline on a tiny Gemma 3"
 	@echo "make test         run the tests"
 	@echo "make test-all     the same with the slow ones: vLLM, several processes, an installed wheel"
-	@echo "make lint         ruff and mypy"
+	@echo "make lint         ruff, mypy, and the checks of English and comments"
+	@echo "make docs         build the documentation into docs/_build/index.html"
 	@echo "make fidelity     try the papers' claims and report what comes out (QUICK=1, ONLY=\"B1 W3\"), and soak the code sandbox"
 	@echo "make bench        measure samplers, steps of RL and distillation, attention, the vocabulary head, a training step, the sandbox and merging against rivals"
 	@echo "make setup        only make or renew $(VENV)"
@@ -40,10 +41,17 @@ test-all: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
-	@echo "lint: ruff check, ruff format --check, mypy"
+	@echo "lint: ruff check, ruff format --check, mypy, English"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -P tools/english.py
+
+docs: export WITH_DOCS = 1
+docs: setup
+	@echo "docs: Sphinx, with warnings as errors"
+	@$(BIN)/python -P -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "docs: open docs/_build/index.html"
 
 fidelity: setup
 	@echo "fidelity: the papers' identities and claims; the report is $(if $(QUICK),runs/fidelity/quick,benchmarks/fidelity)/README.md"

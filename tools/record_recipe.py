@@ -85,6 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", help="name of a shipped recipe")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/results/RECIPE)")
+    parser.add_argument(
+        "--finished", action="store_true", help="record the finished run in --out; its memory is unknown"
+    )
     parser.add_argument("--set", action="append", default=[], help="as for gemsmith run")
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the run")
     parser.add_argument("--note", action="append", default=[], help="a sentence for the page")
@@ -96,8 +99,9 @@ def main() -> None:
     if options.threads:
         environment["OMP_NUM_THREADS"] = str(options.threads)
     command = [sys.executable, "-P", "-m", "gemsmith", "run", options.recipe, "--out", str(out), "--fresh", *settings]
-    seconds, peak = run(command, environment)
+    measured = None if options.finished else run(command, environment)
     done = gemsmith.open_run(out)
+    seconds, peak = measured or (sum(stage.seconds for stage in done.stages), None)
     commit = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True
     )

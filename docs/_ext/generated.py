@@ -1,4 +1,4 @@
-"""Sphinx extension that fills in the generated parts of pages, and checks the names of their source files.
+"""Sphinx extension that fills in the generated parts of pages.
 
 A page marks a place with `<!-- generated: recipe fields -->`, `<!-- generated: commands -->` or
 `<!-- generated: results NAME -->`. On the site the comment is replaced by Markdown made from the recipe schema, from
@@ -149,7 +149,8 @@ def commands() -> str:
                 add(inner, f"{path} {name}")
             return
         context = command.make_context(path, [], resilient_parsing=True)
-        usage = " ".join(piece for piece in command.collect_usage_pieces(context) if piece)
+        pieces = (piece for piece in command.collect_usage_pieces(context) if piece)
+        usage = " ".join(piece if piece.startswith("[") else piece.strip("{}").upper() for piece in pieces)
         level = "##" if path.count(" ") == 1 else "###"
         lines.append(f"{level} {path}\n\n{' '.join((command.help or '').split())}\n")
         lines.append(f"```text\n{path} {usage}\n```\n")
@@ -157,7 +158,7 @@ def commands() -> str:
         for parameter in command.get_params(context):
             names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
             if parameter.param_type_name == "argument":
-                names = f"`{parameter.make_metavar(context)}`"
+                names = f"`{(parameter.metavar or parameter.name).upper()}`"
             default = parameter.default
             empty = default is None or default == () or callable(default) or default is False
             shown = "required" if parameter.required else "" if empty else f"`{default}`"
@@ -176,7 +177,10 @@ def minutes(seconds: float) -> str:
 
 def results(recipe: str) -> str:
     """Return the recorded result of a recipe: machine, time, memory, stages and scores."""
-    content = json.loads((DOCS / "results" / f"{recipe}.json").read_text(encoding="utf-8"))
+    file = DOCS / "results" / f"{recipe}.json"
+    if not file.exists():
+        return "No result is recorded with this version."
+    content = json.loads(file.read_text(encoding="utf-8"))
     machine, memory = content["machine"], content["peak_memory_bytes"]
     lines = [
         f"Measured on {content['date']} with gemsmith {content['gemsmith']} ({content['commit']}) on "

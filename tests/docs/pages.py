@@ -34,7 +34,7 @@ from ruamel.yaml import YAML
 import gemsmith
 from tests.warm_python import WarmPython
 
-SHOWN = {"text", "json", "diff", "toml", "c", "bibtex", "{toctree}", "{include}", "{recipe-results}", "{eval-rst}"}
+SHOWN = {"text", "json", "diff", "toml", "c", "bibtex", "{toctree}", "{include}", "{literalinclude}", "{eval-rst}"}
 NAMED = re.compile(r"# ([\w./-]+\.(?:py|yaml|toml|json|jsonl|csv))$")
 COMMENT = re.compile(r"<!--\s*(file|fragment of|exit code|output|slow|not run)\s*(?::\s*(.*?))?\s*-->", re.DOTALL)
 SECONDS = re.compile(r"\d+\.\d+ s\b|\b\d+ s\b")
