@@ -29,6 +29,9 @@ LIMITS = (
     ("minProperties", "at least {} entries"),
     ("pattern", "matches `{}`"),
 )
+MANY = 4
+"""A union of more kinds than this is shown as a link to its section."""
+
 SECTIONS = (
     ("The recipe", ("Recipe",)),
     ("Policy and engine", ("PolicyConfig", "LoraConfig", "RopeConfig", "EngineConfig", "DeepSpeedConfig")),
@@ -73,6 +76,11 @@ class FieldPages:
         if "enum" in field:
             return " or ".join(f"`{value}`" for value in field["enum"])
         for union in ("anyOf", "oneOf"):
+            if union in field and len(field[union]) > MANY:
+                section = next(
+                    heading for heading, names in self.unions.items() if self._refers_to(field[union], names)
+                )
+                return f"one of [{section.lower()}](#{anchor(section)})"
             if union in field:
                 kinds = [self.type_of(kind) for kind in field[union] if kind.get("type") != "null"]
                 return " or ".join(dict.fromkeys(kinds))
@@ -82,6 +90,9 @@ class FieldPages:
             inner = field.get("additionalProperties")
             return f"mapping of names to {self.type_of(inner)}" if isinstance(inner, dict) and inner else "mapping"
         return {"string": "text", "boolean": "true or false"}.get(field.get("type", ""), field.get("type", "any value"))
+
+    def _refers_to(self, kinds: list[dict[str, Any]], names: list[str]) -> bool:
+        return any(kind.get("$ref", "").rsplit("/", 1)[-1] in names for kind in kinds)
 
     def limits_of(self, field: dict[str, Any]) -> str:
         """Return the range of a field's values, those of the kinds in a union included."""
@@ -100,7 +111,8 @@ class FieldPages:
     def table(self, name: str) -> Iterator[str]:
         """Yield the lines of one heading with its description and the table of its fields."""
         definition = self.definitions[name]
-        yield f"### {self.titles[name]}\n"
+        if name != "Recipe":
+            yield f"### {self.titles[name]}\n"
         yield f"{definition.get('description', '')}\n"
         if not definition.get("properties"):
             return

@@ -9,7 +9,6 @@ from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
 NOT_YET = {  # pages whose examples do not follow the conventions of pages.py yet
-    "README.md",
     *(
         f"docs/guides/{page}.md"
         for page in (
@@ -26,7 +25,11 @@ NOT_YET = {  # pages whose examples do not follow the conventions of pages.py ye
         )
     ),
 }
-PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if str(page.relative_to(ROOT)) not in NOT_YET]
+PAGES = [
+    page
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+    if str(page.relative_to(ROOT)) not in NOT_YET
+]
 QUICK = [page for page in PAGES if any("slow" not in block.notes for block in blocks(page))]
 SLOW = [page for page in PAGES if any("slow" in block.notes for block in blocks(page))]
 
