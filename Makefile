@@ -49,7 +49,7 @@ lint: setup
 docs: export WITH_DOCS = 1
 docs: setup
 	@echo "docs: Sphinx, with warnings as errors"
-	@$(BIN)/python -P -m sphinx -W --keep-going -q -b html docs docs/_build
+	@$(BIN)/python -P -m sphinx -W -E --keep-going -q -b html docs docs/_build
 	@echo "docs: open docs/_build/index.html"
 
 fidelity: setup
