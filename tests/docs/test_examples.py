@@ -17,11 +17,9 @@ NOT_YET = {  # pages whose examples do not follow the conventions of pages.py ye
             "distillation",
             "generated-answers",
             "quantisation",
-            "reinforce",
             "reward-models",
             "supervised",
             "teachers",
-            "warp",
         )
     ),
 }
