@@ -13,7 +13,6 @@ NOT_YET = {  # pages whose examples do not follow the conventions of pages.py ye
     *(
         f"docs/guides/{page}.md"
         for page in (
-            "choosing",
             "distillation",
             "generated-answers",
             "quantisation",
