@@ -16,7 +16,6 @@ NOT_YET = {  # pages whose examples do not follow the conventions of pages.py ye
             "distillation",
             "generated-answers",
             "quantisation",
-            "reward-models",
             "supervised",
             "teachers",
         )
