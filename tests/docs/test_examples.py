@@ -12,16 +12,11 @@ NOT_YET = {  # pages whose examples do not follow the conventions of pages.py ye
     *(
         f"docs/guides/{page}.md"
         for page in (
-            "bond",
-            "choosing",
             "distillation",
             "generated-answers",
             "quantisation",
-            "reinforce",
-            "reward-models",
             "supervised",
             "teachers",
-            "warp",
         )
     ),
 }
