@@ -31,6 +31,11 @@ import gemsmith
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
+REWARD_MODELS = {
+    "average": "WARM: average of the weights",
+    "ensemble": "mean of the members' scores",
+    "probe": "probed head alone",
+}
 EVERY = 0.5  # seconds between two samples of the memory
 
 
@@ -80,6 +85,22 @@ def scores_of(run: gemsmith.Run) -> dict[str, Any]:
     return found
 
 
+def reward_models_of(run: gemsmith.Run) -> dict[str, Any]:
+    """Return the accuracy of each reward model of the `warm` stages of a run, by stage."""
+    found = {}
+    for stage in run.stages:
+        file = stage.output / "warm.json"
+        if stage.kind == "warm" and file.is_file():
+            content = json.loads(file.read_text())
+            models = {f"member {number}": member for number, member in enumerate(content["members"], 1)}
+            models |= {name: content[key] for key, name in REWARD_MODELS.items() if content.get(key)}
+            names = ("accuracy", "log_loss", "calibration_error", "length_correlation")
+            found[stage.id] = [
+                {"model": name, **{key: model.get(key) for key in names}} for name, model in models.items()
+            ]
+    return found
+
+
 def main() -> None:
     """Run the recipe that the command line names, and write its result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -117,6 +138,7 @@ def main() -> None:
         "peak_memory_bytes": peak,
         "stages": [{"id": s.id, "kind": s.kind, "seconds": round(s.seconds, 1)} for s in done.stages],
         "scores": scores_of(done),
+        "reward_models": reward_models_of(done),
         "notes": options.note,
     }
     RESULTS.mkdir(exist_ok=True)

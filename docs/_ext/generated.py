@@ -199,14 +199,14 @@ def results(recipe: str) -> str:
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, by `{content['command']}`.\n",
         "| | |",
         "| --- | --- |",
-        f"| time | {minutes(content['seconds'])} |",
+        f"| time | {minutes(content['seconds']) if content['seconds'] else 'not recorded'} |",
         f"| peak memory | {f'{memory / 2**30:.1f} GiB' if memory else 'not measured'} |",
         "",
-        "| stage | kind | time |",
-        "| --- | --- | --- |",
-        *(f"| `{stage['id']}` | {stage['kind']} | {minutes(stage['seconds'])} |" for stage in content["stages"]),
-        "",
     ]
+    if content["seconds"]:
+        lines += ["| stage | kind | time |", "| --- | --- | --- |"]
+        lines += [f"| `{stage['id']}` | {stage['kind']} | {minutes(stage['seconds'])} |" for stage in content["stages"]]
+        lines.append("")
     for stage, scores in content["scores"].items():
         lines += [
             f"Scores of `{stage}`, on {scores['prompts']} held-out prompts with {scores['samples']} samples each "
@@ -219,6 +219,17 @@ def results(recipe: str) -> str:
             cells += [interval(policy["reward"], 3), interval(policy["kl"], 3)]
             lines.append(f"| `{policy['stage']}` | {' | '.join(cells)} |")
         lines.append("")
+    for stage, models in content.get("reward_models", {}).items():
+        lines += [
+            f"Reward models of `{stage}` on held-out pairs (95% intervals):\n",
+            "| model | right | log loss | calibration error | correlation with length |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for model in models:
+            cells = [percent(model["accuracy"]), number(model["log_loss"], 3)]
+            cells += [number(model["calibration_error"], 3), number(model["length_correlation"], 2)]
+            lines.append(f"| {model['model']} | {' | '.join(cells)} |")
+        lines.append("")
     if content["notes"]:
         lines.append(" ".join(content["notes"]) + "\n")
     return "\n".join(lines)
@@ -227,6 +238,11 @@ def results(recipe: str) -> str:
 def percent(value: dict[str, float]) -> str:
     """Return an interval of rates as percentages."""
     return f"{100 * value['mean']:.1f}% ({100 * value['low']:.1f} to {100 * value['high']:.1f})"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number as text, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def interval(value: dict[str, float] | None, digits: int) -> str:

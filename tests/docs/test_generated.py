@@ -72,6 +72,8 @@ def test_a_result_is_shown_with_machine_time_and_scores(generated, tmp_path: Pat
         "machine": {"processor": "Chip", "cores": 2, "torch": "2"}, "seconds": 185.2, "peak_memory_bytes": 3 * 2**29,
         "stages": [{"id": "sft", "kind": "sft", "seconds": 12.4}],
         "scores": {"scores": {"prompts": 7, "samples": 3, "policies": [policy]}}, "notes": ["Why."],
+        "reward_models": {"warm": [{"model": "member 1", "accuracy": interval, "log_loss": 0.5432,
+                                    "calibration_error": None, "length_correlation": -0.25}]},
     }  # fmt: skip
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "a.json").write_text(json.dumps(content))
