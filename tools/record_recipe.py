@@ -28,6 +28,7 @@ import psutil
 import torch
 
 import gemsmith
+from gemsmith.recipes.api.scores import PolicyScores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -80,9 +81,17 @@ def scores_of(run: gemsmith.Run) -> dict[str, Any]:
         if stage.kind == "evaluate":
             scores = run.scores(stage.id)
             names = ("stage", "pass_rate", "greedy_pass_rate", "reward", "kl")
-            policies = [{name: asdict(policy)[name] for name in names} for policy in scores]
+            policies = [
+                {**{name: asdict(policy)[name] for name in names}, "tasks": by_task(policy)} for policy in scores
+            ]
             found[stage.id] = {"prompts": scores.prompts, "samples": scores.samples, "policies": policies}
     return found
+
+
+def by_task(policy: PolicyScores) -> dict[str, Any]:
+    """Return the sampled pass rate of a policy on each task; empty where the data has one task or none."""
+    rates = {name: task.pass_rate for name, task in policy.by_task.items() if task.pass_rate is not None}
+    return {name: asdict(rate) for name, rate in rates.items()} if len(rates) > 1 else {}
 
 
 def reward_models_of(run: gemsmith.Run) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def results(recipe: str) -> str:
             cells = [percent(policy["pass_rate"]), percent(policy["greedy_pass_rate"])]
             cells += [interval(policy["reward"], 3), interval(policy["kl"], 3)]
             lines.append(f"| `{policy['stage']}` | {' | '.join(cells)} |")
-        lines.append("")
+        lines += ["", *task_table(scores["policies"])]
     for stage, models in content.get("reward_models", {}).items():
         lines += [
             f"Reward models of `{stage}` on held-out pairs (95% intervals):\n",
@@ -233,6 +233,17 @@ def results(recipe: str) -> str:
     if content["notes"]:
         lines.append(" ".join(content["notes"]) + "\n")
     return "\n".join(lines)
+
+
+def task_table(policies: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a table of sampled pass rates by task; none where no policy has several tasks."""
+    tasks = list(policies[0].get("tasks", {}))
+    if not tasks:
+        return []
+    lines = ["Sampled pass rates by task:\n", f"| policy | {' | '.join(tasks)} |", "| --- " * (len(tasks) + 1) + "|"]
+    for policy in policies:
+        lines.append(f"| `{policy['stage']}` | {' | '.join(percent(policy['tasks'][task]) for task in tasks)} |")
+    return [*lines, ""]
 
 
 def percent(value: dict[str, float]) -> str:
