@@ -1,1 +1,1 @@
-"""What the rooms of the house agree on: strict configuration, errors for people, and what a stage is given."""
+"""Interfaces that all packages share: strict configuration, errors, and stages."""

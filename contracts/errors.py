@@ -2,8 +2,8 @@
 
 
 class UserError(Exception):
-    """Something the person at the keyboard can mend: what was found and where, and what to do about it. Exit code 2."""
+    """Error that the user can fix; the message says what was found, where, and what to do. Exit code 2."""
 
 
 class RunError(Exception):
-    """Something that went wrong beyond the user's input (a disk, a lost process): one sentence, exit code 1."""
+    """Failure beyond the user's input, such as a full disk or a lost process; one sentence. Exit code 1."""

@@ -1,7 +1,7 @@
-"""What a stage kind says of itself before it runs: faults in its settings, what it trains and scores, what it costs.
+"""Contexts and answers for what a stage kind declares before it runs: faults, trainings, scorings and costs.
 
-The recipe side asks these questions of every stage and knows no kind by name, so that a new kind of stage is checked
-and planned as the built-in ones are.
+The recipes package asks these questions of every stage and knows no kind by name, so that it checks and plans a new
+kind of stage like the built-in ones.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class CheckContext:
         rewards: rewards by name.
         engine: the recipe's training engine (`policy.config.EngineConfig`).
         root: folder of the recipe, against which relative paths resolve.
-        report: takes the path of a field in the recipe and one sentence.
+        report: function that takes the path of a field in the recipe and one sentence.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Scoring:
 
 
 class ModelSize(Protocol):
-    """How large a model is, as far as a plan needs it."""
+    """Size of a model, as far as a plan needs it."""
 
     @property
     def parameters(self) -> int:
@@ -113,9 +113,9 @@ class ForecastContext:
     Attributes:
         stages: every stage by id.
         rewards: rewards by name.
-        sizes: sizes of the models that earlier stages put out, by the stage's id; None where unknown.
-        size_of: returns the size of the model that a `policy.config.PolicyConfig` names; None where unknown.
-        throughput: None where a GPU of unknown speed would run the stage.
+        sizes: sizes of the models that earlier stages write, by the stage's id; None where unknown.
+        size_of: function that returns the size of the model that a `policy.config.PolicyConfig` names; None if unknown.
+        throughput: None if a GPU of unknown speed would run the stage.
     """
 
     stages: Mapping[str, "StageConfig"]
@@ -131,13 +131,13 @@ class ForecastContext:
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What a stage will hold and take; None where that is not known.
+    """Estimated needs of a stage; None where they are not known.
 
     Attributes:
-        size: of the policy that the stage works on.
-        trained: number of trained weights; None: the stage trains none.
+        size: size of the policy that the stage works on.
+        trained: number of trained weights; None if the stage trains none.
         memory: bytes, over all processes.
-        seconds: on this machine, within a factor of a few.
+        seconds: time on this machine, within a factor of a few.
     """
 
     size: ModelSize | None = None

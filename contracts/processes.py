@@ -1,4 +1,4 @@
-"""Which of a launcher's processes this one is, as torchrun and deepspeed tell them. Imports no torch."""
+"""Rank and number of processes, from the variables that torchrun and deepspeed set. Imports no torch."""
 
 import os
 

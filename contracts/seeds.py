@@ -1,4 +1,4 @@
-"""Seeds that are derived from a stage's own."""
+"""Seeds derived from a stage's seed."""
 
 RUN_STRIDE = 7919
 STEP_STRIDE = 1_000_003

@@ -1,4 +1,4 @@
-"""What every stage is configured with, and what it is given when it runs."""
+"""Base class of stage configurations, and the object that a running stage receives."""
 
 import json
 import os
@@ -18,15 +18,16 @@ OutputKind = Literal["policy", "reward_model", "targets", "data", "scores", "exp
 class StageConfig(StrictModel):
     """Fields that every stage of a recipe has; a stage kind is a subclass with a literal `kind`.
 
-    The methods answer what the recipe side asks of every stage. Their defaults suit a stage that trains nothing and
+    The recipes package calls the methods to check and plan a stage. Their defaults suit a stage that trains nothing and
     scores nothing; `policy.training_stage.TrainingStage` has those of a stage that trains.
 
     Attributes:
-        entry: "package.module:function" of `run(config, stage)`, which does the work; reading a recipe imports none.
-        version: raised when a change of the code changes results; part of a stage's identity.
-        produces: kind of output, which decides who may refer to the stage.
-        keeps_line: True where a policy's `liti` may name other points than the output.
-        shares_sequences: True where `engine.sequence_parallel` may be above 1.
+        entry: "package.module:function" of `run(config, stage)`, which does the work. Reading a recipe does not import
+            it.
+        version: number to raise when a change of the code changes results; part of a stage's identity.
+        produces: kind of output, which decides which stages may refer to this one.
+        keeps_line: True if a policy's `liti` may name other points than the output.
+        shares_sequences: True if `engine.sequence_parallel` may be above 1.
     """
 
     entry: ClassVar[str]
@@ -40,30 +41,30 @@ class StageConfig(StrictModel):
 
     @property
     def start(self) -> Any:
-        """The policy that the stage works on (`policy.config.PolicyConfig`); None where it has no such field."""
+        """Return the policy that the stage works on (`policy.config.PolicyConfig`); None without such a field."""
         return getattr(self, "policy", None)
 
     def with_policy(self, policy: Any) -> "StageConfig":
-        """Return the stage with the recipe's policy where it has a field `policy` and names none."""
+        """Return the stage with the recipe's policy, if it has a field `policy` that is not set."""
         if policy is None or "policy" not in type(self).model_fields or self.start is not None:
             return self
         return self.model_copy(update={"policy": policy})
 
     def with_inherited(self, stages: Mapping[str, "StageConfig"]) -> "StageConfig":
-        """Return the stage with what it takes over from other stages, which have their policies; by default nothing."""
+        """Return the stage with the settings that it inherits from other stages. Default: unchanged."""
         return self
 
     def trainings(self) -> Sequence[StageTraining]:
-        """Return the training settings of the stage; they are held against the policy's context and the engine."""
+        """Return the training settings of the stage, to be checked against the policy's context and the engine."""
         return ()
 
     @property
     def runs_in_every_process(self) -> bool:
-        """True where every process of `--processes` calls `run`; by default the first alone does, unless it trains."""
+        """Return True if every process of `--processes` calls `run`. Default: only if the stage trains."""
         return bool(self.trainings())
 
     def scorings(self) -> Sequence[Scoring]:
-        """Return which rewards score which data, so that every row is known to have a reward."""
+        """Return which rewards score which data, so that a row without a reward is found before the run."""
         return ()
 
     def check(self, context: CheckContext) -> None:
@@ -77,42 +78,42 @@ class StageConfig(StrictModel):
         """
 
     def process_faults(self, processes: int) -> Sequence[tuple[str, str]]:
-        """Return why so many processes cannot train the stage, as pairs of a field ("": the stage) and a sentence."""
+        """Return why that many processes cannot train the stage, as pairs of a field ("": the stage) and a sentence."""
         return [("", fault) for training in self.trainings() if (fault := training.config.batch_fault(processes))]
 
     def forecast(self, context: ForecastContext) -> StageForecast:
-        """Return what the stage will hold and take; by default only the size of its policy is known."""
+        """Return the estimated needs of the stage. Default: only the size of its policy."""
         return StageForecast(None if self.start is None else context.size_of(self.start))
 
 
 class ProgressSink(Protocol):
-    """Where a running stage tells how far it is: a live terminal view, plain lines, or nothing."""
+    """Receiver of a running stage's progress: a live terminal view, plain lines, or nothing."""
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """`done` of `total` units are finished; `shown` holds the few metrics that matter for this stage."""
+        """Report that `done` of `total` units are finished; `shown` holds the few most useful metrics of the stage."""
 
     def say(self, message: str) -> None:
-        """One line for the person who watches."""
+        """Print one line for the user."""
 
 
 class Silence:
-    """A sink that tells nobody."""
+    """A sink that discards everything."""
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Discard the progress."""
 
     def say(self, message: str) -> None:
-        """Nothing."""
+        """Discard the line."""
 
 
 @dataclass
 class Stage:
-    """What a stage's `run(config, stage)` is given: where to work, what it builds on, and whom to tell.
+    """Folders, inputs and outputs of a running stage, passed to its `run(config, stage)`.
 
-    `folder` is the stage's own and survives interruption: checkpoints live there. `output` is what later stages read;
-    the stage is finished when `run` returns. `inputs` maps the id of each earlier stage it refers to onto that stage's
-    `output` folder. `data` and `rewards` are the recipe's named sections, `root` the folder of the recipe file, against
-    which relative paths resolve. `engine` is the recipe's training engine.
+    `folder` is the stage's own and survives interruption; checkpoints live there. Later stages read `output`; the stage
+    is finished when `run` returns. `inputs` maps the id of each earlier stage it refers to onto that stage's `output`
+    folder. `data` and `rewards` are the recipe's named sections, `root` is the folder of the recipe file, against which
+    relative paths resolve. `engine` is the recipe's training engine.
     """
 
     id: str
@@ -127,37 +128,37 @@ class Stage:
 
     @property
     def output(self) -> Path:
-        """Folder of what later stages read."""
+        """Return the folder that later stages read."""
         return self.folder / "output"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints of a stage with one training."""
+        """Return the folder of the checkpoints of a stage with one training."""
         return self.folder / "checkpoints"
 
     @property
     def metrics_file(self) -> Path:
-        """JSON lines that `log` writes; not there before its first call."""
+        """Return the path of the JSON lines that `log` writes; the file does not exist before the first call."""
         return self.folder / "metrics.jsonl"
 
     def log(self, metrics: Mapping[str, float], step: int, **where: Any) -> None:
-        """Append one line to the stage's `metrics.jsonl`; `where` tells runs or members of one stage apart."""
+        """Append one line to the stage's `metrics.jsonl`; `where` distinguishes runs or members of one stage."""
         row = {"step": step, **where, **{name: float(value) for name, value in metrics.items()}}
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def progress(self, done: int, total: int, unit: str = "step", **shown: float) -> None:
-        """Tell the watcher how far the stage is."""
+        """Report the stage's progress."""
         self.sink.progress(done, total, unit, shown)
 
     def say(self, message: str) -> None:
-        """Tell the watcher one line."""
+        """Print one line for the user."""
         self.sink.say(message)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it, whatever is killed when."""
+    """Write a file so that a reader sees the old or the new content, and never part of it, even after a kill."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("w") as file:

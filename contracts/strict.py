@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StrictModel(BaseModel):
-    """A configuration that refuses unknown keys and wrong types, and cannot be changed after it was read."""
+    """A configuration that rejects unknown keys and wrong types and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
 

@@ -1,17 +1,17 @@
-"""Word lists of accepted names in error messages, and suggest the nearest one."""
+"""Lists of accepted names for error messages, and the nearest one as a suggestion."""
 
 import difflib
 from collections.abc import Iterable
 
 _COMPARED = 80
-"""Characters of a name that are compared; difflib's time grows with their square."""
+"""Number of characters of a name that are compared; difflib's time grows with its square."""
 
 
 def did_you_mean(name: object, known: Iterable[str], likeness: float = 0.6) -> str:
-    """Return `, did you mean "x"?` for the nearest of the known names, or nothing when none is near.
+    """Return `, did you mean "x"?` for the nearest of the known names, or nothing if none is near.
 
     Args:
-        name: what was found; upper and lower case are not told apart.
+        name: the unknown name; case is ignored.
         known: the accepted names.
         likeness: smallest ratio of difflib, from 0 to 1, at which a name is near.
     """
@@ -21,7 +21,7 @@ def did_you_mean(name: object, known: Iterable[str], likeness: float = 0.6) -> s
 
 
 def listed(names: Iterable[str], limit: int = 10) -> str:
-    """Return `a, b or c`; more than `limit` names are cut, none is `(there is none)`."""
+    """Return `a, b or c`. Names after the first `limit` are cut; an empty list gives `(there is none)`."""
     known = list(names)
     if not known:
         return "(there is none)"

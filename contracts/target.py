@@ -1,4 +1,4 @@
-"""Functions of the user's own that a recipe names: where they are, and how they are imported."""
+"""The user's own functions that a recipe names: how they are found and imported."""
 
 import importlib
 import importlib.machinery
@@ -24,19 +24,19 @@ _MODULE = "gemsmith_plugin"
 
 @dataclass(frozen=True)
 class Target:
-    """A function or class of the user's that a recipe names, with the options that it is given."""
+    """A user's function or class that a recipe names, with its options."""
 
     text: str
-    """What the recipe says."""
+    """The name in the recipe."""
     function: str
     file: Path
-    """Where its source is."""
+    """Path of its source file."""
     module: str | None = None
-    """Dotted name under which it is imported; None: the file is imported by itself."""
+    """Dotted name under which it is imported; None if the file is imported by itself."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def arguments(self, root: Path) -> list[str]:
-        """Return the arguments of `imported_function`, as texts that a child process can be given."""
+        """Return the arguments of `imported_function` as text, to pass to a child process."""
         return ["" if self.module else str(self.file), self.module or "", self.function, str(root.resolve())]
 
 
@@ -46,12 +46,12 @@ def find_target(text: str, root: Path, group: str | None = None) -> Target:
     Nothing is imported, not even the packages around a module.
 
     Args:
-        text: what the recipe says.
+        text: the name in the recipe.
         root: the recipe's folder.
-        group: entry point group of installed packages, in which a bare name is looked for; None: there is none.
+        group: entry point group of installed packages, in which a bare name is looked up; None to accept no bare name.
 
     Raises:
-        UserError: the text has another form, or the file, module or entry point is not there.
+        UserError: the text has another form, or the file, module or entry point does not exist.
     """
     offered = group is not None and ":" not in text and not text.endswith(".py")
     name, colon, function = (_offered(text, group or "") if offered else text).rpartition(":")
@@ -77,7 +77,7 @@ def find_target(text: str, root: Path, group: str | None = None) -> Target:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Return the folders of the user's own files: the recipe's, and the working folder."""
+    """Return the folders of the user's own files: the recipe's folder and the working folder."""
     return list(dict.fromkeys([root.resolve(), Path.cwd()]))
 
 
@@ -114,7 +114,7 @@ def _module_source(name: str, path: list[str]) -> Path | None:
 
 
 def _modules_near(root: Path, name: str) -> list[str]:
-    """Return the modules of the user's folders that a dotted name may have meant: as deep as it is."""
+    """Return the modules of the user's folders that have as many parts as the given dotted name."""
     pattern = "/".join("*" for _ in name.split("."))
     found: list[str] = []
     for folder in _folders(root):
@@ -123,10 +123,10 @@ def _modules_near(root: Path, name: str) -> list[str]:
 
 
 def imported_function(path: str, module: str, name: str, root: str) -> Callable[..., Any]:
-    """Import a function; meant for a child process, as it changes the search path and runs the user's code.
+    """Import a function. Call this in a child process: it changes the search path and runs the user's code.
 
     Raises:
-        Exception: whatever the import raises; AttributeError where there is no such function.
+        Exception: any error of the import; AttributeError if the function does not exist.
     """
     if module:
         sys.path[:0] = [root, os.getcwd()]
@@ -147,9 +147,9 @@ def imported_function(path: str, module: str, name: str, root: str) -> Callable[
 
 
 def _name(path: str) -> str:
-    """What a plug-in file is called as a module: its own name, so that processes that it starts can import it too.
+    """Return the module name of a plug-in file: its own name, so that processes it starts can import it too.
 
-    Another name where its own is taken, as random.py's is.
+    The name differs if another module already has it, such as for a file random.py.
     """
     stem = Path(path).stem
     try:
@@ -161,11 +161,11 @@ def _name(path: str) -> str:
 
 
 def raised(error: BaseException, caller: str) -> str:
-    """What a user's function did, with the place in their code: "it raised ValueError: no at /home/me/mine.py:3".
+    """Describe an error in a user's function and its place: "it raised ValueError: no at /home/me/mine.py:3".
 
     Args:
-        error: what it raised.
-        caller: file whose frames are not the user's; this file's are left out as well.
+        error: the error.
+        caller: file whose frames are not the user's; the frames of this file are left out as well.
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = (caller, __file__, importlib.__file__)

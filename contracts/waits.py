@@ -1,4 +1,4 @@
-"""Waits that speak: what is waited for is said while it is, and not only when a limit ends it."""
+"""Progress messages for waits: what is awaited is printed during the wait, not only when a limit ends it."""
 
 import threading
 import time
@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 FIRST_WORD = 30.0
-"""Seconds until the first line about a wait; the next come after twice as long each time."""
+"""Seconds until the first line about a wait; each next line comes after twice the time."""
 GRACE = 5.0
-"""Seconds that a line under way may take to be written when its wait ends."""
+"""Seconds that a line in progress may take to be written when its wait ends."""
 
 
 @contextmanager
 def waiting(
     say: Callable[[str], None], what: str, limit: float | None = None, state: Callable[[], str] | None = None
 ) -> Iterator[None]:
-    """Say `waiting for WHAT: 60 s of at most 600 s` after 30, 60, 120, ... seconds, until the block or `limit` ends.
+    """Print `waiting for WHAT: 60 s of at most 600 s` after 30, 60, 120, ... seconds, until the block or `limit` ends.
 
-    The block must keep the limit itself. Nothing is said after it, and nothing about a wait shorter than 30 seconds.
+    The block must enforce the limit itself. Nothing is printed after it, or for a wait shorter than 30 seconds.
 
     Args:
-        say: takes one line, from another thread.
-        what: as in "the vLLM engine to draw 96 completions".
-        limit: seconds after which the block gives up; None: it has no limit.
-        state: how far it is, such as "12 of 96 completions after"; asked from another thread.
+        say: function that prints one line; called from another thread.
+        what: description, such as "the vLLM engine to generate 96 completions".
+        limit: seconds after which the block gives up; None without a limit.
+        state: function that returns the progress, such as "12 of 96 completions after"; called from another thread.
     """
     ended = threading.Event()
 

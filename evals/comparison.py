@@ -1,4 +1,4 @@
-"""How far one policy is ahead of another, read from an evaluation's `scores.json`."""
+"""Comparison of two policies, from an evaluation's `scores.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,33 +11,36 @@ from gemsmith.evals.intervals import Interval
 
 @dataclass(frozen=True)
 class Gain:
-    """Points of sampled pass rate that one policy is ahead, and whether the two 95% intervals are apart."""
+    """Points of sampled pass rate by which one policy leads, and whether the two 95% intervals are disjoint."""
 
     points: float
     apart: bool
 
 
 def gain(scores: Mapping[str, Any], better: str, worse: str, task: str | None = None) -> Gain:
-    """The gain in sampled pass rate of stage `better` over stage `worse`, in percentage points; negative for a loss.
+    """Return the gain in sampled pass rate of stage `better` over stage `worse`, in percentage points.
 
     Args:
         scores: the content of `scores.json`.
-        better: id of the stage that should be ahead.
-        worse: id of the stage it is compared with.
-        task: the rows to look at; none: all of them.
+        better: id of the stage that should lead.
+        worse: id of the stage that it is compared with.
+        task: task of the rows to compare. Default: all rows.
+
+    Returns:
+        The gain; negative if `better` is worse.
 
     Raises:
-        UserError: one of the two was not evaluated, or no row has the task, or nothing says what passes there.
+        UserError: one of the stages was not evaluated, no row has the task, or no reward decides what passes there.
     """
     ahead, behind = _pass_rate(scores, better, task), _pass_rate(scores, worse, task)
     return Gain(points=100 * (ahead.mean - behind.mean), apart=not ahead.overlaps(behind))
 
 
 def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -> list[str]:
-    """One line for each expected gain that is there: "aligned is +31.2 points of pass rate from sft, intervals apart".
+    """Return one line for each expected gain, such as "aligned is +31.2 points of pass rate from sft, intervals apart".
 
     Raises:
-        RunError: a gain is smaller than expected, or the intervals overlap where they should not; all such are named.
+        RunError: a gain is smaller than expected, or intervals overlap that should not; the message names all of them.
     """
     met, missed = [], []
     for expectation in expected:

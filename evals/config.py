@@ -13,7 +13,7 @@ from gemsmith.policy.forecast import PROMPTS, forecast_sampling
 
 
 class Expectation(StrictModel):
-    """A gain in sampled pass rate that the recipe promises; the stage fails when it is not there."""
+    """A gain in sampled pass rate that the recipe expects; the stage fails without it."""
 
     better: str = Field(description="Id of the stage that should have gained.")
     than: str = Field(description="Id of the stage that it is compared with.")
@@ -57,15 +57,15 @@ class EvaluateStage(StageConfig):
 
     @property
     def named_passes(self) -> list[str]:
-        """The rewards that `passes` names."""
+        """Return the rewards that `passes` names."""
         return [self.passes] if isinstance(self.passes, str) else list(self.passes or [])
 
     def scorings(self) -> Sequence[Scoring]:
-        """Return what the rewards score, on held-out rows."""
+        """Return the rewards that are scored, on held-out rows."""
         return (Scoring(self.data, tuple(self.rewards), prompts=self.prompts, learns=False),)
 
     def check(self, context: CheckContext) -> None:
-        """Report that nothing says what counts as a pass, or that it is not among the rewards."""
+        """Report that no reward decides what passes, or that it is not among the stage's rewards."""
         passes = self.named_passes
         if not passes and not any(context.rewards[name].ground_truth for name in self.rewards):
             expected = "expected `passes` to name the reward whose 1 is a pass"
@@ -74,7 +74,7 @@ class EvaluateStage(StageConfig):
             context.add(("passes",), f'found "{passing}", expected one of the stage\'s own rewards')
 
     def forecast(self, context: ForecastContext) -> StageForecast:
-        """Return the forecast of all policies, with one greedy completion beside the sampled ones."""
+        """Return the forecast of all policies, with one greedy completion per prompt besides the sampled ones."""
         named = [PolicyConfig.named(name).from_ for name in self.policies]
         return forecast_sampling(
             next((size for name in named if name and (size := context.sizes.get(name)) is not None), None),

@@ -1,4 +1,4 @@
-"""The evaluate stage: several policies on the same held-out prompts with one sampling seed, scored side by side."""
+"""The evaluate stage: samples several policies on the same held-out prompts with one seed, and scores them."""
 
 import gc
 import json
@@ -30,11 +30,11 @@ from gemsmith.rl.rewards.reward import columns_of
 
 
 def run(config: EvaluateStage, stage: Stage) -> None:
-    """Write `scores.json` and `samples.jsonl`; policies that an interrupted attempt finished are not sampled again.
+    """Write `scores.json` and `samples.jsonl`; do not sample policies again that an interrupted attempt finished.
 
     Raises:
         UserError: the stage's settings do not fit its data, rewards or policies.
-        RunError: a gain that `expect` promises is not there; the scores are written all the same.
+        RunError: a gain in `expect` was not reached; the scores are written nevertheless.
     """
     passes = _pass_rewards(config, stage)
     for name in (name for expectation in config.expect for name in (expectation.better, expectation.than)):
@@ -67,7 +67,7 @@ def run(config: EvaluateStage, stage: Stage) -> None:
 
 
 def _pass_rewards(config: EvaluateStage, stage: Stage) -> list[str]:
-    """The rewards of which the first that applies to a completion decides whether it passes."""
+    """Return the rewards that decide what passes: the first one that applies to a completion counts."""
     for name in (named := config.named_passes):
         if name not in config.rewards:
             raise UserError(
@@ -84,7 +84,7 @@ def _pass_rewards(config: EvaluateStage, stage: Stage) -> list[str]:
 
 
 def _held_out(config: EvaluateStage, stage: Stage) -> list[Example]:
-    """The distinct held-out prompts, or a subset that the seed fixes, in the order of the data."""
+    """Return the distinct held-out prompts, or a subset that the seed selects, in the order of the data."""
     split = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     examples = unique_prompts(split.test)
     if not examples:
@@ -99,9 +99,9 @@ def _held_out(config: EvaluateStage, stage: Stage) -> list[Example]:
 
 @dataclass
 class _Evaluation:
-    """The policies of one stage; keeps the initial policy in memory from its first use on, and one other at a time.
+    """The policies of one stage. Keeps the initial policy in memory from its first use, and one other policy at a time.
 
-    Rewards are opened into `opened`, which the owner closes.
+    Opens the rewards into `opened`, which the owner closes.
     """
 
     config: EvaluateStage
@@ -114,11 +114,11 @@ class _Evaluation:
 
     @property
     def initial(self) -> str:
-        """Id of the stage whose policy the KL is measured from."""
+        """Return the id of the stage whose policy the KL is measured from."""
         return self.config.initial or self.config.policies[0]
 
     def rows(self, name: str) -> list[AnsweredPrompt]:
-        """The rows of one policy, from the file of an earlier attempt or sampled now."""
+        """Return the rows of one policy, from the file of an earlier attempt or sampled now."""
         path = self.stage.folder / "rows" / f"{name}.jsonl"
         rows = load_rows(path, [example.prompt for example in self.examples], self.config.samples)
         if rows is not None:
@@ -145,14 +145,14 @@ class _Evaluation:
         return self._initial
 
     def _open_rewards(self) -> Rewards:
-        """The rewards, opened when the first policy is sampled and closed with the stage."""
+        """Return the rewards; they are opened when the first policy is sampled and closed with the stage."""
         if self._rewards is None:
             self._rewards = self.opened.enter_context(open_rewards(self.config.rewards, self.stage))
             check_routes(self._rewards.terms, self.examples, self.stage.id, self.config.data)
         return self._rewards
 
     def _batches(self) -> Iterator[tuple[list[Example], int]]:
-        """Prompts whose samples fill one batch of the sampler, with a seed that is the same for every policy."""
+        """Yield the prompts whose samples fill one batch of the sampler, with a seed that is the same for every policy."""
         size = max(1, self.config.sampling.batch // self.config.samples)
         for start in range(0, len(self.examples), size):
             seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])
@@ -185,7 +185,7 @@ class _Evaluation:
         ]
 
     def _logprobs(self, policy: Policy, sampler: Sampler, prompts: list[list[int]], sampled: Samples) -> list[float]:
-        """Of whole completions; a sampler with weights of its own must agree with them."""
+        """Return the log-probabilities of whole completions; a sampler with its own weights must agree with them."""
         check_completions(sampled, policy, self.config.sampling)
         batch = self.config.sampling.batch
         if sampler.same_weights:
@@ -206,7 +206,7 @@ class _Evaluation:
             )
 
     def _advance(self, name: str, rows: Sequence[AnsweredPrompt]) -> None:
-        """Tell the watcher how far the stage is and what share of the policy's completions passed so far."""
+        """Report the progress, and the share of the policy's completions that have passed so far."""
         each = self.config.samples + 1
         passed = [answer.passed(self.passes) for row in rows for answer in row.sampled]
         applicable = [one for one in passed if one is not None]
@@ -223,7 +223,7 @@ def _score(
     logprobs: Sequence[float | None],
     initial: Sequence[float | None],
 ) -> list[Answer]:
-    """Rewards of completions, one example each."""
+    """Return the rewards of completions, one example per completion."""
     columns = columns_of(examples, samples.finish, samples.ids)
     table = rewards.score([example.prompt for example in examples], samples.text, columns)
     return [

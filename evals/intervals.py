@@ -1,4 +1,4 @@
-"""Means with 95% intervals by a cluster bootstrap: prompts are resampled whole, samples of one prompt are alike."""
+"""Means with 95% intervals by a cluster bootstrap over prompts, because samples of one prompt are alike."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Interval:
     high: float
 
     def overlaps(self, other: "Interval") -> bool:
-        """Whether the two intervals have a point in common."""
+        """Return True if the two intervals have a point in common."""
         return self.low <= other.high and other.low <= self.high
 
 
@@ -30,17 +30,17 @@ def bootstrap_mean(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Interval:
-    """The mean of all values, and its percentile interval when prompts are drawn again with replacement.
+    """Return the mean of all values and its percentile interval under resampling of prompts.
 
     Args:
         values: one number for each completion.
-        prompts: which prompt each completion belongs to; any integers.
+        prompts: number of the prompt that each completion belongs to; any integers.
         seed: seed of the resampling; equal seeds give equal intervals.
-        resamples: how often the prompts are drawn again.
+        resamples: number of bootstrap resamples.
         confidence: mass between the bounds.
 
     Returns:
-        The interval. It has no width when all prompts agree: then the data do not show how much they could vary.
+        The interval. Its width is 0 if all prompts agree, because the data then do not show any variation.
 
     Raises:
         ValueError: there are no values, or the two lists differ in length.
@@ -63,7 +63,7 @@ def bootstrap_mean(
 def _resampled_means(
     total_P: np.ndarray, count_P: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> np.ndarray:
-    """The mean over completions in each resample [R]; a multinomial draw says how often each prompt is in it."""
+    """Return the mean over completions in each resample, [R]; a multinomial sample counts each prompt."""
     prompts = len(total_P)
     share_P = np.full(prompts, 1 / prompts)
     means = []

@@ -1,4 +1,4 @@
-"""The project's metrics as `evaluate.Metric` classes, defined here so that no hub is asked for them."""
+"""The project's metrics as `evaluate.Metric` classes, defined here so that they need no hub."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -65,10 +65,10 @@ class MeanReward(_PromptMetric):
 
 
 class KLToInitial(_PromptMetric):
-    """Divergence of a policy from the initial one, in nats a completion, estimated on the policy's own samples.
+    """Divergence of a policy from the initial one, in nats per completion, estimated on the policy's own samples.
 
-    KL(policy || initial) = E_policy[log policy(y) - log initial(y)]. Unbiased for completions drawn at temperature 1
-    from the whole vocabulary. Single differences may be negative, the expectation cannot.
+    KL(policy || initial) = E_policy[log policy(y) - log initial(y)]. Unbiased for completions sampled at temperature 1
+    from the whole vocabulary. Single differences may be negative; the expectation cannot.
     """
 
     description = "KL of a policy to the initial policy, in nats a completion."

@@ -1,4 +1,4 @@
-"""What one policy answered: a row for each prompt, kept in a file so that a finished policy is never sampled again."""
+"""A policy's answers: one row per prompt, kept in a file so that a finished policy is not sampled again."""
 
 import json
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from gemsmith.contracts.stage import write_atomically
 
 @dataclass(frozen=True)
 class Answer:
-    """One completion with all that is measured on it.
+    """One completion with its measurements.
 
-    `tokens` counts the end token; `ended` is false where the length limit cut it off. `reward` is the weighted sum,
-    `rewards` its parts (None: not applicable). The log-probabilities of the whole completion are in nats, at
+    `tokens` counts the end token; `ended` is False if the length limit cut the completion. `reward` is the weighted
+    sum, `rewards` its parts (None: not applicable). The log-probabilities of the whole completion are in nats, at
     temperature 1, under the policy itself and under the initial one; a greedy completion has none.
     """
 
@@ -27,11 +27,11 @@ class Answer:
     initial_logprob: float | None = None
 
     def decisive(self, passes: Sequence[str]) -> float | None:
-        """The value of the first of these rewards that applies; None where none does."""
+        """Return the value of the first of these rewards that applies; None if none does."""
         return next((value for name in passes if (value := self.rewards[name]) is not None), None)
 
     def passed(self, passes: Sequence[str]) -> bool | None:
-        """Whether the first of these rewards that applies is at least 1; None where none does."""
+        """Return True if the first of these rewards that applies is at least 1; None if none applies."""
         value = self.decisive(passes)
         return None if value is None else value >= 1.0
 
@@ -48,12 +48,12 @@ class AnsweredPrompt:
 
 
 def save_rows(rows: Sequence[AnsweredPrompt], path: Path) -> None:
-    """Write one policy's rows as JSON lines, all or nothing."""
+    """Write one policy's rows as JSON lines, atomically."""
     write_atomically(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[AnsweredPrompt] | None:
-    """The rows of an earlier attempt, or None where there are none or they answer something else."""
+    """Return the rows of an earlier attempt; None if there are none or they belong to other prompts."""
     if not path.is_file():
         return None
     with path.open() as file:

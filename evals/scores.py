@@ -1,4 +1,4 @@
-"""From the rows of each policy to the table of scores and the samples that a report shows."""
+"""The table of scores, and the samples that a report shows, from the rows of each policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ class RowScorer:
     """Computes the project's metrics on rows; every interval is a bootstrap over prompts with one seed."""
 
     def __init__(self, passes: Sequence[str], seed: int, scratch: Path) -> None:
-        """`scratch` is where `evaluate` may put its files."""
+        """Create a scorer; `scratch` is a folder for the files of the `evaluate` library."""
         from gemsmith.evals.metrics import KLToInitial, MeanReward, PassRate  # `evaluate` takes seconds to import
 
         options = {"keep_in_memory": True, "cache_dir": str(scratch)}
@@ -20,9 +20,10 @@ class RowScorer:
         self._passes, self._seed = passes, seed
 
     def policy_scores(self, stage: str, rows: Sequence[AnsweredPrompt]) -> dict[str, Any]:
-        """One entry of `policies` in scores.json; a reward that applies to no completion has no entry in `rewards`.
+        """Return one entry of `policies` in scores.json; a reward that applies to no completion has no entry in
+        `rewards`.
 
-        `by_task` has the rows of each task on their own; rows without a task are in none.
+        `by_task` has the rows of each task separately; rows without a task are left out.
         """
         numbered = list(enumerate(rows))
         tasks = sorted({row.task for row in rows if row.task is not None})
@@ -48,7 +49,9 @@ class RowScorer:
         }
 
     def _task_scores(self, rows: Sequence[tuple[int, AnsweredPrompt]]) -> dict[str, Any]:
-        """How many prompts a task has, and its rates and reward; a rate is None where nothing says what passes."""
+        """Return the number of prompts of a task, its rates and reward; a rate is None if no reward decides what
+        passes.
+        """
         sampled = [(number, answer) for number, row in rows for answer in row.sampled]
         return {
             "prompts": len(rows),
@@ -80,7 +83,7 @@ class RowScorer:
 def shown_samples(
     rows: Mapping[str, Sequence[AnsweredPrompt]], passes: Sequence[str], shown: int
 ) -> list[dict[str, Any]]:
-    """Rows of samples.jsonl: the first `shown` prompts with the answers of every policy side by side."""
+    """Return the rows of samples.jsonl: the first `shown` prompts with the answers of every policy side by side."""
     first = next(iter(rows.values()))
     return [
         {

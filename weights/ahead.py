@@ -1,4 +1,4 @@
-"""Blocks of a checkpoint computed on several cores, and taken in their order."""
+"""Blocks of a checkpoint computed on several cores and yielded in order."""
 
 import ctypes
 import os
@@ -13,9 +13,9 @@ MOST = 8  # threads: beyond them memory is the limit
 
 
 def computed_ahead(function: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
-    """`function` of each piece, in order, while the next few are computed; reading and numpy's arithmetic run at once.
+    """Yield `function` of each piece, in order, while threads compute the next few; reading and arithmetic overlap.
 
-    What is held beside the result in hand is one piece a thread, whatever their number.
+    Memory holds one piece per thread besides the current result.
     """
     threads = min(len(os.sched_getaffinity(0)), MOST) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ahead: deque[Future[Result]] = deque()
@@ -29,10 +29,10 @@ def computed_ahead(function: Callable[[Piece], Result], pieces: Iterable[Piece])
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory of a block for the next one, in a process that does nothing but merge.
+    """Make glibc keep the memory of a block for the next one, in a process that does nothing but merge.
 
-    By default it gives back what is freed beyond 128 kB, and the kernel clears each page anew: a third of a merge's
-    time. Other C libraries are left as they are.
+    By default glibc returns freed memory beyond 128 kB, and the kernel clears each page again: a third of a merge's
+    time. Other C libraries are left unchanged.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

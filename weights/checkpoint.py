@@ -1,4 +1,4 @@
-"""Checkpoint folders in the safetensors format: read in blocks of rows, written as a stream, put in place whole.
+"""Checkpoint folders in the safetensors format: read in blocks of rows, written as a stream, and replaced atomically.
 
 Neither reading nor writing holds more than a block of a tensor, so that arithmetic on checkpoints takes the same memory
 for 270M parameters as for 27B. Files are read, not mapped: pages of a mapped file stay in the process.
@@ -32,7 +32,7 @@ WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".part"}  # w
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a checkpoint's header says of one tensor; `dtype` is the format's own name, such as BF16."""
+    """A tensor's entry in the header of a checkpoint; `dtype` is the format's own name, such as BF16."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -40,19 +40,20 @@ class StoredTensor:
 
     @property
     def floating(self) -> bool:
-        """Whether arithmetic on it makes sense; integers, booleans and codes of eight bits are only compared."""
+        """Return True if arithmetic on the tensor makes sense; integers, booleans and 8-bit codes are only compared."""
         return self.dtype in FLOATING
 
     @property
     def element_bytes(self) -> int:
-        """Size of one of its numbers."""
+        """Return the size of one element in bytes."""
         return STORED[self.dtype].itemsize
 
 
 class Checkpoint:
-    """A folder with one safetensors file or several with an index, open for reading; use it in a `with` statement.
+    """An open folder with one safetensors file, or several with an index; use it in a `with` statement.
 
-    Raises UserError where the folder holds no such weights or a file is damaged.
+    Raises:
+        UserError: the folder holds no such weights, or a file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +92,7 @@ class Checkpoint:
         self._open.close()
 
     def blocks(self, name: str) -> Iterator[slice]:
-        """Ranges of rows of a tensor, in order, each of at most BLOCK_ELEMENTS elements or one row."""
+        """Yield ranges of rows of a tensor, in order, each of at most BLOCK_ELEMENTS elements or one row."""
         shape = self.tensors[name].shape
         rows = shape[0] if shape else 1
         step = max(1, BLOCK_ELEMENTS // max(1, _row_elements(shape)))
@@ -99,10 +100,10 @@ class Checkpoint:
             yield slice(start, min(rows, start + step))
 
     def read(self, name: str, rows: slice) -> Array:
-        """Rows of a tensor as stored (`gemsmith.weights.formats`), flat; a number has one row.
+        """Return rows of a tensor as stored (`gemsmith.weights.formats`), flat; a scalar has one row.
 
         Raises:
-            UserError: the file became shorter since it was opened.
+            UserError: the file has become shorter since it was opened.
         """
         stored = self.tensors[name]
         row = _row_elements(stored.shape)
@@ -118,16 +119,16 @@ class Checkpoint:
 
 
 def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], Array]) -> None:
-    """Write a folder with the tensors and dtypes of `like`, each block computed when its turn comes.
+    """Write a folder with the tensors and dtypes of `like`, computing each block when it is needed.
 
     The weights become one file; the other files of the folder (configuration, tokenizer) are copied. The folder appears
-    whole or not at all; one that stood there before is replaced.
+    complete or not at all; an existing folder is replaced.
 
     Args:
         out: folder to write.
         like: checkpoint that gives names, shapes, dtypes and the other files.
-        block: given a tensor's name and a range of its rows, their new values, flat: as stored, or for rounding.
-            Several are asked for at once, from threads.
+        block: function of a tensor's name and a range of its rows that returns their new values, flat: as stored, or to
+            be rounded. Threads call it for several blocks at once.
     """
     # Wide elements first keeps every tensor's start aligned.
     names = sorted(like.tensors, key=lambda name: (-like.tensors[name].element_bytes, name))
@@ -152,9 +153,9 @@ def write_checkpoint(out: Path, like: Checkpoint, block: Callable[[str, slice], 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that takes the place of `out` when the block ends well, with everything on disk before it does.
+    """Yield a folder to fill; it replaces `out` when the block ends well, after everything is on disk.
 
-    Whatever is killed when, `out` is the old folder, the new one, or (for an instant, if there was an old one) absent.
+    After a kill at any time, `out` is the old folder, the new one, or (for an instant, if there was an old one) absent.
     """
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -202,7 +203,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _header_bytes(names: list[str], tensors: dict[str, StoredTensor]) -> bytes:
-    """The format's start: eight bytes of length, then JSON padded with spaces to a multiple of eight."""
+    """Return the start of the file: eight bytes of length, then JSON padded with spaces to a multiple of eight."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:

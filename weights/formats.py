@@ -1,6 +1,6 @@
-"""Number formats of safetensors files as numpy arrays: how they are widened for arithmetic, and rounded again.
+"""Number formats of safetensors files as numpy arrays: widened for arithmetic, and rounded again.
 
-numpy has no bfloat16. It is the upper half of float32, and is kept as its bits.
+numpy has no bfloat16. It is the upper half of float32, and its bits are kept.
 """
 
 from typing import Any
@@ -29,16 +29,16 @@ STORED: dict[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""What an array of stored numbers is made of, by the format's own name."""
+"""numpy type of stored numbers, by the format's own name."""
 
 FLOATING = ("F64", "F32", "F16", "BF16")
-"""What arithmetic makes sense on. Eight bits are codes that mean nothing without their scales."""
+"""Formats on which arithmetic makes sense. 8-bit codes mean nothing without their scales."""
 
 _NAN = np.uint16(0x7FC0)
 
 
 def widened(stored: Array, dtype: str) -> Array:
-    """Stored numbers of a floating format as an array to calculate with: float32 of 16 bits, else float64."""
+    """Return stored numbers of a floating format as an array for arithmetic: float32 for 16 bits, else float64."""
     if dtype == "BF16":
         bits = stored.astype(np.uint32)
         bits <<= np.uint32(16)
@@ -47,7 +47,7 @@ def widened(stored: Array, dtype: str) -> Array:
 
 
 def narrowed(values: Array, dtype: str) -> Array:
-    """The nearest numbers of a floating format, as they are stored; ties go to the even one."""
+    """Return the nearest numbers of a floating format, as stored; ties go to the even one."""
     if dtype != "BF16":
         with np.errstate(over="ignore"):  # beyond the largest number is infinity, as torch has it
             return values.astype(STORED[dtype], copy=False)

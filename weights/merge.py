@@ -1,8 +1,8 @@
 """Average, SLERP and interpolation of checkpoint folders.
 
-All tensors of the first folder must stand in the others with the same shape. Arithmetic is block by block, and wide
-enough that what is equal in all folders stays bit for bit what it was: in float32 on 16 bits, else in float64. The
-result has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
+All tensors of the first folder must exist in the others with the same shape. Arithmetic is block by block, and wide
+enough that tensors equal in all folders stay equal bit for bit: float32 for 16-bit formats, else float64. The result
+has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
 everywhere.
 """
 
@@ -29,7 +29,7 @@ LAYER = re.compile(r"^(?:.*\.)?layers\.\d+(?=\.)")
 
 @dataclass(frozen=True)
 class GroupMerge:
-    """How the task vectors of one group of tensors were merged.
+    """Record of the merge of one group's task vectors.
 
     Attributes:
         group: the layer (its tensors' common prefix), tensor, or "model".
@@ -47,7 +47,7 @@ class GroupMerge:
 
     @property
     def norm_ratio(self) -> float | None:
-        """Norm of the first task vector over that of the second (paper: 0.95 to 1.15); None without two such norms."""
+        """Return the norm of the first task vector over that of the second (paper: 0.95 to 1.15); None without two."""
         return self.norms[0] / self.norms[1] if len(self.norms) > 1 and self.norms[1] else None
 
 
@@ -71,7 +71,7 @@ def slerp(
     """Write init + SLERP of the task vectors of `finals` to the folder `out` (WARP's second stage).
 
     More than two are folded in the given order with rate 1/m (Eq. 26), which is not associative: keep the order fixed.
-    Along "lerp" it is their average instead (the paper's baseline), with the same angles and norms told.
+    With "lerp" it writes their average instead (the paper's baseline) and returns the same angles and norms.
     With group "layer" the tensors of a layer share one angle; embeddings, final norm and heads have their own.
 
     Returns:
@@ -103,7 +103,7 @@ def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
 
 @contextmanager
 def _opened(folders: Sequence[Path]) -> Iterator[list[Checkpoint]]:
-    """The checkpoints, open, with the same names and shapes; UserError otherwise."""
+    """Open the checkpoints; raise a UserError unless they have the same names and shapes."""
     if not folders:
         raise UserError("there is no checkpoint to merge: give at least one folder.")
     with ExitStack() as stack:
@@ -159,7 +159,7 @@ def _group_of(name: str, group: Grouping) -> str:
 
 
 def _merge_groups(checkpoints: list[Checkpoint], group: Grouping, along: Along) -> dict[str, GroupMerge]:
-    """First pass: the inner products of the task vectors of each group, and from them angles and coefficients."""
+    """Compute the inner products of each group's task vectors, and from them angles and coefficients (first pass)."""
     init, finals = checkpoints[0], checkpoints[1:]
     names = [name for name, tensor in init.tensors.items() if tensor.floating]
 

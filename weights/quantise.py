@@ -1,8 +1,8 @@
 """Quantised weights: the numbers that training computes with and the bytes that an export writes, by the same rules.
 
 Sources: Gemma's own quantisation for the per-channel int4 and for switched fp8 (Gemma 3 report, section 2.3), ggml for
-Q4_0 and Q8_0. Every rule here is idempotent to the last bit: what is on a format's grid stays where it is. For that a
-channel's step is kept in bfloat16 (Gemma's is float32): its rounding moves no weight by more than 0.2% of it.
+Q4_0 and Q8_0. Every rule here is idempotent to the last bit: weights on a format's grid do not change. Therefore a
+channel's step is kept in bfloat16 (Gemma's is float32): its rounding moves no weight by more than 0.2%.
 """
 
 import math
@@ -28,7 +28,7 @@ SFP8_MIN = 1.25 * 2.0**-23
 
 
 def quantised(weight: Tensor, format: Format) -> Tensor:
-    """The weights as the format can hold them, in the shape and dtype they came in; each row is a channel.
+    """Return the weights rounded to the format, in their own shape and dtype; each row is a channel.
 
     Args:
         weight: [..., I]; I is the width that a layer sums over. For Q4_0 and Q8_0 a multiple of 32 (`fault_of_width`).
@@ -43,22 +43,22 @@ def quantised(weight: Tensor, format: Format) -> Tensor:
 
 
 def straight_through(weight: Tensor, format: Format) -> Tensor:
-    """x + sg(Q(x) - x): quantised numbers whose gradient reaches the weights as if nothing had been rounded."""
+    """Return x + sg(Q(x) - x): quantised numbers whose gradient reaches the weights as if nothing had been rounded."""
     return _StraightThrough.apply(weight, format)
 
 
 def ties_spread(weight: Tensor, format: Format, generator: torch.Generator) -> Tensor:
-    """Weights for a training to begin at: rounded they are the same, and none lies half-way between two codes.
+    """Return starting weights for training that round to the same codes, with none half-way between two codes.
 
-    In a file of five bits (Q5_0) every other code is exactly half-way between two of Q4_0. The first step of a
-    training, however small, would take all of these over at once, and all in the direction of one gradient. Here
-    each is put anywhere between where it is and the code that it is rounded to, so that a step takes as many over as
-    it would of weights that were never rounded.
+    In a five-bit file (Q5_0) every other code is exactly half-way between two of Q4_0. The first step of a
+    training, however small, would move all of these to another code at once, in the direction of one gradient. This
+    function moves each of them to a random place between its value and its code, so that a step changes as many codes
+    as it would for weights that were never rounded.
 
     Args:
         weight: [..., I].
-        format: only Q4_0's steps are in such a ratio to those of a common format; under others nothing moves.
-        generator: on the weights' device.
+        format: only Q4_0's steps have such a ratio to those of a common format; others do not change.
+        generator: random generator on the weights' device.
     """
     if format != "q4_0":
         return weight.detach()
@@ -68,17 +68,17 @@ def ties_spread(weight: Tensor, format: Format, generator: torch.Generator) -> T
 
 
 def fault_of_width(width: int, format: Format) -> str | None:
-    """Why rows of so many weights cannot be held, as the end of a sentence; None where they can."""
+    """Return why rows of this width cannot be stored, as the end of a sentence; None if they can."""
     if format in ("q4_0", "q8_0") and width % BLOCK:
         return f"is {width} wide, and {format} holds blocks of {BLOCK}: {width} is no multiple of {BLOCK}"
     return None
 
 
 def fault_of_size(weight: Tensor, format: Format | None) -> str | None:
-    """Why a format cannot hold weights of this size, as the end of a sentence; None where it can.
+    """Return why a format cannot store weights of this size, as the end of a sentence; None if it can.
 
-    A step of Q4_0 is the largest weight / 8 and one of Q8_0 the largest / 127, each in float16; none: numbers of any
-    size are held, as long as they are numbers.
+    A step of Q4_0 is the largest weight / 8 and one of Q8_0 the largest / 127, each in float16. Other formats store
+    finite numbers of any size.
     """
     largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
     if not math.isfinite(largest):
@@ -90,22 +90,22 @@ def fault_of_size(weight: Tensor, format: Format | None) -> str | None:
 
 
 def int4_channel(weight_OI: Tensor) -> Tensor:
-    """One step for a row, max |w| / 7: w -> step * clip(round(w / step), -8, 7)."""
+    """Round to int4 with one step per row, max |w| / 7: w -> step * clip(round(w / step), -8, 7)."""
     step_O1 = _channel_step(weight_OI, 7.0)
     return (weight_OI / _nonzero(step_O1)).round_().clamp_(-8, 7).mul_(step_O1)
 
 
 def sfp8(weight_OI: Tensor) -> Tensor:
-    """Switched fp8 under one scale for a row that brings its largest magnitude to 1.875."""
+    """Round to switched fp8 with one scale per row, which brings its largest magnitude to 1.875."""
     scale_O1 = _channel_step(weight_OI, SFP8_MAX)
     return sfp8_nearest(weight_OI / _nonzero(scale_O1)).mul_(scale_O1)
 
 
 def sfp8_nearest(values: Tensor) -> Tensor:
-    """The nearest numbers of switched fp8, whatever the scale; ties go to the even one.
+    """Return the nearest numbers of switched fp8, without a scale; ties go to the even one.
 
-    A sign, and 3 bits of mantissa from 2^-7 up (exponents -7 to 0), 2 below (exponents -23 to -8). There are no
-    subnormal numbers, and one zero: in place of 2^-23, so that the smallest number is 1.25 * 2^-23.
+    The format has a sign, and 3 bits of mantissa from 2^-7 up (exponents -7 to 0), 2 below (exponents -23 to -8). It
+    has no subnormal numbers, and one zero in place of 2^-23, so that the smallest number is 1.25 * 2^-23.
     """
     size = values.abs().clamp(max=SFP8_MAX)
     rounded = torch.where(size >= 2.0**-7, _rounded_mantissa(size, 3), _rounded_mantissa(size, 2))
@@ -114,15 +114,15 @@ def sfp8_nearest(values: Tensor) -> Tensor:
 
 
 def q4_0(weight_OI: Tensor) -> Tensor:
-    """ggml's Q4_0 as numbers: step * (code - 8)."""
+    """Round to ggml's Q4_0 and return the numbers: step * (code - 8)."""
     codes, step = q4_0_codes(weight_OI)
     return ((codes.float() - 8) * step.float()).reshape(weight_OI.shape)
 
 
 def q4_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes 0 to 15, uint8 [N, 32], and float16 steps, [N, 1], of the N blocks of 32.
+    """Return codes 0 to 15, uint8 [N, 32], and float16 steps, [N, 1], of the N blocks of 32.
 
-    step = -(the element of largest magnitude, with its sign) / 8; code = clip(trunc(w / step + 8.5), 0, 15), by the
+    step = -(the element of largest magnitude, with its sign) / 8; code = clip(trunc(w / step + 8.5), 0, 15), with the
     step before it is rounded to float16.
     """
     blocks = weight_OI.reshape(-1, BLOCK)
@@ -143,13 +143,13 @@ def _ties_spread(blocks: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def q8_0(weight_OI: Tensor) -> Tensor:
-    """ggml's Q8_0 as numbers: step * code."""
+    """Round to ggml's Q8_0 and return the numbers: step * code."""
     codes, step = q8_0_codes(weight_OI)
     return (codes.float() * step.float()).reshape(weight_OI.shape)
 
 
 def q8_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes -127 to 127, int8 [N, 32], and float16 steps, [N, 1]: step = max |w| / 127, halves rounded away from 0."""
+    """Return codes -127 to 127, int8 [N, 32], and float16 steps max |w| / 127, [N, 1]; halves round away from 0."""
     blocks = weight_OI.reshape(-1, BLOCK)
     step = blocks.abs().amax(dim=1, keepdim=True) / 127
     scaled = blocks * _inverse(step)
@@ -160,15 +160,15 @@ def q8_0_codes(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def f16(weight_OI: Tensor) -> Tensor:
-    """The nearest float16."""
+    """Round to float16."""
     return weight_OI.to(torch.float16).float()
 
 
 def packed(weight: Tensor, format: Literal["q4_0", "q8_0", "f16"]) -> Array:
-    """The bytes of a GGUF file: float16 numbers in the weights' shape, or uint8 rows of blocks.
+    """Return the bytes of a GGUF file: float16 numbers in the weights' shape, or uint8 rows of blocks.
 
     A block of Q4_0 is 18 bytes: the step, then codes 0 to 15 in the lower halves of 16 bytes and codes 16 to 31 in the
-    upper ones. One of Q8_0 is 34: the step, then 32 codes.
+    upper ones. A block of Q8_0 is 34 bytes: the step, then 32 codes.
     """
     rows = weight.detach().float().reshape(-1, weight.shape[-1]).cpu()
     if format == "f16":
@@ -178,7 +178,7 @@ def packed(weight: Tensor, format: Literal["q4_0", "q8_0", "f16"]) -> Array:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The quantised numbers to the last bit, which the sum x + (Q(x) - x) only comes near."""
+    """Autograd function that returns the quantised numbers exactly; the sum x + (Q(x) - x) is only close to them."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, format: Format) -> Tensor:
@@ -190,7 +190,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _channel_step(weight_OI: Tensor, top: float) -> Tensor:
-    """max |w| / top of each row, [O, 1], with the 8 significant bits of a bfloat16."""
+    """Return max |w| / top of each row, [O, 1], with the 8 significant bits of a bfloat16."""
     return (weight_OI.abs().amax(dim=-1, keepdim=True) / top).to(torch.bfloat16).float()
 
 
@@ -199,7 +199,7 @@ def _nonzero(step: Tensor) -> Tensor:
 
 
 def _inverse(step: Tensor) -> Tensor:
-    """1 / step; 0 where float32 has no such number: there ggml turns infinity into codes, by no rule that is stated.
+    """Return 1 / step, and 0 where float32 cannot represent it; ggml turns infinity into unspecified codes there.
 
     In float16 the step of such a block is 0, and so are its weights, whatever their codes.
     """
@@ -207,7 +207,7 @@ def _inverse(step: Tensor) -> Tensor:
 
 
 def _rounded_mantissa(size: Tensor, bits: int) -> Tensor:
-    """Float32 numbers of 0 or more with so many bits of mantissa, ties to even; the exponent may go up by one."""
+    """Round float32 numbers >= 0 to that many bits of mantissa, ties to even; the exponent may go up by one."""
     dropped = 23 - bits
     pattern = size.contiguous().view(torch.int32)
     even = (pattern >> dropped) & 1

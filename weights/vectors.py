@@ -1,7 +1,7 @@
 """Arithmetic on task vectors: SLERP and its fold over many, and interpolation (WARP, Rame et al. 2024).
 
-A task vector is what a run added to the weights it started from. Everything here is a function of plain numbers and of
-flat vectors, numpy's arrays or torch's tensors; where these come from is the business of `gemsmith.weights.merge`.
+A task vector is the difference between trained weights and the weights they started from. Everything here is a function
+of plain numbers and flat vectors (numpy arrays or torch tensors); `gemsmith.weights.merge` reads them from checkpoints.
 """
 
 import math
@@ -12,22 +12,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Vector: TypeAlias = Any
-"""One of numpy's arrays or of torch's tensors; what comes out is what went in."""
+"""A numpy array or a torch tensor; functions return the type that they get."""
 
 SMALLEST_SINE = 1e-6  # below it SLERP and LERP agree to float32 precision, and the quotient of sines does not exist
 
 
 def angle_between(dot: float, norm_a: float, norm_b: float) -> float | None:
-    """Angle of two vectors from their inner product and norms, in radians in [0, pi]; None if one of them is zero."""
+    """Return the angle of two vectors from their inner product and norms, in [0, pi]; None if one of them is zero."""
     if norm_a == 0.0 or norm_b == 0.0:
         return None
     return math.acos(max(-1.0, min(1.0, dot / (norm_a * norm_b))))
 
 
 def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
-    """Coefficients of two task vectors at `angle` radians: sin((1-rate)angle)/sin(angle), sin(rate*angle)/sin(angle).
+    """Return the coefficients of two task vectors at `angle` radians.
 
-    Where the angle is undefined, 0 or pi, they are LERP's: 1 - rate and rate.
+    They are sin((1 - rate) angle) / sin(angle) and sin(rate angle) / sin(angle). Where the angle is undefined, 0 or pi,
+    they are those of LERP: 1 - rate and rate.
     """
     if angle is None or math.sin(angle) < SMALLEST_SINE:
         return 1.0 - rate, rate
@@ -35,12 +36,12 @@ def slerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
 
 
 def lerp_shares(angle: float | None, rate: float) -> tuple[float, float]:
-    """Coefficients of two task vectors on the straight line between them, whatever their angle."""
+    """Return the coefficients of two task vectors on the straight line between them, at any angle."""
     return 1.0 - rate, rate
 
 
 def gram_matrix(vectors: Sequence[ArrayLike]) -> list[list[float]]:
-    """Inner products of every two of M flat vectors, [M][M], summed in float64."""
+    """Return the inner products of every two of M flat vectors, [M][M], summed in float64."""
     wide = [np.asarray(vector, np.float64) for vector in vectors]
     gram = [[0.0] * len(wide) for _ in wide]
     for i, first in enumerate(wide):
@@ -56,15 +57,16 @@ def fold(
 ) -> tuple[list[float], list[float | None]]:
     """Merge M task vectors one after another: the merge of the first m - 1 with the m-th at rate 1/m (Eq. 26).
 
-    The fold is a linear combination of the vectors, so their inner products are all it needs.
+    The fold is a linear combination of the vectors, so their inner products are enough to compute it.
 
     Args:
         gram: inner products of the M task vectors, [M][M].
-        shares_at: coefficients of two vectors at an angle and a rate: `slerp_shares`, whose fold depends on the
-            order, or `lerp_shares`, whose fold is the average.
+        shares_at: function of an angle and a rate that returns two coefficients: `slerp_shares`, whose fold depends on
+            the order, or `lerp_shares`, whose fold is the average.
 
     Returns:
-        The M coefficients, and the M - 1 angles met on the way, in radians (None if a vector was zero).
+        The M coefficients, and the M - 1 angles between each merge and the next vector, in radians (None for a zero
+        vector).
     """
     shares = [1.0]
     angles: list[float | None] = []
@@ -78,13 +80,15 @@ def fold(
 
 
 def combined_norm(shares: Sequence[float], gram: Sequence[Sequence[float]]) -> float:
-    """Norm of the combination of vectors with the given coefficients, from their inner products."""
+    """Return the norm of the combination of vectors with the given coefficients, from their inner products."""
     square = math.fsum(a * b * gram[i][j] for i, a in enumerate(shares) for j, b in enumerate(shares))
     return math.sqrt(max(0.0, square))
 
 
 def lerp(start: Vector, end: Vector, rate: float) -> Vector:
-    """(1 - rate) * start + rate * end: exactly `start` at 0 and `end` at 1; LITI's step; a rate above 1 goes beyond."""
+    """Return (1 - rate) * start + rate * end: `start` exactly at 0, `end` exactly at 1; a rate above 1 extrapolates
+    (LITI).
+    """
     if rate in (0.0, 1.0):
         return end if rate else start
     return (1.0 - rate) * start + rate * end
