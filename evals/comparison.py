@@ -56,7 +56,7 @@ def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -
             missed.append(f"{line} (expected at least {expectation.by:+g}{', apart' if expectation.apart else ''})")
     if missed:
         raise RunError(
-            f"an expected gain is missing: {'; '.join(missed)}: train longer, evaluate more prompts, or lower `expect`"
+            f"an expected gain was not reached: {'; '.join(missed)}; train longer, evaluate more prompts, or lower `expect`"
         )
     return met
 
@@ -65,13 +65,13 @@ def _pass_rate(scores: Mapping[str, Any], stage: str, task: str | None) -> Inter
     policies = {policy["stage"]: policy for policy in scores["policies"]}
     if stage not in policies:
         names = ", ".join(policies)
-        raise UserError(f"stage `{stage}` is not among the evaluated ones ({names}): add it to `policies`")
+        raise UserError(f"stage `{stage}` was not evaluated (found {names}); add it to `policies`")
     if task is None:
         return Interval(**policies[stage]["pass_rate"])
     rates = {name: found["pass_rate"] for name, found in policies[stage]["by_task"].items() if found["pass_rate"]}
     if task not in rates:
         raise UserError(
-            f'no evaluated row of task "{task}" can pass or fail; tasks with a pass rate are '
-            f"{', '.join(rates) or '(there is none)'}: see the data's `task`, and the `tasks` of its rewards"
+            f'no evaluated row of task "{task}" can pass or fail. Tasks with a pass rate: '
+            f"{', '.join(rates) or '(there is none)'}; check the data's `task` and the `tasks` of its rewards"
         )
     return Interval(**rates[task])

@@ -18,7 +18,7 @@ class Expectation(StrictModel):
     better: str = Field(description="Id of the stage that should have gained.")
     than: str = Field(description="Id of the stage that it is compared with.")
     by: float = Field(0.0, ge=0, le=100, description="Least gain, in percentage points of sampled pass rate.")
-    task: str | None = Field(None, description="Look at the prompts of this task alone; none: at all of them.")
+    task: str | None = Field(None, description="Task of the prompts to compare. Default: all prompts.")
     apart: bool = Field(True, description="Whether the two 95% intervals must not overlap.")
 
 
@@ -35,7 +35,7 @@ class EvaluateStage(StageConfig):
         description="Ids of the stages whose policies are compared, in order; `aligned@0.5` is the point at 0.5 of "
         "the line of `aligned`, a stage of kind warp.",
     )
-    initial: str | None = Field(None, description="Stage that the KL is measured from; none: the first of `policies`.")
+    initial: str | None = Field(None, description="Stage whose policy the KL is measured from. Default: the first of `policies`.")
     data: str = Field(description="Name of a data section; its held-out prompts are used.")
     prompts: int | None = Field(None, ge=1, description="Use at most this many prompts.")
     samples: int = Field(8, ge=1, description="Sampled completions for each prompt; one greedy one is added.")

@@ -40,11 +40,11 @@ def run(config: EvaluateStage, stage: Stage) -> None:
     for name in (name for expectation in config.expect for name in (expectation.better, expectation.than)):
         if name not in config.policies:
             raise UserError(
-                f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated: add it to `policies`"
+                f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated; add it to `policies`"
             )
     sampling = config.sampling
     if (sampling.temperature, sampling.top_p, sampling.top_k) != (1.0, 1.0, 0):
-        stage.say("the completions are not drawn from the policy itself (temperature, top_p, top_k): the KL is biased")
+        stage.say("completions are not sampled from the policy's own distribution (temperature, top_p, top_k): the KL is biased")
     examples = _held_out(config, stage)
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)
@@ -122,7 +122,7 @@ class _Evaluation:
         path = self.stage.folder / "rows" / f"{name}.jsonl"
         rows = load_rows(path, [example.prompt for example in self.examples], self.config.samples)
         if rows is not None:
-            self.stage.say(f"{name}: answers kept from the interrupted attempt")
+            self.stage.say(f"{name}: using the answers of the interrupted attempt")
             self._advance(name, rows)
             return rows
         policy = self._load(name)

@@ -1,1 +1,1 @@
-"""Checkpoints for other tools, and the proof that they are what they say."""
+"""Checkpoints for other tools, each verified against the trained policy."""

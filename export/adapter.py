@@ -1,4 +1,4 @@
-"""The LoRA adapter that a policy's stage trained, for peft, and the proof that with its base it is the policy."""
+"""The LoRA adapter that a policy's stage trained, for peft, and the check that with its base it equals the policy."""
 
 import json
 import shutil
@@ -17,10 +17,10 @@ TOLERANCE = 0.01
 
 
 def find_adapter(source: Path | None) -> Path:
-    """The folder of the adapter beside the policy in `source`.
+    """Return the folder of the adapter beside the policy in `source`.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no adapter.
     """
     if source is None or not (source / ADAPTER / "adapter_config.json").is_file():
         raise UserError(
@@ -31,25 +31,26 @@ def find_adapter(source: Path | None) -> Path:
 
 
 def write_adapter(adapter: Path, to: Path, base: str) -> None:
-    """Copy an adapter, and name its base in it where peft looks for that."""
+    """Copy an adapter, and write the name of its base where peft looks for it."""
     shutil.copytree(adapter, to)
     path = to / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str, Any]:
-    """Put the adapter on the base by peft and compare with the policy.
+    """Load the adapter onto the base with peft and compare it with the policy.
 
     Args:
-        adapter: its folder.
-        base: what it was trained on, in float32; the adapter stays on it.
-        sequences: with the log-probabilities of the policy.
+        adapter: folder of the adapter.
+        base: the model that it was trained on, in float32; the adapter stays on it.
+        sequences: sequences with the log-probabilities of the policy.
 
     Returns:
-        For `export.json`; `gap` is the largest difference of a log-probability from the merged policy's, in nats.
+        Entries for `export.json`; `gap` is the largest difference of a log-probability from the merged policy's, in
+        nats.
 
     Raises:
-        RunError: it does not load, or the two are not the policy.
+        RunError: the adapter does not load, or base and adapter together differ from the policy.
     """
     try:
         model = peft.PeftModel.from_pretrained(base.model, str(adapter)).eval()
@@ -59,7 +60,7 @@ def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str
     gap = (found_ST - sequences.logprobs_ST).abs().max().item()
     if not gap <= TOLERANCE:
         raise RunError(
-            f"the base with the adapter in {adapter} is not the policy: a token's log-probability differs by "
+            f"the base with the adapter in {adapter} differs from the policy: a token's log-probability differs by "
             f"{gap:.3g} nats, expected at most {TOLERANCE}"
         )
     size = sum(path.stat().st_size for path in adapter.iterdir())

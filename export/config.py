@@ -60,7 +60,7 @@ class ExportStage(StageConfig):
         return self if self.base is not None or source is None else self.model_copy(update={"base": source.start})
 
     def check(self, context: CheckContext) -> None:
-        """Report a four-bit file of a policy that was trained for another grid, and an adapter that is not there."""
+        """Report a four-bit file of a policy trained for another format, and an adapter that does not exist."""
         source = context.stages.get(self.policy.from_ or "")
         if "gguf" in self.formats and self.gguf == "q4_0" and isinstance(source, QatStage) and source.format != "q4_0":
             expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'
@@ -73,7 +73,7 @@ class ExportStage(StageConfig):
             context.add(("formats", place), f"found adapter of {whose}: leave it out")
 
     def forecast(self, context: ForecastContext) -> StageForecast:
-        """Return the forecast of two policies in memory: the exported one, and what is read back."""
+        """Return the forecast of two policies in memory: the exported one, and the one that is read back."""
         size = context.size_of(self.policy)
         if size is None:
             return StageForecast()

@@ -1,4 +1,4 @@
-"""The export stage: a policy in one folder that appears once each of its formats was read back and compared."""
+"""The export stage: writes a policy to one folder, which appears after each format was read back and compared."""
 
 import gc
 import json
@@ -32,11 +32,11 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(config: ExportStage, stage: Stage) -> None:
-    """Write the folder to the stage's output; killed at any time, it starts again and leaves no half export.
+    """Write the folder to the stage's output. After a kill it starts again; an incomplete export is never visible.
 
     Raises:
         UserError: a format cannot hold the policy.
-        RunError: the export does not load, is not what was trained, or equals its base.
+        RunError: the export does not load, differs from the trained policy, or equals its base.
     """
     source = stage.inputs[config.policy.from_] if config.policy.from_ is not None else None
     lineage = read_lineage(source, config.policy.liti) if source is not None else Lineage()
@@ -46,7 +46,7 @@ def run(config: ExportStage, stage: Stage) -> None:
         wanted = config.base
         base = _name(wanted, stage.inputs), lambda: _load(wanted, stage, stage.seed)
     else:
-        stage.say("the policy has no base to differ from: it is exported without that comparison")
+        stage.say("the policy has no base: it is exported without a comparison with its base")
     folder = None if config.policy.liti is not None else source or find_local(stage.root, str(config.policy.model))
     _export(
         policy,
@@ -62,12 +62,12 @@ def run(config: ExportStage, stage: Stage) -> None:
 
 
 def _load(config: PolicyConfig, stage: Stage, seed: int) -> Policy:
-    """In float32 whatever the device, so that the comparison is exact."""
+    """Load in float32 on any device, so that the comparison is exact."""
     return load_policy(config.model_copy(update={"dtype": "float32"}), stage.inputs, stage.root, seed=seed)
 
 
 def _name(config: PolicyConfig, folders: Mapping[str, Path]) -> str:
-    """What a person calls the policy: the stage that made it, or the name of its weights."""
+    """Return the policy's name for messages: the stage that made it, or the name of its weights."""
     if config.from_ is not None:
         stages = read_lineage(folders[config.from_]).stages
         return config.model_copy(update={"from_": stages[-1].id}).name if stages else config.name
@@ -86,7 +86,7 @@ def _export(
     source: Path | None,
     tell: Callable[[int, dict[str, float]], None],
 ) -> None:
-    """Write, reload, compare with the policy in memory and then with the base; two models in memory at a time."""
+    """Write, reload, and compare with the policy in memory and then with the base; two models are in memory at a time."""
     mark = read_mark(source) if source is not None and source.is_dir() else None
     scheme = gguf_scheme(config.gguf, config.gguf_embedding, mark)
     adapter = find_adapter(source) if "adapter" in config.formats else None
@@ -94,7 +94,7 @@ def _export(
         check_text_only(source)
         check_readable(policy, scheme)
     if adapter is not None and base is None:
-        raise UserError("an adapter is nothing without its base: give the export a `base`")
+        raise UserError("an adapter needs its base model; set `base` of the export")
     sequences = sample_sequences(policy, seed)
     tell(1, {})
     with whole_folder(to) as part:
@@ -134,7 +134,7 @@ def _export(
 
 
 def _transformers(policy: Policy, part: Path, dtype: Dtype, sequences: Sequences) -> float:
-    """Write the transformers folder and reload it; the policy in memory takes the number format with it."""
+    """Write the transformers folder and reload it; converts the policy in memory to the folder's number format."""
     policy.model.to(_DTYPES[dtype])
     policy.model.config.dtype = _DTYPES[dtype]
     save_policy(policy, part, lambda new: _move_all(part, new))
@@ -149,10 +149,10 @@ def _move_all(folder: Path, to: Path) -> None:
 
 
 def check_text_only(source: Path | None) -> None:
-    """Refuse a multimodal checkpoint, of which a GGUF file would hold the text tower alone.
+    """Reject a multimodal checkpoint, because a GGUF file would hold only its text tower.
 
     Raises:
-        UserError: it is one.
+        UserError: the checkpoint has a vision tower.
     """
     path = source / "config.json" if source is not None else None
     if path is not None and path.is_file() and json.loads(path.read_text()).get("model_type") == "gemma3":

@@ -1,4 +1,4 @@
-"""A policy as a GGUF file: the keys and names of ggml's architecture `gemma3`, weights from weights/quantise.py."""
+"""A policy as a GGUF file: keys and names of ggml's architecture `gemma3`, weights from weights/quantise.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,16 +32,16 @@ _HEAD = "lm_head.weight"  # the embedding: a file without an output matrix is re
 
 
 def gguf_scheme(kind: GgufType, embedding: GgufType | None, mark: Scheme | None) -> Scheme:
-    """The formats of a file of a kind.
+    """Return the formats of a file.
 
     Args:
-        kind: what the matrices of attention and MLP are stored as.
-        embedding: what the embedding is stored as; none: as the policy's mark has it, else float16 beside Q4_0 (as in
-            the files that Gemma 3 was released in), and else the same as the rest.
-        mark: what the policy's folder says of its weights.
+        kind: format of the matrices of attention and MLP.
+        embedding: format of the embedding. Default: as the policy's quantisation mark says, else float16 with Q4_0 (as
+            in the files that Gemma 3 was released in), else the same as the matrices.
+        mark: quantisation mark in the policy's folder.
 
     Raises:
-        UserError: the policy is on another grid than that of a file this small.
+        UserError: the policy was trained for another format than this four-bit one.
     """
     marked = mark.embedding if mark is not None and mark.format == kind else None
     if mark is not None and kind == "q4_0" and mark.format != "q4_0":
@@ -54,10 +54,11 @@ def gguf_scheme(kind: GgufType, embedding: GgufType | None, mark: Scheme | None)
 
 
 def check_readable(policy: Policy, scheme: Scheme) -> None:
-    """Refuse what a reader of the file would take for something else, as the format has no key for it.
+    """Reject settings that a reader of the file would assume differently, because the format has no key for them.
 
     Raises:
-        UserError: a value is not the one that readers assume, a row is no multiple of 32 wide, or a weight too large.
+        UserError: a value differs from the one that readers assume, a row is not a multiple of 32 wide, or a weight is
+            too large.
     """
     config = policy.model.config
     every_sixth = [GLOBAL if (i + 1) % 6 == 0 else "sliding_attention" for i in range(config.num_hidden_layers)]
@@ -82,20 +83,20 @@ def check_readable(policy: Policy, scheme: Scheme) -> None:
 
 
 def write_gguf(policy: Policy, path: Path, scheme: Scheme, title: str) -> None:
-    """Write the file tensor by tensor, so that no more than one is in memory twice.
+    """Write the file tensor by tensor, so that only one tensor is in memory twice.
 
     Args:
-        policy: in float32.
-        path: of the file; its folder is the caller's to put in place whole.
+        policy: the policy, in float32.
+        path: path of the file; the caller moves its folder into place when it is complete.
         scheme: formats from `gguf_scheme`.
         title: the model's name.
 
     Raises:
-        UserError: there is a file already, or a reader would take the policy for something else.
-        RunError: the disk refused.
+        UserError: the file exists already, or a reader would misread the policy.
+        RunError: the disk refused a write.
     """
     if path.exists():
-        raise UserError(f"{path} exists already: remove it or give another name")
+        raise UserError(f"{path} exists already; remove it or choose another name")
     check_readable(policy, scheme)
     writer = GGUFWriter(path, "gemma3")
     try:
@@ -112,7 +113,7 @@ def write_gguf(policy: Policy, path: Path, scheme: Scheme, title: str) -> None:
             writer.write_tensor_data(stored(weight, kind))
     except OSError as error:
         raise RunError(
-            f"The GGUF file {path} could not be written ({error}): free some space, or mend what refuses, and run the "
+            f"The GGUF file {path} could not be written ({error}). Fix the cause, such as a full disk, and run the "
             "same command again."
         ) from error
     finally:
@@ -120,9 +121,10 @@ def write_gguf(policy: Policy, path: Path, scheme: Scheme, title: str) -> None:
 
 
 def stored_tensors(policy: Policy, scheme: Scheme) -> Iterator[tuple[str, str, Tensor]]:
-    """Name in the file, format (`f32` for norms) and weight of each tensor, in the file's order; norms plus one.
+    """Yield name in the file, format (`f32` for norms) and weight of each tensor, in the file's order; 1 is added to
+    norms.
 
-    ggml multiplies by a norm's gain, Gemma's models by one plus their weight.
+    ggml multiplies by a norm's gain; Gemma's models multiply by one plus their weight.
     """
     names = get_tensor_name_map(MODEL_ARCH.GEMMA3, policy.model.config.num_hidden_layers)
     for name, weight in policy.model.state_dict().items():
@@ -130,25 +132,25 @@ def stored_tensors(policy: Policy, scheme: Scheme) -> Iterator[tuple[str, str, T
             continue
         found = names.get_name(name, try_suffixes=(".weight",))
         if found is None:
-            raise UserError(f"{name} has no name in a GGUF file of Gemma 3: take `formats: [transformers]`")
+            raise UserError(f"{name} has no name in a GGUF file of Gemma 3; set `formats: [transformers]`")
         format = scheme.of(name)
         yield found, format or "f32", weight.float() if format else weight.float() + 1
 
 
 def stored(weight: Tensor, kind: str) -> Array:
-    """A tensor as it is stored."""
+    """Return the bytes of a tensor in its format."""
     return weight.cpu().numpy() if kind == "f32" else packed(weight, kind)  # type: ignore[arg-type]
 
 
 def read_back(name: str, weight: Tensor, scheme: Scheme) -> Tensor:
-    """What a reader of the file has for a weight of the model, float32."""
+    """Return the float32 values that a reader of the file gets for a weight of the model."""
     format = scheme.of("model.embed_tokens.weight" if name == _HEAD else name)
     with torch.no_grad():
         return quantised(weight.float(), format) if format else (weight.float() + 1) - 1
 
 
 def _infos(policy: Policy, scheme: Scheme) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Name, format and shape in its own elements (bytes for blocks) of each tensor."""
+    """Yield name, format and shape in its own elements (bytes for blocks) of each tensor."""
     row_bytes = {"q4_0": 18 / 32, "q8_0": 34 / 32}
     for name, kind, weight in stored_tensors(policy, scheme):
         width = round(weight.shape[-1] * row_bytes.get(kind, 1))

@@ -1,4 +1,4 @@
-"""The proof that a GGUF file holds the policy it should: its bytes, weights and log-probabilities, read back."""
+"""The check that a GGUF file holds its policy: bytes, weights and log-probabilities, read back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,21 +21,21 @@ from gemsmith.policy.quantised import Scheme
 
 
 def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences, mark: Scheme | None) -> dict[str, Any]:
-    """Read the file back by the gguf package and by transformers, and compare it with the policy.
+    """Read the file back with the gguf package and with transformers, and compare it with the policy.
 
-    Every tensor must have the bytes that were meant, and every weight that transformers makes of them the value that
-    the format gives; under those weights the policy in memory must give the same log-probabilities, to the last bit.
+    Every tensor must have the bytes that were written, and every weight that transformers reads must have the value
+    that the format gives. With those weights the policy in memory must give the same log-probabilities, bit for bit.
 
     Args:
         path: the file.
-        policy: in float32; it is left as it was.
-        scheme: of the file.
-        sequences: with the log-probabilities of the policy.
-        mark: what the policy's folder says of its weights: on the file's grid, rounding must move none.
+        policy: the policy in float32; it is not changed.
+        scheme: formats of the file.
+        sequences: sequences with the log-probabilities of the policy.
+        mark: quantisation mark in the policy's folder; weights on the file's grid must not change by rounding.
 
     Returns:
-        For `export.json`; `gap` and `mean_gap` are the largest and the mean difference of a token's log-probability
-        from the policy's, in nats: what the format costs.
+        Entries for `export.json`; `gap` and `mean_gap` are the largest and the mean difference of a token's
+        log-probability from the policy's, in nats: the cost of the format.
 
     Raises:
         RunError: something differs.
@@ -50,8 +50,8 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
     moved = _check_weights(path, policy, reloaded, scheme)
     if mark is not None and mark.format == scheme.format and moved:
         raise RunError(
-            f"the policy's folder says that its weights are on the grid of {mark.format}, and rounding moved "
-            f"{moved[0]}: they were changed since; run the qat stage again, or remove quantisation.json"
+            f"the policy's folder says that its weights are on the grid of {mark.format}, but rounding changed "
+            f"{moved[0]}: the weights were changed later. Run the qat stage again, or remove quantisation.json"
         )
     if prompts(reloaded.tokenizer) != prompts(policy.tokenizer):
         raise RunError(f"the GGUF file {path} is not complete: its tokenizer writes prompts differently")
@@ -61,7 +61,7 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
     if not torch.equal(found_ST, expected_ST):
         gap = (found_ST - expected_ST).abs().max().item()
         raise RunError(
-            f"the GGUF file {path} is read as another model: with equal weights a token's log-probability differs by "
+            f"the GGUF file {path} is read as a different model: with equal weights a token's log-probability differs by "
             f"{gap:.3g} nats"
         )
     gap_ST = (found_ST - sequences.logprobs_ST).abs()
@@ -89,11 +89,13 @@ def _check_bytes(path: Path, policy: Policy, scheme: Scheme) -> None:
         if not np.array_equal(tensor.data.reshape(-1), stored(weight, kind).reshape(-1)):
             raise RunError(f"the GGUF file {path} holds other bytes of {name} than were written")
     if found:
-        raise RunError(f"the GGUF file {path} holds {min(found)}, which the policy has not")
+        raise RunError(f"the GGUF file {path} holds {min(found)}, which the policy does not have")
 
 
 def _check_weights(path: Path, policy: Policy, reloaded: Policy, scheme: Scheme) -> list[str]:
-    """Names of quantised tensors that rounding moved, after all were found to be what the format gives."""
+    """Check that all quantised tensors have the values of their format; return the names of those that rounding
+    changed.
+    """
     found, moved = reloaded.model.state_dict(), []
     own = policy.model.state_dict()
     if set(found) != set(own):
@@ -101,7 +103,7 @@ def _check_weights(path: Path, policy: Policy, reloaded: Policy, scheme: Scheme)
     for name, weight in own.items():
         expected = read_back(name, weight, scheme)
         if not torch.equal(found[name], expected):
-            raise RunError(f"the GGUF file {path} is read with other values of {name} than its format gives")
+            raise RunError(f"the GGUF file {path} is read with other values of {name} than its format defines")
         if scheme.of(name) == scheme.format and not torch.equal(expected, weight):
             moved.append(name)
     return moved
@@ -109,7 +111,7 @@ def _check_weights(path: Path, policy: Policy, reloaded: Policy, scheme: Scheme)
 
 @contextmanager
 def _weights_of(source: nn.Module, model: nn.Module) -> Iterator[None]:
-    """Inside, the model computes with the weights of the source; nothing is copied."""
+    """Run the block with the weights of the source in the model; nothing is copied."""
     own = {name: parameter.data for name, parameter in model.named_parameters()}
     try:
         for name, parameter in source.named_parameters():

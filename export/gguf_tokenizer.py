@@ -1,4 +1,4 @@
-"""A policy's tokenizer as the keys of a GGUF file (ggml's docs/gguf.md), for llama.cpp and for readers of ours."""
+"""A policy's tokenizer as keys of a GGUF file (ggml's docs/gguf.md), for llama.cpp and transformers."""
 
 import json
 import re
@@ -14,11 +14,11 @@ _NEVER = -1000.0  # the score of what is never found by merging
 
 
 def add_tokenizer(writer: GGUFWriter, policy: Policy) -> None:
-    """Write the entries of the policy's vocabulary, and how a text is cut into them.
+    """Write the entries of the policy's vocabulary, and the tokenizer's algorithm.
 
-    Gemma's tokenizer (byte-pair merges) is `llama`: its entries stand in the order of their merges, which is what
-    their scores say. Tiny's (unigram) is `t5`, with the scores that it has; as readers make a T5 of that, the file
-    also holds the tokenizer itself, under the key that the format has for it.
+    Gemma's tokenizer (byte-pair merges) is `llama`: its entries are in the order of their merges, and their scores say
+    so. Tiny's (unigram) is `t5`, with its own scores; because readers make a T5 tokenizer of it, the file also holds
+    the tokenizer itself, under the format's key for it.
     """
     content = json.loads(policy.tokenizer.backend_tokenizer.to_str())
     size = policy.model.config.vocab_size
@@ -42,9 +42,10 @@ def add_tokenizer(writer: GGUFWriter, policy: Policy) -> None:
 
 
 def _entries(content: dict[str, Any], size: int) -> tuple[list[str], list[float], list[int]]:
-    """Text, score and type of each of `size` entries; those beyond the tokenizer's are unused, its surplus is left out.
+    """Return text, score and type of each of `size` entries, without the tokenizer's surplus entries; others are
+    unused.
 
-    (The 270M's tokenizer has one entry more than the model has rows: that of images.)
+    (The 270M's tokenizer has one entry more than the model has rows: the image token.)
     """
     model = content["model"]
     pieces = dict(model["vocab"]) if model["type"] == "Unigram" else None

@@ -1,4 +1,4 @@
-"""Where a policy comes from, read from the run's folder that its own folder stands in."""
+"""The history of a policy, read from the run folder that contains its own folder."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from gemsmith.policy.config import PolicyConfig
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A stage that a policy came out of, or that one of those stages used."""
+    """A stage that produced a policy, or that one of those stages used."""
 
     id: str
     kind: str
@@ -25,11 +25,11 @@ class Lineage:
     Attributes:
         run: name of the run.
         seed: the recipe's seed.
-        stages: the stages behind the policy in the order they ran, its own last.
+        stages: the stages behind the policy in the order they ran; its own is the last.
         folders: output folder of every stage of the run.
         recipe: text of the resolved recipe.
-        scores: content of the newest finished evaluation that holds the policy.
-        liti: rate of the point of the last stage's line that the policy is; None: the stage's own output.
+        scores: content of the newest finished evaluation that includes the policy.
+        liti: rate of the policy's point on the last stage's line; None for the stage's own output.
     """
 
     run: str = ""
@@ -42,26 +42,28 @@ class Lineage:
 
     @property
     def title(self) -> str:
-        """A name for the policy: of the run, the stage and the point of its line."""
+        """Return a name for the policy from the run, the stage and the point of its line."""
         point = "" if self.liti is None else f"-liti-{self.liti:g}"
         return f"{self.run}-{self.stages[-1].id}{point}"
 
     @property
     def start(self) -> PolicyConfig | None:
-        """What the policy's own stage started from."""
+        """Return the name of the weights that the policy's own stage started from."""
         policy = self.stages[-1].config.get("policy") if self.stages else None
         return PolicyConfig.model_validate(policy) if policy else None
 
     @property
     def origins(self) -> list[str]:
-        """Names of all weights from outside the run: what the policies and teachers were first loaded from."""
+        """Return the names of all weights from outside the run: those that policies and teachers were first loaded
+        from.
+        """
         return list(dict.fromkeys(name for stage in self.stages for name in _models(stage.config)))
 
 
 def read_lineage(folder: Path, liti: float | None = None) -> Lineage:
-    """The lineage of the policy in `folder`, which is `<run>/stages/<stage>/output` where a run wrote it.
+    """Return the history of the policy in `folder`, which is `<run>/stages/<stage>/output` if a run wrote it.
 
-    With `liti`, of that point of the stage's line instead; an evaluation holds it as `<stage>@<liti>`.
+    With `liti`, return that of a point of the stage's line; an evaluation names it `<stage>@<liti>`.
     """
     folder = folder.resolve()
     own, run = folder.parent / "stage.json", folder.parents[2] if len(folder.parts) > 3 else folder

@@ -1,4 +1,4 @@
-"""What llama.cpp makes of a GGUF file, asked through xllamacpp where that is installed."""
+"""Comparison of a GGUF file with llama.cpp's output, through xllamacpp where it is installed."""
 
 import importlib.util
 import json
@@ -23,19 +23,20 @@ LIMIT = 1800.0  # seconds
 
 
 def ask_llama_cpp(path: Path, reloaded: Policy, sequences: Sequences) -> dict[str, Any]:
-    """Compare llama.cpp's likeliest entries after the first tokens of each sequence with the file's own weights.
+    """Compare llama.cpp's most likely entries after the first tokens of each sequence with the file's own weights.
 
     Args:
         path: the GGUF file.
-        reloaded: its weights, as transformers computes with them.
+        reloaded: its weights, as transformers loads them.
         sequences: the tokens; the log-probabilities are not used.
 
     Returns:
-        For `export.json`: `run`, and `gap` and `mean_gap` of a log-probability in nats over `compared` entries; or the
-        `reason` why it was not asked.
+        Entries for `export.json`: `run`, and `gap` and `mean_gap` of a log-probability in nats over `compared` entries;
+            or
+        the `reason` why llama.cpp was not run.
 
     Raises:
-        RunError: it is installed, and does not load the file, or gives other log-probabilities.
+        RunError: llama.cpp is installed, and does not load the file or gives other log-probabilities.
     """
     config = reloaded.model.config
     if config.head_dim != config.query_pre_attn_scalar:
@@ -63,7 +64,7 @@ def ask_llama_cpp(path: Path, reloaded: Policy, sequences: Sequences) -> dict[st
 
 
 def _answers(path: Path, asked: list[list[int]], text: int) -> list[list[tuple[int, float]]]:
-    """Of a process of its own: what is wrong with a file ends llama.cpp by `abort`."""
+    """Return the answers of llama.cpp in a child process, because a faulty file ends it with `abort`."""
     child = Path(__file__).with_name("llama_cpp_child.py")
     command = [sys.executable, "-I", str(child), str(path), *map(str, (torch.get_num_threads(), ENTRIES, text))]
     try:

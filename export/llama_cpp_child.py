@@ -1,8 +1,8 @@
-"""Runs in a process of its own: llama.cpp's likeliest entries after each of some sequences, as JSON on the output.
+"""A child process that prints llama.cpp's most likely entries after each of some sequences, as JSON.
 
-`python llama_cpp_child.py FILE THREADS ENTRIES TOKEN < SEQUENCES`; sequences are lists of token ids, and the answer has
-for each of them ENTRIES pairs of an id and its log-probability in nats. TOKEN is any that is text by itself. (The
-library's messages go to the errors.)
+Usage: `python llama_cpp_child.py FILE THREADS ENTRIES TOKEN < SEQUENCES`. Sequences are lists of token ids, and the
+output has ENTRIES pairs of an id and its log-probability in nats for each of them. TOKEN is any token that is plain
+text. The library's messages go to stderr.
 """
 
 import json

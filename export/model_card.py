@@ -1,4 +1,4 @@
-"""The model card of an export: what it was trained from and how, what it scored, its terms, and how to load it."""
+"""The model card of an export: origin, training, scores, terms, and how to load it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ _SETTINGS = ("steps", "batch", "learning_rate", "members", "runs", "iterations",
 
 
 def write_model_card(folder: Path, title: str, lineage: Lineage, proof: Mapping[str, Any]) -> None:
-    """Write `README.md`, and `NOTICE` where the weights may descend from Gemma's, into an exported folder.
+    """Write `README.md` into an exported folder, and `NOTICE` if the weights may descend from Gemma's.
 
     Args:
         folder: the export.
         title: name of the model.
-        lineage: what is known of its training.
+        lineage: its training history.
         proof: the content of `export.json`.
     """
     gemma = descends_from_gemma(lineage)
@@ -28,7 +28,7 @@ def write_model_card(folder: Path, title: str, lineage: Lineage, proof: Mapping[
 
 
 def descends_from_gemma(lineage: Lineage) -> bool:
-    """False only where every policy and teacher is known to have started from the random weights of `tiny`."""
+    """Return False only if every policy and teacher is known to have started from the random weights of `tiny`."""
     return lineage.origins == [] or any(origin != "tiny" for origin in lineage.origins)
 
 
@@ -73,7 +73,7 @@ def _use(title: str, proof: Mapping[str, Any]) -> str:
         gguf = proof["gguf"]
         parts.append(
             f"`{gguf['file']}` ({gguf['bytes'] / 1e6:,.1f} MB; matrices in {gguf['matrices']}, embedding in "
-            f"{gguf['embedding']}) is for llama.cpp and what is built on it: `llama-cli -m {gguf['file']}`. In "
+            f"{gguf['embedding']}) is for llama.cpp and tools built on it: `llama-cli -m {gguf['file']}`. In "
             "transformers: `from_pretrained(folder, gguf_file=...)`."
         )
     return "\n\n".join(parts)
@@ -129,7 +129,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         "## Evaluation",
         "",
         f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass "
-        f"is reward `{scores['passes']}` at 1. KL is to `{scores['initial']}`, in nats a completion. In brackets: 95% "
+        f"is reward `{scores['passes']}` at 1. KL is measured from `{scores['initial']}`, in nats per completion. In brackets: 95% "
         "intervals, bootstrapped over prompts.",
         "",
         "| policy | sampled pass rate | greedy pass rate | reward | KL | tokens |",
@@ -159,13 +159,13 @@ def _checks(proof: Mapping[str, Any]) -> str:
     if gguf := proof.get("gguf"):
         found.append(
             "The GGUF file was read back by the gguf package and by transformers: bytes, weights and, under equal "
-            "weights, log-probabilities are those that were meant. What the number format costs a token's "
-            f"log-probability is {gguf['mean_gap']:.3g} nats in the mean, and at most {gguf['gap']:.3g}. "
+            "weights, log-probabilities are as expected. The number format changes a token's "
+            f"log-probability by {gguf['mean_gap']:.3g} nats on average, and at most {gguf['gap']:.3g}. "
             f"{_llama_cpp(gguf['llama_cpp'])}"
         )
     if adapter := proof.get("adapter"):
         found.append(
-            "Base and adapter were put together by peft: the log-probability of a token differs from the merged "
+            "Base and adapter were combined by peft: the log-probability of a token differs from the merged "
             f"policy's by at most {adapter['gap']:.3g} nats."
         )
     if proof["base"] is not None:
@@ -184,7 +184,7 @@ def _checks(proof: Mapping[str, Any]) -> str:
 def _llama_cpp(found: Mapping[str, Any]) -> str:
     if found["run"]:
         return (
-            f"llama.cpp was asked too: over {found['compared']} of its likeliest entries it differs from the file's "
+            f"llama.cpp was compared too: over {found['compared']} of its most likely entries it differs from the file's "
             f"weights by {found['mean_gap']:.3g} nats in the mean, and at most {found['gap']:.3g}."
         )
     return f"llama.cpp was not run: {found['reason']}."
@@ -192,14 +192,14 @@ def _llama_cpp(found: Mapping[str, Any]) -> str:
 
 def _terms(lineage: Lineage) -> str:
     if not descends_from_gemma(lineage):
-        return "## Terms\n\nTrained from random weights: it holds none of Gemma's, and no model that does taught it."
+        return "## Terms\n\nTrained from random weights: it contains no weights of Gemma, and no teacher that does."
     derivative = "This is a model derivative: its weights were modified."
     if not lineage.stages:
         derivative = (
             "This is a model derivative if its weights, or those of a model that taught it, descend from Gemma's."
         )
     return (
-        f"## Terms\n\n{NOTICE}. {derivative} Whoever passes it on must pass "
+        f"## Terms\n\n{NOTICE}. {derivative} If you redistribute it, you must pass "
         "on those terms and their prohibited-use policy (ai.google.dev/gemma/prohibited_use_policy), and keep the file "
         "NOTICE."
     )

@@ -1,4 +1,4 @@
-"""The proof that an exported folder holds the policy it should: reloaded by plain transformers and compared."""
+"""The check that an exported folder holds its policy: reloaded by plain transformers and compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _BLOCK = 1 << 23  # elements compared at once
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences that a policy sampled, with the log-probability that it gives each of their tokens."""
+    """Sequences sampled from a policy, with the log-probability that it gives each token."""
 
     prompts: list[list[int]]
     completions: list[list[int]]
@@ -35,14 +35,16 @@ class Sequences:
 
 @dataclass(frozen=True)
 class BaseDifference:
-    """How far exported weights are from their base: largest difference, and norm of it all over the base's norm."""
+    """Distance of exported weights from their base: largest difference, and norm of the difference over the base's
+    norm.
+    """
 
     largest: float
     relative: float
 
 
 def sample_sequences(policy: Policy, seed: int) -> Sequences:
-    """A fixed handful of completions of the policy."""
+    """Return a fixed small set of completions of the policy."""
     prompts = [prompt_ids(policy.tokenizer, [{"role": "user", "content": text}]) for text in PROMPTS]
     sampler = TransformersSampler(policy, SamplingConfig(max_tokens=MAX_TOKENS))
     completions = sampler.sample(prompts, SAMPLES, seed).ids
@@ -51,10 +53,10 @@ def sample_sequences(policy: Policy, seed: int) -> Sequences:
 
 
 def reload(folder: Path, policy: Policy) -> Policy:
-    """The exported policy as transformers loads it, in the format it is stored in, on the device of `policy`.
+    """Return the exported policy as transformers loads it, in its stored format, on the device of `policy`.
 
     Raises:
-        RunError: it does not load, or something that other tools rely on is missing.
+        RunError: it does not load, or something that other tools need is missing.
     """
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -79,20 +81,21 @@ def reload(folder: Path, policy: Policy) -> Policy:
 
 
 def reload_gap(reloaded: Policy, policy: Policy, sequences: Sequences) -> float:
-    """Largest difference of a token's log-probability between the reloaded policy and the one in memory, in nats.
+    """Return the largest difference of a token's log-probability between the reloaded policy and the one in memory, in
+    nats.
 
     Args:
-        reloaded: what was read back.
+        reloaded: the policy that was read back.
         policy: the policy in memory, its weights already in the exported format.
         sequences: log-probabilities of the policy in float32.
 
     Raises:
-        RunError: a weight differs, or the gap is above the tolerance (float32: 0; bfloat16: 0.5 nats a token).
+        RunError: a weight differs, or the gap is above the tolerance (float32: 0; bfloat16: 0.5 nats per token).
     """
     written = policy.model.state_dict()
     for name, tensor in reloaded.model.state_dict().items():
         if name not in written or not torch.equal(tensor, written[name]):
-            raise RunError(f"the export does not hold what was trained: {name} came back with other values")
+            raise RunError(f"the export differs from the trained policy: {name} was read back with other values")
     found_ST = logprobs(reloaded.model, sequences.prompts, sequences.completions)
     gap = (found_ST - sequences.logprobs_ST).abs().max().item()
     tolerance = TOLERANCE[reloaded.model.dtype]
@@ -105,14 +108,14 @@ def reload_gap(reloaded: Policy, policy: Policy, sequences: Sequences) -> float:
 
 
 def difference_from_base(exported: Mapping[str, Tensor], base: Mapping[str, Tensor], name: str) -> BaseDifference:
-    """How far the exported weights are from those of the base, after the base is rounded to the exported format.
+    """Return the distance of the exported weights from the base, after the base is rounded to the exported format.
 
     Raises:
-        UserError: the two are not of one architecture.
-        RunError: they are equal: nothing was learnt, or the wrong folder was exported.
+        UserError: the two have different architectures.
+        RunError: they are equal: training changed nothing, or the wrong folder was exported.
     """
     if {key: tensor.shape for key, tensor in exported.items()} != {key: tensor.shape for key, tensor in base.items()}:
-        raise UserError(f"the base {name} is of another architecture: set `base` to what the export was trained from")
+        raise UserError(f"the base {name} has another architecture; set `base` to the policy that the export was trained from")
     largest, square, base_square = 0.0, 0.0, 0.0
     for key, tensor in exported.items():
         blocks = zip(tensor.reshape(-1).split(_BLOCK), base[key].reshape(-1).split(_BLOCK), strict=True)
@@ -132,12 +135,12 @@ def difference_from_base(exported: Mapping[str, Tensor], base: Mapping[str, Tens
 
 
 def prompts(tokenizer: object) -> list[list[int]]:
-    """The fixed prompts as a tokenizer writes them."""
+    """Return the fixed prompts as token ids."""
     return [prompt_ids(tokenizer, [{"role": "user", "content": text}]) for text in PROMPTS]
 
 
 def logprobs(model: torch.nn.Module, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
-    """Of each token of each completion, [S, T], in nats, on the CPU; zero behind a completion's end."""
+    """Return the log-probability of each completion token, [S, T], in nats, on the CPU; zero after a completion's end."""
     with torch.no_grad():
         logprobs_ST, mask_ST = token_logprobs(model, prompts, completions)
     return torch.where(mask_ST.bool(), logprobs_ST, 0.0).float().cpu()

@@ -75,7 +75,7 @@ class Checkpoint:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError, struct.error) as error:
-            raise UserError(f"{path} cannot be read as safetensors ({error}): write the checkpoint again.") from error
+            raise UserError(f"{path} cannot be read as safetensors ({error}); write the checkpoint again.") from error
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
@@ -113,7 +113,7 @@ class Checkpoint:
         while left:
             count = os.preadv(file.fileno(), [left], at)
             if not count:
-                raise UserError(f"{file.name} ends within {name}: was it changed while it was read? Run this again.")
+                raise UserError(f"{file.name} ends within tensor {name}: it may have changed while it was read. Run the command again.")
             left, at = left[count:], at + count
         return values
 
@@ -192,10 +192,10 @@ def _weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} is not an index of safetensors files: write the checkpoint again.") from error
+            raise UserError(f"{index} is not an index of safetensors files; write the checkpoint again.") from error
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
-            raise UserError(f"{index} names {missing[0]}, which is not there: copy the missing file into {folder}.")
+            raise UserError(f"{index} names {missing[0]}, which does not exist; copy the missing file into {folder}.")
         return [folder / name for name in names]
     if (folder / WEIGHTS_FILE).exists():
         return [folder / WEIGHTS_FILE]

@@ -105,7 +105,7 @@ def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
 def _opened(folders: Sequence[Path]) -> Iterator[list[Checkpoint]]:
     """Open the checkpoints; raise a UserError unless they have the same names and shapes."""
     if not folders:
-        raise UserError("there is no checkpoint to merge: give at least one folder.")
+        raise UserError("found no checkpoint to merge; give at least one folder.")
     with ExitStack() as stack:
         checkpoints = [stack.enter_context(Checkpoint(Path(folder))) for folder in folders]
         for other in checkpoints[1:]:
@@ -118,7 +118,7 @@ def _check_alike(first: Checkpoint, other: Checkpoint) -> None:
         for name in here.tensors:
             if name not in there.tensors:
                 raise UserError(
-                    f"tensor {name} stands in {here.folder} but not in {there.folder}: "
+                    f"tensor {name} is in {here.folder} but not in {there.folder}; "
                     "merge checkpoints of one architecture."
                 )
     for name, tensor in first.tensors.items():

@@ -70,7 +70,7 @@ def ties_spread(weight: Tensor, format: Format, generator: torch.Generator) -> T
 def fault_of_width(width: int, format: Format) -> str | None:
     """Return why rows of this width cannot be stored, as the end of a sentence; None if they can."""
     if format in ("q4_0", "q8_0") and width % BLOCK:
-        return f"is {width} wide, and {format} holds blocks of {BLOCK}: {width} is no multiple of {BLOCK}"
+        return f"is {width} wide, and {format} holds blocks of {BLOCK}: {width} is not a multiple of {BLOCK}"
     return None
 
 
@@ -82,10 +82,10 @@ def fault_of_size(weight: Tensor, format: Format | None) -> str | None:
     """
     largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
     if not math.isfinite(largest):
-        return "holds a weight that is no finite number"
+        return "holds a weight that is NaN or infinite"
     most = FLOAT16_MOST * _STEPS_IN_LARGEST[format] if format in _STEPS_IN_LARGEST else math.inf
     if largest >= most:
-        return f"holds a weight of magnitude {largest:.4g}, and {format} has room for numbers below {most:.4g}"
+        return f"holds a weight of magnitude {largest:.4g}, and {format} can only store numbers below {most:.4g}"
     return None
 
 
