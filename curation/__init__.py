@@ -1,1 +1,1 @@
-"""Where prompts, demonstrations and preferences come from."""
+"""Data sources: prompts, demonstrations and preferences."""

@@ -16,7 +16,9 @@ class SyntheticDemonstrations(StrictModel):
     right: float = Field(0.5, ge=0, le=1, description="Share of demonstrations with the true answer.")
     spread: int = Field(9, ge=1, description="Largest distance of a wrong answer from the true one.")
     styles: list[str] = Field(
-        ["{answer}"], min_length=1, description="Wordings; {answer} stands for the number; drawn with equal chance."
+        ["{answer}"],
+        min_length=1,
+        description="Wordings with {answer} in place of the number; chosen with equal probability.",
     )
     copies: int = Field(1, ge=1, description="Demonstrations (and preference pairs) for each training prompt.")
 
@@ -24,10 +26,11 @@ class SyntheticDemonstrations(StrictModel):
 class DataConfig(StrictModel):
     """Fields of every source. Templates such as "{question}" are filled from the columns of a row.
 
-    A row becomes an example with a prompt and whichever of answer (ground truth), demonstration, chosen and rejected
-    are mapped. A template that is one column with a list of messages (role, content) is a conversation: as `prompt` its
-    turns up to the user's last, as a completion its last turn, the assistant's; `prompt`, `chosen` and `rejected` may
-    so all name whole conversations. Rows are split by a hash of their prompt, so that a prompt is never on both sides.
+    A row becomes an example: a prompt, and those of answer (ground truth), demonstration, chosen and rejected that the
+    section sets. A template that is a single column with a list of messages (role, content) is a conversation. As
+    `prompt` it gives all turns up to the user's last one; as a completion it gives the last turn, the assistant's.
+    `prompt`, `chosen` and `rejected` may therefore all name whole conversations. A hash of the prompt decides whether a
+    row is for training or evaluation, so that a prompt is never in both.
     """
 
     reader: ClassVar[str]
@@ -40,7 +43,7 @@ class DataConfig(StrictModel):
     chosen: str | None = Field(None, description="Template of the preferred completion.")
     rejected: str | None = Field(None, description="Template of the other completion.")
     task: str | None = Field(None, description="Template of the task name that routes rewards.")
-    columns: list[str] = Field(default_factory=list, description="Further columns to hand to reward functions.")
+    columns: list[str] = Field(default_factory=list, description="Further columns that reward functions receive.")
     holdout: float = Field(0.1, ge=0, lt=1, description="Share of prompts kept for evaluation.")
     limit: int | None = Field(None, ge=1, description="Use at most this many distinct prompts.")
     synthesise: SyntheticDemonstrations | None = Field(
@@ -62,7 +65,8 @@ class ReasoningGymData(DataConfig):
 
 
 class FileData(DataConfig):
-    """A source that reads one file. Its content counts in a stage's identity; `gemsmith validate` names a missing file.
+    """A source that reads one file. Its content is part of a stage's identity; `gemsmith validate` names a missing
+    file.
 
     Attributes:
         format: the format with its article, for messages, such as "a JSON lines file".
@@ -100,7 +104,7 @@ class HubData(DataConfig):
 
 
 class PythonData(DataConfig):
-    """Rows made by a function of yours, called as f(seed=..., **options) -> dicts of columns."""
+    """Rows made by a Python function of yours, called as f(seed=..., **options); it returns dicts of columns."""
 
     reader: ClassVar[str] = "gemsmith.curation.sources.python:read_python"
 
@@ -109,7 +113,7 @@ class PythonData(DataConfig):
         description="file.py:function (beside the recipe, else in the working folder) or package.module:function."
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the call.")
-    time_limit: float = Field(60.0, gt=0, description="Seconds that making the rows may take.")
+    time_limit: float = Field(60.0, gt=0, description="Time limit for making the rows, in seconds.")
 
     def local_files(self, root: Path) -> list[Path]:
         """Return the function's file."""
@@ -117,10 +121,10 @@ class PythonData(DataConfig):
 
 
 class MixtureData(StrictModel):
-    """Several sections as one, each row with the `task` that it has, or else with its section's name.
+    """Several sections combined; each row has its own `task`, or else the name of its section.
 
-    A prompt keeps the side that its own section put it on. Both sides are as large as the shares allow with no prompt
-    taken twice, and interleaved, so that any stretch of rows has about the same shares.
+    A prompt stays on the side (training or evaluation) where its own section put it. Both sides are as large as the
+    shares allow without repeating a prompt, and interleaved, so that any stretch of rows has about the same shares.
     """
 
     source: Literal["mixture"]
@@ -132,21 +136,21 @@ class MixtureData(StrictModel):
 
 
 class Mixture(MixtureData):
-    """A mixture together with the sections that it names: what stages are given, so that they need no other."""
+    """A mixture together with the sections that it names, as stages receive it."""
 
     sections: dict[str, "DataConfig | GeneratedData | Mixture"] = Field(description="The sections that `of` names.")
 
     @property
     def columns(self) -> list[str]:
-        """What the sections hand to reward functions, together; a row has None where its own section has none."""
+        """Return the columns that the sections pass to reward functions; a row has None for a column its section lacks."""
         return list(dict.fromkeys(column for section in self.sections.values() for column in section.columns))
 
 
 class GeneratedData(StrictModel):
-    """What a stage of kind generate has kept: the prompts of its data section, each with answers of its policy.
+    """Answers of a `generate` stage: the prompts of its data section, each with the answers that were kept.
 
-    An answer is a row's demonstration; where another answer to the same prompt scored less, the two are also its
-    preference pair. The prompts that the section holds out stay held out: the stage asks none of them.
+    An answer is a row's demonstration. If another answer to the same prompt scored less, the two are also its
+    preference pair. Prompts that the section holds out stay held out: the stage does not answer them.
     """
 
     refers_to: ClassVar[str] = "answers"
@@ -156,19 +160,19 @@ class GeneratedData(StrictModel):
 
     @property
     def columns(self) -> list[str]:
-        """What is handed to reward functions beside the fields of every row."""
+        """Return the names of the columns that are passed to reward functions besides the fields of every row."""
         return []
 
 
 class Generated(GeneratedData):
-    """Generated data together with the section whose prompts were asked: what stages are given."""
+    """Generated data together with the section whose prompts were answered, as stages receive it."""
 
     section: DataConfig | Mixture | GeneratedData = Field(description="The data section of the stage in `from`.")
-    folder: Path | None = Field(None, description="Output of the stage in `from`; none: it is not known yet.")
+    folder: Path | None = Field(None, description="Output of the stage in `from`; not set while it is unknown.")
 
     @property
     def columns(self) -> list[str]:
-        """Those of the section whose prompts were asked."""
+        """Return the columns of the section whose prompts were answered."""
         return self.section.columns
 
 
@@ -177,4 +181,4 @@ AnyData = Annotated[
     Field(discriminator="source"),
 ]
 AnySource = DataConfig | Mixture | Generated
-"""What `gemsmith.curation.load.load_data` reads: a section with all that it names put in."""
+"""Argument of `gemsmith.curation.load.load_data`: a section together with all sections that it names."""

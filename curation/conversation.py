@@ -6,21 +6,21 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.curation.sources.rows import SourceRow
 
 Turns = list[tuple[str, str]]
-"""Role and text of each turn: perhaps a first "system", then "user" and "assistant" in turn."""
+"""Role and text of each turn: an optional "system" turn, then "user" and "assistant" in alternation."""
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "model": "assistant"}
 
 
 def conversation_of(value: Any, row: SourceRow, *, name: str, field: str) -> Turns | None:
-    """The turns of a column's value; None where it is no list of messages.
+    """Return the turns of a column's value; None if it is not a list of messages.
 
     Args:
-        value: what the column holds.
+        value: value of the column.
         row: its row, for messages.
         name: name of the data section, for messages.
-        field: name of the section's field that asks for the column, for messages.
+        field: name of the section's field that uses the column, for messages.
 
     Raises:
-        UserError: a message has another role or no text, or the roles do not alternate from the user's.
+        UserError: a message has another role or no text, or the roles do not alternate, starting with the user.
     """
     if not (isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value)):
         return None
@@ -45,10 +45,10 @@ def conversation_of(value: Any, row: SourceRow, *, name: str, field: str) -> Tur
 
 
 def up_to_the_user(turns: Turns) -> Turns:
-    """The turns up to the user's last one: what a completion answers."""
+    """Return the turns up to the user's last one, which the completion answers."""
     return turns[:-1] if turns[-1][0] == "assistant" else turns
 
 
 def answer_of(turns: Turns) -> str | None:
-    """What the assistant says last; None where the user has the last word."""
+    """Return the assistant's last message; None if the conversation ends with the user."""
     return turns[-1][1] if turns[-1][0] == "assistant" else None

@@ -1,4 +1,4 @@
-"""One example of a data set, whatever it came from and whatever it is used for."""
+"""One example of a data set, independent of its source and its use."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, and whichever of the other fields the data section maps.
+    """A prompt, and those of the other fields that the data section sets.
 
     Attributes:
         prompt: text of the user's turn, the last one of a conversation.
@@ -18,7 +18,7 @@ class Example:
         rejected: the other completion of the pair.
         task: name that routes rewards.
         columns: further columns for reward functions.
-        where: where its row stands in its source, for messages; it makes no other example of it.
+        where: place of the row in its source, for messages; not part of the example's identity.
         history: role ("user" or "assistant") and text of each turn before the prompt.
     """
 
@@ -35,19 +35,19 @@ class Example:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The conversation up to the completion: system text, if any, earlier turns, and the user's turn."""
+        """Return the conversation up to the completion: system text, if any, earlier turns, and the user's turn."""
         system = [] if self.system is None else [("system", self.system)]
         turns = [*system, *self.history, ("user", self.prompt)]
         return [{"role": role, "content": text} for role, text in turns]
 
     @property
     def conversation(self) -> str:
-        """Text of all turns up to the completion, white space made equal: what tells one prompt from another."""
+        """Return the text of all turns up to the completion, with normalised white space; it identifies a prompt."""
         return " ".join(" ".join([*(text for _, text in self.history), self.prompt]).split())
 
 
 def unique_prompts(examples: Iterable[Example]) -> list[Example]:
-    """The first example of each prompt (with its system text and earlier turns), in order."""
+    """Return the first example of each prompt (with its system text and earlier turns), in order."""
     first: dict[Any, Example] = {}
     for example in examples:
         first.setdefault((example.system, example.history, example.prompt), example)

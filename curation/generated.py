@@ -1,4 +1,4 @@
-"""The file of answers that a stage of kind generate keeps: one example a line, with its rewards."""
+"""The file of answers that a `generate` stage writes: one example per line, with its rewards."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,12 +14,13 @@ _TEXTS = ("prompt", "system", "answer", "demonstration", "chosen", "rejected", "
 
 
 def answer_row(example: Example, text: str, worse: str | None, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """One line of the file: the example with the answer as its demonstration, then what was measured on the answer.
+    """Return one line of the file: the example with the answer as its demonstration, then the measurements of the
+    answer.
 
     Args:
-        example: what was asked.
+        example: the example whose prompt was answered.
         text: the answer.
-        worse: an answer to the same prompt that scored less, for a preference pair; None: there is none.
+        worse: an answer to the same prompt that scored less, for a preference pair; None without one.
         measured: further fields, such as `reward`.
     """
     chosen = None if worse is None else text
@@ -29,7 +30,7 @@ def answer_row(example: Example, text: str, worse: str | None, measured: Mapping
 
 
 def check_columns(examples: Iterable[Example], name: str) -> None:
-    """Raise a UserError where a column's value is nothing that JSON can hold; `name` is the data section's."""
+    """Raise a UserError if JSON cannot hold a column's value; `name` is the name of the data section."""
     for example in examples:
         for column, value in example.columns.items():
             try:
@@ -42,14 +43,14 @@ def check_columns(examples: Iterable[Example], name: str) -> None:
 
 
 def read_answers(folder: Path) -> list[Example]:
-    """The examples in the output of a stage of kind generate, in the order of its prompts.
+    """Return the examples in the output of a `generate` stage, in the order of its prompts.
 
     Raises:
-        UserError: the file is not there, or a line is none that such a stage writes.
+        UserError: the file is missing, or a line was not written by such a stage.
     """
     path = folder / FILE
     if not path.is_file():
-        raise UserError(f"{path} is not there; expected the answers that a stage of kind generate has written.")
+        raise UserError(f"{path} does not exist; expected the answers that a `generate` stage wrote.")
     with path.open("rb") as file:
         return [_example(row.columns, row.where) for row in json_lines(file, str(path))]
 
@@ -60,4 +61,4 @@ def _example(row: Mapping[str, Any], where: str) -> Example:
         history = tuple((str(role), str(text)) for role, text in row["history"])
         return Example(**texts, columns=dict(row["columns"]), history=history, where=where)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: not a line that a stage of kind generate writes ({error}); run it again.") from error
+        raise UserError(f"{where}: not a line of a `generate` stage ({error}); run that stage again.") from error

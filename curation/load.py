@@ -1,4 +1,4 @@
-"""Reads a data section: rows become examples, split by a hash of their prompt so that no prompt is on both sides."""
+"""Loading of a data section: rows become examples, and a hash of the prompt splits them."""
 
 import hashlib
 from collections import Counter
@@ -36,19 +36,19 @@ class DataSplit:
 
 
 def load_data(config: AnySource | GeneratedData, *, name: str, seed: int, root: Path) -> DataSplit:
-    """The examples of a data section; the same for the same arguments, on every machine.
+    """Return the examples of a data section; the same arguments give the same examples on every machine.
 
     A prompt is on the same side in every section with the same seed, and a larger `holdout` only moves prompts from
-    training to evaluation. Prompts that differ in white space alone are on the same side.
+    training to evaluation. Prompts that differ only in white space are on the same side.
 
     Args:
-        config: the section; a mixture with the sections that it names, generated data with what they were made of.
+        config: the section; a mixture with the sections that it names, generated data with its section and answers.
         name: its name in the recipe, for messages.
         seed: the recipe's seed.
         root: folder of the recipe, against which paths resolve.
 
     Raises:
-        UserError: the source cannot be read, a template asks for a column that is not there, or nothing is left.
+        UserError: the source cannot be read, a template names a column that does not exist, or no example is left.
     """
     if isinstance(config, Mixture):
         return _mixture(config, name, seed, root)
@@ -85,7 +85,7 @@ def _mixture(config: Mixture, name: str, seed: int, root: Path) -> DataSplit:
 
 
 def _generated(config: GeneratedData, name: str, seed: int, root: Path) -> DataSplit:
-    """The answers that a stage kept, and the prompts that its own section holds out."""
+    """Return the answers that a stage kept, and the prompts that its own section holds out."""
     if not isinstance(config, Generated) or config.folder is None:
         raise ValueError(f"data {name}: the section is not bound to the output of stage {config.from_}")
     train = read_answers(config.folder)
@@ -95,7 +95,7 @@ def _generated(config: GeneratedData, name: str, seed: int, root: Path) -> DataS
 
 
 def held_out(prompt: str, seed: int, holdout: float) -> bool:
-    """Whether a prompt is for evaluation: a hash of seed and prompt, read as a number in [0, 1), is below `holdout`."""
+    """Return True if a prompt is for evaluation: a hash of seed and prompt, as a number in [0, 1), is below `holdout`."""
     digest = hashlib.sha256(f"{seed}\0{_key(prompt)}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < holdout * 2**64
 
@@ -125,7 +125,7 @@ def _examples(rows: Iterable[SourceRow], config: DataConfig, name: str, dropped:
 
 
 def _example(row: SourceRow, config: DataConfig, name: str) -> tuple[Example, str | None]:
-    """A row's example, and why it is to be dropped where that shows here."""
+    """Return a row's example, and the reason to drop it if there is one."""
     filled: dict[str, Any] = {}
     prompt, turns = _prompt(row, config, name)
     reason = None
@@ -157,7 +157,7 @@ def _example(row: SourceRow, config: DataConfig, name: str) -> tuple[Example, st
 
 
 def _prompt(row: SourceRow, config: DataConfig, name: str) -> tuple[str, Turns]:
-    """The user's turn, and all turns up to and with it."""
+    """Return the user's turn, and all turns up to and including it."""
     said = conversation_of(sole_value(config.prompt, row), row, name=name, field="prompt")
     turns = up_to_the_user(said) if said is not None else []
     if not turns or turns[-1][0] != "user":
@@ -166,7 +166,7 @@ def _prompt(row: SourceRow, config: DataConfig, name: str) -> tuple[str, Turns]:
 
 
 def _fault(example: Example, config: DataConfig) -> str | None:
-    """Why a row is dropped, or None: a prompt must be there, and so must what the section maps for training."""
+    """Return why a row is dropped, or None: the prompt and all fields that the section sets must have a value."""
     if not example.prompt.strip():
         return "empty prompt"
     for template in _COMPLETIONS:
@@ -183,10 +183,10 @@ def _empty(config: DataConfig, name: str, held: int, dropped: dict[str, int]) ->
     reasons = ", ".join(f"{count} dropped: {reason}" for reason, count in dropped.items())
     if held:
         return (
-            f"data {name}: all {held} prompts fell to the hold-out of {config.holdout:g} and none is left to train on"
-            f"{f' ({reasons})' if reasons else ''}; give more rows or lower `holdout`."
+            f"data {name}: all {held} prompts are in the hold-out of {config.holdout:g}, and none is left for training"
+            f"{f' ({reasons})' if reasons else ''}; add rows or lower `holdout`."
         )
-    return f"data {name}: no examples ({reasons or 'the source has no rows'}); expected at least one."
+    return f"data {name}: found no examples ({reasons or 'the source has no rows'}); expected at least one."
 
 
 def _check_disjoint(train: list[Example], test: list[Example]) -> None:

@@ -1,4 +1,4 @@
-"""Several data sections as one: each keeps its own split, and the rows are interleaved in the shares of the recipe."""
+"""Several data sections combined: each keeps its own split, and rows are interleaved in the recipe's shares."""
 
 import hashlib
 import random
@@ -11,22 +11,22 @@ from gemsmith.curation.config import Mixture
 from gemsmith.curation.example import Example
 
 Prompts = dict[str, list[Example]]
-"""The examples of each distinct prompt, by its whole conversation."""
+"""Examples of each distinct prompt, by its whole conversation."""
 
 
 def mixed(
     config: Mixture, sides: Mapping[str, tuple[Sequence[Example], Sequence[Example]]], seed: int, name: str
 ) -> tuple[list[Example], list[Example], dict[str, int]]:
-    """The training and the evaluation side of a mixture, and how many prompts were left out, by reason.
+    """Return the training and evaluation sides of a mixture, and the number of prompts left out, by reason.
 
-    A prompt that one section holds out is trained on in none, and one that stands in two sections belongs to the first
-    of them by name.
+    A prompt that one section holds out is not trained on in any, and a prompt in two sections belongs to the first of
+    them by name.
 
     Args:
         config: the mixture.
-        sides: of each section in `config.of`, its examples for training and for evaluation.
-        seed: fixes which prompts are taken and how they are interleaved, whatever the order of the rows.
-        name: of the mixture, for messages.
+        sides: for each section in `config.of`, its examples for training and for evaluation.
+        seed: decides which prompts are used and how they are interleaved, independent of the order of the rows.
+        name: name of the mixture, for messages.
 
     Raises:
         UserError: a section has no prompt of its own to train on.
@@ -44,8 +44,8 @@ def mixed(
     for section, prompts in train.items():
         if not prompts:
             raise UserError(
-                f"data {name}: `of` names {section}, which has no prompt to train on that another of its sections does "
-                "not have or hold out; leave it out, or give it other prompts."
+                f"data {name}: `of` names {section}, which has no training prompt that no other section "
+                "has or holds out; remove it, or give it other prompts."
             )
     both = []
     for side, limit in ((train, config.limit), (test, None)):
@@ -58,14 +58,14 @@ def mixed(
 
 
 def counts(shares: Mapping[str, float], there: Mapping[str, int], limit: int | None = None) -> dict[str, int]:
-    """How many prompts to take of each section: in these shares, and as many as there are for all of them.
+    """Return how many prompts to use from each section: in these shares, and as many as all sections allow.
 
-    A section without prompts on this side takes no part in setting the size; one with some gives at least one.
+    A section without prompts on this side is ignored; a section with prompts gives at least one.
 
     Args:
-        shares: of each section, relative.
-        there: distinct prompts of each section.
-        limit: of all together, before rounding.
+        shares: relative share of each section.
+        there: number of distinct prompts in each section.
+        limit: limit on their sum, before rounding.
     """
     size = min((there[name] / share for name, share in shares.items() if there[name]), default=0.0)
     if limit is not None:
@@ -74,7 +74,7 @@ def counts(shares: Mapping[str, float], there: Mapping[str, int], limit: int | N
 
 
 def interleaved(sections: Mapping[str, Sequence[Example]], seed: int) -> list[Example]:
-    """All examples, each section's spread evenly: its j-th of n at a random point of [j/n, (j + 1)/n)."""
+    """Interleave all examples, each section's spread evenly: its j-th of n at a random point of [j/n, (j + 1)/n)."""
     draw = random.Random(seed)
     placed = [
         ((j + draw.random()) / len(examples), number, j, example)
@@ -85,7 +85,7 @@ def interleaved(sections: Mapping[str, Sequence[Example]], seed: int) -> list[Ex
 
 
 def by_prompt(examples: Sequence[Example]) -> Prompts:
-    """Examples by their conversation, in order."""
+    """Return examples by their conversation, in order."""
     prompts: Prompts = {}
     for example in examples:
         prompts.setdefault(example.conversation, []).append(example)
@@ -97,7 +97,7 @@ def _tasked(examples: Sequence[Example], section: str) -> list[Example]:
 
 
 def _each_once(side: Mapping[str, Prompts], dropped: Counter[str]) -> dict[str, Prompts]:
-    """Every prompt in the first section that has it."""
+    """Assign every prompt to the first section that has it."""
     seen: set[str] = set()
     own = {}
     for name, prompts in side.items():
@@ -108,7 +108,9 @@ def _each_once(side: Mapping[str, Prompts], dropped: Counter[str]) -> dict[str, 
 
 
 def _chosen(prompts: Prompts, count: int, seed: int) -> list[Example]:
-    """The rows of `count` prompts that the seed chooses: a larger count only adds. Copies of a prompt stand apart."""
+    """Return the rows of `count` prompts that the seed selects; a larger count only adds. Copies of a prompt are
+    spread.
+    """
     ranked = sorted(prompts, key=lambda prompt: _rank(prompt, seed))[:count]
     copies = max((len(prompts[prompt]) for prompt in ranked), default=0)
     return [prompts[prompt][copy] for copy in range(copies) for prompt in ranked if copy < len(prompts[prompt])]

@@ -1,4 +1,4 @@
-"""Runs inside a child process: calls a function of the user's that makes rows. Imports no torch of its own."""
+"""Child process that calls a user's function that makes rows. Imports no torch itself."""
 
 import inspect
 import json
@@ -9,9 +9,9 @@ from gemsmith.contracts.target import imported_function, raised
 
 
 def open_rows(arguments: list[str]) -> Callable[[bytes], bytes]:
-    """The handler of the one request there is, for `arguments`: the target's own, then seed and options as JSON.
+    """Return the handler of the process's single request. `arguments`: the target's own, then seed and options as JSON.
 
-    Its answer is a JSON object with either `rows`, a list of objects, or `fault`.
+    The handler returns a JSON object with either `rows`, a list of objects, or `fault`.
     """
     *target, given = arguments
 

@@ -1,4 +1,4 @@
-"""Read from a data section's configuration what its rows have, as far as it tells without its rows."""
+"""Properties of a data section's rows that follow from its configuration alone."""
 
 from string import Formatter
 from typing import Any
@@ -7,7 +7,7 @@ from gemsmith.curation.config import AnySource, DataConfig, Generated, Generated
 
 
 def stated_tasks(config: AnySource | GeneratedData) -> set[str | None] | None:
-    """Return the tasks of a section's rows where its configuration tells them all, else None."""
+    """Return the tasks of a section's rows if its configuration determines them all, else None."""
     if isinstance(config, Generated):
         return stated_tasks(config.section)
     if isinstance(config, Mixture):
@@ -20,7 +20,7 @@ def stated_tasks(config: AnySource | GeneratedData) -> set[str | None] | None:
 
 
 def tells_its_task(config: DataConfig) -> bool:
-    """Return whether all rows have the one task that the section names, or none: no column is asked for it."""
+    """Return True if all rows have the one task that the section names, or none, so that no column is read for it."""
     try:
         return config.task is None or all(field is None for _, field, *_ in Formatter().parse(config.task))
     except ValueError:  # not a template; filling it in says so
@@ -28,12 +28,12 @@ def tells_its_task(config: DataConfig) -> bool:
 
 
 def stated_task(config: DataConfig) -> str | None:
-    """Return the task of every row of a section that tells it."""
+    """Return the task of every row of a section that names it."""
     return None if config.task is None else "".join(text for text, *_ in Formatter().parse(config.task))
 
 
 def can_demonstrate(section: Any) -> bool:
-    """Return whether a section's rows may have demonstrations; for a mixture, whether those of any part may."""
+    """Return True if a section's rows may have demonstrations; for a mixture, if those of any part may."""
     if isinstance(section, Mixture):
         return any(can_demonstrate(part) for part in section.sections.values())
     if isinstance(section, DataConfig):

@@ -1,7 +1,7 @@
 """Demonstrations and preference pairs made from true integers: some right, some wrong, in several styles.
 
-Reinforcement sharpens what a policy sometimes does; a policy taught from these is right sometimes, and diverse.
-Every draw depends on the seed, the prompt and the number of the copy alone, never on the order of examples.
+Reinforcement amplifies what a policy sometimes does; a policy trained on these is sometimes right, and diverse.
+Every random choice depends only on the seed, the prompt and the number of the copy, never on the order of examples.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ RIGHT_PAIRS = 0.5
 
 
 def integer(answer: str | None) -> int | None:
-    """The integer that an answer is ("72", "-1,080"), or None."""
+    """Return the integer in an answer ("72", "-1,080"), or None."""
     try:
         return int((answer or "").strip().replace(",", ""))
     except ValueError:
@@ -26,10 +26,10 @@ def integer(answer: str | None) -> int | None:
 
 
 def synthesise(example: Example, config: SyntheticDemonstrations, seed: int, copies: int) -> Iterator[Example]:
-    """`copies` versions of an example, each with its own demonstration and preference pair.
+    """Return `copies` versions of an example, each with its own demonstration and preference pair.
 
-    The style of a completion is drawn independently of whether it is right, so that style tells nothing. With spread 1
-    all wrong answers are equally far, and every pair has a right answer.
+    The style of a completion is chosen independently of its correctness, so that the style reveals nothing. With spread
+    1 all wrong answers are equally far, and every pair has a right answer.
     """
     true = integer(example.answer)
     if true is None:
@@ -47,7 +47,7 @@ def synthesise(example: Example, config: SyntheticDemonstrations, seed: int, cop
 
 
 def check_styles(config: SyntheticDemonstrations, name: str) -> None:
-    """Raise UserError unless every style can be filled in and shows the answer."""
+    """Raise a UserError unless every style can be filled in and shows the answer."""
     for style in config.styles:
         try:
             shows = style.format(answer=12345) != style.format(answer=54321)
@@ -67,12 +67,12 @@ def _generator(seed: int, prompt: str, copy: int) -> random.Random:
 
 
 def _distance(draw: random.Random, spread: int) -> int:
-    """A non-zero distance, uniform over -spread..spread."""
+    """Return a non-zero distance, uniform over -spread..spread."""
     return draw.choice((-1, 1)) * draw.randint(1, spread)
 
 
 def _pair(draw: random.Random, spread: int) -> tuple[int, int]:
-    """Distances of the chosen and the rejected answer from the true one; the first is the smaller."""
+    """Return distances of the chosen and the rejected answer from the true one; the first is the smaller."""
     if spread == 1 or draw.random() < RIGHT_PAIRS:
         return 0, _distance(draw, spread)
     near, far = sorted(draw.sample(range(1, spread + 1), 2))

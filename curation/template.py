@@ -9,7 +9,7 @@ from gemsmith.curation.sources.rows import SourceRow
 
 
 class _Missing(Exception):
-    """A template refers to a value that is null in this row."""
+    """Error for a template that refers to a null value in this row."""
 
 
 class _Formatter(string.Formatter):
@@ -21,16 +21,17 @@ class _Formatter(string.Formatter):
 
 
 def fill(template: str, row: SourceRow, *, name: str, field: str) -> str | None:
-    """The template with the row's columns in it; None when a column that it refers to is null in this row.
+    """Fill a template from the row's columns; return None if a column that it refers to is null in this row.
 
     Args:
-        template: text with {column}, {column[key]} or {column[0]}; braces that mean braces are doubled.
-        row: where the values come from.
+        template: text with {column}, {column[key]} or {column[0]}; literal braces are doubled.
+        row: the row whose columns are used.
         name: name of the data section, for messages.
         field: name of the template's own field, for messages.
 
     Raises:
-        UserError: an unknown column or key, or a template that is none; says which row and what there is.
+        UserError: the column or key is unknown, or the template is malformed; the message names the row and its
+            columns.
     """
     try:
         return _Formatter().vformat(template, (), row.columns)
@@ -38,7 +39,7 @@ def fill(template: str, row: SourceRow, *, name: str, field: str) -> str | None:
         return None
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(
-            f"data {name}: `{field}: {template!r}` asks for {_asked(error)}, which {row.where} does not have; "
+            f"data {name}: `{field}: {template!r}` uses {_asked(error)}, which {row.where} does not have; "
             f"it has {_outline(row.columns)}."
         ) from error
     except ValueError as error:
@@ -49,7 +50,7 @@ def fill(template: str, row: SourceRow, *, name: str, field: str) -> str | None:
 
 
 def sole_value(template: str, row: SourceRow) -> Any:
-    """What the row holds where the template is one column (or an entry of one) and nothing else; otherwise None."""
+    """Return the value itself if the template is exactly one column (or an entry of one); otherwise None."""
     try:
         parts = list(_Formatter().parse(template))
         if len(parts) != 1 or parts[0][0] or not parts[0][1] or parts[0][2] or parts[0][3]:
@@ -62,7 +63,7 @@ def sole_value(template: str, row: SourceRow) -> Any:
 def _asked(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]!r}"
-    return f"a value that is not there ({error})"
+    return f"a missing value ({error})"
 
 
 def _outline(columns: Mapping[str, Any]) -> str:

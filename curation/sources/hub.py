@@ -1,4 +1,4 @@
-"""Read data sets of the Hugging Face hub."""
+"""Reader of data sets of the Hugging Face hub."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def _hub_reason(config: HubData, error: Exception) -> str:
         "TimeoutException",
     }:
         return (
-            f"the hub data set {config.name} cannot be reached from here and is not in the local cache ({said}); "
+            f"the hub data set {config.name} cannot be reached and is not in the local cache ({said}); "
             "check the network and HF_HUB_OFFLINE, or save the data as JSON lines and use `source: jsonl`."
         )
     part = f"{config.name}{f', subset {config.subset}' if config.subset else ''}, split {config.split}"

@@ -1,4 +1,4 @@
-"""Read rows of JSON lines files."""
+"""Reader of JSON lines files."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,10 +21,10 @@ def _lines(path: Path) -> Iterator[SourceRow]:
 
 
 def json_lines(file: Iterable[bytes], name: str) -> Iterator[SourceRow]:
-    """The rows of an open JSON lines file, one object a line; blank lines are passed over.
+    """Yield the rows of an open JSON lines file, one object per line; blank lines are skipped.
 
     Raises:
-        UserError: a line is something else; names it as `name`:number.
+        UserError: a line is something else; the message names it as `name`:number.
     """
     for number, line in enumerate(file, start=1):
         if not line.strip():
@@ -36,12 +36,12 @@ def json_lines(file: Iterable[bytes], name: str) -> Iterator[SourceRow]:
             raise UserError(f"{where}: not UTF-8 text ({error.reason}); save the file as UTF-8.") from error
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object a line."
+                f"{where}, column {error.colno}: not valid JSON ({error.msg}); expected one JSON object per line."
             ) from error
         except RecursionError as error:
-            raise UserError(f"{where}: nested too deeply; expected one flat JSON object a line.") from error
+            raise UserError(f"{where}: nested too deeply; expected one flat JSON object per line.") from error
         if not isinstance(columns, dict):
-            raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object a line.")
+            raise UserError(f"{where}: found a JSON {_json_kind(columns)}; expected one JSON object per line.")
         yield SourceRow(where, columns)
 
 

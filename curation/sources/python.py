@@ -1,4 +1,4 @@
-"""Read rows that a function of the user's makes, in a child process."""
+"""Reader of rows that a user's function makes in a child process."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def read_python(config: PythonData, *, name: str, seed: int, root: Path) -> Iter
             child.kill()
     except ChildError as error:
         raise UserError(
-            f"data {name}: {config.target} made no rows: its process {error}; mend it, or raise `time_limit`."
+            f"data {name}: {config.target} made no rows: its process {error}; fix the function, or raise `time_limit`."
         ) from error
     if "fault" in answer:
         raise UserError(

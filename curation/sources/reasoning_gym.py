@@ -1,4 +1,4 @@
-"""Read procedural tasks from reasoning-gym."""
+"""Reader of procedural tasks from reasoning-gym."""
 
 from collections.abc import Iterator
 from pathlib import Path

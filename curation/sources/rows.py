@@ -1,4 +1,4 @@
-"""Read the rows of a data section by the reader that its configuration names."""
+"""The rows of a data section, from the reader that its configuration names."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator
         root: folder of the recipe.
 
     Raises:
-        UserError: the source is not there or not readable; says which and where.
+        UserError: the source is missing or not readable; the message names it.
     """
     module, _, function = config.reader.partition(":")
     reader = getattr(importlib.import_module(module), function)
@@ -38,7 +38,7 @@ def rows_of(config: DataConfig, *, name: str, seed: int, root: Path) -> Iterator
 
 
 def file_of(config: FileData, *, name: str, root: Path) -> Path:
-    """Return the file of a data section: its path is absolute, beside the recipe, or else in the working folder.
+    """Return the file of a data section. A relative path is beside the recipe, or else in the working folder.
 
     Args:
         config: the section.
@@ -46,7 +46,7 @@ def file_of(config: FileData, *, name: str, root: Path) -> Path:
         root: folder of the recipe.
 
     Raises:
-        UserError: nothing is there, or a folder.
+        UserError: the path does not exist, or is a folder.
     """
     path = find_local(root, config.path) or Path(config.path).expanduser()
     if not path.is_file():

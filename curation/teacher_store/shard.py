@@ -1,7 +1,8 @@
-"""The bytes of a teacher's sampled targets: rows of tokens, packed, one after the other in a shard with an index.
+"""The binary format of a teacher's sampled targets: packed rows of tokens in a shard with an index.
 
-A token's entries are sorted by id. Of an id the lower 16 bits are kept, and how many of the token's entries have each
-value of the bits above; so an entry takes 2 bytes and not 4, and comes back as it was. Log-probabilities are float16.
+A token's entries are sorted by id. The format keeps the lower 16 bits of each id, and how many of the token's entries
+have each value of the bits above; an entry thus takes 2 bytes instead of 4, without loss. Log-probabilities are
+float16.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Entries:
-    """What is known of M tokens, the likeliest entry of each first.
+    """Targets of M tokens, the most likely entry of each first.
 
     Attributes:
         ids: [M, K] int64; a token with fewer entries than another repeats its first one.
-        logprobs: [M, K] float32, in nats, of the teacher at its temperature, as they were rounded to float16.
-        counts: [M, K] int64, how often each was drawn, 0 where an entry is repeated; None where none has a count.
+        logprobs: [M, K] float32, in nats, of the teacher at its temperature, after rounding to float16.
+        counts: [M, K] int64, how often each entry was sampled, 0 for repeated entries; None if entries have no counts.
     """
 
     ids: NDArray[np.int64]
@@ -37,19 +38,19 @@ class Entries:
 
 
 def row_key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
-    """What identifies a row, 16 bytes: a hash of its token ids and of where its completion begins."""
+    """Return the key of a row, 16 bytes: a hash of its token ids and of the start of its completion."""
     tokens = np.array([len(prompt), *prompt, *completion], dtype="<i4")
     return hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()
 
 
 def pack(ids: Array, logprobs: Array, vocabulary: int, counted: bool) -> tuple[bytes, int]:
-    """One row's block, and its entries in all.
+    """Return one row's block, and its total number of entries.
 
     Args:
-        ids: [M, K], with repeats only where `counted`.
+        ids: [M, K], with repeats only if `counted`.
         logprobs: [M, K], in nats; none is NaN.
-        vocabulary: entries of the tokenizer, above every id.
-        counted: keep each id once, with how often it is there.
+        vocabulary: number of the tokenizer's entries, above every id.
+        counted: store each id once, with its count.
     """
     order = np.argsort(ids, axis=1, kind="stable")
     ids = np.take_along_axis(ids, order, axis=1).astype(np.int64)
@@ -68,7 +69,7 @@ def pack(ids: Array, logprobs: Array, vocabulary: int, counted: bool) -> tuple[b
 
 
 def unpack(block: Array, tokens: int, entries: int, vocabulary: int, counted: bool) -> Entries:
-    """`pack` the other way round, of bytes as uint8."""
+    """Undo `pack` for bytes as uint8."""
     highs = highs_of(vocabulary)
     ends = np.cumsum([2 * tokens * highs, 2 * entries, 2 * entries, 2 * entries * counted])
     above = block[: ends[0]].view("<u2").reshape(tokens, highs).astype(np.int64)
@@ -92,12 +93,12 @@ def unpack(block: Array, tokens: int, entries: int, vocabulary: int, counted: bo
 
 
 def highs_of(vocabulary: int) -> int:
-    """Values that the bits of an id above the lower 16 can have."""
+    """Return the number of values that the bits of an id above the lower 16 can have."""
     return -(-vocabulary // LOW)
 
 
 def index_bytes(keys: Sequence[bytes], at: Sequence[int], entries: Sequence[int], tokens: Sequence[int]) -> bytes:
-    """The end of a shard: where each of its rows is."""
+    """Return the end of a shard: the positions of its rows."""
     index = np.zeros(len(keys), dtype=INDEX)
     index["key"] = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
     index["at"], index["entries"], index["tokens"] = at, entries, tokens
@@ -105,15 +106,15 @@ def index_bytes(keys: Sequence[bytes], at: Sequence[int], entries: Sequence[int]
 
 
 class Shard:
-    """One file of rows, mapped into memory: only what is read of it is."""
+    """One file of rows, mapped into memory: only the parts that are read are loaded."""
 
     def __init__(self, data: mmap.mmap, rows: int) -> None:
-        """`data` is the whole file, which has been checked."""
+        """Create a shard from the checked bytes of a whole file."""
         self._bytes = np.frombuffer(data, dtype=np.uint8)
         self.index = np.frombuffer(data, dtype=INDEX, count=rows, offset=len(data) - rows * INDEX.itemsize)
 
     def row(self, number: int, vocabulary: int, counted: bool) -> Entries:
-        """The entries of one row's tokens."""
+        """Return the entries of one row's tokens."""
         at, entries, tokens = (int(self.index[number][name]) for name in ("at", "entries", "tokens"))
         size = 2 * (tokens * highs_of(vocabulary) + entries * (2 + counted))
         return unpack(self._bytes[at : at + size], tokens, entries, vocabulary, counted)

@@ -1,4 +1,4 @@
-"""A folder of a teacher's sampled targets, opened for reading: any number of students read one at once."""
+"""A folder of a teacher's sampled targets, opened for reading by any number of students at once."""
 
 import mmap
 from collections.abc import Sequence
@@ -18,22 +18,24 @@ class TeacherStore:
         """Open and check every shard.
 
         Args:
-            folder: of the store.
-            mend: how its targets are written again, for messages.
+            folder: folder of the store.
+            mend: how to write its targets again, for messages.
 
         Raises:
-            UserError: no store, an unfinished one, or a shard that is missing, truncated or corrupted.
+            UserError: the store is missing or unfinished, or a shard is missing, truncated or corrupted.
         """
         self.folder, manifest = folder, read_manifest(folder)
         self.about = manifest.about
         if not manifest.complete:
             there = sum(record.rows for record in manifest.shards)
             raise UserError(
-                f"The store {folder} is not finished, it has {there} of {self.about.rows} rows: {mend}, and it goes on."
+                f"The store {folder} is not finished: it has {there} of {self.about.rows} rows. To continue, {mend}."
             )
         for record in manifest.shards:
             if (wrong := damage(folder, record)) is not None:
-                raise UserError(f"Shard {record.file} of the store {folder} {wrong}. The other shards stay: {mend}.")
+                raise UserError(
+                    f"Shard {record.file} of the store {folder} {wrong}. The other shards are kept; to write it again, {mend}."
+                )
         self._shards = [_opened(folder / record.file, record.rows) for record in manifest.shards]
         self._starts = np.cumsum([0, *(len(shard.index) for shard in self._shards)])
         keys = np.concatenate([shard.index["key"] for shard in self._shards])
@@ -41,7 +43,7 @@ class TeacherStore:
         self._sorted, self._keys = keys[self._order, 0], keys
 
     def find(self, prompt: Sequence[int], completion: Sequence[int], number: int = -1) -> int | None:
-        """Where a row is: at `number` where its tokens are the same there, else wherever they are; None: nowhere."""
+        """Return the place of a row: `number` if its tokens are the same there, else where they are; None if nowhere."""
         key = np.frombuffer(row_key(prompt, completion), dtype="<u8")
         if 0 <= number < len(self._keys) and (self._keys[number] == key).all():
             return number
@@ -53,7 +55,7 @@ class TeacherStore:
         return None
 
     def row(self, place: int) -> Entries:
-        """The targets of a row's completion tokens; `place` is what `find` gave."""
+        """Return the targets of a row's completion tokens; `place` comes from `find`."""
         shard = int(np.searchsorted(self._starts, place, side="right")) - 1
         return self._shards[shard].row(place - int(self._starts[shard]), self.about.vocabulary, self.about.counted)
 

@@ -1,7 +1,7 @@
-"""Writes a teacher's targets into a store, and goes on where it was interrupted.
+"""Writing of a teacher's targets into a store, resumable after an interruption.
 
-Which rows share a shard follows from the rows' lengths alone, and a shard appears whole or not at all. So a writing
-that was ended at any point goes on, and leaves the very bytes of one that was not.
+The rows' lengths alone decide which rows share a shard, and a shard appears complete or not at all. A writing that was
+interrupted at any point therefore continues, and gives the same bytes as an uninterrupted one.
 """
 
 import errno
@@ -35,11 +35,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Row = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt and of its completion."""
 Ask = Callable[[range], tuple[Array, Array]]
-"""Ids and log-probabilities, each [M, K], of the M completion tokens of a few rows; the same for the same rows."""
+"""Function that returns ids and log-probabilities, [M, K] each, of the M completion tokens of a few rows; repeatable.
+"""
 
 
 def data_hash(rows: Sequence[Row]) -> str:
-    """What identifies rows of token ids in an order."""
+    """Return a hash that identifies rows of token ids in their order."""
     digest = hashlib.sha256()
     for prompt, completion in rows:
         digest.update(row_key(prompt, completion))
@@ -47,7 +48,7 @@ def data_hash(rows: Sequence[Row]) -> str:
 
 
 def shard_rows(rows: Sequence[Row]) -> list[range]:
-    """Which rows are in each shard: as many as have SHARD_TOKENS completion tokens, and one at least."""
+    """Return the rows of each shard: as many as have SHARD_TOKENS completion tokens, and at least one."""
     parts, start, tokens = [], 0, 0
     for number, (_, completion) in enumerate(rows):
         if tokens and tokens + len(completion) > SHARD_TOKENS:
@@ -60,19 +61,20 @@ def shard_rows(rows: Sequence[Row]) -> list[range]:
 def write_store(
     folder: Path, about: About, rows: Sequence[Row], ask: Ask, batch: int, on_progress: Callable[[int, int], None]
 ) -> None:
-    """Write the targets of all rows, or of those that are still missing; shards that are there are checked first.
+    """Write the targets of all rows, or of those that are still missing; existing shards are checked first.
 
     Args:
-        folder: new, empty, or with a writing of the same targets that was interrupted.
-        about: what they are of.
+        folder: a new or empty folder, or one with an interrupted writing of the same targets.
+        about: origin of the targets.
         rows: token ids of prompts and completions.
         ask: the teacher.
-        batch: rows that it is asked about at once, and whose targets are in memory.
-        on_progress: how many tokens are done, of how many.
+        batch: number of rows per call of the teacher, whose targets are in memory together.
+        on_progress: function of the number of finished tokens and of all tokens.
 
     Raises:
-        UserError: the folder holds something else, or cannot be made; or what is asked gives no log-probabilities.
-        RunError: the disk refused; what is whole stays.
+        UserError: the folder holds something else or cannot be created, or the teacher's answer has no
+            log-probabilities.
+        RunError: the disk refused a write; complete shards stay.
     """
     make_folder(folder)
     total = sum(len(completion) for _, completion in rows)
@@ -103,10 +105,10 @@ def write_store(
 
 
 def make_folder(folder: Path) -> None:
-    """The folder of a store, made where it is not there yet.
+    """Return the folder of a store; create it if it does not exist.
 
     Raises:
-        UserError: it cannot be.
+        UserError: it cannot be created.
         RunError: the disk is full.
     """
     with _disk(folder, 0):
@@ -117,19 +119,21 @@ def make_folder(folder: Path) -> None:
                 raise
             reason = "it is a file" if folder.is_file() else error.strerror
             raise UserError(
-                f"No store of targets can be written to {folder} ({reason}): name another folder."
+                f"A store of targets cannot be written to {folder} ({reason}); name another folder."
             ) from error
 
 
 def _check_places(folder: Path, names: Sequence[str]) -> None:
-    """Where a file will be written there is no folder, as its owner may want what is in it.
+    """Raise if a folder exists where a file is to be written: the user may need its content.
 
     Raises:
-        UserError: there is one.
+        UserError: there is such a folder.
     """
     for path in (folder / name for name in [*names, *(stray.name for stray in folder.glob("*.part"))]):
         if path.is_dir():
-            raise UserError(f"{path} is a folder, where a shard of targets belongs: remove it, and go on.")
+            raise UserError(
+                f"{path} is a folder, but a shard of targets must be written there; remove it and run the command again."
+            )
 
 
 def _offset_progress(done: int, total: int, on_progress: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -137,24 +141,24 @@ def _offset_progress(done: int, total: int, on_progress: Callable[[int, int], No
 
 
 def _unfinished_manifest(folder: Path, about: About) -> Manifest:
-    """What an earlier writing of the same targets has left."""
+    """Return the manifest that an earlier writing of the same targets has left."""
     if not (folder / MANIFEST).exists():
         foreign = [path.name for path in folder.iterdir() if path.suffix != ".part"]
         if foreign:
             raise UserError(
-                f"{folder} is no store of targets and not empty (it has {min(foreign)}): name a new folder."
+                f"{folder} is not empty and not a store of targets (it has {min(foreign)}); name a new folder."
             )
         return Manifest(complete=False, about=about, shards=[])
     found = read_manifest(folder)
     if difference := differs(found.about, about):
-        raise UserError(f"{folder} holds targets of another kind: {difference}. Name a new folder, or delete this one.")
+        raise UserError(f"{folder} holds other targets: {difference}. Name a new folder, or delete this one.")
     return found
 
 
 def _write_shard(
     path: Path, about: About, rows: Sequence[Row], part: range, ask: Ask, batch: int, on_progress: Callable[[int], None]
 ) -> ShardRecord:
-    """Write one shard under another name, and give it its own once it is on the disk."""
+    """Write one shard under a temporary name, and rename it once it is on the disk."""
     keys, at, entries, tokens = [], [], [], []
     temporary = path.with_name(path.name + ".part")
     try:
@@ -187,7 +191,7 @@ def _write_shard(
 def _by_row(
     answer: tuple[Array, Array], rows: Sequence[Row], asked: range, about: About
 ) -> Iterator[tuple[Array, Array]]:
-    """What was answered on several rows, row by row, once it has been looked at."""
+    """Yield the answer on several rows row by row, after checking it."""
     ids, logprobs = answer
     lengths = [len(rows[number][1]) for number in asked]
     expected = (sum(lengths), about.k)
@@ -200,21 +204,21 @@ def _by_row(
         "a log-probability that is not a number": np.isnan(logprobs).any(axis=1),
         "an id outside the vocabulary": ((ids < 0) | (ids >= about.vocabulary)).any(axis=1),
         "a log-probability above 0": (logprobs > ROUNDING).any(axis=1),
-        "no entry of a token a probability above 0": (logprobs <= LEAST_LOGPROB).all(axis=1),
+        "no entry with a probability above 0 for a token": (logprobs <= LEAST_LOGPROB).all(axis=1),
     }
     for fault, bad in faults.items():
         if bad.any():
             row = asked[int(np.searchsorted(np.cumsum(lengths), int(bad.argmax()), side="right"))]
             raise UserError(
-                f"The teacher {about.teacher_name} gives {fault}, in row {row} of the data: its weights are damaged, "
-                "or its dtype is too narrow for it."
+                f"The teacher {about.teacher_name} gives {fault} in row {row} of the data; its weights are damaged, "
+                "or its dtype is too narrow."
             )
     ends = np.cumsum(lengths)[:-1]
     return zip(np.split(ids, ends), np.split(logprobs, ends), strict=True)
 
 
 class _Hashed:
-    """A file that is written from one end to the other, with its hash."""
+    """A file that is written sequentially, with its hash."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.size, self.digest = file, 0, hashlib.sha256()
@@ -232,7 +236,7 @@ def _write_manifest(folder: Path, manifest: Manifest, whole: int) -> None:
 
 @contextmanager
 def _disk(folder: Path, whole: int) -> Iterator[None]:
-    """A disk that refuses ends the writing with what is left of it."""
+    """Turn an OSError into a RunError that says what was kept."""
     try:
         yield
     except OSError as error:
@@ -240,21 +244,21 @@ def _disk(folder: Path, whole: int) -> Iterator[None]:
             raise
         reason = "is full" if error.errno in FULL else f"refused ({error.strerror})"
         raise RunError(
-            f"The disk that holds {folder} {reason}: {whole} shards of targets are whole and stay. "
-            f"{'Free some space' if error.errno in FULL else 'Mend it'}, and run the same command again: it goes on."
+            f"The disk of {folder} {reason}; {whole} complete shards of targets are kept. "
+            f"{'Free some space' if error.errno in FULL else 'Fix the disk'} and run the same command again; it continues."
         ) from error
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No two write one store at once."""
+    """Hold an exclusive lock on the store."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
         raise UserError(
-            f"Another process writes targets into {folder}: wait for it, or name another folder."
+            f"Another process is writing targets into {folder}; wait for it, or name another folder."
         ) from error
     finally:
         os.close(handle)
