@@ -142,7 +142,9 @@ class Mixture(MixtureData):
 
     @property
     def columns(self) -> list[str]:
-        """Return the columns that the sections pass to reward functions; a row has None for a column its section lacks."""
+        """Return the columns that the sections pass to reward functions; a row has None for a column its section
+        lacks.
+        """
         return list(dict.fromkeys(column for section in self.sections.values() for column in section.columns))
 
 

@@ -95,7 +95,9 @@ def _generated(config: GeneratedData, name: str, seed: int, root: Path) -> DataS
 
 
 def held_out(prompt: str, seed: int, holdout: float) -> bool:
-    """Return True if a prompt is for evaluation: a hash of seed and prompt, as a number in [0, 1), is below `holdout`."""
+    """Return True if a prompt is for evaluation: a hash of seed and prompt, as a number in [0, 1), is below
+    `holdout`.
+    """
     digest = hashlib.sha256(f"{seed}\0{_key(prompt)}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < holdout * 2**64
 

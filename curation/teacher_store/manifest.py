@@ -21,7 +21,9 @@ REMAKE = "put the file back as it was, or delete the folder and write the target
 
 
 class About(StrictModel):
-    """Origin of a store's targets, and how they were sampled; two stores with the same `About` hold the same targets."""
+    """Origin of a store's targets, and how they were sampled; two stores with the same `About` hold the same
+    targets.
+    """
 
     teacher: str = Field(description="Hash of the teacher's weights and of everything else that changes its answers.")
     teacher_name: str = Field(description="Name of the teacher in the recipe, for messages.")
@@ -82,7 +84,9 @@ def tokenizer_hash(entries: dict[str, int]) -> str:
 
 
 def differs(found: About, asked: About) -> str | None:
-    """Return the first difference of two stores, such as "temperature is 2.0, and 1.0 is expected"; None without one."""
+    """Return the first difference of two stores, such as "temperature is 2.0, and 1.0 is expected"; None without
+    one.
+    """
     for name in About.model_fields:
         here, there = getattr(found, name), getattr(asked, name)
         if name != "teacher_name" and here != there:
@@ -121,7 +125,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def damage(folder: Path, record: ShardRecord) -> str | None:
-    """Return what is wrong with a shard's file, as the end of a sentence that begins with its name; None if nothing is."""
+    """Return what is wrong with a shard's file, as the end of a sentence that begins with its name; None if nothing
+    is.
+    """
     try:
         with (folder / record.file).open("rb") as file:
             size = os.fstat(file.fileno()).st_size

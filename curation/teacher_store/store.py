@@ -34,7 +34,8 @@ class TeacherStore:
         for record in manifest.shards:
             if (wrong := damage(folder, record)) is not None:
                 raise UserError(
-                    f"Shard {record.file} of the store {folder} {wrong}. The other shards are kept; to write it again, {mend}."
+                    f"Shard {record.file} of the store {folder} {wrong}. The other shards are kept; to write it again, "
+                    f"{mend}."
                 )
         self._shards = [_opened(folder / record.file, record.rows) for record in manifest.shards]
         self._starts = np.cumsum([0, *(len(shard.index) for shard in self._shards)])
@@ -43,7 +44,9 @@ class TeacherStore:
         self._sorted, self._keys = keys[self._order, 0], keys
 
     def find(self, prompt: Sequence[int], completion: Sequence[int], number: int = -1) -> int | None:
-        """Return the place of a row: `number` if its tokens are the same there, else where they are; None if nowhere."""
+        """Return the place of a row: `number` if its tokens are the same there, else where they are; None if
+        nowhere.
+        """
         key = np.frombuffer(row_key(prompt, completion), dtype="<u8")
         if 0 <= number < len(self._keys) and (self._keys[number] == key).all():
             return number

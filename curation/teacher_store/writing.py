@@ -132,7 +132,7 @@ def _check_places(folder: Path, names: Sequence[str]) -> None:
     for path in (folder / name for name in [*names, *(stray.name for stray in folder.glob("*.part"))]):
         if path.is_dir():
             raise UserError(
-                f"{path} is a folder, but a shard of targets must be written there; remove it and run the command again."
+                f"{path} is a folder, but a shard of targets belongs there; remove it and run the command again."
             )
 
 
@@ -245,7 +245,7 @@ def _disk(folder: Path, whole: int) -> Iterator[None]:
         reason = "is full" if error.errno in FULL else f"refused ({error.strerror})"
         raise RunError(
             f"The disk of {folder} {reason}; {whole} complete shards of targets are kept. "
-            f"{'Free some space' if error.errno in FULL else 'Fix the disk'} and run the same command again; it continues."
+            f"{'Free some space' if error.errno in FULL else 'Fix the disk'} and run the command again; it continues."
         ) from error
 
 
