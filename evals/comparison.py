@@ -56,7 +56,8 @@ def check_expected(scores: Mapping[str, Any], expected: Sequence[Expectation]) -
             missed.append(f"{line} (expected at least {expectation.by:+g}{', apart' if expectation.apart else ''})")
     if missed:
         raise RunError(
-            f"an expected gain was not reached: {'; '.join(missed)}; train longer, evaluate more prompts, or lower `expect`"
+            f"an expected gain was not reached: {'; '.join(missed)}; train longer, evaluate more prompts, or "
+            "lower `expect`"
         )
     return met
 

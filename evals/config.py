@@ -35,7 +35,9 @@ class EvaluateStage(StageConfig):
         description="Ids of the stages whose policies are compared, in order; `aligned@0.5` is the point at 0.5 of "
         "the line of `aligned`, a stage of kind warp.",
     )
-    initial: str | None = Field(None, description="Stage whose policy the KL is measured from. Default: the first of `policies`.")
+    initial: str | None = Field(
+        None, description="Stage whose policy the KL is measured from. Default: the first of `policies`."
+    )
     data: str = Field(description="Name of a data section; its held-out prompts are used.")
     prompts: int | None = Field(None, ge=1, description="Use at most this many prompts.")
     samples: int = Field(8, ge=1, description="Sampled completions for each prompt; one greedy one is added.")

@@ -44,7 +44,10 @@ def run(config: EvaluateStage, stage: Stage) -> None:
             )
     sampling = config.sampling
     if (sampling.temperature, sampling.top_p, sampling.top_k) != (1.0, 1.0, 0):
-        stage.say("completions are not sampled from the policy's own distribution (temperature, top_p, top_k): the KL is biased")
+        stage.say(
+            "completions are not sampled from the policy's own distribution (temperature, top_p, top_k): the KL "
+            "is biased"
+        )
     examples = _held_out(config, stage)
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)
@@ -152,7 +155,9 @@ class _Evaluation:
         return self._rewards
 
     def _batches(self) -> Iterator[tuple[list[Example], int]]:
-        """Yield the prompts whose samples fill one batch of the sampler, with a seed that is the same for every policy."""
+        """Yield the prompts whose samples fill one batch of the sampler, with a seed that is the same for every
+        policy.
+        """
         size = max(1, self.config.sampling.batch // self.config.samples)
         for start in range(0, len(self.examples), size):
             seed = int(np.random.SeedSequence([self.stage.seed, start]).generate_state(1)[0])

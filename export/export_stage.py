@@ -86,7 +86,9 @@ def _export(
     source: Path | None,
     tell: Callable[[int, dict[str, float]], None],
 ) -> None:
-    """Write, reload, and compare with the policy in memory and then with the base; two models are in memory at a time."""
+    """Write, reload, and compare with the policy in memory and then with the base; two models are in memory at a
+    time.
+    """
     mark = read_mark(source) if source is not None and source.is_dir() else None
     scheme = gguf_scheme(config.gguf, config.gguf_embedding, mark)
     adapter = find_adapter(source) if "adapter" in config.formats else None

@@ -61,7 +61,8 @@ def check_gguf(path: Path, policy: Policy, scheme: Scheme, sequences: Sequences,
     if not torch.equal(found_ST, expected_ST):
         gap = (found_ST - expected_ST).abs().max().item()
         raise RunError(
-            f"the GGUF file {path} is read as a different model: with equal weights a token's log-probability differs by "
+            f"the GGUF file {path} is read as a different model: with equal weights a token's log-probability "
+            "differs by "
             f"{gap:.3g} nats"
         )
     gap_ST = (found_ST - sequences.logprobs_ST).abs()

@@ -129,7 +129,8 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         "## Evaluation",
         "",
         f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass "
-        f"is reward `{scores['passes']}` at 1. KL is measured from `{scores['initial']}`, in nats per completion. In brackets: 95% "
+        f"is reward `{scores['passes']}` at 1. KL is measured from `{scores['initial']}`, in nats per completion. "
+        "In brackets: 95% "
         "intervals, bootstrapped over prompts.",
         "",
         "| policy | sampled pass rate | greedy pass rate | reward | KL | tokens |",
@@ -184,7 +185,8 @@ def _checks(proof: Mapping[str, Any]) -> str:
 def _llama_cpp(found: Mapping[str, Any]) -> str:
     if found["run"]:
         return (
-            f"llama.cpp was compared too: over {found['compared']} of its most likely entries it differs from the file's "
+            f"llama.cpp was compared too: over {found['compared']} of its most likely entries it differs from the "
+            "file's "
             f"weights by {found['mean_gap']:.3g} nats in the mean, and at most {found['gap']:.3g}."
         )
     return f"llama.cpp was not run: {found['reason']}."

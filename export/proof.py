@@ -115,7 +115,9 @@ def difference_from_base(exported: Mapping[str, Tensor], base: Mapping[str, Tens
         RunError: they are equal: training changed nothing, or the wrong folder was exported.
     """
     if {key: tensor.shape for key, tensor in exported.items()} != {key: tensor.shape for key, tensor in base.items()}:
-        raise UserError(f"the base {name} has another architecture; set `base` to the policy that the export was trained from")
+        raise UserError(
+            f"the base {name} has another architecture; set `base` to the policy that the export was trained from"
+        )
     largest, square, base_square = 0.0, 0.0, 0.0
     for key, tensor in exported.items():
         blocks = zip(tensor.reshape(-1).split(_BLOCK), base[key].reshape(-1).split(_BLOCK), strict=True)
@@ -140,7 +142,9 @@ def prompts(tokenizer: object) -> list[list[int]]:
 
 
 def logprobs(model: torch.nn.Module, prompts: list[list[int]], completions: list[list[int]]) -> Tensor:
-    """Return the log-probability of each completion token, [S, T], in nats, on the CPU; zero after a completion's end."""
+    """Return the log-probability of each completion token, [S, T], in nats, on the CPU; zero after a completion's
+    end.
+    """
     with torch.no_grad():
         logprobs_ST, mask_ST = token_logprobs(model, prompts, completions)
     return torch.where(mask_ST.bool(), logprobs_ST, 0.0).float().cpu()

@@ -113,7 +113,10 @@ class Checkpoint:
         while left:
             count = os.preadv(file.fileno(), [left], at)
             if not count:
-                raise UserError(f"{file.name} ends within tensor {name}: it may have changed while it was read. Run the command again.")
+                raise UserError(
+                    f"{file.name} ends within tensor {name}: it may have changed while it was read. Run the "
+                    "command again."
+                )
             left, at = left[count:], at + count
         return values
 
