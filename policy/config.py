@@ -17,7 +17,9 @@ LONGEST_WAIT = 30 * 86_400  # seconds; a wait without an end is not told from a 
 
 
 class RopeConfig(StrictModel):
-    """A longer context: positions of the global layers are divided by the factor, those of the local ones are not."""
+    """Settings for a longer context: positions of the global layers are divided by the factor; local layers do not
+    change.
+    """
 
     factor: float = Field(
         ge=1,
@@ -28,13 +30,13 @@ class RopeConfig(StrictModel):
 
 
 class PolicyConfig(StrictModel):
-    """Which Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Exactly one of the two.
+    """The Gemma 3 to start from: `model` names weights, `from` names an earlier stage. Set exactly one of the two.
 
-    With `liti` it is a point of the line that a stage of kind warp keeps (`gemsmith.policy.liti_points`).
+    With `liti` it is a point of the line that a `warp` stage keeps (`gemsmith.policy.liti_points`).
     """
 
     refers_to: ClassVar[str] = "policy"
-    """What `from` must name: a key of `recipes.pipeline.graph.OUTPUTS`."""
+    """Kind of output that `from` must name: a key of `recipes.pipeline.graph.OUTPUTS`."""
 
     model: str | None = Field(
         None, description="`tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file."
@@ -69,10 +71,10 @@ class PolicyConfig(StrictModel):
 
     @classmethod
     def named(cls, name: str) -> "PolicyConfig":
-        """The policy that a list of stages means by `ID` (that stage's output) or `ID@RATE` (a point of its line).
+        """Return the policy that `ID` (a stage's output) or `ID@RATE` (a point of its line) names in a list of stages.
 
         Raises:
-            ValueError: the rate is no number of 0 or more.
+            ValueError: the rate is not a number >= 0.
         """
         id, at, rate = name.partition("@")
         try:
@@ -84,22 +86,24 @@ class PolicyConfig(StrictModel):
 
     @property
     def weights(self) -> "PolicyConfig | None":
-        """What to load; None where there is nothing to load."""
+        """Return the name of the weights to load; None if there are none to load."""
         return self
 
     def local_files(self, root: Path) -> list[Path]:
-        """Return the model's folder or GGUF file, where it is on this disk."""
+        """Return the model's folder or GGUF file, if it is on this disk."""
         found = None if self.model in (None, "tiny") else find_local(root, str(self.model))
         return [] if found is None else [found]
 
     @property
     def name(self) -> str:
-        """`named` the other way round, or the name of the weights."""
+        """Return the name that `named` reads, or the name of the weights."""
         return f"{self.from_ or self.model}" + ("" if self.liti is None else f"@{self.liti:g}")
 
 
 class LoraConfig(StrictModel):
-    """Low-rank adapters instead of full training; merged into the weights when the stage ends, and kept beside them."""
+    """Low-rank adapters instead of full training; merged into the weights when the stage ends, and also kept beside
+    them.
+    """
 
     rank: int = Field(16, ge=1, description="Rank of each adapter.")
     alpha: float = Field(
@@ -110,7 +114,7 @@ class LoraConfig(StrictModel):
 
 
 class SamplingConfig(StrictModel):
-    """How completions are drawn."""
+    """Settings for sampling completions."""
 
     temperature: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="Softmax temperature; 1 is the policy's own distribution."
@@ -122,12 +126,12 @@ class SamplingConfig(StrictModel):
 
     @property
     def plain(self) -> bool:
-        """Whether completions come from the policy's own distribution, unprocessed."""
+        """Return True if completions come from the policy's own distribution, unprocessed."""
         return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
 
 
 def _address(value: str) -> str:
-    """An address that can be asked over HTTP."""
+    """Check that a value is an HTTP address."""
     found = urlsplit(value)
     if found.scheme not in ("http", "https") or not found.hostname:
         raise ValueError(f"found {value!r}, expected a server's address such as http://127.0.0.1:8000/v1")
@@ -135,11 +139,11 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-"""Of a server."""
+"""Address of a server."""
 
 
 class SamplerConfig(StrictModel):
-    """What draws completions."""
+    """The program that samples completions, and its limits."""
 
     backend: Literal["transformers", "vllm", "server"] = Field(
         "transformers",
@@ -184,7 +188,7 @@ def check_follows_training(sampler: SamplerConfig) -> None:
 
 
 class TrainingConfig(StrictModel):
-    """What every trained stage needs to know about optimisation."""
+    """Optimisation settings of every stage that trains."""
 
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch: int = Field(ge=1, description="Examples (prompts, for RL) per optimiser step, over all processes together.")
@@ -204,14 +208,14 @@ class TrainingConfig(StrictModel):
 
     @property
     def overlaps(self) -> bool:
-        """Whether completions are sampled from weights that are one step old, while the training goes on."""
+        """Return True if completions are sampled from weights that are one step old, while training continues."""
         return False
 
     def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
-        """Return what the training holds and computes beside the policy, for the plan.
+        """Return the memory and compute of the training besides the policy, for the plan.
 
         Args:
-            size: of the policy.
+            size: size of the policy.
             trained: number of trained weights.
             context: the rest of the recipe.
         """
@@ -219,7 +223,9 @@ class TrainingConfig(StrictModel):
 
     @property
     def stated_length(self) -> int | None:
-        """`max_length` where the recipe says it, to be held against the policy's context; the default is a limit."""
+        """Return `max_length` if the recipe sets it, to be compared with the policy's context; the default is only a
+        limit.
+        """
         return self.max_length if "max_length" in self.model_fields_set else None
 
     @model_validator(mode="after")
@@ -229,7 +235,7 @@ class TrainingConfig(StrictModel):
         return self
 
     def batch_fault(self, processes: int) -> str | None:
-        """Why so many processes cannot share a batch evenly, as a sentence; None where they can."""
+        """Return why that many processes cannot share a batch evenly, as a sentence; None if they can."""
         if self.batch % processes:
             return f"{processes} processes do not divide batch {self.batch}: change the one or the other."
         share = self.batch // processes
@@ -242,7 +248,7 @@ class TrainingConfig(StrictModel):
 
 
 class KeepingConfig(TrainingConfig):
-    """What a training needs to know that keeps policies of its way."""
+    """Settings for keeping intermediate policies."""
 
     keep_steps: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=list,
@@ -261,7 +267,7 @@ class KeepingConfig(TrainingConfig):
 
 
 class DeepSpeedConfig(StrictModel):
-    """Training under DeepSpeed."""
+    """Settings of training under DeepSpeed."""
 
     zero: Literal[0, 1, 2, 3, "auto"] = Field(
         "auto",
@@ -280,7 +286,7 @@ class DeepSpeedConfig(StrictModel):
 
 
 class EngineConfig(StrictModel):
-    """What trains: plain torch in one process by default, DeepSpeed when asked for."""
+    """The training engine: plain torch in one process by default, or DeepSpeed."""
 
     deepspeed: DeepSpeedConfig | None = Field(None, description="Train under DeepSpeed with these settings.")
     sequence_parallel: int = Field(
@@ -292,7 +298,9 @@ class EngineConfig(StrictModel):
 
 
 def parallel_fault(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
-    """Why so many trainings of a stage (each a `what`) cannot run at once here; None where they can, or need not."""
+    """Return why that many trainings of a stage (each a `what`) cannot run at once here; None if they can, or need
+    not.
+    """
     if parallel == 1 or (processes == 1 and not deepspeed):
         return None
     found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"

@@ -1,4 +1,4 @@
-"""Estimate memory and time of stages from the sizes of their models. Imports no torch."""
+"""Estimates of memory and time of stages from the sizes of their models. Imports no torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 TRAINING_FLOPS = 48e9
 SAMPLING_FLOPS = 13e9
 TYPICAL_TOKENS = {True: 16, False: 256}
-"""Tokens of an example where nothing tells them, by whether the policy is `tiny`."""
+"""Assumed tokens per example where the recipe does not say, by whether the policy is `tiny`."""
 PROMPTS = 300
-"""Prompts of a data section where nothing tells them."""
+"""Assumed prompts of a data section where the recipe does not say."""
 ADAM_BYTES = 16
-"""Bytes of a trained weight in float32: the weight, its gradient and Adam's two moments."""
+"""Bytes per trained weight in float32: the weight, its gradient and Adam's two moments."""
 WEIGHT_BYTES = 4
 START_SECONDS = 2.0
-"""Seconds that loading and saving take even where nothing else is done."""
+"""Seconds that loading and saving take at least."""
 TINY_VOCABULARY = 10_000
 
 
 @dataclass(frozen=True)
 class TrainingCosts:
-    """What a training holds and computes beyond the policy that it trains, for `TrainingConfig.costs`.
+    """Memory and compute of a training beyond the policy that it trains, for `TrainingConfig.costs`.
 
     Attributes:
         passes: forward and backward passes of the policy over each example's tokens.
@@ -48,12 +48,12 @@ class TrainingCosts:
 
 
 def typical_tokens(size: ModelSize) -> int:
-    """Return the tokens that an example is taken to have."""
+    """Return the assumed number of tokens of an example."""
     return TYPICAL_TOKENS[size.vocabulary < TINY_VOCABULARY]
 
 
 def sampled_tokens(sampling: Any, size: ModelSize) -> int:
-    """Return the tokens that a completion is taken to have; `sampling` is a `policy.config.SamplingConfig` or None."""
+    """Return the assumed number of tokens of a completion; `sampling` is a `policy.config.SamplingConfig` or None."""
     return min(sampling.max_tokens, typical_tokens(size)) if sampling is not None else 0
 
 
@@ -65,7 +65,7 @@ def forecast_training(
     Memory counts weights, optimiser state and logits, not activations.
 
     Args:
-        training: settings, whose `costs` say what is held and computed beside the policy.
+        training: settings, whose `costs` give memory and compute besides the policy.
         policy: `policy.config.PolicyConfig` to start from.
         context: the rest of the recipe and the machine.
         repeats: number of trainings, in units of the settings' steps.
@@ -104,11 +104,11 @@ def forecast_sampling(
     """Return the forecast of a stage that samples completions, scores them, and trains nothing.
 
     Args:
-        size: of each policy; None: unknown.
+        size: size of each policy; None if unknown.
         context: the rest of the recipe and the machine.
-        models: policies in memory at once.
-        prompts: prompts answered, over all policies.
-        samples: completions of each prompt.
+        models: number of policies in memory at once.
+        prompts: number of prompts to answer, over all policies.
+        samples: completions per prompt.
         sampling: `policy.config.SamplingConfig`.
         rewards: names of the rewards that score each completion.
     """

@@ -1,10 +1,10 @@
-"""Points of the line from a WARP stage's start to its last merge, each of them a policy (LITI, Rame et al. 2024).
+"""Policies on the line from a WARP stage's start to its last merge (LITI, Rame et al. 2024).
 
-`line.json` in the stage's folder tells where the two ends are, seen from that folder:
+`line.json` in the stage's folder names the two ends, relative to that folder:
 
     {"start": "../sft-0a1b2c3d/output", "end": "iteration-1/merged"}
 
-A point between or beyond them is written once, to `points/RATE` beside the stage's output, when it is first asked for.
+A point between or beyond the ends is written once, to `points/RATE` beside the stage's output, on first use.
 """
 
 import fcntl
@@ -21,23 +21,24 @@ POINTS = "points"
 
 
 def write_line(stage: Stage, start: Path, end: Path) -> None:
-    """Tell where the policies are that lie at the rates 0 and 1."""
+    """Write the paths of the policies at the rates 0 and 1."""
     ends = {"start": os.path.relpath(start, stage.folder), "end": os.path.relpath(end, stage.folder)}
     write_atomically(stage.folder / INDEX, json.dumps(ends) + "\n")
 
 
 def point_on_line(output: Path, rate: float) -> Path:
-    """The folder of the policy (1 - rate) * start + rate * end of the stage behind `output`.
+    """Return the folder of the policy (1 - rate) * start + rate * end of the stage behind `output`.
 
-    The ends are the very folders of 0 and 1. Several processes may ask at once: one writes, the others wait.
+    Rates 0 and 1 give the folders of the ends themselves. If several processes ask at once, one writes and the others
+    wait.
 
     Args:
         output: the stage's output.
         rate: 0 or more; above 1 it extrapolates.
 
     Raises:
-        UserError: no line is kept beside the output, or one of its ends is gone.
-        RunError: the disk refused (full, read-only).
+        UserError: no line is kept beside the output, or one of its ends is missing.
+        RunError: the disk refused a write (full, read-only).
     """
     start, end = _ends(output)
     if rate in (0.0, 1.0):

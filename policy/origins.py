@@ -1,4 +1,4 @@
-"""Trace a stage's policy back through earlier stages, and find what is known of it before any has run."""
+"""Properties of a stage's policy that follow from earlier stages before any has run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,8 @@ from gemsmith.policy.sizes import context_of
 
 
 def origin_of(config: StageConfig, stages: Mapping[str, StageConfig]) -> PolicyConfig | None:
-    """Return the weights by name that a stage's policy descends from, whose tokenizer it has; None without a policy.
+    """Return the name of the weights that a stage's policy descends from, which have its tokenizer; None without a
+    policy.
 
     Args:
         config: the stage, with the recipe's policy filled in.
@@ -22,7 +23,7 @@ def origin_of(config: StageConfig, stages: Mapping[str, StageConfig]) -> PolicyC
 
 
 def inherited_context(config: StageConfig, stages: Mapping[str, StageConfig], root: Path) -> int | None:
-    """Return the context of a stage's policy in tokens; None where nothing tells it, or a stage rescales it.
+    """Return the context of a stage's policy in tokens; None if it is unknown, or a stage rescales it.
 
     Args:
         config: the stage, with the recipe's policy filled in.

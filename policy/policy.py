@@ -1,4 +1,4 @@
-"""What the rest of the house means by a policy: a Gemma 3 text model and the tokenizer that belongs to it."""
+"""The policy: a Gemma 3 text model and its tokenizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +17,19 @@ class Policy:
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids that end a completion; (1, 106), `<eos>` and `<end_of_turn>`, for every Gemma 3."""
+        """Return the ids that end a completion; (1, 106), `<eos>` and `<end_of_turn>`, for every Gemma 3."""
         ids = self.model.generation_config.eos_token_id
         return tuple(ids) if isinstance(ids, list | tuple) else (ids,)
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Return the device of the model's weights."""
         return next(self.model.parameters()).device
 
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode (no dropout), and afterwards each module in the mode it was in."""
+    """Run the block with the model in evaluation mode (no dropout); restore each module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

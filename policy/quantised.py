@@ -1,7 +1,8 @@
 """A policy whose weights are, or are trained to be, on the grid of a quantised format.
 
-What is quantised is what Gemma 3's own quantised releases quantise: the matrices of attention and MLP. The embedding,
-which is the head too, has a format of its own (released Q4_0 files keep it in float16); norms stay as they are.
+The quantised weights are the same as in Gemma 3's own quantised releases: the matrices of attention and MLP. The
+embedding, which is also the head, has a format of its own (released Q4_0 files keep it in float16); norms are not
+quantised.
 """
 
 import json
@@ -25,20 +26,20 @@ EMBEDDING = "model.embed_tokens.weight"
 
 @dataclass(frozen=True)
 class Scheme:
-    """Which format each weight is in: `format` the matrices of attention and MLP, `embedding` the tied embedding."""
+    """Format of each weight: `format` for the matrices of attention and MLP, `embedding` for the tied embedding."""
 
     format: Format
     embedding: Format
 
     def of(self, name: str) -> Format | None:
-        """The format of the weight that the model calls so; None: it is not quantised (norms)."""
+        """Return the format of the weight with this name in the model; None if it is not quantised (norms)."""
         if name == EMBEDDING:
             return self.embedding
         return self.format if name.endswith("_proj.weight") else None
 
 
 def read_mark(folder: Path) -> Scheme | None:
-    """What a policy's folder says of its weights; None where they are on no grid.
+    """Return the quantisation mark in a policy's folder; None if its weights are on no grid.
 
     Raises:
         UserError: the mark cannot be read.
@@ -57,20 +58,20 @@ def read_mark(folder: Path) -> Scheme | None:
 
 
 def write_mark(folder: Path, scheme: Scheme) -> None:
-    """Say in a policy's folder that its weights are on the scheme's grid."""
+    """Record in a policy's folder that its weights are on the scheme's grid."""
     (folder / MARK).write_text(json.dumps(asdict(scheme), indent=1) + "\n")
 
 
 def check_widths(model: Gemma3ForCausalLM, scheme: Scheme, fix: str) -> None:
-    """Refuse a policy whose rows the formats cannot hold.
+    """Reject a policy with rows that the formats cannot hold.
 
     Args:
-        model: whose weights to look at.
+        model: the model whose weights are checked.
         scheme: the formats.
-        fix: what to do about it, as the end of the sentence.
+        fix: what the user can do, as the end of the sentence.
 
     Raises:
-        UserError: a row is no multiple of 32 wide, as blocks want it.
+        UserError: the width of a row is not a multiple of 32, as blocks require.
     """
     for name, weight in model.named_parameters():
         format = scheme.of(name)
@@ -79,10 +80,10 @@ def check_widths(model: Gemma3ForCausalLM, scheme: Scheme, fix: str) -> None:
 
 
 def check_sizes(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
-    """Refuse a policy with weights that are beyond a format's range, or no numbers.
+    """Reject a policy with weights that are NaN, infinite or beyond a format's range.
 
     Raises:
-        UserError: one has; it is named.
+        UserError: there is such a weight; the message names it.
     """
     for name, weight in model.named_parameters():
         if fault := fault_of_size(weight, scheme.of(name)):
@@ -93,10 +94,10 @@ def check_sizes(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
 
 
 def quantise_in_place(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
-    """Move every weight to the scheme's grid; done twice, the second time changes nothing.
+    """Round every weight to the scheme's grid; a second call changes nothing.
 
     Raises:
-        UserError: the grid does not reach as far as a weight; none is moved.
+        UserError: a weight is out of the grid's range; no weight is changed.
     """
     check_sizes(model, scheme)
     with torch.no_grad():
@@ -106,7 +107,7 @@ def quantise_in_place(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
 
 
 def spread_ties(model: Gemma3ForCausalLM, scheme: Scheme, seed: int) -> None:
-    """Move weights that lie half-way between two codes, and no rounded one (weights/quantise.py, `ties_spread`)."""
+    """Move weights that are half-way between two codes; rounded weights stay (`ties_spread` in weights/quantise.py)."""
     generator = torch.Generator(model.device).manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -116,11 +117,11 @@ def spread_ties(model: Gemma3ForCausalLM, scheme: Scheme, seed: int) -> None:
 
 @contextmanager
 def fake_quantised(model: Gemma3ForCausalLM, scheme: Scheme) -> Iterator[None]:
-    """Inside, the model computes with quantised weights, and gradients reach the weights straight through.
+    """Run the block with quantised weights in the model; gradients pass straight through to the weights.
 
-    The weights themselves stay as they are, and so do their names: checkpoints, optimisers and whatever wraps the
-    model know nothing of it. A forward pass that is differentiated holds the quantised copy of each matrix until its
-    backward pass, unless gradient checkpointing drops it.
+    The weights and their names do not change: checkpoints, optimisers and wrappers of the model see no difference. A
+    forward pass that is differentiated holds the quantised copy of each matrix until its backward pass, unless gradient
+    checkpointing drops it.
     """
     changed: list[nn.Module] = []
     try:
@@ -143,7 +144,9 @@ def fake_quantised(model: Gemma3ForCausalLM, scheme: Scheme) -> Iterator[None]:
 
 
 def seen_weight(module: nn.Linear) -> Tensor:
-    """The weight that a module computes with, where its forward pass is not what is run (policy/head/logprobs.py)."""
+    """Return the weight that a module computes with, for code that does not run its forward pass
+    (policy/head/logprobs.py).
+    """
     see: Callable[[], Tensor] | None = module.__dict__.get("seen_weight")
     return module.weight if see is None else see()
 
@@ -157,6 +160,6 @@ def _linear(module: nn.Linear, inputs: Tensor, format: Format) -> Tensor:
 
 
 def _rows_looked_up(module: Any, ids: Tensor, format: Format) -> Tensor:
-    """As Gemma 3's scaled embedding; only the rows that are looked up are quantised, as each is for itself."""
+    """Quantise only the rows looked up, for Gemma 3's scaled embedding; rows are quantised independently."""
     rows = embedding(ids, module.weight, module.padding_idx)
     return straight_through(rows, format) * module.embed_scale.to(module.weight.dtype)

@@ -1,4 +1,4 @@
-"""How large a Gemma 3 is, from the formulas of its architecture and without loading it. Imports no torch."""
+"""Sizes of Gemma 3 models from the formulas of their architecture, without loading them. Imports no torch."""
 
 import json
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Weights in all; the head is the embedding, so it counts once."""
+        """Return the number of weights; the head is the embedding, so it counts once."""
         attention = 2 * self.hidden * self.head * (self.heads + self.kv_heads)
         norms = 4 * self.hidden + 2 * self.head
         layer = attention + 3 * self.hidden * self.intermediate + norms
         return self.vocabulary * self.hidden + self.layers * layer + self.hidden
 
     def adapters(self, rank: int) -> int:
-        """Weights of low-rank adapters on every linear layer."""
+        """Return the number of weights of low-rank adapters on every linear layer."""
         query, pair = self.hidden + self.head * self.heads, self.hidden + self.head * self.kv_heads
         return rank * self.layers * (2 * query + 2 * pair + 3 * (self.hidden + self.intermediate))
 
@@ -66,7 +66,7 @@ _TEXT_DEFAULTS = {
 
 
 def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
-    """The shape of a policy that is named by its weights; None where nothing on this disk tells it."""
+    """Return the shape of a policy with these weights; None if nothing on this disk tells it."""
     if policy.model is None:
         return None
     if policy.model == "tiny":
@@ -79,7 +79,9 @@ def shape_of(policy: PolicyConfig, root: Path) -> Shape | None:
 
 
 def context_of(policy: PolicyConfig, root: Path) -> int | None:
-    """Tokens that a policy named by its weights can look back on, rescaled as it asks; None where nothing tells it."""
+    """Return the context in tokens of a policy with these weights, after rescaling; None if nothing on this disk
+    tells it.
+    """
     if policy.model is None:
         return None
     local = find_local(root, policy.model)
@@ -97,7 +99,7 @@ def context_of(policy: PolicyConfig, root: Path) -> int | None:
 
 
 def _text_config(path: Path) -> dict[str, Any]:
-    """A config.json's part on text; a multimodal one leaves out what is the class's default."""
+    """Return the text part of a config.json; a multimodal one omits the defaults of its class."""
     config: dict[str, Any] = json.loads(path.read_text())
     return {**_TEXT_DEFAULTS, **config["text_config"]} if "text_config" in config else config
 

@@ -1,4 +1,4 @@
-"""The base of stage kinds that train a policy. Imports no torch."""
+"""Base class of stage kinds that train a policy. Imports no torch."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from gemsmith.policy.forecast import forecast_training
 class TrainingStage(StageConfig, TrainingConfig):
     """A stage whose own fields are the settings of one training.
 
-    A kind that holds or computes more than the trained policy says so in `TrainingConfig.costs`.
+    A kind that holds or computes more than the trained policy overrides `TrainingConfig.costs`.
     """
 
     def trainings(self) -> Sequence[StageTraining]:

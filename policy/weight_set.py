@@ -14,21 +14,21 @@ from gemsmith.policy.training.sharding import shard_of, unsharded
 
 
 class WeightSet:
-    """Float32 copy of the trainable parameters of a model, which can be swapped in for the live ones.
+    """Float32 copy of a model's trainable parameters, which can be swapped in for the live ones.
 
-    Under LoRA only the adapters are copied. The copy is float32 whatever the model's dtype, because bfloat16 loses an
-    EMA of rate 0.01: the step is below the spacing of its numbers. Under ZeRO-3 each process keeps its part, cut as the
-    model is cut, from the first use after the model was.
+    Under LoRA only the adapters are copied. The copy is float32 for every dtype of the model, because bfloat16 loses an
+    EMA of rate 0.01: the step is below the spacing of its numbers. Under ZeRO-3 each process keeps its shard, split
+    like the model, from the first use after the model was sharded.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Copy the trainable parameters of `model` as they are now, while they are whole."""
+        """Copy the current trainable parameters of `model`, before they are sharded."""
         self._live: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._copy = {name: parameter.detach().float().clone() for name, parameter in self._live.items()}
         self.sharded = False
 
     def shard(self) -> None:
-        """Keep only this process's part, where the model has been cut since; otherwise nothing."""
+        """Keep only this process's shard if the model has been sharded since; otherwise do nothing."""
         if self.sharded or not any(hasattr(parameter, "ds_tensor") for parameter in self._live.values()):
             return
         self._copy = {name: shard_of(self._copy[name], parameter) for name, parameter in self._live.items()}
@@ -36,7 +36,7 @@ class WeightSet:
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
-        """copy <- (1 - rate) copy + rate live (BOND Algorithm 2 step 5 with eta, WARP section 3.1 with mu)."""
+        """Update copy <- (1 - rate) copy + rate live (BOND Algorithm 2 step 5 with eta, WARP section 3.1 with mu)."""
         self.shard()
         for name, parameter in self._live.items():
             live = parameter.ds_tensor if self.sharded else parameter
@@ -44,7 +44,7 @@ class WeightSet:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model computes with this set inside the context, and with its live weights again afterwards.
+        """Run the block with these weights in the model, and restore its live weights afterwards.
 
         Under ZeRO-3 the live weights must be gathered (`gemsmith.policy.training.sharding.whole`), in every process.
         """
@@ -59,7 +59,9 @@ class WeightSet:
                 parameter.data = live[name]
 
     def save(self, path: Path) -> None:
-        """Write the set to a safetensors file; every process calls it, and under ZeRO-3 each writes its part beside."""
+        """Write the set to a safetensors file. Every process calls this; under ZeRO-3 each writes its shard beside
+        it.
+        """
         self.shard()
         if self.sharded or rank() == 0:
             save_file(self._copy, self._path(path))

@@ -1,1 +1,1 @@
-"""Load policies from `tiny`, a folder, a hub id or a GGUF file, and save them again."""
+"""Loading of policies from `tiny`, a folder, a hub id or a GGUF file, and saving them."""

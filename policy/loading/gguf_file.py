@@ -1,4 +1,4 @@
-"""A policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
+"""Loading of a policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
 
 import struct
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from gemsmith.policy.policy import Policy
 
 
 def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
-    """The Gemma 3 of a GGUF file as plain weights that can be trained and saved.
+    """Return the Gemma 3 of a GGUF file as plain weights that can be trained and saved.
 
     Raises:
         UserError: the file is damaged, or not a Gemma 3.
@@ -43,7 +43,7 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
 
 
 def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> PreTrainedTokenizerFast:
-    """The one that the file holds whole, where it does (tiny's, which is no Gemma's), else rebuilt from its entries."""
+    """Return the tokenizer that the file stores whole (as for tiny), or else rebuild Gemma's from its entries."""
     whole = metadata.get("tokenizer.huggingface.json")
     if whole is None:
         tokenizer = GemmaTokenizer.from_pretrained(path.parent, gguf_file=path.name)
@@ -59,7 +59,9 @@ def _tokenizer(path: Path, metadata: Mapping[str, Any]) -> PreTrainedTokenizerFa
 
 
 def _forget_quantisation(model: Gemma3ForCausalLM) -> None:
-    """The weights are plain numbers by now; with the mark of the file on it, transformers refuses to save the model."""
+    """Remove the mark of quantisation: the weights are plain numbers now, and transformers refuses to save a marked
+    model.
+    """
     del model.config.quantization_config
     for mark in ("hf_quantizer", "quantization_method", "is_quantized"):
         if hasattr(model, mark):

@@ -1,4 +1,4 @@
-"""Policies from `tiny`, a transformers folder, a hub id, a GGUF file or an earlier stage; and back to disk."""
+"""Loading of policies from `tiny`, a transformers folder, a hub id, a GGUF file or a stage, and saving to disk."""
 
 import json
 import os
@@ -39,18 +39,18 @@ def load_policy(
     seed: int = 0,
     tokens: int | None = None,
 ) -> Policy:
-    """A policy in evaluation mode, on this process's GPU if there is one, with both of Gemma's end ids.
+    """Return a policy in evaluation mode, on this process's GPU if there is one, with both of Gemma's end ids.
 
     Args:
-        config: what to load.
+        config: the policy to load.
         inputs: output folder of each earlier stage, for `from`.
         root: the recipe's folder; a relative path is beside it, else in the working folder.
-        seed: of the weights of `tiny`.
-        tokens: the longest sequence that it will be given (a stage's `max_length`); none: not checked.
+        seed: seed of the weights of `tiny`.
+        tokens: longest sequence that the policy will process (a stage's `max_length`); None to skip the check.
 
     Raises:
-        UserError: there is nothing of that name, it cannot be read, it is no Gemma 3, its context is too short, or a
-            weight is no number.
+        UserError: the weights do not exist, cannot be read, are not a Gemma 3's, have too short a context, or contain
+            NaN.
     """
     dtype, device = _dtype(config), _device()
     attention = implementation(config.attention)
@@ -72,15 +72,15 @@ def load_policy(
 
 
 def save_policy(policy: Policy, folder: Path, add_files: Callable[[Path], None] | None = None) -> None:
-    """Write a transformers folder that is there whole or not at all, and that loads bit for bit as it was.
+    """Write a transformers folder that appears complete or not at all, and loads with the same bits.
 
     Args:
-        policy: what to write.
-        folder: where.
-        add_files: writes more files into the folder before it is put in place.
+        policy: the policy to write.
+        folder: the folder to write.
+        add_files: function that writes more files into the folder before it is moved into place.
 
     Raises:
-        RunError: the disk refused (full, read-only).
+        RunError: the disk refused a write (full, read-only).
     """
     try:
         with whole_folder(folder) as part:
@@ -108,10 +108,10 @@ def _device() -> torch.device:
 
 
 def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path) -> Path | str:
-    """The folder or file to read, or else `tiny` or a hub id.
+    """Return the folder or file to read, or else `tiny` or a hub id.
 
     Raises:
-        UserError: there is nothing of that name.
+        UserError: it does not exist.
     """
     if config.from_ is not None:
         if config.from_ not in inputs:
@@ -131,7 +131,7 @@ def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path)
 
 
 def stage_policy(output: Path, liti: float | None) -> Path:
-    """The folder of a stage's policy, or of the point at the rate `liti` of its line."""
+    """Return the folder of a stage's policy, or of the point at the rate `liti` of its line."""
     return output if liti is None else point_on_line(output, liti)
 
 
@@ -173,7 +173,7 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
 
 
 def _text_config(source: Path | str) -> Gemma3TextConfig:
-    """The configuration of the text model or text tower; what is no Gemma 3 is refused before its weights are read."""
+    """Return the configuration of the text model or text tower; reject other models before their weights are read."""
     if isinstance(source, Path):
         try:
             kind = json.loads((source / "config.json").read_text()).get("model_type")
@@ -221,7 +221,7 @@ def _check_context(config: Gemma3TextConfig, tokens: int | None, source: Path | 
 
 
 def _complete(policy: Policy, source: Path | str) -> None:
-    """What every policy has: Gemma's end ids, its chat format, and padding on the left."""
+    """Add what every policy has: Gemma's end ids, its chat format, and padding on the left."""
     tokenizer: PreTrainedTokenizerFast = policy.tokenizer
     found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
     if found != END_IDS:
@@ -235,7 +235,7 @@ def _complete(policy: Policy, source: Path | str) -> None:
 
 
 def _check_numbers(policy: Policy, source: Path | str) -> None:
-    """Whoever learns from a policy with one weight that is NaN learns NaN, and what it samples is no distribution."""
+    """Reject NaN and infinite weights: training and sampling would yield NaN."""
     for name, weight in policy.model.named_parameters():
         if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax()):  # NaN is both bounds
             raise UserError(

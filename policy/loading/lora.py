@@ -1,4 +1,4 @@
-"""Low-rank adapters on a policy, by peft: put on before training, merged into the weights after it."""
+"""Low-rank adapters on a policy, by peft: added before training, merged into the weights after it."""
 
 import copy
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ ADAPTER = "adapter"  # folder of a stage's adapter, in that of its policy
 
 @dataclass(frozen=True)
 class Adapter:
-    """Trained adapters by themselves, under peft's names, as they were before they were merged."""
+    """Trained adapters before merging, under peft's names."""
 
     config: peft.PeftConfig
     tensors: dict[str, Tensor]
 
     def save(self, folder: Path) -> None:
-        """Write a folder that peft loads; the name of the base stays open."""
+        """Write a folder that peft loads, without the name of the base."""
         folder.mkdir(parents=True)
         save_file(self.tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         self.config.save_pretrained(str(folder))
 
 
 def with_lora(model: Gemma3ForCausalLM, config: LoraConfig) -> peft.PeftModel:
-    """The model with trainable adapters and frozen weights; its modules are changed in place.
+    """Return the model with trainable adapters and frozen weights; its modules are changed in place.
 
     An adapter starts as the identity (B = 0); A is drawn from torch's global generator.
     """
@@ -46,7 +46,9 @@ def with_lora(model: Gemma3ForCausalLM, config: LoraConfig) -> peft.PeftModel:
 
 
 def merged(model: Gemma3ForCausalLM | peft.PeftModel) -> Gemma3ForCausalLM:
-    """The plain model with the adapters added into its weights, all trainable again; a plain model as it is."""
+    """Return the plain model with the adapters added to its weights, all trainable again; a plain model is
+    unchanged.
+    """
     if not isinstance(model, peft.PeftModel):
         return model
     plain = model.merge_and_unload()
@@ -56,7 +58,7 @@ def merged(model: Gemma3ForCausalLM | peft.PeftModel) -> Gemma3ForCausalLM:
 
 
 def adapter_of(model: Gemma3ForCausalLM | peft.PeftModel) -> Adapter | None:
-    """A copy of the model's adapters; None where it has none. To be asked before they are merged."""
+    """Return a copy of the model's adapters; None without adapters. Call this before they are merged."""
     if not isinstance(model, peft.PeftModel):
         return None
     config = copy.deepcopy(model.peft_config["default"])

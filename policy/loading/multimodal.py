@@ -1,7 +1,7 @@
-"""The text tower of a multimodal Gemma 3 (4B, 12B, 27B): its tensors' names, out of the whole model and back into it.
+"""The text tower of a multimodal Gemma 3 (4B, 12B, 27B): names of its tensors, extraction and replacement.
 
-Two layouts are on people's disks: `language_model.model.*` (the hub's files, and what transformers writes) and
-`model.language_model.*` (the names inside the model, and some writers').
+Two layouts exist: `language_model.model.*` (the hub's files, and files that transformers writes) and
+`model.language_model.*` (the names inside the model, and files of some other writers).
 """
 
 import json
@@ -27,7 +27,7 @@ _CONTEXT_FIELDS = ("rope_parameters", "max_position_embeddings")
 
 
 def text_name(name: str) -> str | None:
-    """What the text model calls a tensor of the multimodal one; None for a tensor of the vision side."""
+    """Return the text model's name of a tensor of the multimodal one; None for a tensor of the vision side."""
     for pattern, replacement in KEY_MAPPING.items():
         renamed, count = re.subn(pattern, replacement, name)
         if count:
@@ -36,27 +36,27 @@ def text_name(name: str) -> str | None:
 
 
 def multimodal_names(names: Iterable[str]) -> dict[str, str]:
-    """The text model's name of each tensor onto the multimodal checkpoint's own, vision side left out."""
+    """Return the multimodal checkpoint's own name of each tensor of the text model, without the vision side."""
     return {text: name for name in names if (text := text_name(name)) is not None}
 
 
 def forget_multimodal(model: Gemma3ForCausalLM) -> None:
-    """Save the model under a text model's names; transformers would write those of the file that it was read from."""
+    """Make the model save under a text model's names; transformers would use the names of the file it was read from."""
     if hasattr(model, "_weight_conversions"):
         del model._weight_conversions
     model.config._name_or_path = ""
 
 
 def put_back(text: Path, multimodal: Path, out: Path) -> None:
-    """Write the multimodal checkpoint with its text tower replaced by a trained one; streamed, a block at a time.
+    """Write the multimodal checkpoint with its text tower replaced by a trained one; streamed block by block.
 
-    Names and dtypes are those of the multimodal checkpoint, and so are the vision side and all other files; the
+    Names and dtypes are those of the multimodal checkpoint, and so are the vision side and all other files. The
     context's length and rescaling in `config.json` become the trained model's.
 
     Args:
         text: folder of the trained text model, as `save_policy` writes it.
-        multimodal: folder of the checkpoint that it was taken from.
-        out: folder to write; whole or not at all.
+        multimodal: folder of the checkpoint that the text model came from.
+        out: folder to write; it appears complete or not at all.
 
     Raises:
         UserError: the two do not belong together.

@@ -1,6 +1,6 @@
-"""Longer context by linear interpolation of positions in the global layers alone (Gemma 3 report, 2503.19786).
+"""Longer context by linear interpolation of positions in the global layers only (Gemma 3 report, 2503.19786).
 
-Local layers see no further than their window, so their positions stay as they are.
+Local layers attend only within their window, so their positions do not change.
 """
 
 from pathlib import Path
@@ -14,10 +14,10 @@ GLOBAL = "full_attention"
 
 
 def global_factor(config: Gemma3TextConfig) -> float:
-    """By how much the positions of the global layers are divided; 1 where they are not rescaled.
+    """Return the factor that divides the positions of the global layers; 1 if they are not rescaled.
 
     Raises:
-        UserError: they are rescaled in another way than linearly.
+        UserError: they are rescaled, but not linearly.
     """
     rope = config.rope_parameters[GLOBAL]
     if rope["rope_type"] not in ("default", "linear"):
@@ -29,13 +29,14 @@ def global_factor(config: Gemma3TextConfig) -> float:
 
 
 def rescale_context(model: Gemma3ForCausalLM, factor: float) -> None:
-    """Divide the global layers' positions by `factor` in all, and lengthen the context to match; saved with the model.
+    """Divide the global layers' positions by `factor` in total, and lengthen the context to match; saved with the
+    model.
 
-    `factor` is that of the result, whatever the checkpoint was rescaled by before: applied twice it changes nothing,
-    and gemma-3-4b, which is released at 8 and 131,072 tokens, has 262,144 at 16.
+    `factor` is relative to the unscaled model, so applying it twice changes nothing. gemma-3-4b, which is released at
+    factor 8 and 131,072 tokens, has 262,144 tokens at 16.
 
     Raises:
-        UserError: the checkpoint is rescaled by more already, or not linearly.
+        UserError: the checkpoint already has a larger factor, or is not rescaled linearly.
     """
     before = global_factor(model.config)
     if factor < before:
@@ -60,7 +61,7 @@ def set_global_factor(model: Gemma3ForCausalLM, factor: float) -> None:
 
 
 def check_window(config: Gemma3TextConfig, source: Path | str) -> None:
-    """Refuse a checkpoint whose local layers have no window to look through.
+    """Reject a checkpoint whose local layers have no attention window.
 
     Raises:
         UserError: there are local layers, and their window is missing or below one token.

@@ -1,4 +1,4 @@
-"""`tiny`: a real Gemma 3 at toy width, for runs that take minutes on a laptop."""
+"""The model `tiny`: a real Gemma 3 at toy width, for runs that take minutes on a laptop."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,9 @@ Size = Literal["small", "large"]
 
 @dataclass(frozen=True)
 class _Shape:
-    """What differs between the sizes; heads are of 32, and two share their keys and values with the others."""
+    """Dimensions that differ between the sizes; heads have size 32, and two heads share keys and values with the
+    others.
+    """
 
     hidden: int
     intermediate: int
@@ -34,10 +36,10 @@ _SHAPES: dict[Size, _Shape] = {
 
 
 def tiny_config(size: Size = "small") -> Gemma3TextConfig:
-    """Gemma 3's architecture, narrow: five local layers to each global one, grouped queries, QK norm, a tied head.
+    """Return a narrow Gemma 3: five local layers per global one, grouped queries, QK norm, a tied head.
 
-    The window of 16 tokens is shorter than the sequences, so that local layers are local. `query_pre_attn_scalar`
-    stays 256, whatever the head size: readers of GGUF files assume it.
+    The window of 16 tokens is shorter than the sequences, so that local layers are really local.
+    `query_pre_attn_scalar` stays 256 for every head size, because readers of GGUF files assume it.
     """
     shape = _SHAPES[size]
     return Gemma3TextConfig(
@@ -67,7 +69,9 @@ def tiny_config(size: Size = "small") -> Gemma3TextConfig:
 
 
 def tiny_policy(size: Size = "small", seed: int = 0) -> Policy:
-    """A tiny policy with random float32 weights that depend on the seed alone; torch's generator stays as it was."""
+    """Return a tiny policy with random float32 weights that depend only on the seed; torch's generator does not
+    change.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Gemma3ForCausalLM(tiny_config(size))

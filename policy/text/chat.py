@@ -1,9 +1,9 @@
-"""Gemma 3's chat format: what a conversation looks like in tokens.
+"""Gemma 3's chat format: conversations as tokens.
 
 A conversation is `<bos>` once, then for each turn `<start_of_turn>`, the role (`user` or `model`), a newline, the
-trimmed content, `<end_of_turn>` and a newline. There is no system turn: system text, as it is, and a blank line stand
-at the beginning of the first user turn. Control tokens that are spelt out in a message's text are read as control
-tokens, in the original as here.
+trimmed content, `<end_of_turn>` and a newline. There is no system turn: system text, unchanged, and a blank line are
+prepended to the first user turn. Control tokens spelt out in a message's text are parsed as control tokens, as in the
+original.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,9 @@ CHAT_TEMPLATE = """\
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Tokens of a conversation up to where the model speaks: `<bos>` once, and `<start_of_turn>model\\n` last."""
+    """Return the tokens of a conversation up to the model's turn: `<bos>` once, and `<start_of_turn>model\n` at the
+    end.
+    """
     ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
     return list(ids)
 
@@ -68,10 +70,11 @@ def continued_ids(
     user: str,
     ends: Sequence[int] = (),
 ) -> list[int]:
-    """Tokens of a conversation that goes on: its prompt and the very tokens that were said, and the user's next turn.
+    """Return the tokens of a continued conversation: its prompt, the exact tokens of the completion, and the next user
+    turn.
 
-    What was said is not written out and read again, which could cut it into other tokens. It ends with `<end_of_turn>`,
-    also where it ended with another of `ends` or was cut off.
+    The completion is not decoded and tokenised again, which could give other tokens. It ends with `<end_of_turn>`, even
+    if it ended with another token of `ends` or was cut off.
     """
     said = completion[:-1] if completion and completion[-1] in ends else completion
     turn = f"{END_OF_TURN}\n<start_of_turn>user\n{user.strip()}{END_OF_TURN}\n<start_of_turn>model\n"
@@ -79,7 +82,7 @@ def continued_ids(
 
 
 def completion_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Tokens of what the model says after `prompt_ids`: the text as it is, then `<end_of_turn>` and nothing more."""
+    """Return the tokens of a completion after `prompt_ids`: the text unchanged, then `<end_of_turn>`."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return [*ids, tokenizer.convert_tokens_to_ids(END_OF_TURN)]
 
