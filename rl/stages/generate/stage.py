@@ -49,9 +49,8 @@ def run(config: GenerateStage, stage: Stage) -> None:
     if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     examples = _examples(config, stage)
-    stage.metrics_file.unlink(
-        missing_ok=True
-    )  # rewritten below: one line per chunk, also for chunks of an earlier attempt
+    # The loop below writes one line per chunk, also for chunks of an earlier attempt.
+    stage.metrics_file.unlink(missing_ok=True)
     sums: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []

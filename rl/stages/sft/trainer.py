@@ -30,18 +30,15 @@ class SftTrainer(SFTTrainer):
         """Return the micro-batch's summed cross-entropy divided by the number of labels of the optimiser step."""
         inputs = dict(inputs)
         labels_SL = inputs.pop("labels")
-        positions_SL = torch.nn.functional.pad(
-            labels_SL[:, 1:] != IGNORED, (0, 1)
-        )  # the last position has no next token
+        positions_SL = torch.nn.functional.pad(labels_SL[:, 1:] != IGNORED, (0, 1))  # the last has no next token
         targets_M = labels_SL.roll(-1, dims=1)[positions_SL]
         tokens = torch.as_tensor(len(targets_M) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         share_M = (1.0 / tokens.to(targets_M.device)).expand(len(targets_M))
         total, scores = weighted_forward(model, positions_SL, Targets.given(targets_M), share_M, entropy=True, **inputs)
         self._note(inputs, len(targets_M), scores.entropy.sum(), scores.best.sum())
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            total = (
-                total * self.accelerator.num_processes
-            )  # DDP averages gradients, but `tokens` counts the labels of all processes
+            # DDP averages gradients over processes, but `tokens` counts the labels of all processes.
+            total = total * self.accelerator.num_processes
         return -total
 
     def _note(self, inputs: dict[str, Any], count: int, entropy: Tensor, correct: Tensor) -> None:

@@ -60,9 +60,8 @@ def run(config: WarpStage, stage: Stage) -> None:
         return
     write_line(stage, start, merged)
     write_atomically(stage.output / REPORT, json.dumps(report, indent=1))
-    for iteration in range(
-        config.iterations - 1
-    ):  # keep the last iteration's runs and merge, which other points of the line need
+    # Keep the last iteration's runs and merge, which other points of the line need.
+    for iteration in range(config.iterations - 1):
         shutil.rmtree(stage.folder / f"iteration-{iteration}", ignore_errors=True)
 
 

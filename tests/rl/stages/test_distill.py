@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 import torch
-from gemsmith.tests.messages import raises_facts
 from pydantic import ValidationError
 from transformers import TrainingArguments
 
@@ -23,6 +22,7 @@ from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.distill.stage import lessons_of
 from gemsmith.rl.teachers.in_process import InProcessTeacher
 from gemsmith.rl.teachers.teacher import TeacherRow
+from tests.messages import raises_facts
 
 FIELDS: dict[str, Any] = {"id": "s", "kind": "distill", "data": "d", "steps": 1, "batch": 2, "learning_rate": 1e-3}
 FIELDS |= {"teacher": {"model": "tiny"}}

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gemsmith.tests.messages import raises_facts
 from pydantic import ValidationError
 
 from gemsmith.contracts.errors import UserError
@@ -19,6 +18,7 @@ from gemsmith.rl.stages.reinforcement.config import BondStage, ReinforceStage
 from gemsmith.rl.stages.reinforcement.stage import run as reinforce
 from gemsmith.rl.stages.sft.config import SftStage
 from gemsmith.rl.stages.sft.stage import run
+from tests.messages import raises_facts
 from tests.rl.stages.killable import STAGES
 from tests.warm_python import WarmPython
 

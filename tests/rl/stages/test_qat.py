@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-from gemsmith.tests.messages import raises_facts
 from pydantic import ValidationError
 
 from gemsmith.contracts.errors import UserError
@@ -14,6 +13,7 @@ from gemsmith.policy.quantised import Scheme, read_mark
 from gemsmith.rl.stages.qat.config import QatStage
 from gemsmith.rl.stages.qat.stage import run
 from gemsmith.weights.quantise import quantised
+from tests.messages import raises_facts
 
 SUMS = ReasoningGymData.model_validate(
     {"source": "reasoning_gym", "task": "chain_sum", "size": 60, "prompt": "{metadata[expression]} =",
@@ -55,9 +55,7 @@ def test_the_policy_that_comes_out_is_on_the_grid_and_says_so(tmp_path, format, 
 
 def test_training_brings_the_quantised_policy_nearer_to_the_unquantised_one(tmp_path):
     work = stage(tmp_path)
-    run(
-        config(steps=20, batch=16, learning_rate=3e-4, sampled_logits=512, mode="topk"), work
-    )  # K is the whole vocabulary
+    run(config(steps=20, batch=16, learning_rate=3e-4, sampled_logits=512, mode="topk"), work)  # K = vocabulary size
     found = json.loads((work.output / "qat.json").read_text())
     assert (found["format"], found["embedding"], found["rows"]) == ("int4_channel", "f16", 6)
     assert 0 < found["qat"]["kl"] < 0.7 * found["ptq"]["kl"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from gemsmith.tests.messages import raises_facts
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Silence, Stage
@@ -24,6 +23,7 @@ from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.pareto_front import interval
 from gemsmith.rl.stages.warp.stage import run
+from tests.messages import raises_facts
 from tests.warm_python import WarmPython
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
@@ -255,9 +255,7 @@ def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
     assert "reward/short" in rows[0]
     assert {"reward/correct", "control/short"} < rows[1].keys()
     merge = json.loads((stage.output / "warp.json").read_text())["merges"][0]
-    assert all(
-        group["norms"][1] == 0 for group in merge["groups"]
-    )  # with a learning rate of 0 the weights do not change
+    assert all(group["norms"][1] == 0 for group in merge["groups"])  # a learning rate of 0 changes no weights
 
 
 @pytest.mark.parametrize(
