@@ -91,7 +91,7 @@ class ExactTargets:
         self.k, self.mode, self.seeds = k, mode, seeds
         self.best_M = torch.full_like(own_M, -1)
         self.own_M = torch.full(own_M.shape, math.nan, device=own_M.device)
-        # KL(teacher || student) minus the student's normaliser: sum_v p_teacher(v) (log p_teacher(v) - student_logit(v))
+        # KL(teacher || student) minus the normaliser: sum_v p(v) (log p(v) - student_logit(v)), p the teacher
         self._gap_M = torch.zeros(len(own_M), dtype=torch.float32, device=own_M.device)
 
     def logprobs(self, chunk: slice) -> Tensor:

@@ -58,7 +58,7 @@ def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_t
 
 
 def _mandelbrot(size: int) -> torch.Tensor:
-    """Return log-probabilities of p proportional to (rank + 2.7)^-1.6: entropy 4.3 nats, of which 0.02 beyond rank 16,384."""
+    """Return log p for p proportional to (rank + 2.7)^-1.6: entropy 4.3 nats, of which 0.02 beyond rank 16,384."""
     return ((torch.arange(1, size + 1, dtype=torch.float64) + 2.7).log() * -1.6).log_softmax(0)
 
 
