@@ -18,13 +18,15 @@ def teachers_identity(shares: Sequence[ShareConfig], stage: Stage) -> str:
     """Return one identity for all teachers of a stage, their tasks and weights; for a single teacher, its own."""
     if len(shares) == 1 and not shares[0].tasks:
         return teacher_identity(shares[0].teacher, stage)
-    parts = [[teacher_identity(one.teacher, stage), sorted(one.tasks), one.weight] for one in shares]
+    parts = [[teacher_identity(share.teacher, stage), sorted(share.tasks), share.weight] for share in shares]
     return _hash(parts)
 
 
 def teachers_name(shares: Sequence[ShareConfig]) -> str:
     """Return the teachers' names and tasks as readable text."""
-    return ", ".join(one.teacher.name + (f" ({' and '.join(one.tasks)})" if one.tasks else "") for one in shares)
+    return ", ".join(
+        share.teacher.name + (f" ({' and '.join(share.tasks)})" if share.tasks else "") for share in shares
+    )
 
 
 def teacher_identity(config: TeacherConfig, stage: Stage) -> str:

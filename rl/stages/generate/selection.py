@@ -38,36 +38,38 @@ def fates(drawn: Sequence[Completion], keep: int, at_least: float | None) -> lis
     Candidates are finished, not empty, scored, and not below `at_least`. The `keep` best of them are kept; ties are
     broken by sampling order. Texts that differ only in white space are duplicates.
     """
-    found: list[Fate] = [_refused(completion, at_least) or "kept" for completion in drawn]
-    left = [i for i, fate in enumerate(found) if fate == "kept"]
+    result: list[Fate] = [_refused(completion, at_least) or "kept" for completion in drawn]
+    left = [i for i, fate in enumerate(result) if fate == "kept"]
     seen: set[str] = set()
     for i in sorted(left, key=lambda i: -(drawn[i].reward or 0.0)):
         text = normalised(drawn[i].text)
         if text in seen:
-            found[i] = "duplicate"
+            result[i] = "duplicate"
         elif len(seen) == keep:
-            found[i] = "beyond keep"
+            result[i] = "beyond keep"
         else:
             seen.add(text)
-    return found
+    return result
 
 
 def worse_than(reward: float, drawn: Sequence[Completion]) -> Completion | None:
     """Return the judged answer with the lowest reward, if that is below `reward`; the first sampled among equals."""
-    below = [one for one in drawn if one.judged and one.reward is not None and one.reward < reward]
-    return min(below, key=lambda one: one.reward or 0.0, default=None)
+    worse = [other for other in drawn if other.judged and other.reward is not None and other.reward < reward]
+    return min(worse, key=lambda other: other.reward or 0.0, default=None)
 
 
-def tally(drawn: Sequence[Completion], found: Sequence[Fate]) -> Counter[str]:
+def tally(drawn: Sequence[Completion], outcomes: Sequence[Fate]) -> Counter[str]:
     """Return sums over one prompt's completions, which the caller adds over prompts and passes to `metrics`.
 
     `best` and `mean` are the maximum and the mean reward of the judged completions; `judged` is 1 if there are any.
     """
-    rewards = [one.reward for one in drawn if one.judged and one.reward is not None]
-    scored = [one.reward for one in drawn if one.reward is not None]
-    sums = Counter({f"fate/{fate}": count for fate, count in Counter(found).items()})
-    sums.update(prompts=1, samples=len(drawn), tokens=sum(one.tokens for one in drawn), answered=int("kept" in found))
-    sums.update(accepted=sum(fate in ("kept", "duplicate", "beyond keep") for fate in found))
+    rewards = [sample.reward for sample in drawn if sample.judged and sample.reward is not None]
+    scored = [sample.reward for sample in drawn if sample.reward is not None]
+    sums = Counter({f"fate/{fate}": count for fate, count in Counter(outcomes).items()})
+    sums.update(
+        prompts=1, samples=len(drawn), tokens=sum(sample.tokens for sample in drawn), answered=int("kept" in outcomes)
+    )
+    sums.update(accepted=sum(fate in ("kept", "duplicate", "beyond keep") for fate in outcomes))
     sums.update({"scored": len(scored), "reward": sum(scored)})  # type: ignore[dict-item]
     if rewards:
         sums.update({"judged": 1, "best": max(rewards), "mean": sum(rewards) / len(rewards)})  # type: ignore[dict-item]
@@ -85,7 +87,7 @@ def metrics(sums: Counter[str]) -> dict[str, float]:
     - `reward`: mean reward of all scored completions.
     - `reward_best`, `reward_mean`: means over prompts of the best and the mean reward of the judged completions.
     """
-    found = {
+    values = {
         "acceptance": sums["accepted"] / sums["samples"],
         "answered": sums["answered"] / sums["prompts"],
         "ended": 1 - sums["fate/unfinished"] / sums["samples"],
@@ -93,10 +95,10 @@ def metrics(sums: Counter[str]) -> dict[str, float]:
         "length": sums["tokens"] / sums["samples"],
     }
     if sums["scored"]:
-        found["reward"] = sums["reward"] / sums["scored"]
+        values["reward"] = sums["reward"] / sums["scored"]
     if sums["judged"]:
-        found |= {"reward_best": sums["best"] / sums["judged"], "reward_mean": sums["mean"] / sums["judged"]}
-    return found
+        values |= {"reward_best": sums["best"] / sums["judged"], "reward_mean": sums["mean"] / sums["judged"]}
+    return values
 
 
 def normalised(text: str) -> str:

@@ -67,9 +67,9 @@ def run(config: GenerateStage, stage: Stage) -> None:
             sums.update(own)
             rows += chunk["rows"]
             shown += chunk["shown"][: config.shown - len(shown)]
-            said = metrics(own) if own["samples"] else {}
-            stage.log(said, step=number + 1)
-            few = {name: said[name] for name in ("acceptance", "reward_best") if name in said}
+            values = metrics(own) if own["samples"] else {}
+            stage.log(values, step=number + 1)
+            few = {name: values[name] for name in ("acceptance", "reward_best") if name in values}
             stage.progress(start + len(part), len(examples), "prompt", **few)
     if not rows:
         raise UserError(_nothing(config, sums, shown))
@@ -159,16 +159,16 @@ def _completion(samples: Samples, i: int, total: float, rewards: dict[str, float
 
 def _select(config: GenerateStage, example: Example, drawn: Sequence[Completion], chunk: dict[str, Any]) -> None:
     """Add one prompt's kept answers (best first), its sums and, for the report, all its answers with their fates."""
-    found = fates(drawn, config.keep, config.at_least)
-    chunk["sums"].update(tally(drawn, found))
-    kept = [one for one, fate in zip(drawn, found, strict=True) if fate == "kept"]
-    for one in sorted(kept, key=lambda one: -(one.reward or 0.0)):
-        worse = worse_than(one.reward or 0.0, drawn)
-        measured = {"reward": one.reward if config.rewards else None, "rewards": one.rewards, "tokens": one.tokens}
-        chunk["rows"].append(answer_row(example, one.text, worse.text if worse else None, measured))
+    outcomes = fates(drawn, config.keep, config.at_least)
+    chunk["sums"].update(tally(drawn, outcomes))
+    kept = [answer for answer, fate in zip(drawn, outcomes, strict=True) if fate == "kept"]
+    for best in sorted(kept, key=lambda answer: -(answer.reward or 0.0)):
+        worse = worse_than(best.reward or 0.0, drawn)
+        measured = {"reward": best.reward if config.rewards else None, "rewards": best.rewards, "tokens": best.tokens}
+        chunk["rows"].append(answer_row(example, best.text, worse.text if worse else None, measured))
     if len(chunk["shown"]) < config.shown:
-        said = zip(drawn, found, strict=True)
-        answers = [{"text": one.text, "reward": one.reward, "fate": fate} for one, fate in said]
+        pairs = zip(drawn, outcomes, strict=True)
+        answers = [{"text": answer.text, "reward": answer.reward, "fate": fate} for answer, fate in pairs]
         chunk["shown"].append({"prompt": example.prompt, "answer": example.answer, "answers": answers})
 
 
@@ -216,10 +216,10 @@ def _nothing(config: GenerateStage, sums: Counter[str], shown: Sequence[dict[str
     main = max(counts, key=lambda reason: counts[reason])
     such = next(
         (
-            f" (for example {shortened(one['text'])} in answer to {shortened(row['prompt'])})"
+            f" (for example {shortened(answer['text'])} in answer to {shortened(row['prompt'])})"
             for row in shown
-            for one in row["answers"]
-            if one["fate"] == main
+            for answer in row["answers"]
+            if answer["fate"] == main
         ),
         "",
     )

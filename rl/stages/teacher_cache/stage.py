@@ -83,7 +83,7 @@ def asking(teacher: Teacher, rows: Sequence[TeacherRow], seed: int, vocabulary: 
     def ask(numbers: range) -> tuple[Array, Array]:
         asked = [rows[number] for number in numbers]
         with torch.no_grad():
-            ids_MK, logprobs_MK = drawn(teacher, asked, [one for row in asked for one in _seeds(row, seed)], vocabulary)
+            ids_MK, logprobs_MK = drawn(teacher, asked, [own for row in asked for own in _seeds(row, seed)], vocabulary)
         return ids_MK.cpu().numpy(), logprobs_MK.float().cpu().numpy()
 
     return ask

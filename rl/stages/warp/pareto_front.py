@@ -132,12 +132,12 @@ def summarise(rate: float, measured: Sequence[Measured]) -> dict[str, Any]:
     return {
         "rate": rate,
         "prompts": len(measured),
-        "reward": interval([one.reward for one in measured]),
-        "rewards": each([one.rewards for one in measured]),
-        "control": each([one.control for one in measured]),
-        "kl": interval([one.log_ratio for one in measured]),
-        "length": interval([float(one.length) for one in measured]),
-        "ended": sum(one.ended for one in measured) / len(measured),
+        "reward": interval([sample.reward for sample in measured]),
+        "rewards": each([sample.rewards for sample in measured]),
+        "control": each([sample.control for sample in measured]),
+        "kl": interval([sample.log_ratio for sample in measured]),
+        "length": interval([float(sample.length) for sample in measured]),
+        "ended": sum(sample.ended for sample in measured) / len(measured),
     }
 
 
@@ -164,8 +164,8 @@ def _measure(
             live.model.load_state_dict(_load(config, stage, folder).model.state_dict())
             gc.collect()
             sampler.sync()
-            found = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
-            measured = [one for share in from_all(found) for one in share]
+            own = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
+            measured = [sample for share in from_all(own) for sample in share]
             point = summarise(rate, measured)
             if rank() == 0:
                 write_atomically(path, json.dumps(point, indent=1) + "\n")
@@ -251,7 +251,7 @@ def _logprobs(
     batch = inner.micro_batch or inner.batch
     if sampler.same_weights:
         return sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
-    found = scored(live, prompts, samples, inner.sampling, batch)
-    if (warning := check(found.gap, inner.sampler)) and rank() == 0:
+    comparison = scored(live, prompts, samples, inner.sampling, batch)
+    if (warning := check(comparison.gap, inner.sampler)) and rank() == 0:
         stage.say(warning)
-    return found.raw_S.tolist()
+    return comparison.raw_S.tolist()

@@ -76,7 +76,7 @@ class Killer:
 
 
 def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
-    """Run the stage `kind` in `folder`; kill the process after `steps` steps (0: never), under ZeRO stage `zero`."""
+    """Run the stage `kind` in `folder`; kill the process after `after` steps (0: never), under ZeRO stage `zero`."""
     make_tiny_shallow()
     sums = ReasoningGymData(
         source="reasoning_gym",

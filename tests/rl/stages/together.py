@@ -1,7 +1,7 @@
-"""Program that trains cases in turn, alone or as one of several processes: together.py FOLDER CASE...; a launcher may start it.
+"""Program that trains cases in turn, alone or as one of several processes: together.py FOLDER CASE...
 
-The one process alone records its completions beside the folder; several draw theirs too, and then learn from the
-recorded ones, because one token that rounding tips over would hide everything else.
+A single process records its completions beside the folder. Several processes, started by torch's launcher, sample too
+but train on the recorded completions, because a single token changed by rounding would hide every other difference.
 
 A case is KIND:ENGINE[:lora], such as bond:3:lora or sft:plain; 3offload is ZeRO-3 with the optimiser offloaded.
 """
