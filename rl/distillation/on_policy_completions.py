@@ -35,7 +35,7 @@ class _Drawn:
         ids: token ids of each completion.
         ended: True for completions that end with an end-of-turn token.
         raw: values of each reward, one per completion; None where it does not apply.
-        gap: difference between the sampler's and the trainer's log-probabilities; None if they cannot differ.
+        gap: difference between the sampler's and the trainer's log-probabilities; None if they are not compared.
     """
 
     ids: list[list[int]]
@@ -45,7 +45,7 @@ class _Drawn:
 
 
 class OnPolicyCompletions:
-    """Selection of on-policy steps, and sampling of their completions.
+    """Source of on-policy completions: selects the steps that use them, and samples them.
 
     Both depend only on the seed, the step and the weights: not on the number of processes or on earlier steps.
     """

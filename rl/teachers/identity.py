@@ -46,11 +46,11 @@ def teacher_identity(config: TeacherConfig, stage: Stage) -> str:
 def _content(source: Path) -> list[list[str]]:
     """Return [name, SHA-256] of each weight file in a folder, or of a single file."""
     files = [source] if source.is_file() else sorted(f for f in source.iterdir() if f.suffix in WEIGHTS)
-    found = []
+    entries = []
     for file in files:
         with file.open("rb") as content:
-            found.append(["" if file == source else file.name, hashlib.file_digest(content, "sha256").hexdigest()])
-    return found
+            entries.append(["" if file == source else file.name, hashlib.file_digest(content, "sha256").hexdigest()])
+    return entries
 
 
 def _plain(value: Any) -> Any:

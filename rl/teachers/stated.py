@@ -58,9 +58,9 @@ def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
         ("temperature", about.temperature, config.temperature),
         ("sampled_logits", about.k, config.sampled_logits or about.k),
     ]
-    for name, found, asked in stated:
-        if found != asked:
+    for name, stored, asked in stated:
+        if stored != asked:
             raise UserError(
-                f"The store {folder} was written with {name} {found}, but this stage has {name} {asked}: use the same "
+                f"The store {folder} was written with {name} {stored}, but this stage has {name} {asked}: use the same "
                 "value in both."
             )

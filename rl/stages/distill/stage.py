@@ -106,8 +106,8 @@ def check_teacher(config: DistillStage, teacher: Teacher) -> None:
 def rows_of(lessons: Sequence[Lesson]) -> list[dict[str, Any]]:
     """Return the lessons as rows of the trainer's dataset."""
     return [
-        {"prompt": each.prompt, "completion": each.completion, "number": number, "task": each.example.task}
-        for number, each in enumerate(lessons)
+        {"prompt": lesson.prompt, "completion": lesson.completion, "number": number, "task": lesson.example.task}
+        for number, lesson in enumerate(lessons)
     ]
 
 
@@ -119,9 +119,9 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
     """
     if config.on_policy < 1:
         fitting = fitting_demonstrations(examples, student, config.max_length, config.data, stage)
-        lessons = [Lesson(*each) for each in fitting]
+        lessons = [Lesson(*demonstration) for demonstration in fitting]
     else:
-        lessons = [Lesson(each, prompt_ids(student.tokenizer, each.messages), []) for each in examples]
+        lessons = [Lesson(example, prompt_ids(student.tokenizer, example.messages), []) for example in examples]
     if not config.on_policy:
         return lessons
     return with_room(
@@ -189,8 +189,8 @@ def asked_rows(lessons: Sequence[Lesson]) -> list[TeacherRow]:
     For a lesson without a completion, the prompt's last token takes the place of the on-policy completion.
     """
     return [
-        TeacherRow(each.prompt, each.completion, number, each.example.task)
-        if each.completion
-        else TeacherRow(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
-        for number, each in enumerate(lessons)
+        TeacherRow(lesson.prompt, lesson.completion, number, lesson.example.task)
+        if lesson.completion
+        else TeacherRow(lesson.prompt[:-1], lesson.prompt[-1:], -1, lesson.example.task)
+        for number, lesson in enumerate(lessons)
     ]

@@ -112,7 +112,7 @@ def closeness(policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], ba
     kl, agreed, tokens = 0.0, 0.0, 0
     with torch.no_grad(), evaluating(policy.model):
         for start in range(0, len(lessons), batch):
-            part = [TeacherRow(each.prompt, each.completion) for each in lessons[start : start + batch]]
+            part = [TeacherRow(lesson.prompt, lesson.completion) for lesson in lessons[start : start + batch]]
             prompts, completions = [row.prompt for row in part], [row.completion for row in part]
             asked = teacher.targets(part, [0] * sum(len(completion) for completion in completions))
             _, scores = weighted_logprobs(
@@ -143,8 +143,8 @@ def _lessons(config: QatStage, policy: Policy, stage: Stage) -> tuple[list[Lesso
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
 
     def fitting(examples: Sequence[Example]) -> list[Lesson]:
-        found = fitting_demonstrations(examples, policy, config.max_length, config.data, stage)
-        return [Lesson(*each) for each in found]
+        demonstrations = fitting_demonstrations(examples, policy, config.max_length, config.data, stage)
+        return [Lesson(*demonstration) for demonstration in demonstrations]
 
     lessons = fitting(data.train)
     if any(example.demonstration is not None for example in data.test):
