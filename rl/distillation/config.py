@@ -1,4 +1,4 @@
-"""Configuration of learning from a teacher's sampled logits. Imports no torch."""
+"""Configuration of training on a teacher's sampled logits. Imports no torch."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from gemsmith.rl.teachers.config import SampledConfig
 
 
 class TargetsConfig(TrainingConfig, SampledConfig):
-    """How a teacher's sampled logits are drawn and learnt, for every stage that learns from them."""
+    """Settings for sampling a teacher's logits and averaging the loss, for stages that train on them."""
 
     average: Literal["tokens", "sequences"] = Field(
         "tokens",
-        description="What a step's loss is the mean of. tokens: all the step's tokens alike. sequences: the means over "
-        "the tokens of each sequence (GKD), by which a token of a short one counts for more.",
+        description="How a step's loss is averaged. tokens: mean over all tokens of the step. sequences: mean over "
+        "sequences of each sequence's token mean (GKD), which gives tokens of short sequences more weight.",
     )

@@ -1,6 +1,6 @@
 """Divergences between a teacher and a student over the whole vocabulary, with their gradients (GKD, section 2).
 
-P is the teacher's distribution of a token, Q the student's, z the student's logits. Every gradient is of the form
+P is the teacher's distribution at a token, Q the student's, z the student's logits. Every gradient has the form
 q_v (r_v - sum_u q_u r_u), because a divergence does not change when a constant is added to z.
 """
 
@@ -21,19 +21,19 @@ Divergence = Literal["forward", "reverse", "jsd"]
 def divergence_and_gradient(
     teacher_CV: Tensor, student_CV: Tensor, divergence: Divergence, beta: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """D of each row, and its gradient by the student's logits.
+    """Return the divergence D of each row and its gradient with respect to the student's logits.
 
     Args:
         teacher_CV: log P, [C, V].
         student_CV: log Q, [C, V].
-        divergence: `forward` KL(P || Q), with gradient q - p. `reverse` KL(Q || P), with r = log q - log p.
-            `jsd` beta KL(P || M) + (1 - beta) KL(Q || M), M = beta P + (1 - beta) Q (equation 1), with
-            r = (1 - beta) (log q - log m); it is 0 for any P and Q where beta is 0 or 1.
-        beta: of `jsd`; at 0 the forward and at 1 the reverse divergence are meant, to which D / beta and
-            D / (1 - beta) tend.
+        divergence: `forward` is KL(P || Q), with gradient q - p. `reverse` is KL(Q || P), with r = log q - log p.
+            `jsd` is beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q (equation 1) and
+            r = (1 - beta) (log q - log m).
+        beta: weight of `jsd`. Its value at 0 and 1 would be 0 for any P and Q, so that these select the limits of
+            D / beta and D / (1 - beta) instead: the forward divergence at 0, the reverse at 1.
 
     Returns:
-        [C] in nats, and [C, V], which sums to 0 over V.
+        The divergences, [C], in nats, and the gradients, [C, V], whose rows sum to 0.
     """
     if divergence == "jsd" and beta in (0.0, 1.0):
         divergence = "forward" if beta == 0.0 else "reverse"
@@ -54,13 +54,13 @@ def divergence_and_gradient(
 
 @dataclass(frozen=True)
 class Watched:
-    """What is told of M tokens, whatever was lowered; without gradients.
+    """Per-token metrics of M tokens, without gradients, for any divergence.
 
     Attributes:
-        kl_M: KL(P || Q), in nats, as well as the teacher can tell.
-        entropy_M: the student's, in nats.
-        agrees_M: whether the student's likeliest entry is the teacher's.
-        own_M: the teacher's log-probability of the sequences' own tokens, in nats; nan where it is not known.
+        kl_M: KL(P || Q), in nats; an estimate if the teacher is not `exact`.
+        entropy_M: entropy of the student's distribution, in nats.
+        agrees_M: True where student and teacher have the same most likely entry.
+        own_M: the teacher's log-probability of the completion tokens, in nats; NaN where it is unknown.
     """
 
     kl_M: Tensor
@@ -70,20 +70,20 @@ class Watched:
 
 
 class WholeDivergence:
-    """Minus a divergence as an objective of the student's head, which asks for one chunk of tokens after the other."""
+    """Objective of the student's head: minus a divergence over the whole vocabulary, evaluated chunk by chunk."""
 
     def __init__(self, targets: TokenTargets, divergence: Divergence, beta: float) -> None:
-        """Of the tokens that `targets` are of, from a teacher that is `exact`; see `divergence_and_gradient`."""
+        """Wrap `targets`, whose teacher must be `exact`; see `divergence_and_gradient`."""
         self.targets, self.kind, self.beta = targets, divergence, beta
         self._kl_M = torch.zeros(len(targets.best_M), device=targets.best_M.device)
 
     @property
     def objective(self) -> Objective:
-        """For the head. `best` is whether the likeliest entry is the teacher's."""
+        """Objective for the head; its `best` is True where student and teacher have the same most likely entry."""
         return Objective(self._evaluate)
 
     def watched(self, scores: VocabularyScores) -> Watched:
-        """What the head found, once every chunk has passed."""
+        """Return the metrics from the head's scores; call it after the last chunk."""
         return Watched(self._kl_M, scores.entropy, scores.best, self.targets.own_M)
 
     def _evaluate(self, chunk: slice, logits_CV: Tensor) -> VocabularyScores:
@@ -92,30 +92,31 @@ class WholeDivergence:
         best_C = logits_CV.gather(-1, self.targets.best_M[chunk].unsqueeze(-1)).squeeze(-1) >= highest_C
         normaliser_C = logits_CV.logsumexp(dim=-1)
         value_C, entropy_C = torch.empty_like(normaliser_C), torch.empty_like(normaliser_C)
+        # A few rows at a time, so that the temporaries stay small next to the chunk's logits.
         for part in row_parts(logits_CV):
             teacher_RV, student_RV = teacher_CV[part], logits_CV[part] - normaliser_C[part].unsqueeze(-1)
             value_C[part], gradient_RV = divergence_and_gradient(teacher_RV, student_RV, self.kind, self.beta)
             entropy_C[part] = -torch.linalg.vecdot(student_RV.exp(), student_RV)
             self._kl_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV - student_RV).float()
-            logits_CV[part] = gradient_RV
+            logits_CV[part] = gradient_RV  # the head expects the gradient in place of the logits
         return VocabularyScores(-value_C, normaliser_C, entropy_C, best_C, highest_C)
 
 
 class SampledDivergence:
-    """KL(P || Q) but for P's entropy, by the entries that a teacher draws: cross-entropy to them, to be lowered."""
+    """Objective of the student's head: cross-entropy to the teacher's sampled entries, KL(P || Q) plus a constant."""
 
     def __init__(self, targets: TokenTargets) -> None:
-        """Of the tokens that `targets` are of, from any teacher."""
+        """Wrap `targets` of any teacher."""
         self.targets = targets
         self._best_logit_M = torch.zeros(len(targets.best_M), device=targets.best_M.device)
 
     @property
     def objective(self) -> Targets:
-        """For the head."""
+        """Targets for the head."""
         return Targets(self._choose)
 
     def watched(self, scores: VocabularyScores) -> Watched:
-        """What the head found, once every chunk has passed."""
+        """Return the metrics from the head's scores; call it after the last chunk."""
         agrees_M = (self.targets.best_M >= 0) & (self._best_logit_M >= scores.highest)
         return Watched(self.targets.divergence(scores), scores.entropy, agrees_M, self.targets.own_M)
 

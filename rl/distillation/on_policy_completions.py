@@ -1,4 +1,4 @@
-"""The student's own completions, on which it is distilled in some of the steps (GKD: Agarwal et al. 2024)."""
+"""On-policy completions: steps of distillation on the student's own samples (GKD: Agarwal et al. 2024)."""
 
 import functools
 import operator
@@ -29,9 +29,13 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What one process drew for its share of a step's prompts, and each reward's value of each completion.
+    """Completions that one process sampled for its share of a step's prompts, with their rewards.
 
-    `gap` is between the sampler's log-probabilities and the trainer's, where the two can differ.
+    Attributes:
+        ids: token ids of each completion.
+        ended: True for completions that end with an end-of-turn token.
+        raw: values of each reward, one per completion; None where it does not apply.
+        gap: difference between the sampler's and the trainer's log-probabilities; None if they are not compared.
     """
 
     ids: list[list[int]]
@@ -41,9 +45,9 @@ class _Drawn:
 
 
 class OnPolicyCompletions:
-    """Says which steps are on the student's own completions, and draws them.
+    """Source of on-policy completions: selects the steps that use them, and samples them.
 
-    Both depend on the seed, the step and the weights alone: not on the number of processes, nor on what was run before.
+    Both depend only on the seed, the step and the weights: not on the number of processes or on earlier steps.
     """
 
     def __init__(
@@ -60,34 +64,36 @@ class OnPolicyCompletions:
         seed: int,
         say: Callable[[str], None],
     ) -> None:
-        """Keep the parts.
+        """Store the parts; see `replace_completions`.
 
         Args:
-            policy: the student, live.
-            sampler: of the student.
-            examples: of the rows, by their `number`.
-            rewards: score the completions; maybe none.
-            lambda_: share of the steps.
-            samples: completions of each prompt.
-            sampling: how they are drawn.
-            limits: how far the sampler's log-probabilities may be from the trainer's.
-            seed: of steps and completions.
-            say: told where they are far.
+            policy: the student that is being trained.
+            sampler: sampler of the student.
+            examples: examples of the rows, indexed by the rows' `number`.
+            rewards: rewards of the completions; may be empty.
+            lambda_: share of on-policy steps, in [0, 1].
+            samples: completions per prompt.
+            sampling: sampling settings.
+            limits: accepted difference between the sampler's and the trainer's log-probabilities.
+            seed: seed of the choice of steps and of the completions.
+            say: called with a warning if the difference exceeds the limits.
         """
         self.policy, self.sampler, self.examples, self.rewards = policy, sampler, examples, rewards
         self.lambda_, self.samples, self.sampling, self.limits = lambda_, samples, sampling, limits
         self.seed, self.say = seed, say
 
     def is_due(self, step: int) -> bool:
-        """Whether a step, counted from 0, is on the student's own completions."""
+        """Return True if `step`, counted from 0, is on-policy."""
         return random.Random(f"{self.seed}, words of step {step}").random() < self.lambda_
 
     def replace_completions(self, batches: list[Rows], step: int) -> tuple[list[Rows], dict[str, float]]:
-        """This process's micro-batches of one step with the student's completions; every process must call it.
+        """Return this process's micro-batches of a step with sampled completions, and the step's metrics; collective.
 
-        Each row stands there once for each sample, with `number` -1, a `place` in the step, its reward's `advantage`
-        over the prompt's other samples, and the step's `mean_length`. The metrics are of the whole step.
+        Each row is repeated for each sample, with `number` -1, its `place` in the step, the `advantage` of its reward
+        over the prompt's other samples, and the step's `mean_length`. The metrics cover all processes.
         """
+        # All processes see the step's rows in one order, micro-batch by micro-batch, and sample one contiguous share.
+        # So a completion's seed depends on its place in the step and not on the number of processes.
         everyone = from_all(batches)
         order = [row for turn in range(len(batches)) for each in everyone for row in each[turn]]
         mine = share(len(order), len(everyone))
@@ -105,6 +111,7 @@ class OnPolicyCompletions:
             {"completion": ids, "number": -1, "place": i, "advantage": advantage[i], "mean_length": mean_length}
             for i, ids in enumerate(drawn.ids)
         ]
+        # Hand the completions back to the micro-batches that their prompts came from; `place` counts prompts.
         own, place = [], 0
         for turn in range(len(batches)):
             for process, each in enumerate(everyone):
@@ -115,7 +122,7 @@ class OnPolicyCompletions:
         return own, metrics
 
     def _draw(self, rows: Rows, step: int, before: int) -> _Drawn:
-        """Completions of some of the step's rows; `before` stand before them."""
+        """Sample and score completions of some of the step's rows; `before` is their offset within the step."""
         prompts = [row["prompt"] for row in rows]
         self.sampler.sync()
         seed = seed_of_step(self.seed, step)
@@ -132,7 +139,7 @@ class OnPolicyCompletions:
         return _Drawn(drawn.ids, [reason == "stop" for reason in drawn.finish], table.each, gap)
 
     def _rewarded(self, rows: Rows, drawn: _Drawn) -> tuple[list[float], dict[str, float]]:
-        """Each completion's reward over the mean of the prompt's others (leave one out), and the mean reward."""
+        """Return the leave-one-out advantage of each completion, and the reward metrics."""
         if not self.rewards.terms:
             return [0.0] * len(drawn.ids), {}
         prompt = [i for i in range(len(rows)) for _ in range(self.samples)]
@@ -144,7 +151,7 @@ class OnPolicyCompletions:
 
 
 def _joined(parts: Sequence[_Drawn]) -> _Drawn:
-    """The parts of all processes, in order."""
+    """Concatenate the parts of all processes, in order."""
     return _Drawn(
         ids=[ids for part in parts for ids in part.ids],
         ended=[ended for part in parts for ended in part.ended],

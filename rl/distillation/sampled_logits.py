@@ -1,4 +1,4 @@
-"""Distillation through K sampled logits a token, as Gemma 3 was distilled (Gemma 3 report, section 2.2)."""
+"""Distillation with K sampled logits per token (Gemma 3 report, section 2.2)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +16,16 @@ Mode = Literal["gumbel_renorm", "multinomial_counts", "topk"]
 def draw_targets(
     teacher_logprobs_TV: Tensor, k: int, mode: Mode, seeds: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draw K vocabulary entries a token from the teacher, and the weight that each gets as the student's target.
+    """Choose K vocabulary entries per token from the teacher's distribution, with their target weights.
 
     Args:
         teacher_logprobs_TV: log-probabilities of the teacher, [T, V].
-        k: entries a token, at most V.
-        mode: `gumbel_renorm` draws without replacement by probability (Gumbel top-k) and renormalises the teacher's
-            probabilities over the draw: the literal recipe, which sharpens the head. `multinomial_counts` draws with
-            replacement and weighs by counts / K: unbiased. `topk` takes the likeliest: biased, no noise.
-        seeds: one a token, whose draw then does not depend on the tokens beside it; none: torch's global generator.
+        k: entries per token, at most V.
+        mode: `gumbel_renorm` samples without replacement (Gumbel top-k) and renormalises the teacher's probabilities
+            over the sample, as the report describes it; this sharpens the distribution's head. `multinomial_counts`
+            samples with replacement and weighs by counts / K: unbiased. `topk` takes the most likely: biased, no noise.
+        seeds: one per token, which makes a token's sample independent of its neighbours; None: torch's global
+            generator.
 
     Returns:
         ids [T, K] (with repeats in `multinomial_counts`) and weights [T, K], which sum to 1 for each token.
@@ -39,20 +40,20 @@ def draw_targets(
 
 
 def _draw(scores_RV: Tensor, k: int, mode: Mode, seeds: Sequence[int] | None) -> Tensor:
-    """Ids, [R, K]."""
+    """Return the ids of the chosen entries, [R, K]."""
     if mode == "multinomial_counts":
         rows = _seeded(scores_RV.exp(), seeds)
         return torch.cat([torch.multinomial(p, k, replacement=True, generator=own) for p, own in rows])
     if mode == "gumbel_renorm":
         noise_RV = torch.empty_like(scores_RV, dtype=widened(scores_RV.dtype))
         for part_RV, own in _seeded(noise_RV, seeds):
-            part_RV.uniform_(generator=own)  # and two logarithms: five times faster than `exponential_` and one
+            part_RV.uniform_(generator=own)  # uniform and two logarithms: five times faster than `exponential_` and one
         scores_RV = scores_RV - noise_RV.log_().neg_().log_()  # minus a standard Gumbel variable
     return scores_RV.topk(k, dim=-1).indices
 
 
 def _seeded(rows_RV: Tensor, seeds: Sequence[int] | None) -> Iterator[tuple[Tensor, torch.Generator | None]]:
-    """Each row, as [1, V], with a generator of its seed; without seeds all rows and no generator."""
+    """Yield each row, [1, V], with a generator of its seed; without seeds, all rows at once and None."""
     if seeds is None:
         yield rows_RV, None
         return
@@ -62,10 +63,10 @@ def _seeded(rows_RV: Tensor, seeds: Sequence[int] | None) -> Iterator[tuple[Tens
 
 
 class ExactTargets:
-    """Targets of a teacher that has its whole distribution, drawn while the student's head passes over the tokens.
+    """Targets of a teacher with its full distribution, sampled while the student's head processes the tokens.
 
-    That distribution exists for one chunk of tokens at a time, next to the student's logits of the chunk. So the
-    divergence over the whole vocabulary comes without another product. See `gemsmith.rl.teachers.teacher.TokenTargets`.
+    The distribution exists for one chunk of tokens at a time, together with the student's logits of the chunk, so that
+    the divergence over the whole vocabulary needs no further matmul. See `gemsmith.rl.teachers.teacher.TokenTargets`.
     """
 
     def __init__(
@@ -76,24 +77,25 @@ class ExactTargets:
         mode: Mode,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        """Targets by `draw_targets` of M tokens.
+        """Create targets of M tokens by `draw_targets`.
 
         Args:
-            logprobs: the teacher's log-probabilities of a slice of the tokens, [C, V], in a tensor to write into.
-            own_M: ids of the completions' own tokens, on the device of the student's logits.
-            k: entries a token.
-            mode: as in `draw_targets`.
-            seeds: one a token.
+            logprobs: function from a slice of the tokens to the teacher's log-probabilities, [C, V], in a new tensor
+                that the caller may overwrite.
+            own_M: ids of the completion tokens, [M], on the device of the student's logits.
+            k: entries per token.
+            mode: see `draw_targets`.
+            seeds: one per token.
         """
         self._logprobs, self.ids_M = logprobs, own_M
         self.k, self.mode, self.seeds = k, mode, seeds
         self.best_M = torch.full_like(own_M, -1)
         self.own_M = torch.full(own_M.shape, math.nan, device=own_M.device)
-        # -H(teacher) - sum_v p_teacher(v) student's logit of v
+        # KL(teacher || student) minus the normaliser: sum_v p(v) (log p(v) - student_logit(v)), p the teacher
         self._gap_M = torch.zeros(len(own_M), dtype=torch.float32, device=own_M.device)
 
     def logprobs(self, chunk: slice) -> Tensor:
-        """The teacher's log-probabilities of a chunk's rows, [C, V], the caller's to write into."""
+        """Return the teacher's log-probabilities of a chunk's rows, [C, V]; the caller may overwrite the tensor."""
         with torch.no_grad():
             teacher_CV = self._logprobs(chunk)
             self.best_M[chunk] = teacher_CV.argmax(dim=-1)
@@ -101,7 +103,7 @@ class ExactTargets:
         return teacher_CV
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and weights, [C, K], of a chunk's rows; the teacher's distribution is there for a quarter at a time."""
+        """Return ids and weights, [C, K], of a chunk's rows; a quarter of the chunk at a time, to save memory."""
         rows = max(1, chunk_rows(student_CV.shape[1]) // 4)
         parts = [
             self._choose(slice(part.start + chunk.start, part.stop + chunk.start), student_CV[part])
@@ -120,5 +122,5 @@ class ExactTargets:
         return targets
 
     def divergence(self, student: VocabularyScores) -> Tensor:
-        """KL(teacher || student) over the whole vocabulary, [M], in nats, once every chunk has passed `choose`."""
+        """Return KL(teacher || student) over the whole vocabulary, [M], in nats; call it after the last `choose`."""
         return self._gap_M + student.normaliser

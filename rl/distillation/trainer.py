@@ -1,4 +1,4 @@
-"""The training loop of distillation: a teacher's word on the tokens of demonstrations, or of the student's own text."""
+"""Training loop of distillation on demonstrations and on-policy completions."""
 
 import random
 from collections import defaultdict
@@ -19,7 +19,7 @@ from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 
 class DistillTrainer(Trainer):
-    """transformers' Trainer on rows with the fields of `rl.teachers.teacher.TeacherRow`; `task` is optional."""
+    """Trainer of a student; dataset rows have the fields of `rl.teachers.teacher.TeacherRow` (`task` is optional)."""
 
     def __init__(
         self,
@@ -32,28 +32,33 @@ class DistillTrainer(Trainer):
         reward_weight: float = 0.0,
         **rest: Any,
     ) -> None:
-        """Train `rest["model"]`.
+        """Prepare to train `rest["model"]`.
 
         Args:
-            teacher: is asked for the targets of each micro-batch's tokens.
-            divergence: what is lowered; all but `forward` need a teacher that is `exact`.
-            jsd_beta: of `jsd`.
-            average: what an optimiser step's loss is the mean of.
-            on_policy_completions: the student's own completions and which steps are on them; none: no step is.
-            reward_weight: of their advantages; the divergence gets what is left of 1.
-            rest: as of transformers' Trainer.
+            teacher: provides the targets of each micro-batch's tokens.
+            divergence: divergence to minimise; `reverse` and `jsd` need an `exact` teacher.
+            jsd_beta: beta of `jsd`.
+            average: whether a step's loss is a mean over tokens or over sequences.
+            on_policy_completions: chooses the on-policy steps and samples their completions; None: no such steps.
+            reward_weight: weight of the reward's objective, in [0, 1]; the divergence has weight 1 - reward_weight.
+            rest: arguments of transformers' Trainer.
         """
         super().__init__(data_collator=list, **rest)
         self.teacher, self.divergence, self.jsd_beta, self.average = teacher, divergence, jsd_beta, average
         self.on_policy_completions, self.reward_weight = on_policy_completions, reward_weight
         self.loss_is_scaled_for_ga = True
-        self._sums: dict[str, tuple[float, int]] = {}  # since the last line, of this process: a sum over so many
-        self._of_steps: dict[str, list[float]] = defaultdict(list)  # the same in every process
+        self._sums: dict[str, tuple[float, int]] = {}  # name -> (sum, count) of this process since the last log
+        self._of_steps: dict[str, list[float]] = defaultdict(
+            list
+        )  # values per step since the last log, equal in every process
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Rows], int]:
-        """The micro-batches of one optimiser step, and what its loss is a mean over, in all processes."""
+        """Return the micro-batches of one optimiser step and its number of tokens or sequences, over all processes.
+
+        On-policy steps replace the demonstrations by completions here, before the first forward pass of the step.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         step = self.state.global_step
         if self.on_policy_completions is not None and batches:
@@ -67,7 +72,7 @@ class DistillTrainer(Trainer):
         return batches, self._get_num_items_in_batch(batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
-        """Completion tokens, or sequences, of the whole optimiser step, over all processes."""
+        """Return the number of completion tokens, or sequences, of the optimiser step over all processes."""
         rows = [row for batch in batch_samples for row in batch]
         own = len(rows) if self.average == "sequences" else sum(len(row["completion"]) for row in rows)
         return int(self.accelerator.gather(torch.tensor(own, device=device)).sum())
@@ -79,7 +84,7 @@ class DistillTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """The divergence, less the reward by REINFORCE, as this micro-batch's share of the step's mean."""
+        """Return this micro-batch's share of the step's loss: the divergence minus the REINFORCE objective."""
         rows = [TeacherRow(row["prompt"], row["completion"], row["number"], row.get("task")) for row in inputs]
         targets = self.teacher.targets(rows, [seed for row in inputs for seed in self._seeds(row)])
         lowered: SampledDivergence | WholeDivergence
@@ -96,7 +101,7 @@ class DistillTrainer(Trainer):
         return -total / num_items_in_batch * self.accelerator.num_processes
 
     def _weights(self, rows: Rows) -> tuple[Tensor, Tensor | None]:
-        """Of each sequence's divergence and of its own log-probability, times what the step's loss is divided by."""
+        """Return weights, [S], of each sequence's divergence and log-probability, before division by the count."""
         pooled = self.average == "tokens"
         share_S = torch.tensor([1.0 if pooled else 1.0 / len(row["completion"]) for row in rows])
         if self.on_policy_completions is None or not self.on_policy_completions.rewards.terms:
@@ -104,18 +109,19 @@ class DistillTrainer(Trainer):
         share_S *= 1.0 - self.reward_weight
         if "place" not in rows[0]:
             return share_S, None
-        # The reward's mean is over sequences, whatever the divergence's is over.
+        # The reward is always averaged over sequences. With `average: tokens` the loss is divided by the number of
+        # tokens, and the factor `mean_length` turns that into a division by the number of sequences.
         each = [row["advantage"] * (row["mean_length"] if pooled else 1.0) for row in rows]
         return share_S, self.reward_weight * torch.tensor(each)
 
     def _seeds(self, row: dict[str, Any]) -> list[int]:
-        """Of the draws for a row's completion tokens in this step, whichever process and micro-batch has it."""
+        """Return one sampling seed per completion token of a row; independent of process and micro-batch."""
         which = f"place {row['place']}" if "place" in row else f"row {row['number']}"
         source = random.Random(f"{self.args.seed}, step {self.state.global_step}, {which}")
         return [source.getrandbits(63) for _ in row["completion"]]
 
     def _watch(self, found: Watched, own: bool) -> None:
-        """Add to the sums of the next line."""
+        """Add to the sums of the next log."""
         seen = {"kl_from_teacher": found.kl_M, "entropy": found.entropy_M, "agreement": found.agrees_M.float()}
         if own:
             seen["teacher_logprob"] = found.own_M[~found.own_M.isnan()]
@@ -124,7 +130,7 @@ class DistillTrainer(Trainer):
             self._sums[name] = before + values.sum(dtype=torch.float64).item(), count + len(values)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the means since the last line: over all tokens, of all processes, or over steps."""
+        """Log with the means since the last log added: over the tokens of all processes, or over steps."""
         means = {**token_means(from_all(self._sums)), **{name: sum(v) / len(v) for name, v in self._of_steps.items()}}
         self._sums = {}
         self._of_steps.clear()

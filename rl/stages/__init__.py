@@ -1,1 +1,1 @@
-"""Stage kinds that train or sample a policy, one folder each: `config.py` and `stage.py`."""
+"""Stage kinds that train or sample a policy; each folder has a `config.py` and a `stage.py`."""

@@ -1,1 +1,1 @@
-"""Teachers of a distillation: what answers for a teacher, in this process or elsewhere."""
+"""Teachers for distillation: in-process models, servers, and stores of precomputed targets."""

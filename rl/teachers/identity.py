@@ -1,4 +1,4 @@
-"""What identifies a teacher: a hash of its weights and of whatever else changes its answers."""
+"""Identity of a teacher: a hash of its weights and of every setting that changes its outputs."""
 
 import hashlib
 import json
@@ -15,22 +15,24 @@ WEIGHTS = (".safetensors", ".gguf", ".bin")
 
 
 def teachers_identity(shares: Sequence[ShareConfig], stage: Stage) -> str:
-    """Of all teachers of a stage, with their tasks and weights; of one alone, its own."""
+    """Return one identity for all teachers of a stage, their tasks and weights; for a single teacher, its own."""
     if len(shares) == 1 and not shares[0].tasks:
         return teacher_identity(shares[0].teacher, stage)
-    parts = [[teacher_identity(one.teacher, stage), sorted(one.tasks), one.weight] for one in shares]
+    parts = [[teacher_identity(share.teacher, stage), sorted(share.tasks), share.weight] for share in shares]
     return _hash(parts)
 
 
 def teachers_name(shares: Sequence[ShareConfig]) -> str:
-    """For people."""
-    return ", ".join(one.teacher.name + (f" ({' and '.join(one.tasks)})" if one.tasks else "") for one in shares)
+    """Return the teachers' names and tasks as readable text."""
+    return ", ".join(
+        share.teacher.name + (f" ({' and '.join(share.tasks)})" if share.tasks else "") for share in shares
+    )
 
 
 def teacher_identity(config: TeacherConfig, stage: Stage) -> str:
-    """Of one teacher that is no store: 64 hexadecimal digits, the same wherever its files are.
+    """Return the identity of one teacher that is not a store: 64 hexadecimal digits, independent of file paths.
 
-    Weights on this disk are read for it. A hub id and the name under which a server serves count as they stand.
+    Local weights are read and hashed. For a hub id or a server, only the name is hashed.
     """
     if config.weights is None:
         return _hash(["server", config.model])
@@ -42,13 +44,13 @@ def teacher_identity(config: TeacherConfig, stage: Stage) -> str:
 
 
 def _content(source: Path) -> list[list[str]]:
-    """Names and hashes of the files with weights in a folder, or of the one."""
+    """Return [name, SHA-256] of each weight file in a folder, or of a single file."""
     files = [source] if source.is_file() else sorted(f for f in source.iterdir() if f.suffix in WEIGHTS)
-    found = []
+    entries = []
     for file in files:
         with file.open("rb") as content:
-            found.append(["" if file == source else file.name, hashlib.file_digest(content, "sha256").hexdigest()])
-    return found
+            entries.append(["" if file == source else file.name, hashlib.file_digest(content, "sha256").hexdigest()])
+    return entries
 
 
 def _plain(value: Any) -> Any:

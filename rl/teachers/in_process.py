@@ -1,4 +1,4 @@
-"""A teacher whose model is in this process."""
+"""Teacher whose model runs in this process."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,39 +14,45 @@ from gemsmith.rl.teachers.teacher import TeacherRow
 
 
 class InProcessTeacher:
-    """A frozen model. Its logits exist for one chunk of tokens at a time, beside the student's."""
+    """Teacher with a frozen model; its logits are computed for one chunk of tokens at a time."""
 
     exact = True
     on_policy = True
 
     def __init__(self, model: torch.nn.Module, k: int, mode: Mode, temperature: float = 1.0) -> None:
-        """`model` is on the device where it is to stay; `k`, `mode`: `draw_targets`; `temperature`: of its softmax."""
+        """Freeze `model`, which must be on its final device; see `draw_targets` for `k` and `mode`."""
         self.model = model.requires_grad_(False)
         self.k, self.mode, self.temperature = k, mode, temperature
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> ExactTargets:
-        """One forward pass up to the hidden states; the head's product is taken as the student's head passes.
+        """Run the model up to the hidden states; the head is applied later, chunk by chunk with the student's.
 
         Raises:
-            UserError: what the model computes is not finite.
+            UserError: the hidden states contain NaN or infinity.
         """
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
         with torch.no_grad(), evaluating(self.model):
             hidden_MD, weight_VD = completion_hidden(self.model, prompts, completions)
         if not hidden_MD.isfinite().all():
             raise UserError(
-                "the teacher computes numbers that are not finite, though its weights are: its dtype may be too narrow "
-                "(take float32 or bfloat16), or the training that wrote it diverged"
+                "the teacher's hidden states are not finite (NaN or infinity), although its weights are: set its dtype "
+                "to float32 or bfloat16 if it is narrower, or check whether the training of the teacher diverged"
             )
         own_M = torch.tensor([token for completion in completions for token in completion], device=hidden_MD.device)
         return ExactTargets(head_logprobs(hidden_MD, weight_VD, self.temperature), own_M, self.k, self.mode, seeds)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resource is open."""
 
 
 def head_logprobs(hidden_MD: Tensor, weight_VD: Tensor, temperature: float = 1.0) -> Callable[[slice], Tensor]:
-    """Log-probabilities, [C, V], of any slice of M tokens, from a head's product at the time of asking."""
+    """Return a function from a slice of the M tokens to log-probabilities, [C, V], computed when it is called.
+
+    Args:
+        hidden_MD: hidden states, [M, D].
+        weight_VD: weight of the vocabulary head, [V, D].
+        temperature: softmax temperature.
+    """
 
     def logprobs(chunk: slice) -> Tensor:
         logits_CV = chunk_logits(hidden_MD[chunk], weight_VD)

@@ -1,4 +1,4 @@
-"""Opens the teachers that a recipe names, and refuses what cannot be learnt from before anything is."""
+"""Opening of the teachers of a recipe, with all checks that must fail before training starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,16 +23,17 @@ GEMMA_SAMPLED_LOGITS = 256  # Gemma 3 report, section 2.2
 
 
 def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequence[TeacherRow]) -> Teacher:
-    """The teacher, or several as one, that answers for `rows`, and what was found out without asking it much.
+    """Open the stage's teacher, or several as one, and check that it can score `rows`.
 
     Args:
-        config: of the stage.
-        student: whose tokenizer it must have, and on whose device its targets are wanted.
-        stage: for the outputs that `from` names, and the folder against which paths resolve.
-        rows: what it will be asked about, as far as that is known.
+        config: the stage's teachers and sampling settings.
+        student: the student; the teacher must have its tokenizer, and targets are put on its device.
+        stage: the stage, for the outputs that `from` names and the folder of relative paths.
+        rows: rows that the teacher will score, as far as they are known.
 
     Raises:
-        UserError: it cannot be opened; has another tokenizer; or is a store of something else, or without these rows.
+        UserError: the teacher cannot be opened, has another tokenizer, or is a store with other settings or without
+            some of these rows.
     """
     opened = [(share, _open(share, config, student, stage)) for share in config.shares]
     teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _by_task(opened)
@@ -47,7 +48,7 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
 
 
 def _rows_by_teacher(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple[list[TeacherRow], Teacher]]:
-    """Which rows each teacher is asked about."""
+    """Return each teacher with the rows that it scores."""
     if not isinstance(teacher, TeachersByTask):
         return [(list(rows), teacher)]
     dealt: dict[int, tuple[list[TeacherRow], Teacher]] = {}
@@ -57,7 +58,7 @@ def _rows_by_teacher(teacher: Teacher, rows: Sequence[TeacherRow]) -> list[tuple
 
 
 def _by_task(opened: Sequence[tuple[ShareConfig, Teacher]]) -> Teacher:
-    """One that answers by task, each task's an ensemble where several name it."""
+    """Return a teacher that selects by task; teachers that list the same task become an ensemble."""
     same_draws([teacher for _, teacher in opened])
     tasks = dict.fromkeys(task for share, _ in opened for task in share.tasks)
     by_task = {task: _mean([pair for pair in opened if task in pair[0].tasks], f'the task "{task}"') for task in tasks}
@@ -70,9 +71,9 @@ def _mean(opened: Sequence[tuple[ShareConfig, Teacher]], of: str) -> Teacher:
         return opened[0][1]
     if sparse := [share.teacher.name for share, teacher in opened if not teacher.exact]:
         raise UserError(
-            f"{len(opened)} teachers answer for {of}, and the mean of their probabilities needs the whole distribution "
-            f"of each, which {sparse[0]} does not have: write the ensemble's targets with a stage of kind "
-            "teacher_cache, or leave one of them out."
+            f"{len(opened)} teachers share {of}, and the mean of their probabilities needs the whole distribution of "
+            f"each, which {sparse[0]} does not provide: write the ensemble's targets with a teacher_cache stage, or "
+            "keep only one of these teachers."
         )
     return Ensemble([teacher for _, teacher in opened], [share.weight for share, _ in opened])
 
@@ -88,14 +89,14 @@ def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Sta
     policy = load_policy(teacher.weights, stage.inputs, stage.root, seed=stage.seed)
     if different := other_entries(student.tokenizer.get_vocab(), policy.tokenizer.get_vocab()):
         raise UserError(
-            f"the tokenizer of the teacher {teacher.name} is not the student's ({different}): logits can only be "
-            "distilled over one vocabulary; take a teacher with the student's tokenizer, or its answers (`kind: "
-            "generate`) in place of its logits"
+            f"the teacher {teacher.name} has another tokenizer than the student ({different}), and logits can only be "
+            "distilled with the same vocabulary: use a teacher with the student's tokenizer, or train on the "
+            "teacher's answers (`kind: generate`) instead of its logits"
         )
     if policy.model.config.vocab_size != vocabulary:
         raise UserError(
-            f"the teacher {teacher.name} has {policy.model.config.vocab_size} rows in its vocabulary and the student "
-            f"{vocabulary}: logits can only be distilled over one vocabulary"
+            f"the teacher {teacher.name} has a vocabulary of {policy.model.config.vocab_size} entries and the student "
+            f"one of {vocabulary}: use a teacher with the student's vocabulary"
         )
     if teacher.quantise is not None:
         quantise(policy.model, teacher.quantise)
@@ -103,30 +104,30 @@ def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Sta
 
 
 def other_entries(student: dict[str, int], teacher: dict[str, int]) -> str | None:
-    """The first entry of a vocabulary that another one has not, or under another id, in words; None: they are equal."""
+    """Return the first difference between two vocabularies as text; None if they are equal."""
     if student == teacher:
         return None
     text = min(text for text in {**student, **teacher} if student.get(text) != teacher.get(text))
-    ids = ["no entry" if text not in entries else f"the id {entries[text]}" for entries in (teacher, student)]
-    return f"{text!r} has {ids[0]} in it, and {ids[1]} in the student's"
+    ids = ["no id" if text not in entries else f"id {entries[text]}" for entries in (teacher, student)]
+    return f"{text!r} has {ids[0]} for the teacher and {ids[1]} for the student"
 
 
 def entries_of(asked: int | None, vocabulary: int) -> int:
-    """K: what the recipe asks for, else Gemma's 256 or the whole vocabulary where that is smaller.
+    """Return K: the configured number, else 256 (Gemma 3) or the vocabulary size if that is smaller.
 
     Raises:
-        UserError: K is above the vocabulary's size.
+        UserError: K exceeds the vocabulary size.
     """
     if asked is not None and asked > vocabulary:
-        raise UserError(f"sampled_logits is {asked}, but the vocabulary has only {vocabulary} entries: lower it")
+        raise UserError(f"found sampled_logits {asked}, expected at most the vocabulary size, {vocabulary}: lower it")
     return asked or min(GEMMA_SAMPLED_LOGITS, vocabulary)
 
 
 def store_folder(teacher: TeacherConfig, stage: Stage) -> Path | None:
-    """The store that a teacher is read from, where it is one.
+    """Return the folder of the teacher's store; None if the teacher is not a store.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     if teacher.store is not None:
         return named_store(teacher.store, stage.root)
@@ -137,7 +138,7 @@ def store_folder(teacher: TeacherConfig, stage: Stage) -> Path | None:
 def _open_store(
     folder: Path, teacher: TeacherConfig, config: SampledConfig, student: Policy, stage: Stage
 ) -> StoreTeacher:
-    """A store that is what the recipe says of it."""
+    """Open a store and check its settings, tokenizer and teacher against the recipe."""
     again = "run `gemsmith teacher-cache` into it again"
     if teacher.store is None:
         again = f"run `gemsmith run RECIPE --only {teacher.from_} --fresh`"
@@ -146,14 +147,15 @@ def _open_store(
     check_stated(folder, about, config)
     if about.tokenizer != tokens or about.vocabulary != student.model.config.vocab_size:
         raise UserError(
-            f"The store {folder} was written with another tokenizer than the student's: logits can only be distilled "
-            "over one vocabulary; write one with the student's tokenizer, or start from a policy that has the store's"
+            f"The store {folder} was written with another tokenizer than the student's: write a store with the "
+            "student's tokenizer, or use a student with the store's tokenizer."
         )
     if teacher.store is not None and teacher.weights is not None:
         asked_for = teacher_identity(teacher, stage)
         if about.teacher != asked_for:
             raise UserError(
-                f"The store {folder} is of another teacher ({about.teacher_name}, {about.teacher[:12]}) than "
-                f"{teacher.weights.name} ({asked_for[:12]}): name that one, or write the targets of this one."
+                f"The store {folder} holds targets of the teacher {about.teacher_name} ({about.teacher[:12]}), but the "
+                f"recipe expects {teacher.weights.name} ({asked_for[:12]}): change the recipe's teacher, or write a "
+                "store with it."
             )
     return StoreTeacher(store, student.device)

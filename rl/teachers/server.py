@@ -1,4 +1,4 @@
-"""A teacher behind a server: the K likeliest entries of each token, as vLLM's completions give them for a prompt."""
+"""Teacher on a server: the K most likely entries per token, from `prompt_logprobs` of vLLM's completions API."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,13 @@ Candidates = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class _ServerAnswer:
-    """Of one row's T completion tokens: [T, K] ids and log-probabilities, the likeliest first, and [T] of its own."""
+    """Scores of one row's T completion tokens.
+
+    Attributes:
+        ids: ids of the K most likely entries, [T, K], most likely first.
+        logprobs: their log-probabilities, [T, K].
+        own: log-probabilities of the completion's tokens, [T]; NaN where the server gave none.
+    """
 
     ids: list[list[int]]
     logprobs: list[list[float]]
@@ -26,7 +32,7 @@ class _ServerAnswer:
 
 
 class ServerTeacher:
-    """Sends each sequence as a prompt and reads the log-probabilities of its tokens; no completion is wanted."""
+    """Teacher that sends each sequence to a server as a prompt and reads the log-probabilities of its tokens."""
 
     exact = False
     on_policy = True
@@ -42,37 +48,40 @@ class ServerTeacher:
         device: torch.device,
         say: Callable[[str], None],
     ) -> None:
-        """Find the server, and the model among those that it serves.
+        """Connect to the server and select one of its models.
 
         Args:
-            url: as in `gemsmith.rl.teachers.config.TeacherConfig.server`.
-            model: its name there; None: the first.
-            k: entries a token.
-            vocabulary: of the student, above every id.
-            timeout: seconds that a call may take.
-            device: where the student's logits are.
-            say: told about long waits.
+            url: address; see `gemsmith.rl.teachers.config.TeacherConfig.server`.
+            model: name of the served model; None selects the first.
+            k: entries per token.
+            vocabulary: size of the student's vocabulary.
+            timeout: longest time in seconds for one call.
+            device: device of the student's logits.
+            say: called with a message when a call takes long.
 
         Raises:
-            UserError: no server answers, or it does not have the model.
+            UserError: no server answers, or the server does not serve the model.
         """
         self.k, self.vocabulary = k, vocabulary
         self.device = device
         self._server = CompletionsServer(url, timeout, "teacher's server", "teacher.timeout", say)
         served = self._server.served()
         if model is not None and model not in served:
-            raise UserError(f"The teacher's server {url} serves {', '.join(served)}, and no {model!r}: see `model`.")
+            raise UserError(
+                f"The teacher's server {url} does not serve {model!r}; it serves {', '.join(served)}: change "
+                "teacher.model."
+            )
         self.model = model or served[0]
 
     def check(self, rows: Sequence[TeacherRow], decode: Callable[[list[int]], str]) -> None:
-        """Ask about one row, and for the text of its tokens, before anything is learnt.
+        """Score the shortest row as a test, and compare the server's tokenizer with the student's.
 
         Args:
-            rows: that will be asked about.
-            decode: text of token ids, by the student's tokenizer.
+            rows: rows that the teacher will score.
+            decode: the student's function from token ids to text.
 
         Raises:
-            UserError: the server cannot give what is needed, or its tokenizer is another one.
+            UserError: the server's answer is unusable, or its tokenizer differs from the student's.
         """
         if not rows:
             return
@@ -83,15 +92,16 @@ class ServerTeacher:
         theirs = self._server.detokenized(f"{root}/detokenize", self.model, tokens)
         if theirs is not None and theirs != decode(tokens):
             raise UserError(
-                f"The teacher's server {self._server.url} reads the ids {tokens[:8]}... as {theirs[:60]!r}, and the "
-                f"student's tokenizer as {decode(tokens)[:60]!r}: logits can only be distilled over one vocabulary."
+                f"The teacher's server {self._server.url} has another tokenizer than the student: it decodes the ids "
+                f"{tokens[:8]}... as {theirs[:60]!r}, and the student decodes them as {decode(tokens)[:60]!r}. Use a "
+                "teacher with the student's tokenizer."
             )
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> SparseTargets:
-        """One request a row; nothing is drawn, so that `seeds` settle nothing.
+        """Send one request per row; `seeds` are ignored, because nothing is sampled.
 
         Raises:
-            UserError: the server refuses, is too slow, or answers with something else.
+            UserError: the server refuses the request, exceeds the timeout, or gives an unusable answer.
         """
         bodies = [self._body(row) for row in rows]
         read = self._server.complete(bodies, lambda choice, i: self._read(choice, rows[i]), "ask about fewer rows")
@@ -114,37 +124,41 @@ class ServerTeacher:
         }
 
     def _read(self, choice: dict[str, Any], row: TeacherRow) -> _ServerAnswer:
-        """The completion's part of `prompt_logprobs`, which has an entry for each token of the sequence."""
+        """Read the completion's part of `prompt_logprobs`, which has one entry per token of the sequence."""
         listed = choice.get("prompt_logprobs")
         length = len(row.prompt) + len(row.completion)
         if not isinstance(listed, list) or len(listed) != length:
             found = f"{len(listed)} entries" if isinstance(listed, list) else "none"
             raise UserError(
                 f"The teacher's server {self._server.url} gives {found} as prompt_logprobs of {length} tokens, "
-                f"expected one a token: `vllm serve MODEL --max-logprobs {self.k}` gives them."
+                f"expected one entry per token: start the server with `vllm serve MODEL --max-logprobs {self.k}`."
             )
         tokens = [self._token(*pair) for pair in zip(listed[len(row.prompt) :], row.completion, strict=True)]
         return _ServerAnswer([t[0] for t in tokens], [t[1] for t in tokens], [t[2] for t in tokens])
 
     def _token(self, candidates: Candidates | None, own: int) -> tuple[list[int], list[float], float]:
-        """The K likeliest; the server adds the sequence's own token where it is not among them."""
+        """Return ids and log-probabilities of the K most likely entries, and the log-probability of the token itself.
+
+        vLLM adds the sequence's own token to the candidates if it is not among the K most likely.
+        """
         try:
             found = sorted(((int(id), float(entry["logprob"])) for id, entry in (candidates or {}).items()), key=_worst)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(
                 f"The teacher's server {self._server.url} gives {str(candidates)[:80]} as log-probabilities of a "
-                "token, expected ids with a `logprob` each, as vLLM's completions have."
+                "token, expected ids with a `logprob` each, as in vLLM's completions API."
             ) from error
         best = found[: self.k]
         if len(best) < self.k:
             raise UserError(
-                f"The teacher's server {self._server.url} gives {len(best)} entries a token, and sampled_logits asks "
-                f"for {self.k}: start it with --max-logprobs {self.k}, or lower sampled_logits."
+                f"The teacher's server {self._server.url} gives {len(best)} entries per token, but sampled_logits is "
+                f"{self.k}: start the server with --max-logprobs {self.k}, or lower sampled_logits."
             )
         if any(math.isnan(value) for _, value in found) or any(not 0 <= id < self.vocabulary for id, _ in best):
             raise UserError(
-                f"The teacher's server {self._server.url} gives a log-probability that is not a number, or an id "
-                f"outside the student's vocabulary of {self.vocabulary}: its model is damaged, or another one."
+                f"The teacher's server {self._server.url} gives a log-probability that is NaN, or an id outside the "
+                f"student's vocabulary of {self.vocabulary}: check that it serves the right model and that the weights "
+                "are intact."
             )
         return [id for id, _ in best], [value for _, value in best], dict(found).get(own, math.nan)
 

@@ -1,4 +1,4 @@
-"""Several teachers as one: each prompt's by its task, and the mean of the probabilities of those that share a task."""
+"""Several teachers as one: selection by the prompt's task, and ensembles that average probabilities."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from gemsmith.rl.teachers.teacher import Teacher, TeacherRow, TokenTargets
 
 
 class Ensemble:
-    """The weighted mean of the members' probabilities, from which the entries are drawn."""
+    """Teacher whose distribution is the weighted mean of its members' probabilities."""
 
     exact = True
     on_policy = True
 
     def __init__(self, members: Sequence[Teacher], weights: Sequence[float]) -> None:
-        """`weights` are relative. All members have their whole distribution, and the same K and mode."""
+        """Combine `members`, which must be `exact` and have the same K and mode; `weights` are relative."""
         self.members = members
         self.shares = [weight / sum(weights) for weight in weights]
         self.k, self.mode = members[0].k, members[0].mode
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> ExactTargets:
-        """Draws from the mean; the members' own draws are not made."""
+        """Return targets sampled from the mean distribution; the members do not sample."""
         asked = [member.targets(rows, seeds) for member in self.members]
         own_M = torch.tensor([token for row in rows for token in row.completion], device=asked[0].own_M.device)
         return ExactTargets(self._mean(asked), own_M, self.k, self.mode, seeds)
@@ -48,10 +48,10 @@ class Ensemble:
 
 
 class TeachersByTask:
-    """Asks for each row the teacher of its task."""
+    """Teacher that scores each row with the teacher of its task."""
 
     def __init__(self, by_task: dict[str, Teacher], rest: Teacher | None) -> None:
-        """`rest` answers for every other task, and for rows without one; None: nobody does."""
+        """Combine teachers; `rest` scores rows of other tasks and rows without a task (None: these are an error)."""
         self.by_task, self.rest = by_task, rest
         self._all = list({id(t): t for t in [*by_task.values(), *([rest] if rest else [])]}.values())
         self.k, self.mode = self._all[0].k, self._all[0].mode
@@ -59,40 +59,40 @@ class TeachersByTask:
         self.on_policy = all(teacher.on_policy for teacher in self._all)
 
     def of(self, row: TeacherRow) -> Teacher:
-        """The teacher of a row.
+        """Return the teacher of a row.
 
         Raises:
-            UserError: nobody answers for its task.
+            UserError: no teacher covers its task.
         """
         teacher = self.rest if row.task is None else self.by_task.get(row.task, self.rest)
         if teacher is None:
             task = "prompts without a task" if row.task is None else f'the task "{row.task}"'
             raise UserError(
-                f"`teachers` names nobody for {task} (it names {', '.join(sorted(self.by_task))}): add it to the "
-                "`tasks` of one, or a teacher without `tasks`, which takes the rest."
+                f"`teachers` has no teacher for {task} (it covers {', '.join(sorted(self.by_task))}): add the task to "
+                "the `tasks` of a teacher, or add a teacher without `tasks`, which covers all other prompts."
             )
         return teacher
 
     def check_tasks(self, rows: Sequence[TeacherRow], say: Callable[[str], None]) -> None:
-        """Tell of tasks that no row has; whose rows another teacher takes, or nobody.
+        """Report tasks of teachers that no row has.
 
         Args:
-            rows: all that will be asked about.
-            say: told.
+            rows: all rows that will be scored.
+            say: called with one message per unused task.
 
         Raises:
-            UserError: such a task is nearly one that rows have.
+            UserError: an unused task is probably a misspelling of a task that rows have.
         """
         present = {row.task for row in rows if row.task is not None}
         for task in (task for task in self.by_task if task not in present):
-            found = f'`teachers` names a teacher for the task "{task}", which no row has (they have: '
+            found = f'`teachers` has a teacher for the task "{task}", but no row has this task (tasks of the rows: '
             found += f"{', '.join(sorted(present)) or 'none'})"
             if hint := did_you_mean(task, present):
                 raise UserError(f"{found}{hint}")
-            say(f"{found}: it is not asked for that")
+            say(f"{found}: the teacher is not used for it")
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> "PiecedTargets":
-        """Each teacher is asked once, about its own rows."""
+        """Call each teacher once, with its own rows and seeds, and combine the targets."""
         teachers = [self.of(row) for row in rows]
         lengths = [len(row.completion) for row in rows]
         owner_M = torch.tensor([self._all.index(t) for t in teachers]).repeat_interleave(torch.tensor(lengths))
@@ -110,24 +110,24 @@ class TeachersByTask:
 
 
 class PiecedTargets:
-    """Targets of several teachers, each of which has some of the tokens, in their order."""
+    """Targets combined from several teachers, each of which scored a subset of the tokens, in order."""
 
     def __init__(self, pieces: dict[int, TokenTargets], owner_M: Tensor) -> None:
-        """`owner_M` says which of `pieces` has each token; on the CPU."""
+        """Combine `pieces`; `owner_M`, on the CPU, holds the key in `pieces` of each token's teacher."""
         self.pieces, self.owner_M = pieces, owner_M
 
     @property
     def best_M(self) -> Tensor:
-        """As `TokenTargets` has it."""
+        """Most likely entry of each token's teacher, [M]; -1 where it is unknown."""
         return self._joined({number: piece.best_M for number, piece in self.pieces.items()})
 
     @property
     def own_M(self) -> Tensor:
-        """As `TokenTargets` has it."""
+        """Teacher's log-probability of each completion token, [M], in nats; NaN where it is unknown."""
         return self._joined({number: piece.own_M for number, piece in self.pieces.items()})
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and weights, [C, K], of a chunk's rows; K is the widest piece's, and what is filled up weighs nothing."""
+        """Return ids and weights, [C, K], of a chunk's rows; K is the largest of the pieces, padding has weight 0."""
         found = []
         for number, mine_C, own in self._parts(chunk):
             found.append((mine_C, *self.pieces[number].choose(own, student_CV[mine_C.to(student_CV.device)])))
@@ -140,7 +140,7 @@ class PiecedTargets:
         return ids_CK, weights_CK
 
     def divergence(self, student: VocabularyScores) -> Tensor:
-        """Each token's from its own teacher, [M], in nats."""
+        """Return the divergence of each token from its own teacher, [M], in nats."""
         found = {}
         for number, piece in self.pieces.items():
             mine_M = (self.owner_M == number).to(student.logprobs.device)
@@ -149,7 +149,7 @@ class PiecedTargets:
         return self._joined(found)
 
     def logprobs(self, chunk: slice) -> Tensor:
-        """Log-probabilities, [C, V], each token's from its own teacher."""
+        """Return log-probabilities, [C, V], each row from its token's teacher."""
         found = [(mine_C, self.pieces[number].logprobs(own)) for number, mine_C, own in self._parts(chunk)]
         if len(found) == 1:
             return found[0][1]
@@ -159,7 +159,7 @@ class PiecedTargets:
         return whole_CV
 
     def _parts(self, chunk: slice) -> list[tuple[int, Tensor, slice]]:
-        """Of a chunk: each piece's number, which of the chunk's tokens are its, and where they are among its own."""
+        """For each teacher in a chunk, return its number, the mask of its tokens, and their slice in its own order."""
         owner_C, before = self.owner_M[chunk], self.owner_M[: chunk.start]
         parts = []
         for number in self.pieces:
@@ -178,13 +178,15 @@ class PiecedTargets:
 
 
 def same_draws(teachers: Sequence[Teacher]) -> tuple[int, Mode]:
-    """K and mode that all of several teachers have.
+    """Return the K and mode that all teachers share.
 
     Raises:
-        UserError: they differ.
+        UserError: the teachers differ in K or mode.
     """
     found = {(teacher.k, teacher.mode) for teacher in teachers}
     if len(found) > 1:
         texts = " and ".join(f"{k} entries, {mode}" for k, mode in sorted(found))
-        raise UserError(f"The teachers' targets differ ({texts}): expected one K and one mode for all.")
+        raise UserError(
+            f"The teachers differ in K or mode ({texts}): set the same sampled_logits and mode for all of them."
+        )
     return found.pop()

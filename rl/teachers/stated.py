@@ -1,4 +1,4 @@
-"""Stores in folders, held against what a recipe says of them, by their manifests alone. Imports no torch."""
+"""Checks of stores against a recipe that need only their manifests. Imports no torch."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from gemsmith.rl.teachers.config import SampledConfig, TaughtConfig
 
 
 def check_stores(config: TaughtConfig, root: Path) -> None:
-    """Every store that a stage names by its folder is there, complete, and drawn as the stage says.
+    """Check that every folder in `store` exists, is complete, and has the stage's sampling settings.
 
     Raises:
-        UserError: one is not.
+        UserError: a store is missing, unfinished, or has other settings.
     """
     for name in (share.teacher.store for share in config.shares):
         if name is not None:
@@ -22,45 +22,45 @@ def check_stores(config: TaughtConfig, root: Path) -> None:
             if not manifest.complete:
                 there = sum(record.rows for record in manifest.shards)
                 raise UserError(
-                    f"The store {folder} is not finished, it has {there} of {manifest.about.rows} rows: run `gemsmith "
-                    "teacher-cache` into it again, and it goes on."
+                    f"The store {folder} is unfinished, with {there} of {manifest.about.rows} rows: run `gemsmith "
+                    "teacher-cache` with this folder again to complete it."
                 )
 
 
 def named_store(name: str, root: Path) -> Path:
-    """The folder that `store` names.
+    """Return the folder that `store` names.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder does not exist.
     """
     found = find_local(root, name)
     if found is None:
         raise UserError(
-            f"teacher.store is {name}, and there is no such folder beside the recipe or in {Path.cwd()}: write one "
+            f"found teacher.store {name}, but no such folder beside the recipe or in {Path.cwd()}: write the store "
             "with `gemsmith teacher-cache RECIPE STAGE --out FOLDER`."
         )
     return found
 
 
 def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
-    """The targets were drawn as a stage says; one that says no K takes the store's.
+    """Check the store's sampling settings against a stage's; a stage without `sampled_logits` accepts any K.
 
     Raises:
-        UserError: they were not.
+        UserError: mode, temperature or K differ.
     """
     if config.sampled_logits is not None and config.sampled_logits > about.vocabulary:
         raise UserError(
-            f"sampled_logits is {config.sampled_logits}, but the vocabulary has only {about.vocabulary} entries: lower "
-            "it"
+            f"found sampled_logits {config.sampled_logits}, expected at most the vocabulary size, {about.vocabulary}: "
+            "lower it"
         )
     stated: list[tuple[str, object, object]] = [
         ("mode", about.mode, config.mode),
         ("temperature", about.temperature, config.temperature),
         ("sampled_logits", about.k, config.sampled_logits or about.k),
     ]
-    for name, found, asked in stated:
-        if found != asked:
+    for name, stored, asked in stated:
+        if stored != asked:
             raise UserError(
-                f"The store {folder} was written with {name} {found}, and this stage says {asked}: make them the same, "
-                "here or in what writes the store."
+                f"The store {folder} was written with {name} {stored}, but this stage has {name} {asked}: use the same "
+                "value in both."
             )

@@ -1,4 +1,4 @@
-"""A teacher that was asked before: its targets are read from a store (curation/teacher_store/store.py)."""
+"""Teacher whose precomputed targets are read from a store (curation/teacher_store/store.py)."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,22 @@ from gemsmith.rl.teachers.teacher import TeacherRow
 
 
 class StoreTeacher:
-    """Reads one draw a token: every epoch, and every student, learns from the same one."""
+    """Teacher that reads one stored sample per token; every epoch and every student sees the same one."""
 
     exact = False
     on_policy = False
 
     def __init__(self, store: TeacherStore, device: torch.device) -> None:
-        """`device` is where the student's logits are."""
+        """Read from `store` and put targets on `device`, the device of the student's logits."""
         self.store, self.device = store, device
         self.k, self.temperature = store.about.k, store.about.temperature
         self.mode: Mode = store.about.mode
 
     def check(self, rows: Sequence[TeacherRow]) -> None:
-        """Look every row up before anything is learnt.
+        """Check that the store has every row.
 
         Raises:
-            UserError: one of them is not in the store.
+            UserError: a row is not in the store.
         """
         missing = [row for row in rows if self.store.find(row.prompt, row.completion, row.number) is None]
         if not missing:
@@ -38,21 +38,21 @@ class StoreTeacher:
         longest = max(len(row.prompt) + len(row.completion) for row in missing)
         if longest > about.max_length:
             why = (
-                f"the store was written with max_length {about.max_length}, and the longest of them has {longest} "
-                "tokens: lower the student's max_length to that, or write the store with a larger one"
+                f"the store was written with max_length {about.max_length}, but the longest of them has {longest} "
+                f"tokens: lower max_length to {about.max_length}, or write a store with a larger max_length"
             )
         else:
             why = (
-                "they are other demonstrations, or were put into other tokens (another chat format or seed): write the "
+                "they are other demonstrations, or have other tokens because of another chat format or seed: write a "
                 "store from this stage's data"
             )
         raise UserError(
-            f"{len(missing)} of {len(rows)} demonstrations are not in the store {self.store.folder}, the first being "
-            f"number {missing[0].number}; {why}."
+            f"{len(missing)} of {len(rows)} demonstrations are not in the store {self.store.folder}, the first of "
+            f"them number {missing[0].number}; {why}."
         )
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> SparseTargets:
-        """What was drawn for the rows' tokens when the store was written; `seeds` settle nothing."""
+        """Return the stored targets of the rows' tokens; `seeds` are ignored."""
         found = [self._entries(row) for row in rows]
         width = max((entries.ids.shape[1] for entries in found), default=1)
         ids_MK, logprobs_MK, weights_MK = (
@@ -69,16 +69,16 @@ class StoreTeacher:
         if place is None:
             raise UserError(
                 f"The store {self.store.folder} has no targets for a row of {len(row.prompt)} and "
-                f"{len(row.completion)} tokens: it can only be asked about the demonstrations that it was written from."
+                f"{len(row.completion)} tokens: a store can only score the demonstrations that it was written from."
             )
         return self.store.row(place)
 
     def close(self) -> None:
-        """The mapped files close with the last tensor that was read from them."""
+        """Do nothing: a mapped file closes when the last tensor that was read from it is freed."""
 
 
 def _padded(entries: Entries, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, log-probabilities and weights of a row, as wide as the widest: more of the first entry, of weight 0."""
+    """Return ids, log-probabilities and weights of a row, [M, width]; padding repeats the first entry with weight 0."""
     ids_MK, logprobs_MK = torch.from_numpy(entries.ids), torch.from_numpy(entries.logprobs)
     if entries.counts is None:
         return ids_MK, logprobs_MK, logprobs_MK.softmax(dim=-1)

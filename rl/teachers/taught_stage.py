@@ -1,4 +1,4 @@
-"""The base of stage kinds that ask teachers, and what is checked of them before a run. Imports no torch."""
+"""Base class of stages with teachers, and their checks before a run. Imports no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,29 +15,29 @@ from gemsmith.rl.teachers.config import TaughtConfig, TeacherConfig
 from gemsmith.rl.teachers.stated import check_stores
 
 GEMMA_ENTRIES = 262_144
-"""Rows of the released text models' embedding; those with a vision tower have 64 more."""
+"""Vocabulary size of the released text models; those with a vision tower have 64 more rows."""
 
 
 class TaughtStage(StageConfig, TaughtConfig):
-    """A stage whose teachers answer on the rows of one data section."""
+    """Base of stages whose teachers score the rows of one data section."""
 
     data: str = Field(description="Name of a data section.")
-    max_length: int = Field(1024, ge=8, description="Longest prompt and completion together, in tokens.")
+    max_length: int = Field(1024, ge=8, description="Largest length of prompt plus completion, in tokens.")
 
     @property
     def needs_demonstrations(self) -> bool:
-        """Whether teachers are asked on demonstrations, so that the data must have some."""
+        """True if teachers score demonstrations, so that the data must have them."""
         return True
 
     def conflicts_with_store(self) -> Iterator[tuple[str, object, object]]:
-        """Yield settings that targets written before cannot serve: field, found, expected."""
+        """Yield settings that a store of targets does not support, as (field, found, expected)."""
         yield from ()
 
     def check(self, context: CheckContext) -> None:
-        """Report data without demonstrations, tasks without a teacher, and targets that were drawn otherwise."""
+        """Report data without demonstrations, tasks without a teacher, and stored targets with other settings."""
         section = context.data.get(self.data)
         if section is not None and self.needs_demonstrations and not can_demonstrate(section):
-            expected = "expected a section that maps them with `demonstration`, or makes them with `synthesise`"
+            expected = "expected a section that maps them with `demonstration` or creates them with `synthesise`"
             context.add(("data",), f'found "{self.data}", which has no demonstrations, {expected}')
         if section is not None and (tasks := stated_tasks(section)) is not None:
             self._check_tasks(context, tasks)
@@ -48,10 +48,10 @@ class TaughtStage(StageConfig, TaughtConfig):
         self._check_entries(context)
 
     def check_files(self, root: Path) -> None:
-        """Check that every store named by its folder is there, complete, and drawn as the stage says.
+        """Check that every folder in `store` exists, is complete, and has the stage's sampling settings.
 
         Raises:
-            UserError: one is not.
+            UserError: a store is missing, unfinished, or has other settings.
         """
         check_stores(self, root)
 
@@ -62,7 +62,7 @@ class TaughtStage(StageConfig, TaughtConfig):
             yield ("teachers", place, "teacher", "from"), share.teacher
 
     def _check_tasks(self, context: CheckContext, tasks: set[str | None]) -> None:
-        """Report tasks of rows without a teacher, and tasks of teachers without a row."""
+        """Report tasks of rows that no teacher covers, and tasks of teachers that no row has."""
         present = sorted(task for task in tasks if task is not None)
         named = {task for share in self.teachers for task in share.tasks}
         for place, share in enumerate(self.teachers):
@@ -73,18 +73,23 @@ class TaughtStage(StageConfig, TaughtConfig):
                     context.add(("teachers", place, "tasks", number), f"{found}, {expected}")
         if self.teachers and all(share.tasks for share in self.teachers) and (left := tasks - named):
             rows = " or ".join("no task" if task is None else f'the task "{task}"' for task in sorted(left, key=str))
-            expected = "expected its name in the `tasks` of one, or one without `tasks`, which takes the rest"
+            expected = (
+                "expected the task in the `tasks` of a teacher, or a teacher without `tasks`, which covers the rest"
+            )
             context.add(("teachers",), f"found no teacher for rows of data.{self.data} with {rows}, {expected}")
 
     def _check_targets(self, context: CheckContext, field: Keys, source: "TaughtStage") -> None:
-        """Report where this stage differs from the one that writes its teacher's targets."""
+        """Report settings that differ from those of the stage that writes the targets."""
         if self.produces == "targets":
-            context.add(field, f'found "{source.id}", whose output is targets already, expected a teacher')
+            context.add(
+                field,
+                f'found "{source.id}", whose output is a store of targets, expected a stage that produces a policy',
+            )
             return
         for name, found, expected in self._differences(source):
             context.add((name,), f'found {found}, expected {expected} as in stage "{source.id}"')
         for name, found, expected in self.conflicts_with_store():
-            because = f'as stage "{source.id}" has K entries a token of its own data'
+            because = f'as stage "{source.id}" stores only K entries per token of its own data'
             context.add((name,), f"found {found}, expected {expected}, {because}")
 
     def _differences(self, source: "TaughtStage") -> Iterator[tuple[str, object, object]]:
@@ -100,7 +105,7 @@ class TaughtStage(StageConfig, TaughtConfig):
             yield "data", self.data, source.data
 
     def _check_entries(self, context: CheckContext) -> None:
-        """Report more entries per token than the vocabulary has."""
+        """Report a `sampled_logits` above the vocabulary size."""
         if self.sampled_logits is None:
             return
         origin = origin_of(self, context.stages)
@@ -108,5 +113,5 @@ class TaughtStage(StageConfig, TaughtConfig):
         entries = shape.vocabulary if shape is not None else GEMMA_ENTRIES
         if self.sampled_logits > entries:
             whose = origin.name if origin is not None and shape is not None else "Gemma 3"
-            expected = f"expected at most the {entries} entries that the vocabulary of {whose} has"
+            expected = f"expected at most {entries}, the vocabulary size of {whose}"
             context.add(("sampled_logits",), f"found {self.sampled_logits}, {expected}")

@@ -1,4 +1,4 @@
-"""What distillation asks of a teacher: targets, for the tokens of some sequences, that a student's head takes."""
+"""Interfaces of teachers: a teacher returns targets for the tokens of sequences, which the student's head uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from gemsmith.rl.distillation.sampled_logits import Mode
 
 @dataclass(frozen=True)
 class TeacherRow:
-    """One sequence that a teacher is asked about.
+    """One sequence for a teacher to score.
 
     Attributes:
-        prompt: token ids.
-        completion: token ids; the targets are of these.
-        number: of the row in the stage's demonstrations; -1 for a completion that the student wrote itself.
-        task: the prompt's `task`, where it has one.
+        prompt: token ids of the prompt.
+        completion: token ids of the completion; targets are computed for these.
+        number: index of the row among the stage's demonstrations; -1 for a completion sampled from the student.
+        task: the prompt's `task`, or None.
     """
 
     prompt: list[int]
@@ -28,43 +28,43 @@ class TeacherRow:
 
 
 class TokenTargets(Protocol):
-    """A teacher's word on M tokens, given while the student's head passes over them (`vocabulary_head.Targets`)."""
+    """Targets of M tokens, computed in chunks while the student's head processes them (`vocabulary_head.Targets`)."""
 
     @property
     def best_M(self) -> Tensor:
-        """The teacher's likeliest entry, [M]; -1 where it is not known. Whole once every chunk has passed."""
+        """Teacher's most likely entry, [M]; -1 where it is unknown. Complete after the last chunk."""
 
     @property
     def own_M(self) -> Tensor:
-        """The teacher's log-probability of the completions' own tokens, [M], in nats, at the teacher's temperature.
+        """Teacher's log-probability of the completion tokens, [M], in nats, at the teacher's temperature.
 
-        It is nan where it is not known. Whole once every chunk has passed.
+        NaN where it is unknown. Complete after the last chunk.
         """
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and weights, [C, K], of a chunk's rows; the weights of a row sum to 1. `student_CV` are logits."""
+        """Return ids and weights, [C, K], of a chunk's rows, given the student's logits; a row's weights sum to 1."""
 
     def divergence(self, student: VocabularyScores) -> Tensor:
-        """KL(teacher || student) of each token, [M], in nats, once every chunk has passed `choose`.
+        """Return KL(teacher || student) of each token, [M], in nats; call it after `choose` for every chunk.
 
-        Over the whole vocabulary where the teacher is `exact`; else over the K entries, as well as they tell.
+        It covers the whole vocabulary if the teacher is `exact`; else it is an estimate from the K entries.
         """
 
     def logprobs(self, chunk: slice) -> Tensor:
-        """The teacher's log-probabilities of a chunk's rows, [C, V], the caller's to write into; `exact` alone has it.
+        """Return the teacher's log-probabilities of a chunk's rows, [C, V]; the caller may overwrite the tensor.
 
-        Whoever asks this does not ask `choose`; it too fills in `best_M` and `own_M`.
+        Only for `exact` teachers. Call either this or `choose` for a chunk: both fill in `best_M` and `own_M`.
         """
 
 
 class Teacher(Protocol):
-    """Answers for one teacher or several; opened before training and closed after it.
+    """One or several teachers behind one interface; opened before training and closed after it.
 
     Attributes:
-        k: vocabulary entries a token.
-        mode: how they are drawn (`gemsmith.rl.distillation.sampled_logits.draw_targets`).
-        exact: whether it has the distribution over the whole vocabulary at hand, a chunk at a time.
-        on_policy: whether it can be asked about sequences that were not known beforehand.
+        k: vocabulary entries per token.
+        mode: how entries are chosen (`gemsmith.rl.distillation.sampled_logits.draw_targets`).
+        exact: True if it provides the distribution over the whole vocabulary, chunk by chunk.
+        on_policy: True if it can score sequences that were not known beforehand.
     """
 
     k: int
@@ -73,7 +73,7 @@ class Teacher(Protocol):
     on_policy: bool
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> TokenTargets:
-        """Of the rows' M completion tokens in order; `seeds`, one a token, settle the draws."""
+        """Return targets of the rows' M completion tokens in order; `seeds`, one per token, determine the samples."""
 
     def close(self) -> None:
-        """Let go of whatever was opened."""
+        """Release connections and files."""

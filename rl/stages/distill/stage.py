@@ -1,4 +1,4 @@
-"""Distillation from a teacher: on demonstrations, or on the student's own completions."""
+"""The distill stage: trains a student on a teacher's targets, on demonstrations or on-policy completions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ SHOWN = ("loss", "kl_from_teacher", "reward", "teacher_logprob", "agreement")
 
 @dataclass(frozen=True)
 class Lesson:
-    """An example and its tokens; the completion is empty where only the student's own completions are learnt from."""
+    """An example and its token ids; `completion` is empty if every step is on-policy."""
 
     example: Example
     prompt: list[int]
@@ -42,13 +42,13 @@ class Lesson:
 def run(config: DistillStage, stage: Stage) -> None:
     """Distil `config.teacher` into `config.policy` and save the student to `stage.output`.
 
-    The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
+    The policies after `config.keep_steps` are saved beside it (`gemsmith.policy.training.kept_checkpoints`).
 
     Raises:
-        UserError: what the recipe asks for does not fit the teacher, the data or the rewards; before anything trains.
+        UserError: the teacher, the data or the rewards do not support the settings; raised before training starts.
     """
     assert config.policy is not None
-    if stage.output.exists():  # saved whole just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     student = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
@@ -85,43 +85,43 @@ def run(config: DistillStage, stage: Stage) -> None:
 
 
 def check_teacher(config: DistillStage, teacher: Teacher) -> None:
-    """That a teacher can be asked what the stage will ask.
+    """Check that the teacher supports the stage's divergence and on-policy steps.
 
     Raises:
-        UserError: it cannot.
+        UserError: the teacher has no full distribution, or cannot score new completions.
     """
     if config.divergence != "forward" and not teacher.exact:
         raise UserError(
-            f"divergence {config.divergence} needs the teacher's distribution over the whole vocabulary, and this "
-            f"teacher gives {teacher.k} entries a token: take a teacher in this process (`model` or `from`), or "
+            f"divergence {config.divergence} needs the teacher's distribution over the whole vocabulary, but this "
+            f"teacher provides only {teacher.k} entries per token: give the teacher by `model` or `from`, or set "
             "`divergence: forward`"
         )
     if config.on_policy and not teacher.on_policy:
         raise UserError(
-            f"on_policy is {config.on_policy:g}, and this teacher knows the demonstrations alone, not what the "
-            "student will write: take a teacher in this process (`model` or `from`) or a server, or set on_policy to 0"
+            f"on_policy is {config.on_policy:g}, but this teacher has targets for the demonstrations only and cannot "
+            "score the student's completions: give the teacher by `model`, `from` or `server`, or set on_policy to 0"
         )
 
 
 def rows_of(lessons: Sequence[Lesson]) -> list[dict[str, Any]]:
-    """As the trainer takes them."""
+    """Return the lessons as rows of the trainer's dataset."""
     return [
-        {"prompt": each.prompt, "completion": each.completion, "number": number, "task": each.example.task}
-        for number, each in enumerate(lessons)
+        {"prompt": lesson.prompt, "completion": lesson.completion, "number": number, "task": lesson.example.task}
+        for number, lesson in enumerate(lessons)
     ]
 
 
 def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStage, stage: Stage) -> list[Lesson]:
-    """The examples that fit `max_length`, whose prompts leave room for the student's completions where it writes any.
+    """Return the examples that fit `max_length`, with `sampling.max_tokens` to spare if there are on-policy steps.
 
     Raises:
-        UserError: none is left, or demonstrations are needed and there are none.
+        UserError: no example fits, or demonstrations are needed and the data has none.
     """
     if config.on_policy < 1:
         fitting = fitting_demonstrations(examples, student, config.max_length, config.data, stage)
-        lessons = [Lesson(*each) for each in fitting]
+        lessons = [Lesson(*demonstration) for demonstration in fitting]
     else:
-        lessons = [Lesson(each, prompt_ids(student.tokenizer, each.messages), []) for each in examples]
+        lessons = [Lesson(example, prompt_ids(student.tokenizer, example.messages), []) for example in examples]
     if not config.on_policy:
         return lessons
     return with_room(
@@ -138,7 +138,7 @@ def lessons_of(examples: Sequence[Example], student: Policy, config: DistillStag
 def _opened_completions(
     config: DistillStage, stage: Stage, live: Policy, lessons: Sequence[Lesson], rewards: Rewards
 ) -> Iterator[OnPolicyCompletions | None]:
-    """The student's own completions, with their sampler started; None where no step is on them."""
+    """Yield the source of on-policy completions, with its sampler running; None if no step is on-policy."""
     if not config.on_policy:
         yield None
         return
@@ -148,13 +148,13 @@ def _opened_completions(
         check_routes(rewards.terms, examples, stage.id, config.data)
     if running := [name for name, term in rewards.terms.items() if term.normalise == "running"]:
         raise UserError(
-            f"reward {running[0]} has `normalise: running`, whose moments a distillation does not keep: take batch, "
-            "group or none"
+            f"reward {running[0]} has `normalise: running`, but a distill stage keeps no running mean and variance: "
+            "set normalise to batch, group or none"
         )
     if rewards.terms and not config.sampling.plain:
         stage.say(
-            "completions are drawn with another temperature than 1, or with top_p or top_k, and no importance weights: "
-            "the gradient of the rewards is biased"
+            "the gradient of the rewards is biased: completions are sampled with a temperature other than 1, or with "
+            "top_p or top_k, and a distill stage has no importance weights"
         )
     with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
         yield OnPolicyCompletions(
@@ -175,7 +175,7 @@ def _opened_completions(
 def _opened_teacher(
     config: DistillStage, stage: Stage, student: Policy, lessons: Sequence[Lesson]
 ) -> Iterator[Teacher]:
-    """The stage's teacher, once it is known to answer for the lessons."""
+    """Yield the stage's teacher, checked against the lessons, and close it afterwards."""
     teacher = open_teacher(config, student, stage, asked_rows(lessons))
     try:
         yield teacher
@@ -184,10 +184,13 @@ def _opened_teacher(
 
 
 def asked_rows(lessons: Sequence[Lesson]) -> list[TeacherRow]:
-    """What the teacher will be asked about, as far as it is known: a prompt alone stands for what the student adds."""
+    """Return the rows that the teacher will score, as far as they are known before training.
+
+    For a lesson without a completion, the prompt's last token takes the place of the on-policy completion.
+    """
     return [
-        TeacherRow(each.prompt, each.completion, number, each.example.task)
-        if each.completion
-        else TeacherRow(each.prompt[:-1], each.prompt[-1:], -1, each.example.task)
-        for number, each in enumerate(lessons)
+        TeacherRow(lesson.prompt, lesson.completion, number, lesson.example.task)
+        if lesson.completion
+        else TeacherRow(lesson.prompt[:-1], lesson.prompt[-1:], -1, lesson.example.task)
+        for number, lesson in enumerate(lessons)
     ]

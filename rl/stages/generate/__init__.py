@@ -1,1 +1,1 @@
-"""The `generate` stage: answers of a policy, as data for other stages."""
+"""The `generate` stage: samples answers from a policy as training data for other stages."""

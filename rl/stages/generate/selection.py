@@ -1,4 +1,4 @@
-"""The best of several completions of a prompt: rejection sampling by rewards, and what becomes of the others."""
+"""Rejection sampling: select the best completions of a prompt by rewards, with a reason for each rejected one."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ class Completion:
     """One completion of a prompt.
 
     Attributes:
-        text: without control tokens.
-        finished: it came to its end of turn.
-        reward: weighted sum of the rewards; None: none of them applied to it.
-        rewards: each as it came.
-        tokens: its length, with the end of turn.
+        text: the text without control tokens.
+        finished: True if it ended with an end-of-turn token.
+        reward: weighted sum of the rewards; None if no reward applied to it.
+        rewards: value of each reward, neither weighted nor normalised.
+        tokens: length in tokens, with the end-of-turn token.
     """
 
     text: str
@@ -28,46 +28,48 @@ class Completion:
 
     @property
     def judged(self) -> bool:
-        """Whether it is an answer that the rewards can place among others."""
+        """True if it is finished, not empty and scored, so that it can be ranked."""
         return self.finished and bool(self.text.strip()) and self.reward is not None
 
 
 def fates(drawn: Sequence[Completion], keep: int, at_least: float | None) -> list[Fate]:
-    """What becomes of each completion of one prompt.
+    """Return the fate of each completion of one prompt: "kept", or the reason why it was dropped.
 
-    Of those that ended, say something and score enough, the `keep` best are kept, of equal ones the one drawn first.
-    Two texts that differ in white space alone are duplicates.
+    Candidates are finished, not empty, scored, and not below `at_least`. The `keep` best of them are kept; ties are
+    broken by sampling order. Texts that differ only in white space are duplicates.
     """
-    found: list[Fate] = [_refused(completion, at_least) or "kept" for completion in drawn]
-    left = [i for i, fate in enumerate(found) if fate == "kept"]
+    result: list[Fate] = [_refused(completion, at_least) or "kept" for completion in drawn]
+    left = [i for i, fate in enumerate(result) if fate == "kept"]
     seen: set[str] = set()
     for i in sorted(left, key=lambda i: -(drawn[i].reward or 0.0)):
         text = normalised(drawn[i].text)
         if text in seen:
-            found[i] = "duplicate"
+            result[i] = "duplicate"
         elif len(seen) == keep:
-            found[i] = "beyond keep"
+            result[i] = "beyond keep"
         else:
             seen.add(text)
-    return found
+    return result
 
 
 def worse_than(reward: float, drawn: Sequence[Completion]) -> Completion | None:
-    """The worst answer among the judged ones, the first drawn of equals, if it scored less than `reward`."""
-    below = [one for one in drawn if one.judged and one.reward is not None and one.reward < reward]
-    return min(below, key=lambda one: one.reward or 0.0, default=None)
+    """Return the judged answer with the lowest reward, if that is below `reward`; the first sampled among equals."""
+    worse = [other for other in drawn if other.judged and other.reward is not None and other.reward < reward]
+    return min(worse, key=lambda other: other.reward or 0.0, default=None)
 
 
-def tally(drawn: Sequence[Completion], found: Sequence[Fate]) -> Counter[str]:
-    """Sums over one prompt's completions, to be added over prompts and read by `metrics`.
+def tally(drawn: Sequence[Completion], outcomes: Sequence[Fate]) -> Counter[str]:
+    """Return sums over one prompt's completions, which the caller adds over prompts and passes to `metrics`.
 
-    `best` and `mean` are of the judged completions' rewards, as is `spread`, the prompts that have some.
+    `best` and `mean` are the maximum and the mean reward of the judged completions; `judged` is 1 if there are any.
     """
-    rewards = [one.reward for one in drawn if one.judged and one.reward is not None]
-    scored = [one.reward for one in drawn if one.reward is not None]
-    sums = Counter({f"fate/{fate}": count for fate, count in Counter(found).items()})
-    sums.update(prompts=1, samples=len(drawn), tokens=sum(one.tokens for one in drawn), answered=int("kept" in found))
-    sums.update(accepted=sum(fate in ("kept", "duplicate", "beyond keep") for fate in found))
+    rewards = [sample.reward for sample in drawn if sample.judged and sample.reward is not None]
+    scored = [sample.reward for sample in drawn if sample.reward is not None]
+    sums = Counter({f"fate/{fate}": count for fate, count in Counter(outcomes).items()})
+    sums.update(
+        prompts=1, samples=len(drawn), tokens=sum(sample.tokens for sample in drawn), answered=int("kept" in outcomes)
+    )
+    sums.update(accepted=sum(fate in ("kept", "duplicate", "beyond keep") for fate in outcomes))
     sums.update({"scored": len(scored), "reward": sum(scored)})  # type: ignore[dict-item]
     if rewards:
         sums.update({"judged": 1, "best": max(rewards), "mean": sum(rewards) / len(rewards)})  # type: ignore[dict-item]
@@ -75,14 +77,17 @@ def tally(drawn: Sequence[Completion], found: Sequence[Fate]) -> Counter[str]:
 
 
 def metrics(sums: Counter[str]) -> dict[str, float]:
-    """What is said of generated answers.
+    """Return the metrics of generated answers from the sums of `tally`.
 
-    `acceptance` is the share of all completions that ended and scored enough, `answered` the share of prompts with an
-    answer kept, `reward` the mean of all completions. `reward_best` is the mean over prompts of the best reward among
-    their answers, `reward_mean` that of the mean reward among the same. `ended` is the share that came to an end,
-    `duplicates` that of the accepted ones which say the same as one that is kept, `length` in tokens.
+    - `acceptance`: share of completions that are candidates in `fates`, duplicates and surplus ones included.
+    - `answered`: share of prompts with at least one kept answer.
+    - `ended`: share of completions that are finished.
+    - `duplicates`: share of the accepted completions that repeat a kept one.
+    - `length`: mean length in tokens.
+    - `reward`: mean reward of all scored completions.
+    - `reward_best`, `reward_mean`: means over prompts of the best and the mean reward of the judged completions.
     """
-    found = {
+    values = {
         "acceptance": sums["accepted"] / sums["samples"],
         "answered": sums["answered"] / sums["prompts"],
         "ended": 1 - sums["fate/unfinished"] / sums["samples"],
@@ -90,14 +95,14 @@ def metrics(sums: Counter[str]) -> dict[str, float]:
         "length": sums["tokens"] / sums["samples"],
     }
     if sums["scored"]:
-        found["reward"] = sums["reward"] / sums["scored"]
+        values["reward"] = sums["reward"] / sums["scored"]
     if sums["judged"]:
-        found |= {"reward_best": sums["best"] / sums["judged"], "reward_mean": sums["mean"] / sums["judged"]}
-    return found
+        values |= {"reward_best": sums["best"] / sums["judged"], "reward_mean": sums["mean"] / sums["judged"]}
+    return values
 
 
 def normalised(text: str) -> str:
-    """The text with its white space made equal."""
+    """Return the text with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 

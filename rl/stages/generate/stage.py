@@ -1,6 +1,6 @@
-"""The generate stage: a policy answers prompts, and the best answers by the rewards are kept for others to learn from.
+"""The generate stage: sample answers from a policy and keep the best by the rewards, as data for other stages.
 
-Prompts are worked off chunk by chunk; a chunk that was written is never drawn again.
+Prompts are processed in chunks. A finished chunk is saved, so that an interrupted stage does not sample it again.
 """
 
 import json
@@ -33,23 +33,24 @@ TOO_LONG = "too long for the policy's context"
 REPEATED = "repeated prompt and answer"
 LIKELY: tuple[tuple[str, str], ...] = (
     ("unfinished", "raise sampling.max_tokens, or fine-tune the policy first, so that it ends its turn"),
-    ("below at_least", "lower at_least, raise samples, or take a better policy"),
-    ("without a reward", "see which rows the rewards apply to"),
-    ("empty", "take a policy that says something"),
+    ("below at_least", "lower at_least, raise samples, or use a better policy"),
+    ("without a reward", "check which rows the rewards apply to"),
+    ("empty", "use a policy that does not answer with empty text"),
 )
 
 
 def run(config: GenerateStage, stage: Stage) -> None:
-    """Write `answers.jsonl`, and `generated.json` that says how they came about, to `stage.output`.
+    """Write the kept answers (`answers.jsonl`) and a summary (`generated.json`) to `stage.output`.
 
     Raises:
-        UserError: no answer is left, or the settings do not fit data, rewards or policy. What was drawn stays in the
-            stage's folder.
+        UserError: no answer was kept, or the settings do not fit the data, the rewards or the policy. Finished chunks
+            stay in the stage's folder.
     """
-    if stage.output.exists():  # written whole just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     examples = _examples(config, stage)
-    stage.metrics_file.unlink(missing_ok=True)  # each chunk has its line, whoever drew it
+    # The loop below writes one line per chunk, also for chunks of an earlier attempt.
+    stage.metrics_file.unlink(missing_ok=True)
     sums: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
@@ -66,9 +67,9 @@ def run(config: GenerateStage, stage: Stage) -> None:
             sums.update(own)
             rows += chunk["rows"]
             shown += chunk["shown"][: config.shown - len(shown)]
-            said = metrics(own) if own["samples"] else {}
-            stage.log(said, step=number + 1)
-            few = {name: said[name] for name in ("acceptance", "reward_best") if name in said}
+            values = metrics(own) if own["samples"] else {}
+            stage.log(values, step=number + 1)
+            few = {name: values[name] for name in ("acceptance", "reward_best") if name in values}
             stage.progress(start + len(part), len(examples), "prompt", **few)
     if not rows:
         raise UserError(_nothing(config, sums, shown))
@@ -76,7 +77,7 @@ def run(config: GenerateStage, stage: Stage) -> None:
 
 
 def _examples(config: GenerateStage, stage: Stage) -> list[Example]:
-    """The distinct training prompts, or a subset that the seed fixes, in the order of the data."""
+    """Return the distinct training prompts, or a subset chosen by the seed, in the order of the data."""
     split = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
     examples = unique_prompts(split.train)
     if config.prompts is not None and config.prompts < len(examples):
@@ -87,7 +88,7 @@ def _examples(config: GenerateStage, stage: Stage) -> list[Example]:
 
 
 def _chunks(config: GenerateStage, examples: Sequence[Example]) -> Iterator[tuple[int, Sequence[Example]]]:
-    """Prompts whose completions fill one batch of the sampler, and how many stand before them."""
+    """Yield slices of prompts whose completions fill one sampler batch, each with its offset in `examples`."""
     size = max(1, config.sampling.batch // config.samples)
     for start in range(0, len(examples), size):
         yield start, examples[start : start + size]
@@ -103,7 +104,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _answering(
     config: GenerateStage, stage: Stage, examples: Sequence[Example], opened: ExitStack
 ) -> Callable[[Sequence[Example], int], dict[str, Any]]:
-    """Load what answers and what judges; the function of a chunk, whose draws depend on the seed and its place."""
+    """Load the policy and the rewards, and return the function that samples and selects one chunk.
+
+    Its samples depend only on the seed and the chunk's offset, not on earlier chunks.
+    """
     assert config.policy is not None
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed)
     rewards = opened.enter_context(open_rewards(config.rewards, stage))
@@ -147,24 +151,24 @@ def _answering(
 
 
 def _completion(samples: Samples, i: int, total: float, rewards: dict[str, float | None]) -> Completion:
-    """One completion with its rewards: without any in the stage its sum is 0, and where none applied there is none."""
+    """Return completion `i`; its reward is None if no reward applied, and 0 if the stage has no rewards."""
     applied = not rewards or any(value is not None for value in rewards.values())
     ended = samples.finish[i] == "stop"
     return Completion(samples.text[i], ended, total if applied else None, rewards, len(samples.ids[i]))
 
 
 def _select(config: GenerateStage, example: Example, drawn: Sequence[Completion], chunk: dict[str, Any]) -> None:
-    """Add one prompt's kept answers, best first, its sums, and if it is among the first what became of all."""
-    found = fates(drawn, config.keep, config.at_least)
-    chunk["sums"].update(tally(drawn, found))
-    kept = [one for one, fate in zip(drawn, found, strict=True) if fate == "kept"]
-    for one in sorted(kept, key=lambda one: -(one.reward or 0.0)):
-        worse = worse_than(one.reward or 0.0, drawn)
-        measured = {"reward": one.reward if config.rewards else None, "rewards": one.rewards, "tokens": one.tokens}
-        chunk["rows"].append(answer_row(example, one.text, worse.text if worse else None, measured))
+    """Add one prompt's kept answers (best first), its sums and, for the report, all its answers with their fates."""
+    outcomes = fates(drawn, config.keep, config.at_least)
+    chunk["sums"].update(tally(drawn, outcomes))
+    kept = [answer for answer, fate in zip(drawn, outcomes, strict=True) if fate == "kept"]
+    for best in sorted(kept, key=lambda answer: -(answer.reward or 0.0)):
+        worse = worse_than(best.reward or 0.0, drawn)
+        measured = {"reward": best.reward if config.rewards else None, "rewards": best.rewards, "tokens": best.tokens}
+        chunk["rows"].append(answer_row(example, best.text, worse.text if worse else None, measured))
     if len(chunk["shown"]) < config.shown:
-        said = zip(drawn, found, strict=True)
-        answers = [{"text": one.text, "reward": one.reward, "fate": fate} for one, fate in said]
+        pairs = zip(drawn, outcomes, strict=True)
+        answers = [{"text": answer.text, "reward": answer.reward, "fate": fate} for answer, fate in pairs]
         chunk["shown"].append({"prompt": example.prompt, "answer": example.answer, "answers": answers})
 
 
@@ -175,7 +179,7 @@ def _save(
     rows: Sequence[dict[str, Any]],
     shown: Sequence[dict[str, Any]],
 ) -> None:
-    """Write the output whole: rows that repeat a prompt with its answer, up to white space, stand in it once."""
+    """Write the output atomically; a repeated pair of prompt and answer, up to white space, is written once."""
     first: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         turns = [text for _, text in row["history"]] + [row["prompt"], row["demonstration"]]
@@ -202,26 +206,26 @@ def _save(
 
 
 def _nothing(config: GenerateStage, sums: Counter[str], shown: Sequence[dict[str, Any]]) -> str:
-    """Why no answer is left, with an example of the commonest reason, and what to do about it."""
+    """Return why no answer was kept, with an example of the most frequent reason and its remedy."""
     if not sums["samples"]:
         return (
-            f"no prompt of data {config.data} leaves room for {config.sampling.max_tokens} tokens of an answer in the "
-            "policy's context: lower sampling.max_tokens, or give shorter prompts"
+            f"every prompt of data {config.data} is too long: no answer of {config.sampling.max_tokens} tokens fits "
+            "beside it in the policy's context; lower sampling.max_tokens, or use shorter prompts"
         )
     counts = {reason: int(sums[f"fate/{reason}"]) for reason, _ in LIKELY}
     main = max(counts, key=lambda reason: counts[reason])
     such = next(
         (
-            f" (such as {shortened(one['text'])} to {shortened(row['prompt'])})"
+            f" (for example {shortened(answer['text'])} in answer to {shortened(row['prompt'])})"
             for row in shown
-            for one in row["answers"]
-            if one["fate"] == main
+            for answer in row["answers"]
+            if answer["fate"] == main
         ),
         "",
     )
     said = {reason: f"{count} {reason}{such if reason == main else ''}" for reason, count in counts.items() if count}
     return (
-        f"the policy {config.policy.name if config.policy else ''} gave no answer to keep: of {int(sums['samples'])} "
-        f"completions of {int(sums['prompts'])} prompts of data {config.data}, {', '.join(said.values())}; "
+        f"the policy {config.policy.name if config.policy else ''} gave no answer to keep. Of {int(sums['samples'])} "
+        f"completions for {int(sums['prompts'])} prompts of data {config.data}: {', '.join(said.values())}; "
         f"{dict(LIKELY)[main]}"
     )

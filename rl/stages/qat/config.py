@@ -14,11 +14,11 @@ from gemsmith.rl.teachers.taught_stage import TaughtStage
 
 
 class QatStage(TaughtStage, TrainingStage, TargetsConfig):
-    """Quantisation-aware training: the quantised policy learns the unquantised one's targets (Gemma 3 report, 2.3).
+    """Quantisation-aware training by distillation from the unquantised policy (Gemma 3 report, section 2.3).
 
-    Without a teacher the targets are the policy's own before it was quantised, as in the report, which trains for about
-    5,000 steps; a store of them saves asking in each step. What comes out is on the format's grid, so that quantising
-    it in an export changes nothing.
+    Without `teacher`, the teacher is the policy itself before quantisation, as in the report, which trains for about
+    5,000 steps. A store of its targets saves the teacher's forward passes. The trained weights are on the format's
+    grid, so that an export quantises them without further error.
     """
 
     entry: ClassVar[str] = "gemsmith.rl.stages.qat.stage:run"
@@ -27,21 +27,21 @@ class QatStage(TaughtStage, TrainingStage, TargetsConfig):
     needs_teacher: ClassVar[bool] = False
 
     kind: Literal["qat"]
-    policy: PolicyConfig | None = Field(None, description="What to quantise; none: the recipe's policy.")
+    policy: PolicyConfig | None = Field(None, description="Policy to quantise. Not set: the recipe's `policy`.")
     data: str = Field(description="Name of a data section with demonstrations like those the policy was trained on.")
     format: Literal["q4_0", "int4_channel", "sfp8"] = Field(
-        description="Of the matrices of attention and MLP: int4 by blocks of 32 (GGUF's Q4_0), int4 with a step for "
-        "each output channel, or switched fp8."
+        description="Format of the attention and MLP matrices. q4_0: int4 in blocks of 32 (GGUF's Q4_0). int4_channel: "
+        "int4 with one scale per output channel. sfp8: switched fp8."
     )
     embedding: Literal["f16", "q8_0", "format"] = Field(
         "f16",
-        description="Of the embedding, which is the head too: float16 as in the Q4_0 files that Gemma 3 was released "
-        "in, eight bits, or the same format as the rest.",
+        description="Format of the embedding, which is also the output head. f16: float16, as in Gemma 3's released "
+        "Q4_0 files. q8_0: eight bits. format: the value of `format`.",
     )
     mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
         "multinomial_counts",
-        description="How entries are drawn. By counts, which is unbiased: the policy is to be what it was, and targets "
-        "that are sharper than it is move it further than rounding to eight bits does.",
+        description="How entries are sampled; see `distill`. The default is unbiased: sharpened targets would move the "
+        "policy further from the unquantised one than rounding to eight bits does.",
     )
     held_out: int = Field(
         128, ge=1, description="Held-out demonstrations on which the KL to the unquantised policy is measured."
@@ -50,15 +50,15 @@ class QatStage(TaughtStage, TrainingStage, TargetsConfig):
     @model_validator(mode="after")
     def _whole_weights(self) -> "QatStage":
         if self.lora is not None:
-            raise ValueError("qat trains the weights that are quantised, and no adapters beside them: remove `lora`")
+            raise ValueError("qat trains the quantised weights themselves and does not support adapters: remove `lora`")
         if self.policy is not None and self.policy.dtype == "bfloat16":
             raise ValueError(
-                "qat keeps its weights in float32: steps of training are smaller than bfloat16 tells apart; remove "
-                "`dtype` from the policy"
+                "found dtype bfloat16, but qat needs float32 weights, since bfloat16 cannot represent its small "
+                "updates: remove `dtype` from the policy"
             )
         return self
 
     def costs(self, size: ModelSize, trained: int, context: ForecastContext) -> TrainingCosts:
-        """Return the costs of teachers, the unquantised policy, and the quantised copy of the weights."""
+        """Return the costs of the teachers, the unquantised policy and the quantised copy of the weights."""
         teachers = self.teacher_parameters(context)
         return TrainingCosts(frozen=teachers, copied=2 * size.parameters, teacher_flops=2.0 * teachers)

@@ -1,4 +1,4 @@
-"""Quantisation-aware training by distillation: the policy learns to be itself with quantised weights."""
+"""The qat stage: distil the unquantised policy into the same policy with quantised weights."""
 
 import json
 from collections.abc import Sequence
@@ -43,20 +43,20 @@ MEASURED = "qat.json"
 
 
 def run(config: QatStage, stage: Stage) -> None:
-    """Train `config.policy` with its weights quantised in the forward pass; save it with its weights on the grid.
+    """Train `config.policy` with quantised weights in the forward pass; save it with weights on the format's grid.
 
-    Beside the weights stand `quantisation.json`, which an export reads, and `qat.json`: how far the policy is from the
-    unquantised one on held-out demonstrations, when its weights are merely rounded (PTQ) and after the training (QAT).
+    Also writes `quantisation.json`, which an export reads, and `qat.json`: the KL to the unquantised policy on held-out
+    demonstrations before training (weights only rounded, PTQ) and after it (QAT).
 
     Raises:
-        UserError: the format cannot hold the policy, or the teacher does not fit it.
+        UserError: the format does not support the policy's sizes, or the teacher does not fit the policy.
     """
     assert config.policy is not None
-    if stage.output.exists():  # saved whole just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     scheme = scheme_of(config)
     policy = _in_float32(config.policy, config, stage)
-    check_widths(policy.model, scheme, "take `format: int4_channel` or `sfp8`, and `embedding: f16`")
+    check_widths(policy.model, scheme, "set `format: int4_channel` or `sfp8`, and `embedding: f16`")
     check_sizes(policy.model, scheme)
     spread_ties(policy.model, scheme, stage.seed)
     unquantised = _in_float32(config.policy, config, stage)
@@ -70,7 +70,7 @@ def run(config: QatStage, stage: Stage) -> None:
     together = config.micro_batch or config.batch
     with fake_quantised(policy.model, scheme), closing(teacher):
         rounded = closeness(policy, unquantised, held_out, together)
-        stage.say(f"rounded to {config.format}: KL {rounded['kl']:.4g} nats a token to the unquantised policy")
+        stage.say(f"rounded to {config.format}: KL {rounded['kl']:.4g} nats per token to the unquantised policy")
         trainer = DistillTrainer(
             model=model,
             args=arguments,
@@ -81,10 +81,10 @@ def run(config: QatStage, stage: Stage) -> None:
         )
         run_training(trainer, stage, folder, shown=SHOWN)
         learnt = closeness(policy, unquantised, held_out, together)
-    stage.say(f"trained for {config.format}: KL {learnt['kl']:.4g} nats a token to the unquantised policy")
+    stage.say(f"trained for {config.format}: KL {learnt['kl']:.4g} nats per token to the unquantised policy")
     plain = trained(trainer)
     if plain is not None:
-        quantise_in_place(plain.to(torch.float32), scheme)  # an engine may have trained in another format
+        quantise_in_place(plain.to(torch.float32), scheme)  # the engine may have cast the weights to another dtype
         measured = {"rows": len(held_out), "ptq": rounded, "qat": learnt}
         save_policy(Policy(plain, policy.tokenizer), stage.output, partial(_write_measurements, scheme, measured))
         remove_checkpoints(folder)
@@ -97,22 +97,22 @@ def _write_measurements(scheme: Scheme, measured: dict[str, Any], folder: Path) 
 
 
 def scheme_of(config: QatStage) -> Scheme:
-    """The formats that a stage asks for."""
+    """Return the quantisation formats of a stage."""
     return Scheme(config.format, config.format if config.embedding == "format" else config.embedding)
 
 
 def closeness(policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], batch: int) -> dict[str, float]:
-    """How near a policy is to the unquantised one on the completion tokens of lessons.
+    """Compare a policy with the unquantised one on the completion tokens of lessons.
 
     Returns:
-        `kl`: KL(unquantised || policy) over the whole vocabulary, in nats a token; `agreement`: the share of tokens at
-        which both have the same likeliest entry; `tokens`: how many.
+        `kl`: mean KL(unquantised || policy) over the whole vocabulary, in nats per token; `agreement`: share of tokens
+        at which both have the same most likely entry; `tokens`: number of tokens.
     """
-    teacher = InProcessTeacher(unquantised.model, 1, "topk", 1.0)  # the one target is the likeliest entry
+    teacher = InProcessTeacher(unquantised.model, 1, "topk", 1.0)  # K = 1: the target is the most likely entry
     kl, agreed, tokens = 0.0, 0.0, 0
     with torch.no_grad(), evaluating(policy.model):
         for start in range(0, len(lessons), batch):
-            part = [TeacherRow(each.prompt, each.completion) for each in lessons[start : start + batch]]
+            part = [TeacherRow(lesson.prompt, lesson.completion) for lesson in lessons[start : start + batch]]
             prompts, completions = [row.prompt for row in part], [row.completion for row in part]
             asked = teacher.targets(part, [0] * sum(len(completion) for completion in completions))
             _, scores = weighted_logprobs(
@@ -131,7 +131,7 @@ def _in_float32(wanted: PolicyConfig, config: QatStage, stage: Stage) -> Policy:
 
 
 def _teacher(config: QatStage, policy: Policy, unquantised: Policy, lessons: Sequence[Lesson], stage: Stage) -> Teacher:
-    """The teachers that the stage names, else the policy itself before it is quantised."""
+    """Return the teacher that the stage configures, else the unquantised policy."""
     if config.shares:
         return open_teacher(config, policy, stage, asked_rows(lessons))
     k = entries_of(config.sampled_logits, policy.model.config.vocab_size)
@@ -139,26 +139,26 @@ def _teacher(config: QatStage, policy: Policy, unquantised: Policy, lessons: Seq
 
 
 def _lessons(config: QatStage, policy: Policy, stage: Stage) -> tuple[list[Lesson], list[Lesson]]:
-    """The training demonstrations, and held-out ones; of the training ones where none are held out."""
+    """Return training and held-out demonstrations; training ones serve as held-out ones if the data has none."""
     data = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root)
 
     def fitting(examples: Sequence[Example]) -> list[Lesson]:
-        found = fitting_demonstrations(examples, policy, config.max_length, config.data, stage)
-        return [Lesson(*each) for each in found]
+        demonstrations = fitting_demonstrations(examples, policy, config.max_length, config.data, stage)
+        return [Lesson(*demonstration) for demonstration in demonstrations]
 
     lessons = fitting(data.train)
     if any(example.demonstration is not None for example in data.test):
         return lessons, fitting(data.test)[: config.held_out]
-    stage.say(f"data.{config.data}: no demonstrations are held out, so that closeness is measured on training ones")
+    stage.say(f"data.{config.data} holds out no demonstrations: the KL is measured on training demonstrations")
     return lessons, lessons[: config.held_out]
 
 
 def _check_whole(arguments: Any) -> None:
-    """Refuse ZeRO-3, whose weights are in parts, while rows are quantised whole.
+    """Reject ZeRO-3, which shards weights, because rows must be quantised whole.
 
     Raises:
-        UserError: it is asked for.
+        UserError: DeepSpeed is configured with ZeRO stage 3.
     """
     deepspeed = arguments.deepspeed
     if isinstance(deepspeed, dict) and deepspeed["zero_optimization"]["stage"] == 3:
-        raise UserError("qat quantises whole weights, and ZeRO-3 splits them: set engine.deepspeed.zero to 2 or less")
+        raise UserError("qat does not support ZeRO-3, which shards the weights: set engine.deepspeed.zero to 2 or less")

@@ -1,4 +1,4 @@
-"""Configuration of stages that run an algorithm on the policy's own samples. Imports no torch."""
+"""Configuration of the `bond` and `reinforce` stages. Imports no torch."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,19 +15,19 @@ from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 
 
 class AlgorithmStage(TrainingStage, RolloutConfig, KeepingConfig):
-    """A stage that runs one algorithm; a kind is a subclass of the algorithm's configuration and of this class."""
+    """Base of stages that run one algorithm; a stage kind also inherits from the algorithm's configuration."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.reinforcement.stage:run"
     produces: ClassVar[OutputKind] = "policy"
 
-    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    policy: PolicyConfig | None = Field(None, description="Initial policy. Not set: the recipe's `policy`.")
 
     def scorings(self) -> Sequence[Scoring]:
-        """Return what the algorithm's rewards score."""
+        """Return the data and rewards of the algorithm."""
         return (self.scoring(),)
 
     def check(self, context: CheckContext) -> None:
-        """Report what the algorithm finds wrong."""
+        """Report the problems that the algorithm finds."""
         self.check_algorithm(context)
 
 

@@ -1,4 +1,4 @@
-"""Train a policy by reinforcement: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
+"""Reinforcement learning of a policy: the `bond` and `reinforce` stages, and the inner runs of `warp`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,10 +39,10 @@ from gemsmith.rl.stages.reinforcement.config import AlgorithmStage
 def run(config: AlgorithmStage, stage: Stage) -> None:
     """Train `config.policy` with the stage's algorithm and save it to `stage.output`.
 
-    The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
+    The policies after `config.keep_steps` are saved beside it (`gemsmith.policy.training.kept_checkpoints`).
     """
     assert config.policy is not None
-    if stage.output.exists():  # saved whole just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = training_prompts(config, policy, stage)
@@ -64,24 +64,24 @@ def train_policy(
     kept: Sequence[int] = (),
     **where: Any,
 ) -> None:
-    """One training run, resumable, from `policy` to a saved policy.
+    """Train `policy`, resuming from the last checkpoint if there is one, and save it to `output`.
 
     Args:
-        policy: where to start; it is trained in place.
-        config: algorithm and optimisation.
-        stage: seed, engine, and whom to tell.
-        rewards: scores completions.
-        examples: prompts to learn on.
-        folder: of checkpoints; removed when `output` is in place.
+        policy: initial policy; it is trained in place.
+        config: algorithm and optimisation settings.
+        stage: the stage, for the seed, the engine, messages and metrics.
+        rewards: rewards of the completions, open.
+        examples: training prompts.
+        folder: folder of the checkpoints; removed after `output` is written.
         output: folder of the trained policy.
-        run_seed: tells runs of one stage apart: prompt order and samples.
-        part: (i, n) when this is the i-th of n runs of the stage, for its progress.
-        together: whether other trainings of the stage go on in other processes meanwhile.
-        kept: steps after which the policy is kept whole, in `kept/STEP` of the stage's folder.
-        where: marks of this run's metrics.
+        run_seed: number of the run within the stage; it changes prompt order and samples.
+        part: (i, n) for the i-th of n runs of the stage, for the progress.
+        together: True if other processes train other runs of the stage at the same time.
+        kept: steps after which the policy is saved, in `kept/STEP` of the stage's folder.
+        where: labels that are added to each row of this run's metrics, such as `iteration` and `run`.
 
     Raises:
-        UserError: a reward's gate is not among the rewards, or a prompt has no reward.
+        UserError: the gate of a reward is not one of the rewards, or no reward applies to a prompt.
     """
     check_gates(rewards.terms, stage.id)
     check_routes(rewards.terms, examples, stage.id, config.data)
@@ -94,7 +94,7 @@ def train_policy(
     anchor = WeightSet(model) if algorithm.anchor_rate else initial if algorithm.needs_anchor_logprob else None
     arguments = _arguments(config, stage, folder, model, seed)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    if not where and rank() == 0:  # what tells the runs of one stage apart has no place in these
+    if not where and rank() == 0:  # these two files describe the stage, so that runs of warp do not write them
         write_index(stage, kept, config.steps)
         record_estimators([config], stage)
     with (
@@ -133,7 +133,7 @@ def train_policy(
 
 
 def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Module, seed: int) -> TrainingArguments:
-    """Arguments of the trainer; checkpoints fall between rollouts, as what is left of one is in none."""
+    """Return the trainer's arguments; checkpoints are aligned to rollouts, since a partly used rollout is not saved."""
     updates = config.steps_per_rollout
     return training_arguments(
         config,
@@ -148,7 +148,7 @@ def _arguments(config: RolloutConfig, stage: Stage, folder: Path, model: nn.Modu
 
 
 def _tie_watch(config: RolloutConfig, stage: Stage) -> TieWatch | None:
-    """Tells the watcher of ties, of which J-BOND learns nothing."""
+    """Return a monitor that warns about tied rewards, from which J-BOND gets no signal; None if not needed."""
     return TieWatch(stage.say) if config.warns_of_ties and rank() == 0 else None
 
 
@@ -159,7 +159,7 @@ def _collector_of(config: RolloutConfig) -> Callable[..., RolloutCollector]:
 
 
 def _report_hacking_onsets(config: RolloutConfig, rewards: Rewards, stage: Stage, where: dict[str, Any]) -> None:
-    """Tell the watcher which controls fell in this training while the learnt reward rose."""
+    """Report control rewards that fell in this run while the training reward rose."""
     if rank() or not config.control:
         return
     normalised = any(term.normalise != "none" for term in rewards.terms.values())
@@ -168,7 +168,7 @@ def _report_hacking_onsets(config: RolloutConfig, rewards: Rewards, stage: Stage
 
 
 def training_prompts(config: RolloutConfig, policy: Policy, stage: Stage) -> list[Example]:
-    """The distinct training prompts that leave room for a completion; repeated where a batch needs more than there are.
+    """Return the distinct training prompts that leave `max_tokens` for a completion, repeated to fill one batch.
 
     Raises:
         UserError: no prompt is short enough.

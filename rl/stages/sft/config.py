@@ -10,7 +10,7 @@ from gemsmith.policy.training_stage import TrainingStage
 
 
 class SftStage(TrainingStage, KeepingConfig):
-    """Supervised fine-tuning on demonstrations (TRL's SFTTrainer); the loss is on the completion only."""
+    """Supervised fine-tuning on demonstrations with TRL's SFTTrainer; the loss covers completion tokens only."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.sft.stage:run"
     version: ClassVar[int] = 2  # the order of the examples does not depend on the number of processes
@@ -18,5 +18,5 @@ class SftStage(TrainingStage, KeepingConfig):
     shares_sequences: ClassVar[bool] = True
 
     kind: Literal["sft"]
-    policy: PolicyConfig | None = Field(None, description="Where to start; none: the recipe's policy.")
+    policy: PolicyConfig | None = Field(None, description="Initial policy. Not set: the recipe's `policy`.")
     data: str = Field(description="Name of a data section with demonstrations.")

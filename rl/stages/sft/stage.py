@@ -1,4 +1,7 @@
-"""Supervised fine-tuning with TRL's SFTTrainer; the loss is on the completion and its end-of-turn token only."""
+"""The sft stage: supervised fine-tuning with TRL's SFTTrainer.
+
+The loss covers the completion and its end-of-turn token only.
+"""
 
 from collections.abc import Sequence
 
@@ -25,10 +28,10 @@ from gemsmith.rl.stages.sft.trainer import SftTrainer
 def run(config: SftStage, stage: Stage) -> None:
     """Fine-tune `config.policy` on the demonstrations of `config.data` and save it to `stage.output`.
 
-    The policies of `config.keep_steps` are kept beside it (`gemsmith.policy.training.kept_checkpoints`).
+    The policies after `config.keep_steps` are saved beside it (`gemsmith.policy.training.kept_checkpoints`).
     """
     assert config.policy is not None
-    if stage.output.exists():  # saved whole just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
     examples = load_data(stage.data[config.data], name=config.data, seed=stage.seed, root=stage.root).train
@@ -63,7 +66,7 @@ def run(config: SftStage, stage: Stage) -> None:
 def tell_untaught_end(
     policy: Policy, lora: LoraConfig | None, demonstrations: Sequence[tuple[list[int], list[int]]], stage: Stage
 ) -> None:
-    """Say so where adapters are to teach an end of the turn that the embedding does not know."""
+    """Warn if LoRA cannot teach the end-of-turn token because its embedding is untrained."""
     if lora is not None and (word := untaught_end(policy, demonstrations)):
         stage.say(word)
 
@@ -71,7 +74,7 @@ def tell_untaught_end(
 def demonstration_tokens(
     examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
 ) -> list[dict[str, list[int]]]:
-    """Token ids of demonstrations, as rows of `prompt` and `completion`; see `fitting_demonstrations`."""
+    """Return the token ids of demonstrations as rows of `prompt` and `completion`; see `fitting_demonstrations`."""
     fitting = fitting_demonstrations(examples, policy, max_length, name, stage)
     return [{"prompt": prompt, "completion": completion} for _, prompt, completion in fitting]
 
@@ -79,12 +82,12 @@ def demonstration_tokens(
 def fitting_demonstrations(
     examples: Sequence[Example], policy: Policy, max_length: int, name: str, stage: Stage
 ) -> list[tuple[Example, list[int], list[int]]]:
-    """Examples with the token ids of their prompts and demonstrations; these end with `<end_of_turn>`.
+    """Return examples with the token ids of their prompts and demonstrations, which end with `<end_of_turn>`.
 
-    Examples longer than `max_length` tokens together are dropped and counted.
+    Examples whose prompt and demonstration together exceed `max_length` tokens are dropped, and their number reported.
 
     Raises:
-        UserError: no example has a demonstration, or none fits.
+        UserError: no example has a demonstration, or all are too long.
     """
     shown = [example for example in examples if example.demonstration is not None]
     if not shown:
@@ -99,7 +102,8 @@ def fitting_demonstrations(
             fitting.append((example, prompt, completion))
     if not fitting:
         raise UserError(
-            f"data.{name}: every demonstration is, with its prompt, longer than max_length = {max_length}: raise it"
+            f"data.{name}: every demonstration with its prompt is longer than max_length = {max_length}: raise "
+            "max_length"
         )
     if len(fitting) < len(shown):
         stage.say(f"data.{name}: dropped {len(shown) - len(fitting)} demonstrations longer than {max_length} tokens")
@@ -107,6 +111,6 @@ def fitting_demonstrations(
 
 
 def _labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
-    """The form that TRL trains on; prompts carry the label -100, so that only completions are learnt."""
+    """Return a row in TRL's format; prompt tokens have the label -100, which the loss ignores."""
     prompt, completion = row["prompt"], row["completion"]
     return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with the cross-entropy of policy/head: fewer products than TRL's own, at the labels alone."""
+"""TRL's SFTTrainer with the cross-entropy of policy/head, which needs fewer head matmuls and skips prompt tokens."""
 
 from typing import Any
 
@@ -13,35 +13,36 @@ IGNORED = -100
 
 
 class SftTrainer(SFTTrainer):
-    """SFTTrainer for text and the plain cross-entropy; its metrics are TRL's, from the same pass.
+    """SFTTrainer for text with plain cross-entropy; it logs TRL's metrics, from the same forward pass.
 
-    TRL computes every position where Triton is missing, prompts too, with 3 products of the head under LoRA and 4
-    without; here it is 2 and 3.
+    Without Triton, TRL computes the logits of all positions, prompts included, with 3 matmuls of the head under LoRA
+    and 4 without; this class needs 2 and 3, at labelled positions only.
     """
 
     def __init__(self, *args: Any, sequence_parallel: int = 1, **fields: Any) -> None:
-        """TRL's arguments; `sequence_parallel` processes are given the same sequences and count their tokens once."""
+        """Pass TRL's arguments on; groups of `sequence_parallel` processes share sequences, whose tokens count once."""
         super().__init__(*args, **fields)
         self._sequence_parallel = sequence_parallel
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """Cross-entropy summed over the labels of this micro-batch, over the number of labels of the optimiser step."""
+        """Return the micro-batch's summed cross-entropy divided by the number of labels of the optimiser step."""
         inputs = dict(inputs)
         labels_SL = inputs.pop("labels")
-        positions_SL = torch.nn.functional.pad(labels_SL[:, 1:] != IGNORED, (0, 1))  # the last predicts nothing here
+        positions_SL = torch.nn.functional.pad(labels_SL[:, 1:] != IGNORED, (0, 1))  # the last has no next token
         targets_M = labels_SL.roll(-1, dims=1)[positions_SL]
         tokens = torch.as_tensor(len(targets_M) if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         share_M = (1.0 / tokens.to(targets_M.device)).expand(len(targets_M))
         total, scores = weighted_forward(model, positions_SL, Targets.given(targets_M), share_M, entropy=True, **inputs)
         self._note(inputs, len(targets_M), scores.entropy.sum(), scores.best.sum())
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            total = total * self.accelerator.num_processes  # DDP averages gradients, and the count is over all
+            # DDP averages gradients over processes, but `tokens` counts the labels of all processes.
+            total = total * self.accelerator.num_processes
         return -total
 
     def _note(self, inputs: dict[str, Any], count: int, entropy: Tensor, correct: Tensor) -> None:
-        """TRL's metrics: mean entropy and accuracy over labels, and the tokens seen, over all processes."""
+        """Record TRL's metrics over all processes: mean entropy and accuracy at the labels, and the tokens seen."""
         mode = "train" if self.model.training else "eval"
         seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         own = torch.stack(

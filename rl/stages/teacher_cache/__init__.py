@@ -1,1 +1,1 @@
-"""The `teacher_cache` stage: a teacher's targets, written once."""
+"""The `teacher_cache` stage: writes a teacher's targets to a store that distill stages read."""

@@ -13,7 +13,7 @@ from gemsmith.rl.teachers.taught_stage import TaughtStage
 
 
 class TeacherCacheStage(TaughtStage):
-    """A teacher's targets for a data section's demonstrations, written once; any number of students read them."""
+    """Computation of a teacher's targets for demonstrations, stored once and reusable by any number of students."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.teacher_cache.stage:run"
     version: ClassVar[int] = 2  # entries are drawn from uniform numbers
@@ -21,31 +21,34 @@ class TeacherCacheStage(TaughtStage):
 
     kind: Literal["teacher_cache"]
     policy: PolicyConfig | None = Field(
-        None, description="Whose tokenizer makes tokens of the demonstrations; none: the recipe's policy."
+        None, description="Policy whose tokenizer encodes the demonstrations. Not set: the recipe's `policy`."
     )
-    data: str = Field(description="Name of a data section with demonstrations; the teacher is asked on their tokens.")
+    data: str = Field(description="Name of a data section with demonstrations; the teacher scores their tokens.")
     max_length: int = Field(
-        1024, ge=8, description="Longest prompt and completion together, in tokens; longer rows are left out."
+        1024, ge=8, description="Largest length of prompt plus completion, in tokens; longer rows are dropped."
     )
-    batch: int = Field(8, ge=1, description="Rows that the teacher is asked about at once, and that are in memory.")
+    batch: int = Field(8, ge=1, description="Rows per forward pass or request of the teacher.")
 
     @model_validator(mode="after")
     def _asks_no_store(self) -> "TeacherCacheStage":
         if any(share.teacher.store is not None for share in self.shares):
-            raise ValueError("a store is what this stage writes: name the teacher, by `model`, `from` or `server`")
+            raise ValueError(
+                "a teacher_cache stage writes a store and cannot read its targets from one: give the teacher by "
+                "`model`, `from` or `server` instead of `store`"
+            )
         return self
 
     def check(self, context: CheckContext) -> None:
-        """Add that a store has no room for more than so many entries per token."""
+        """Also report more sampled logits per token than a store can hold."""
         super().check(context)
         if self.sampled_logits is not None and self.sampled_logits > MOST:
             context.add(
                 ("sampled_logits",),
-                f"found {self.sampled_logits}, expected at most {MOST}, as a store has no room for more",
+                f"found {self.sampled_logits}, expected at most {MOST}, the limit of the store's format",
             )
 
     def forecast(self, context: ForecastContext) -> StageForecast:
-        """Return the forecast of asking the teachers once on each row."""
+        """Return the forecast of one pass of the teachers over each row."""
         size = context.size_of(self.policy)
         if size is None:
             return StageForecast()

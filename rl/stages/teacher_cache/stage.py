@@ -1,4 +1,4 @@
-"""Writes a teacher's targets into a store: once, for any number of students."""
+"""The teacher_cache stage: writes a teacher's targets to a store, once for any number of students."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
 def run(config: TeacherCacheStage, stage: Stage) -> None:
     """Write the targets of `config.data` to `stage.output`."""
-    if stage.output.exists():  # moved there just before a kill
+    if stage.output.exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     unfinished = stage.folder / "unfinished"
     write_targets(config, stage, unfinished)
@@ -34,11 +34,11 @@ def run(config: TeacherCacheStage, stage: Stage) -> None:
 
 
 def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None:
-    """Write them, or what is missing of them, to a folder of any name.
+    """Write the targets of `config.data` to `folder`; an unfinished store there is completed.
 
     Raises:
-        UserError: as `open_teacher` and `write_store`; K is above what a store has room for.
-        RunError: the disk refused.
+        UserError: see `open_teacher` and `write_store`; also if K exceeds the limit of the store's format.
+        RunError: writing to the disk failed.
     """
     assert config.policy is not None
     make_folder(folder)
@@ -51,7 +51,9 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
     ]
     teacher = open_teacher(config, student, stage, rows)
     if teacher.k > MOST:
-        raise UserError(f"sampled_logits is {teacher.k}, and a store has room for {MOST} entries a token: lower it")
+        raise UserError(
+            f"found sampled_logits {teacher.k}, expected at most {MOST} entries per token for a store: lower it"
+        )
     tokens = [(row.prompt, row.completion) for row in rows]
     about = About(
         teacher=teachers_identity(config.shares, stage),
@@ -76,12 +78,12 @@ def write_targets(config: TeacherCacheStage, stage: Stage, folder: Path) -> None
 
 
 def asking(teacher: Teacher, rows: Sequence[TeacherRow], seed: int, vocabulary: int) -> Ask:
-    """What `write_store` asks: ids and log-probabilities, [M, K] each, of the completions of a few rows."""
+    """Return the callback of `write_store`: row numbers -> ids and log-probabilities of their M tokens, [M, K] each."""
 
     def ask(numbers: range) -> tuple[Array, Array]:
         asked = [rows[number] for number in numbers]
         with torch.no_grad():
-            ids_MK, logprobs_MK = drawn(teacher, asked, [one for row in asked for one in _seeds(row, seed)], vocabulary)
+            ids_MK, logprobs_MK = drawn(teacher, asked, [own for row in asked for own in _seeds(row, seed)], vocabulary)
         return ids_MK.cpu().numpy(), logprobs_MK.float().cpu().numpy()
 
     return ask
@@ -90,7 +92,7 @@ def asking(teacher: Teacher, rows: Sequence[TeacherRow], seed: int, vocabulary: 
 def drawn(
     teacher: Teacher, rows: Sequence[TeacherRow], seeds: Sequence[int], vocabulary: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids, with repeats where the mode has them, and the teacher's log-probabilities of the rows' M tokens, [M, K]."""
+    """Return sampled ids (repeats allowed) and the teacher's log-probabilities for the rows' M tokens, [M, K] each."""
     targets = teacher.targets(rows, seeds)
     if isinstance(targets, SparseTargets):
         return targets.ids_MK, targets.logprobs_MK
@@ -106,20 +108,22 @@ def drawn(
 
 
 def _seeds(row: TeacherRow, seed: int) -> list[int]:
-    """Of the draws for a row's completion tokens."""
+    """Return one sampling seed per completion token of a row."""
     source = random.Random(f"{seed}, row {row.number}")
     return [source.getrandbits(63) for _ in row.completion]
 
 
 def _tell_size(about: About, tokens: int, folder: Path, stage: Stage) -> None:
-    """Say how large the store becomes, and where that is more than the disk has."""
+    """Report the store's size, and warn if the disk has too little free space."""
     each = 2 * highs_of(about.vocabulary) + about.k * (6 if about.counted else 4)
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(place).free
     most = "at most " if about.counted else ""
-    stage.say(f"{tokens} tokens of {about.rows} rows take {most}{tokens * each / 1e6:.1f} MB, {each} bytes a token")
+    stage.say(f"{tokens} tokens of {about.rows} rows take {most}{tokens * each / 1e6:.1f} MB, {each} bytes per token")
     if tokens * each > free and not about.counted:
-        stage.say(f"the disk has {free / 1e6:.1f} MB left: when it is full, free some space and go on")
+        stage.say(
+            f"the disk has only {free / 1e6:.1f} MB free: if it fills up, free some space and run again to continue"
+        )
 
 
 def _progress(stage: Stage) -> Callable[[int, int], None]:

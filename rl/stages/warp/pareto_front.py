@@ -1,6 +1,6 @@
-"""The front of a WARP stage: reward and KL of points of its final line, on held-out prompts (Rame et al. 2024, sec. 3).
+"""Reward and KL of points of a WARP stage's final line, on held-out prompts (Rame et al. 2024, section 3).
 
-Each point is measured once and kept in the stage's folder, so that an interrupted stage goes on with the next.
+Each point is measured once and saved in the stage's folder, so that an interrupted stage resumes at the next point.
 """
 
 import gc
@@ -42,7 +42,7 @@ FOLDER = "front"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one completion of a point came to; None where a reward did not apply."""
+    """Measurements of one completion at one point; a value of `rewards` or `control` is None if it does not apply."""
 
     reward: float
     rewards: dict[str, float | None]
@@ -53,10 +53,10 @@ class Measured:
 
 
 def held_out(config: WarpStage, stage: Stage) -> list[Example]:
-    """The prompts that the front is measured on, or a subset that the seed fixes; none where there is no front.
+    """Return the held-out prompts for the front, at most `front_prompts` chosen by the seed; empty without a front.
 
     Raises:
-        UserError: the data holds none out.
+        UserError: the data holds out fewer than two prompts.
     """
     if not config.front:
         return []
@@ -64,7 +64,7 @@ def held_out(config: WarpStage, stage: Stage) -> list[Example]:
     examples = load_data(stage.data[name], name=name, seed=stage.seed, root=stage.root).test
     if len(examples) < 2:
         raise UserError(
-            f"stage {stage.id}: `front` is measured on held-out prompts, and data.{name} holds {len(examples)} out: "
+            f"stage {stage.id}: `front` needs at least 2 held-out prompts, but data.{name} holds out {len(examples)}: "
             "raise its `holdout`, or remove `front`."
         )
     chosen = np.random.default_rng(stage.seed).permutation(len(examples))[: config.front_prompts]
@@ -74,21 +74,21 @@ def held_out(config: WarpStage, stage: Stage) -> list[Example]:
 def measure_front(
     config: WarpStage, stage: Stage, rewards: Rewards, examples: Sequence[Example], start: Path, end: Path
 ) -> dict[str, Any]:
-    """Answer the prompts at each point of `front`; what warp.json says of it.
+    """Measure each point of `front` and return the `front` section of warp.json.
 
     Args:
-        config: of the stage.
-        stage: where points that are measured are kept.
-        rewards: those of `inner`, open.
-        examples: P held-out prompts.
-        start: policy at the rate 0, which the KL is to.
-        end: policy at the rate 1.
+        config: the stage's configuration.
+        stage: its folder holds the points that are already measured.
+        rewards: rewards of `inner`, open.
+        examples: held-out prompts.
+        start: folder of the policy at rate 0, the reference of the KL.
+        end: folder of the policy at rate 1.
     """
     inner = config.inner
     alike = [run for run in range(config.runs) if config.run_config(0, run).rewards == inner.rewards]
     kept = {rate: stage.folder / FOLDER / f"{rate!r}.json" for rate in config.front}
     missing = [rate for rate in config.front if not kept[rate].is_file()]
-    wait_for_all()  # before any is written
+    wait_for_all()  # every process must have listed the missing points before the first is written
     if missing:
         _measure(config, stage, rewards, examples, (start, end), {rate: kept[rate] for rate in missing})
     return {
@@ -100,10 +100,10 @@ def measure_front(
 
 
 def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
-    """KL to the start and reward of every logged step of the first iteration's runs, on the prompts that they train on.
+    """Return (KL to the start, reward) of each logged step of the first iteration's runs, on their training prompts.
 
-    Only those `alike`, which learn from the rewards that the front is measured by. The runs of later iterations measure
-    their KL from another start, and have no place in this plane.
+    Includes only the runs in `alike`, whose rewards are those of the front. Runs of later iterations are left out,
+    because their KL is to another start.
     """
     runs: dict[int, list[list[float]]] = {}
     for line in metrics.read_text().splitlines() if metrics.is_file() else []:
@@ -114,7 +114,7 @@ def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean of n >= 1 values of independent prompts, and its 95% normal interval, mean -+ 1.96 s / sqrt(n)."""
+    """Return the mean of n >= 1 independent values and its 95% normal interval, mean -+ 1.96 s / sqrt(n)."""
     mean = math.fsum(values) / len(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
     reach = 1.96 * math.sqrt(variance / len(values))
@@ -122,7 +122,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarise(rate: float, measured: Sequence[Measured]) -> dict[str, Any]:
-    """One point of the front, from one completion of each prompt."""
+    """Return one point of the front from the measurements of one completion per prompt."""
 
     def each(tables: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
         known = {name: [table[name] for table in tables] for name in tables[0]}
@@ -132,12 +132,12 @@ def summarise(rate: float, measured: Sequence[Measured]) -> dict[str, Any]:
     return {
         "rate": rate,
         "prompts": len(measured),
-        "reward": interval([one.reward for one in measured]),
-        "rewards": each([one.rewards for one in measured]),
-        "control": each([one.control for one in measured]),
-        "kl": interval([one.log_ratio for one in measured]),
-        "length": interval([float(one.length) for one in measured]),
-        "ended": sum(one.ended for one in measured) / len(measured),
+        "reward": interval([sample.reward for sample in measured]),
+        "rewards": each([sample.rewards for sample in measured]),
+        "control": each([sample.control for sample in measured]),
+        "kl": interval([sample.log_ratio for sample in measured]),
+        "length": interval([float(sample.length) for sample in measured]),
+        "ended": sum(sample.ended for sample in measured) / len(measured),
     }
 
 
@@ -149,7 +149,7 @@ def _measure(
     ends: tuple[Path, Path],
     missing: Mapping[float, Path],
 ) -> None:
-    """Load each missing point into one policy, answer, score, and keep the result; every process takes a share."""
+    """Sample and score completions at each missing point and save the result; prompts are split over processes."""
     inner = config.inner
     live = _load(config, stage, ends[0])
     initial = WeightSet(live.model)
@@ -164,8 +164,8 @@ def _measure(
             live.model.load_state_dict(_load(config, stage, folder).model.state_dict())
             gc.collect()
             sampler.sync()
-            found = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
-            measured = [one for share in from_all(found) for one in share]
+            own = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
+            measured = [sample for share in from_all(own) for sample in share]
             point = summarise(rate, measured)
             if rank() == 0:
                 write_atomically(path, json.dumps(point, indent=1) + "\n")
@@ -177,7 +177,7 @@ def _measure(
 
 
 def _fitting(config: WarpStage, stage: Stage, live: Policy, examples: Sequence[Example]) -> list[Example]:
-    """Those that leave room for a completion, as in training."""
+    """Return the examples whose prompts leave `max_tokens` for a completion, as in training."""
     return with_room(
         examples,
         lambda example: len(prompt_ids(live.tokenizer, example.messages)),
@@ -196,7 +196,7 @@ def _load(config: WarpStage, stage: Stage, folder: Path) -> Policy:
 
 
 def _point(stage: Stage, ends: tuple[Path, Path], rate: float) -> Path:
-    """The folder of one point: an end as it is, any other written for as long as it is measured."""
+    """Return the folder of one point; points between the ends are written temporarily, by the first process."""
     if rate in (0.0, 1.0):
         return ends[int(rate)]
     folder = stage.folder / FOLDER / repr(rate)
@@ -215,7 +215,7 @@ def _answers(
     judges: tuple[Rewards, Rewards],
     examples: Sequence[Example],
 ) -> list[Measured]:
-    """One completion of each prompt, scored; points draw with one seed, and so differ by their weights alone."""
+    """Sample and score one completion per prompt; all points use one seed, so that only their weights differ."""
     prompts = [prompt_ids(live.tokenizer, example.messages) for example in examples]
     samples = sampler.sample(prompts, 1, stage.seed, before=rank() * len(prompts))
     logprobs = _logprobs(inner, stage, live, sampler, prompts, samples)
@@ -246,12 +246,12 @@ def _logprobs(
     prompts: list[list[int]],
     samples: Samples,
 ) -> list[float]:
-    """Of whole completions under the live weights; a sampler with weights of its own must agree with them."""
+    """Return each completion's log-probability under the live weights, and check the sampler's against it."""
     check_completions(samples, live, inner.sampling)
     batch = inner.micro_batch or inner.batch
     if sampler.same_weights:
         return sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
-    found = scored(live, prompts, samples, inner.sampling, batch)
-    if (warning := check(found.gap, inner.sampler)) and rank() == 0:
+    comparison = scored(live, prompts, samples, inner.sampling, batch)
+    if (warning := check(comparison.gap, inner.sampler)) and rank() == 0:
         stage.say(warning)
-    return found.raw_S.tolist()
+    return comparison.raw_S.tolist()

@@ -1,4 +1,4 @@
-"""One run of an iteration of WARP: a training from the iteration's start, here or in a process of its own."""
+"""Training of one WARP run from its iteration's start, in this process or in a worker process."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -19,16 +19,16 @@ PROGRAM = "gemsmith.rl.stages.warp.run_process"
 
 @dataclass(frozen=True)
 class WarpRun:
-    """What one run is.
+    """Settings and folders of one run.
 
     Attributes:
-        policy: how its policy is loaded; where from is `beginning`.
-        inner: its algorithm and settings.
-        beginning: folder of the iteration's start.
-        folder: the run's own; its checkpoints are there, and its policy at the end.
-        iteration: counted from 0.
-        run: counted from 0 in its iteration.
-        part: (i, n) when it is the i-th of the stage's n trainings.
+        policy: settings for loading the policy; the weights come from `beginning`.
+        inner: algorithm and training settings.
+        beginning: folder of the iteration's initial policy.
+        folder: the run's folder, for its checkpoints and its trained policy.
+        iteration: index of the iteration, from 0.
+        run: index of the run within the iteration, from 0.
+        part: (i, n) for the i-th of the stage's n runs, from 0.
     """
 
     policy: PolicyConfig
@@ -51,13 +51,13 @@ class WarpRun:
 
 
 def train_run(run: WarpRun, stage: Stage, rewards: Rewards | None = None, together: bool = False) -> None:
-    """Train a run; it continues where a killed one stopped.
+    """Train a run, resuming from its last checkpoint if there is one.
 
     Args:
-        run: which.
-        stage: whom to tell.
-        rewards: those of the run, open; none: they are opened here.
-        together: whether other runs are trained in other processes meanwhile.
+        run: the run to train.
+        stage: the stage, for messages, progress and metrics.
+        rewards: the run's rewards, open; if None, this function opens and closes them.
+        together: True if other processes train other runs at the same time.
     """
     source = run.policy.model_copy(update={"model": None, "from_": "start", "liti": None})
     policy = load_policy(source, {"start": run.beginning}, stage.root, tokens=run.inner.stated_length)
@@ -80,22 +80,22 @@ def train_run(run: WarpRun, stage: Stage, rewards: Rewards | None = None, togeth
 
 
 def train_runs(runs: Sequence[WarpRun], stage: Stage, parallel: int, before: int, steps: int) -> None:
-    """Train runs of one iteration, `parallel` at a time, each in a process of its own.
+    """Train runs of one iteration, `parallel` at a time, each in a worker process.
 
     Args:
-        runs: those that are not finished.
-        stage: whom to tell.
-        parallel: how many at once.
-        before: steps of the stage's trainings that are finished.
-        steps: of all of them.
+        runs: the unfinished runs.
+        stage: the stage, for messages, progress and metrics.
+        parallel: number of runs to train at the same time.
+        before: steps of the stage's finished runs, for the progress.
+        steps: steps of all runs of the stage.
 
     Raises:
-        UserError, RunError: as `gemsmith.policy.training.parallel_workers.train_together`.
+        UserError, RunError: see `gemsmith.policy.training.parallel_workers.train_together`.
     """
-    for run in runs:  # now, as nobody writes to metrics.jsonl yet
+    for run in runs:  # before the workers start, because they append to metrics.jsonl
         forget_what_runs_again(stage, run.checkpoints, {"iteration": run.iteration, "run": run.run})
-    told = replace(stage, sink=Silence())
-    orders = [Order(run.run, f"run {run.run + 1}", told, run.folder, what=(run,)) for run in runs]
+    silent = replace(stage, sink=Silence())
+    orders = [Order(run.run, f"run {run.run + 1}", silent, run.folder, what=(run,)) for run in runs]
 
     def progress(done: int, shown: Mapping[str, float]) -> None:
         stage.progress(before + done, steps, "step", **shown)

@@ -1,4 +1,4 @@
-"""Runs that differ: a configuration with some of its fields changed, and the class that such changes are read by."""
+"""Per-run overrides: the class that reads them, and the configuration with its overrides applied."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -13,13 +13,13 @@ Config = TypeVar("Config", bound=BaseModel)
 def changes_of(
     name: str, module: str, *models: type[BaseModel], without: tuple[str, ...] = ("kind",)
 ) -> type[StrictModel]:
-    """A class with the fields of all `models`, each of which may be left out; nothing leaves it as it is.
+    """Create a class with the fields of all `models`, each optional; a field that is not set overrides nothing.
 
     Args:
-        name: of the class.
-        module: where the class stands under that name.
-        models: where fields of one name differ, the first model's is taken.
-        without: fields that may not change.
+        name: name of the class.
+        module: module in which the class is assigned to that name.
+        models: configurations; if several define a field, the first definition is used.
+        without: fields that cannot be overridden.
     """
     fields: dict[str, Any] = {}
     for model in models:
@@ -28,24 +28,24 @@ def changes_of(
                 kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
                 fields[field] = (kind | None, Field(None, description=info.description))
     return create_model(
-        name, __base__=StrictModel, __module__=module, __doc__="What a run changes of `inner`.", **fields
+        name, __base__=StrictModel, __module__=module, __doc__="Fields of `inner` that a run overrides.", **fields
     )
 
 
 def given_by(change: BaseModel) -> dict[str, Any]:
-    """Return the fields that a change sets, as plain values; one that is set to null is null in its run."""
+    """Return the fields that an override sets, as plain values; null overrides too."""
     return change.model_dump(exclude_unset=True)
 
 
 def changed(config: Config, given: Mapping[str, Any]) -> Config:
-    """The configuration with other values of some fields; a mapping, such as `sampling`, changes the keys that it has.
+    """Return a copy of the configuration with some fields replaced; mappings, such as `sampling`, are merged by key.
 
     Raises:
-        ValueError: the configuration has no such field, or the result is none; the message begins with the field,
-            where there is one.
+        ValueError: the configuration has no such field, or the result is invalid; the message begins with the field if
+            one is known.
     """
     if stray := [name for name in given if name not in type(config).model_fields]:
-        raise ValueError(f"{stray[0]} is no field of kind {getattr(config, 'kind', type(config).__name__)}")
+        raise ValueError(f"{stray[0]} is not a field of kind {getattr(config, 'kind', type(config).__name__)}")
     merged = config.model_dump(exclude_unset=True)
     for name, value in given.items():
         before = merged.get(name)

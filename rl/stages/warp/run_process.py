@@ -1,4 +1,4 @@
-"""The program that trains one run of WARP for `gemsmith.rl.stages.warp.run`: warp_run_process FD PARENT < ORDER."""
+"""Worker program that trains one WARP run, started by `gemsmith.rl.stages.warp.run`: run_process FD PARENT < ORDER."""
 
 import sys
 from multiprocessing.connection import Connection
@@ -7,7 +7,7 @@ from gemsmith.sandboxes.child_main import die_with
 
 
 def main(messages: Connection, parent: int) -> int:
-    """Train what the order on the standard input says; the exit code."""
+    """Train the run described by the order on standard input and return the exit code."""
     die_with(parent)
     from gemsmith.policy.training.parallel_workers import Order, serve
 

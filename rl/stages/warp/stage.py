@@ -1,7 +1,7 @@
 """WARP: weight-averaged rewarded policies (Rame et al. 2024, arXiv 2406.16768, Algorithm 1).
 
 Each iteration trains M runs from one start, each with its own EMA anchor, merges them by SLERP of their task vectors,
-and steps from the start towards the merge (LITI). Merging streams from disk.
+and interpolates from the start towards the merge (LITI). Merging streams the weights from disk.
 """
 
 import json
@@ -28,8 +28,10 @@ REPORT = "warp.json"
 
 
 def run(config: WarpStage, stage: Stage) -> None:
-    """Train, merge, repeat; save the chosen point of the final LITI line to `stage.output`."""
-    if (stage.output / REPORT).exists():  # all was done just before a kill
+    """Train and merge in each iteration, then save the chosen point of the final LITI line to `stage.output`."""
+    if (
+        stage.output / REPORT
+    ).exists():  # the run was killed after saving and before the stage was recorded as finished
         return
     initialise_processes()
     engine = stage.engine or EngineConfig()
@@ -37,7 +39,7 @@ def run(config: WarpStage, stage: Stage) -> None:
         raise UserError(fault)
     start = _start(config, stage)
     beginning = merged = start
-    examples = held_out(config, stage)  # before anything is trained: there may be none
+    examples = held_out(config, stage)  # before training, so that missing held-out prompts fail early
     record_estimators([config.run_config(0, number) for number in range(config.runs)], stage)
     merges: list[dict[str, Any]] = []
     with open_rewards(config.inner.rewards, stage) as rewards:
@@ -58,14 +60,13 @@ def run(config: WarpStage, stage: Stage) -> None:
         return
     write_line(stage, start, merged)
     write_atomically(stage.output / REPORT, json.dumps(report, indent=1))
-    for iteration in range(
-        config.iterations - 1
-    ):  # the last iteration's runs and merge stay, for other points of the line
+    # Keep the last iteration's runs and merge, which other points of the line need.
+    for iteration in range(config.iterations - 1):
         shutil.rmtree(stage.folder / f"iteration-{iteration}", ignore_errors=True)
 
 
 def _start(config: WarpStage, stage: Stage) -> Path:
-    """The stage's initial policy as a folder, written out when it is not one already."""
+    """Return the folder of the initial policy, writing the policy to disk if it has no folder yet."""
     source = config.policy
     assert source is not None
     if source.from_ is not None and source.rope is None:
@@ -78,7 +79,7 @@ def _start(config: WarpStage, stage: Stage) -> Path:
 
 
 def _trained(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path, iteration: int) -> list[Path]:
-    """The policies of an iteration's runs, which are trained unless they are there already."""
+    """Train the unfinished runs of an iteration and return the folders of all its trained policies."""
     assert config.policy is not None
     runs = [
         WarpRun(
@@ -104,7 +105,7 @@ def _trained(config: WarpStage, stage: Stage, rewards: Rewards, beginning: Path,
 
 
 def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """SLERP of the runs' task vectors, with its angles and norms, which are kept beside the merge."""
+    """Merge the runs' task vectors; return the merge's folder and its angles and norms, saved in `merge.json`."""
     merged, kept = folder / "merged", folder / "merge.json"
     if rank() == 0 and not (merged.exists() and kept.exists()):
         shutil.rmtree(merged, ignore_errors=True)
@@ -115,7 +116,7 @@ def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path)
 
 
 def _once(out: Path, write: Any) -> Path:
-    """Write a folder, in the first process, unless it is there; folders appear whole."""
+    """Write a folder in the first process unless it exists; `write` must create it atomically."""
     if rank() == 0 and not out.exists():
         write(out)
     wait_for_all()

@@ -316,7 +316,7 @@ def test_the_command_goes_on_after_a_kill_to_what_a_stage_writes_and_students_of
         run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
     done = teacher_cache("whole", folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "bytes a token" in done.stdout and done.stdout.endswith("store: st\n")
+    assert "bytes per token" in done.stdout and done.stdout.endswith("store: st\n")
     run_pipeline(opened(recipe, "{from: targets}", own), folder / "run", only=["it"])
     run_pipeline(opened(recipe), folder / "run", only=["targets", "it"])
     [written] = (folder / "run").glob("stages/targets-*/output")

@@ -14,7 +14,7 @@ KINDS: list[tuple[Divergence, float]] = [("forward", 0.5), ("reverse", 0.5), ("j
 
 
 def plain(teacher_CV: Tensor, student_CV: Tensor, kind: str, beta: float) -> Tensor:
-    """The definitions, for autograd."""
+    """Return the divergence by its definition, differentiable by autograd."""
     p, q = teacher_CV.exp(), student_CV.exp()
     m = beta * p + (1 - beta) * q
     if kind == "jsd":
@@ -90,7 +90,7 @@ def test_through_the_head_chunk_by_chunk_it_is_plain_autograd(
 ) -> None:
     torch.manual_seed(1)
     monkeypatch.setattr(tiled_matmul, "CHUNK", 3 * 20)  # five tokens in two chunks
-    monkeypatch.setattr(tiled_matmul, "CPU_PART", 2 * 20)  # of two rows at a time
+    monkeypatch.setattr(tiled_matmul, "CPU_PART", 2 * 20)  # two rows at a time
     teacher_MV, hidden_MD, weight_VD = torch.randn(5, 20).log_softmax(-1), torch.randn(5, 8), torch.randn(20, 8)
     coefficient_M = torch.tensor([1.0, 2.0, 0.5, 0.0, -1.0])
     hidden_MD.requires_grad_()

@@ -32,7 +32,7 @@ def test_a_seeded_token_draws_the_same_whatever_is_beside_it(mode: str) -> None:
 
 
 def sampled_cross_entropy(student_TV: torch.Tensor, ids_TK: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
-    """Of logits that are there: those of an identity matrix for a head."""
+    """Return the cross-entropy for given logits, by using an identity matrix as the head."""
     total, _ = weighted_sum(
         student_TV, torch.eye(student_TV.shape[1]), Targets.given(ids_TK, weights_TK), torch.ones(len(student_TV))
     )
@@ -42,7 +42,7 @@ def sampled_cross_entropy(student_TV: torch.Tensor, ids_TK: torch.Tensor, weight
 def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_the_whole_vocabulary(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(tiled_matmul, "CHUNK", 2 * 20)  # five tokens in three chunks
-    monkeypatch.setattr(tiled_matmul, "CPU_PART", 20)  # and a row at a time
+    monkeypatch.setattr(tiled_matmul, "CPU_PART", 20)  # one row at a time
     teacher_TD, student_TD, weight_VD = torch.randn(5, 8), torch.randn(5, 8), torch.randn(20, 8)
     teacher = ExactTargets(
         lambda rows: (teacher_TD[rows] @ weight_VD.t() / 0.7).log_softmax(-1), torch.arange(5), 20, "gumbel_renorm"
@@ -58,15 +58,15 @@ def test_all_entries_drawn_is_full_cross_entropy_and_the_divergence_is_that_of_t
 
 
 def _mandelbrot(size: int) -> torch.Tensor:
-    """Log-probabilities proportional to (rank + 2.7)^-1.6: 4.3 nats, of which entries beyond 16,384 hold 0.02."""
+    """Return log p for p proportional to (rank + 2.7)^-1.6: entropy 4.3 nats, of which 0.02 beyond rank 16,384."""
     return ((torch.arange(1, size + 1, dtype=torch.float64) + 2.7).log() * -1.6).log_softmax(0)
 
 
 def test_bias_on_the_head_of_a_vocabulary() -> None:
-    """Target mass on the 16 likeliest entries over their true mass, by 256 entries a token.
+    """Compare the target mass on the 16 most likely entries with their true mass, at 256 entries per token.
 
-    Known of 262,144 entries: 1.12 without replacement, 1.08 by the likeliest, 1.00 by counts, and 1.26 where drawing
-    with replacement forgets the counts, which no mode does.
+    Ratios for 262,144 entries: 1.12 for gumbel_renorm, 1.08 for topk, 1.00 for multinomial_counts. Sampling with
+    replacement without counts would give 1.26; no mode does this.
     """
     teacher_V = _mandelbrot(16_384).float()
     true = teacher_V[:16].exp().sum()
@@ -84,7 +84,7 @@ def test_bias_on_the_head_of_a_vocabulary() -> None:
 
 
 def test_only_counts_reach_the_tail() -> None:
-    """Target mass beyond the 4,096 likeliest of 16,384 entries over the true mass: a draw is worth its probability."""
+    """Compare the target mass beyond the 4,096 most likely of 16,384 entries with their true mass."""
     teacher_V = _mandelbrot(16_384).float()
     true = teacher_V[4096:].exp().sum()
     ratio = {}
@@ -107,5 +107,5 @@ def test_the_expected_gradient_is_that_of_full_cross_entropy_by_counts_alone(mod
     ids_TK, weights_TK = draw_targets(teacher_V.repeat(20_000, 1), 4, mode)
     loss = sampled_cross_entropy(logits_V.repeat(20_000, 1), ids_TK, weights_TK) / 20_000
     (got,) = torch.autograd.grad(loss, logits_V)
-    # a component's standard error by counts: sqrt(p (1 - p) / 4 / 20,000) < 0.002
+    # standard error of a component with counts: sqrt(p (1 - p) / 4 / 20,000) < 0.002
     assert ((got - expected).abs().max() < 0.01) == unbiased

@@ -1,4 +1,4 @@
-"""Runs one stage as a process of its own, which can kill itself: killable.py FOLDER KIND STEP [ZERO]."""
+"""Program that runs one stage and can kill itself at a step: killable.py FOLDER KIND STEP [ZERO]."""
 
 import importlib
 import os
@@ -60,23 +60,23 @@ STAGES: dict[str, StageConfig] = {
 
 
 class Killer:
-    """A sink that ends its own process, as `kill -9` does, when it has heard of a number of steps."""
+    """A sink that kills its process with SIGKILL after a number of progress messages."""
 
     def __init__(self, after: int) -> None:
         self.left = after
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Count down to the end."""
+        """Count the message, and kill the process at the last one."""
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def say(self, message: str) -> None:
-        """Nothing."""
+        """Ignore the message."""
 
 
 def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
-    """Run the stage `kind` in `folder`; kill the process after so many steps (0: never); under ZeRO stage `zero`."""
+    """Run the stage `kind` in `folder`; kill the process after `after` steps (0: never), under ZeRO stage `zero`."""
     make_tiny_shallow()
     sums = ReasoningGymData(
         source="reasoning_gym",

@@ -1,4 +1,4 @@
-"""Stages of kind bond as they run: the anchor's pace, the classifier, and runs that stop and go on."""
+"""The bond stage: movement of the anchor, the classifier, and interrupted runs."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def stage_in(folder: Path, sink: Any = None) -> Stage:
 
 
 class Stopper(Silence):
-    """A sink that interrupts the run when it has heard of so many steps, and keeps the anchors of the checkpoints."""
+    """A sink that interrupts the run after a number of steps and records the anchors of the checkpoints."""
 
     def __init__(self, folder: Path, after: int = 0) -> None:
         self.folder, self.left = folder, after
@@ -91,14 +91,14 @@ def test_checkpoints_hold_an_anchor_that_moves_at_its_own_pace(
     anchors = [load_policy(PolicyConfig(model="tiny"), seed=0).model.state_dict()[name]]
     anchors += [watched.anchors[step][name] for step in (1, 2, 3)]
     assert [step for step in (1, 2, 3) if not torch.equal(anchors[step - 1], anchors[step])] == moves
-    for before, row in enumerate(rows_of(stage)):  # where the policy is its own anchor, there is no distance
+    for before, row in enumerate(rows_of(stage)):  # when the policy equals the anchor, the KL is 0
         own = fields.get("anchor") == "periodic" and before % 2 == 0
         assert (abs(row["kl_to_anchor"]) < 1e-5) == (own or before == 0)
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_a_classifier_learns_which_completions_are_seldom_beaten(lora: Any) -> None:
-    """Completions that end with one token beat all of the anchor's, those that end with another none of them."""
+    """Completions that end with one token beat all anchor samples; those that end with another beat none."""
     policy = load_policy(PolicyConfig(model="tiny"))
     before = {name: p.clone() for name, p in policy.model.named_parameters()}
     classifier = QuantileClassifier(
@@ -114,7 +114,7 @@ def test_a_classifier_learns_which_completions_are_seldom_beaten(lora: Any) -> N
     for _ in range(30):
         placed, metrics = classifier.place(rollouts)
     assert placed.log_at_most_P.exp().tolist() == pytest.approx([1, 0, 0, 1], abs=0.1)
-    for name, parameter in policy.model.named_parameters():  # the policy is not what learnt that
+    for name, parameter in policy.model.named_parameters():  # the classifier was trained, the policy was not
         assert torch.equal(parameter, before[name])
     shared = {p.data_ptr() for p in policy.model.parameters()} & {p.data_ptr() for p in classifier.model.parameters()}
     assert bool(shared) == (lora is not None)

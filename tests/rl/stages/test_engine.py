@@ -1,4 +1,4 @@
-"""The training engine under DeepSpeed: the same numbers as without it, in one process, with no optimiser compiled."""
+"""DeepSpeed in one process gives the same numbers as plain torch and compiles no optimiser."""
 
 import json
 from pathlib import Path
@@ -26,4 +26,4 @@ def test_one_process_under_zero_2_learns_as_plain_torch_does(tmp_path: Path, war
         assert sharded == pytest.approx(plain, rel=1e-3, abs=1e-3)
         assert (tmp_path / f"{kind}-zero/output/model.safetensors").exists()
     built = {path.stem for path in (tmp_path / "extensions").rglob("*.so")}
-    assert built <= {"deepspeed_shm_comm"}  # DeepSpeed's own, where there is a compiler; no optimiser
+    assert built <= {"deepspeed_shm_comm"}  # built by DeepSpeed itself if there is a compiler; not an optimiser

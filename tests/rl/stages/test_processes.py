@@ -1,4 +1,4 @@
-"""Two processes learn what one learns from the same batches, under every engine: one start for all the cases."""
+"""Two processes train the same policy as one process, under every engine; one launch covers all cases."""
 
 import json
 import os
@@ -28,7 +28,7 @@ ORDINARY = [
     "bond:3:lora",
     "bond:plain",
 ]
-ORDINARY += ["gkd:3:lora", "iterated:3:lora"]  # best-of-n of an anchor that is refreshed
+ORDINARY += ["gkd:3:lora", "iterated:3:lora"]  # iterated BOND, with an anchor that is refreshed
 THE_REST = [
     *("sft:0", "sft:plain", "sft:2offload", "sft:3offload", "bond:0", "bond:1", "bond:2", "bond:3", "bond:3offload"),
     *(
@@ -48,7 +48,7 @@ THE_REST = [
 
 
 def launched(folder: Path, cases: Sequence[str], processes: int) -> Path:
-    """Train the cases under torch's launcher, in so many processes of one start; the folder."""
+    """Train the cases with torch's launcher in a number of processes, and return the folder."""
     script = [str(ROOT / "tests/rl/stages/together.py"), str(folder), *cases]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(launcher if processes > 1 else []), *script]
@@ -60,13 +60,13 @@ def launched(folder: Path, cases: Sequence[str], processes: int) -> Path:
 
 
 def plain(case: str) -> str:
-    """The case that one process in plain torch runs to compare with."""
+    """Return the case for one process in plain torch to compare with."""
     kind, _, *lora = case.split(":")
     return ":".join([kind, "plain", *lora])
 
 
 def compare(alone: Path, together: Path, case: str) -> None:
-    """The same rows of metrics to 1e-5, and the same weights but for what AdamW makes of rounding."""
+    """Check for equal metrics up to 1e-5, and equal weights up to AdamW's amplification of rounding errors."""
     one, two = alone / plain(case).replace(":", "-"), together / case.replace(":", "-")
     rows = [[json.loads(line) for line in (d / "metrics.jsonl").read_text().splitlines()] for d in (one, two)]
     assert len(rows[0]) == len(rows[1]) >= 3

@@ -13,6 +13,7 @@ from gemsmith.policy.quantised import Scheme, read_mark
 from gemsmith.rl.stages.qat.config import QatStage
 from gemsmith.rl.stages.qat.stage import run
 from gemsmith.weights.quantise import quantised
+from tests.messages import raises_facts
 
 SUMS = ReasoningGymData.model_validate(
     {"source": "reasoning_gym", "task": "chain_sum", "size": 60, "prompt": "{metadata[expression]} =",
@@ -48,13 +49,13 @@ def test_the_policy_that_comes_out_is_on_the_grid_and_says_so(tmp_path, format, 
             assert torch.equal(quantised(weight, kind), weight), name
     start = load_policy(PolicyConfig(model="tiny"), seed=3).model.state_dict()
     changed = "model.norm.weight"
-    assert not torch.equal(state[changed], start[changed])  # trained, and not rounded
+    assert not torch.equal(state[changed], start[changed])  # the weights were trained, not only rounded
     assert not (tmp_path / "int4" / "checkpoints").exists()
 
 
 def test_training_brings_the_quantised_policy_nearer_to_the_unquantised_one(tmp_path):
     work = stage(tmp_path)
-    run(config(steps=20, batch=16, learning_rate=3e-4, sampled_logits=512, mode="topk"), work)  # every entry
+    run(config(steps=20, batch=16, learning_rate=3e-4, sampled_logits=512, mode="topk"), work)  # K = vocabulary size
     found = json.loads((work.output / "qat.json").read_text())
     assert (found["format"], found["embedding"], found["rows"]) == ("int4_channel", "f16", 6)
     assert 0 < found["qat"]["kl"] < 0.7 * found["ptq"]["kl"]
@@ -88,12 +89,12 @@ def test_a_stage_that_was_saved_whole_is_not_trained_again(tmp_path):
 
 
 def test_adapters_bfloat16_and_unknown_formats_are_refused():
-    for fields, message in [
-        ({"lora": {}}, "remove `lora`"),
-        ({"policy": {"model": "tiny", "dtype": "bfloat16"}}, "qat keeps its weights in float32"),
-        ({"format": "int3"}, "Input should be 'q4_0', 'int4_channel' or 'sfp8'"),
+    for fields, facts in [
+        ({"lora": {}}, ["qat", "`lora`"]),
+        ({"policy": {"model": "tiny", "dtype": "bfloat16"}}, ["bfloat16", "float32", "`dtype`"]),
+        ({"format": "int3"}, ["format", "'q4_0', 'int4_channel' or 'sfp8'"]),
     ]:
-        with pytest.raises(ValidationError, match=message):
+        with raises_facts(ValidationError, *facts):
             config(**fields)
 
 
@@ -108,5 +109,5 @@ def test_a_width_that_no_block_divides_is_refused_before_anything_trains(tmp_pat
     model = Gemma3ForCausalLM(odd)
     model.generation_config.eos_token_id = [1, 106]
     save_policy(Policy(model, tiny_policy().tokenizer), tmp_path / "odd")
-    with pytest.raises(UserError, match=r"down_proj is 100 wide, .*: take `format: int4_channel` or `sfp8`"):
+    with raises_facts(UserError, "down_proj", 100, "`format: int4_channel`", "`sfp8`"):
         run(config(format="q4_0", policy={"model": str(tmp_path / "odd")}), stage(tmp_path))

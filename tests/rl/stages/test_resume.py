@@ -1,4 +1,4 @@
-"""A stage that was killed with SIGKILL and run again ends with the very weights of an uninterrupted run."""
+"""A stage that is killed with SIGKILL and resumed ends with exactly the weights of an uninterrupted run."""
 
 import signal
 from pathlib import Path
@@ -28,7 +28,7 @@ def _run(python: WarmPython, folder: Path, kind: str, kill_after: int = 0) -> in
             ("bond:classifier", 5),
             ("reinforce", 3),
         ),
-        ("grpo", 5),  # between two updates
+        ("grpo", 5),  # between two updates of one rollout
         ("warp", 15),  # in its third run of six steps
     ],
 )
@@ -47,7 +47,7 @@ def test_a_killed_stage_continues_to_the_same_weights(
 
 
 def test_the_seed_decides_the_result(tmp_path: Path, warm_python: WarmPython) -> None:
-    """Two whole runs are bit for bit the same, so that the comparison above means something."""
+    """Two uninterrupted runs are bit-identical; without this the comparison above would prove nothing."""
     assert _run(warm_python, tmp_path / "a", "bond") == 0
     assert _run(warm_python, tmp_path / "b", "bond") == 0
     assert (tmp_path / "a/output/model.safetensors").read_bytes() == (

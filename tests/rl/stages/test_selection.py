@@ -1,4 +1,4 @@
-"""Rejection sampling: which completions of a prompt are kept, and what is counted of the others."""
+"""Rejection sampling: the kept completions of a prompt, and the counts of the others."""
 
 from collections import Counter
 
@@ -23,13 +23,13 @@ def test_the_best_that_score_enough_are_kept_and_each_other_has_its_reason():
         one("is 5", 1.0),
     ]
     assert fates(drawn, keep=2, at_least=1.0) == [
-        "kept",  # second best; "is 5" scores the same and was drawn later
+        "kept",  # second best; "is 5" has the same reward and was sampled later
         "below at_least",
         "kept",
         "unfinished",
         "empty",
         "without a reward",
-        "duplicate",  # of the first, up to white space
+        "duplicate",  # equals the first, up to white space
         "beyond keep",
     ]
 
@@ -46,7 +46,7 @@ def test_duplicates_of_the_best_do_not_use_up_the_places():
 def test_the_worst_answer_is_the_other_side_of_a_pair_where_it_scored_less():
     drawn = [one("a", 1.0), one("b", 0.5), one("c", 0.0), one("d", 0.0), one("e", -1.0, finished=False)]
     worst = worse_than(1.0, drawn)
-    assert worst is not None and worst.text == "c"  # d came later, and e did not end
+    assert worst is not None and worst.text == "c"  # d was sampled later, and e is unfinished
     assert worse_than(0.0, drawn) is None
 
 
@@ -65,7 +65,7 @@ def test_metrics_are_over_all_completions_and_best_against_mean_over_prompts():
             "duplicates": 1 / 2,
             "length": (2 + 2 + 8 + 2 + 2 + 2) / 6,
             "reward": (1 + 1 + 0 + 0 + 0.2 + 5) / 6,
-            "reward_best": (1 + 0.2) / 2,  # e did not end: it is no answer
+            "reward_best": (1 + 0.2) / 2,  # e is unfinished, so it does not count
             "reward_mean": (2 / 3 + 0.1) / 2,
         }
     )

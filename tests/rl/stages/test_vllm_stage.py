@@ -1,4 +1,4 @@
-"""Stages that sample with vLLM: what they learn from is the trainer's, and a hand-over that fails stops the run."""
+"""Stages that sample with vLLM train on the trainer's log-probabilities; a failed weight transfer stops the run."""
 
 import importlib.util
 import json
@@ -68,7 +68,7 @@ def test_the_next_step_is_drawn_from_the_present_weights_while_this_one_is_learn
     assert "drift" not in first
     for row in later:
         assert row["drift"] > 0.01 and row["importance"] != 1
-    for row in later[:-1]:  # nothing is handed over for a step behind the last
+    for row in later[:-1]:  # no weights are transferred after the last step
         assert row["sampler_gap/policy"] < 1e-3 and row["sampler_gap/anchor"] < 1e-3
 
 

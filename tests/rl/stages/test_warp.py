@@ -1,4 +1,4 @@
-"""WARP's stage: the points of its line as policies, how they score, how runs are merged, and runs that differ."""
+"""The WARP stage: points of its line as policies, their measured front, merges, and per-run overrides."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.rl.stages.warp.pareto_front import interval
 from gemsmith.rl.stages.warp.stage import run
+from tests.messages import raises_facts
 from tests.warm_python import WarmPython
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
@@ -60,7 +61,7 @@ def tensors(policy: Policy) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a stage of two iterations, which is the point at 0.25 of its line."""
+    """Return the output of a stage of two iterations, which is the point at 0.25 of its line."""
     stage = stage_at(tmp_path_factory.mktemp("line") / "w")
     run(warp(iterations=2, output_rate=0.25), stage)
     return stage.output
@@ -104,7 +105,7 @@ def test_a_run_whose_folder_moved_keeps_its_lines(tmp_path: Path):
     write_line(before, start, start)
     (tmp_path / "run").rename(tmp_path / "moved")
     assert point_on_line(tmp_path / "moved/stages/w/output", 0) == tmp_path / "moved/stages/sft/output"
-    with pytest.raises(UserError, match=r"line\.json does not tell of a line: `liti` is for the output of a stage"):
+    with raises_facts(UserError, "line.json", "`liti`"):
         point_on_line(tmp_path / "moved/stages/sft/output", 0.5)
 
 
@@ -137,32 +138,31 @@ def test_the_rate_is_part_of_what_builds_on_it_and_of_nothing_else(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("assignment", "fault"),
+    ("assignment", "facts"),
     [
-        ("stages.out.policy.from=sft", 'stages.out.policy.from: found the rate (liti) 0.5 of "sft"'),
-        ("stages.scores.policies=[sft@0.5]", 'stages.scores.policies.0: found the rate (liti) 0.5 of "sft"'),
-        ("stages.scores.policies=[w@half]", 'found the unknown stage "w@half"'),
-        ("stages.out.policy.liti=-1", "found -1, expected a number greater than or equal to 0"),
-        ("stages.out.policy={model: tiny, liti: 1}", "`liti` is a point between a warp stage's start and"),
+        ("stages.out.policy.from=sft", ["stages.out.policy.from", "liti", 0.5, '"sft"']),
+        ("stages.scores.policies=[sft@0.5]", ["stages.scores.policies.0", "liti", 0.5, '"sft"']),
+        ("stages.scores.policies=[w@half]", ["stages.scores.policies.0", '"w@half"']),
+        ("stages.out.policy.liti=-1", ["stages.out.policy.liti", -1, 0]),
+        ("stages.out.policy={model: tiny, liti: 1}", ["stages.out.policy", "`liti`", "`from`"]),
     ],
 )  # fmt: skip
-def test_a_point_of_no_line_is_refused(tmp_path: Path, assignment: str, fault: str):
-    with pytest.raises(UserError) as error:
+def test_a_point_of_no_line_is_refused(tmp_path: Path, assignment: str, facts: list[Any]):
+    with raises_facts(UserError, *facts):
         recipe(tmp_path, assignment)
-    assert fault in str(error.value)
 
 
 FRONT: dict[str, Any] = {"front": [0, 0.5, 1], "front_prompts": 3, "merge": "lerp"}
 
 
 class Killer(Silence):
-    """A sink that ends its process, as `kill -9` does, once it has heard of so many points."""
+    """A sink that kills its process with SIGKILL after a number of progress messages."""
 
     def __init__(self, points: int) -> None:
         self.left = points
 
     def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
-        """Count down to the end."""
+        """Count the message, and kill the process at the last one."""
         self.left -= unit == "point"
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -186,13 +186,13 @@ def test_a_killed_front_goes_on_with_the_next_point_and_comes_to_the_same(tmp_pa
     assert times == [path.stat().st_mtime_ns for path in kept]
     assert (whole.output / "warp.json").read_text() == (resumed.output / "warp.json").read_text()
     _check_front(json.loads((whole.output / "warp.json").read_text()))
-    assert not (whole.folder / "front/0.5").exists()  # weights are not kept
+    assert not (whole.folder / "front/0.5").exists()  # the weights of a point are temporary
 
 
 def _check_front(report: dict[str, Any]) -> None:
     points = report["front"]["points"]
     assert [point["rate"] for point in points] == [0, 0.5, 1]
-    assert points[0]["kl"] == {"low": 0, "mean": 0, "high": 0}  # the start to itself
+    assert points[0]["kl"] == {"low": 0, "mean": 0, "high": 0}  # the KL of the start to itself
     assert points[2]["kl"]["mean"] != 0
     for point in points:
         assert point["prompts"] == 3
@@ -201,14 +201,14 @@ def _check_front(report: dict[str, Any]) -> None:
         assert point["reward"]["low"] <= point["reward"]["mean"] <= point["reward"]["high"]
     runs = report["front"]["trajectory"]
     assert [len(each["points"]) for each in runs] == [INNER["steps"]] * 2
-    assert runs[0]["points"][0][0] == pytest.approx(0, abs=1e-5)  # the first step has learnt nothing yet
+    assert runs[0]["points"][0][0] == pytest.approx(0, abs=1e-5)  # before the first update
     assert all(group["shares"] == [0.5, 0.5] for group in report["merges"][0]["groups"])  # merge: lerp
 
 
 def test_a_front_needs_held_out_prompts_before_anything_is_trained(tmp_path: Path):
     stage = stage_at(tmp_path / "w")
     stage.data = {"sums": SUMS.model_copy(update={"holdout": 0.0})}
-    with pytest.raises(UserError, match=r"data\.sums holds 0 out: raise its `holdout`"):
+    with raises_facts(UserError, "stage w", "`front`", "data.sums", 0, "`holdout`"):
         run(warp(**FRONT), stage)
     assert not (stage.folder / "metrics.jsonl").exists()
 
@@ -221,12 +221,12 @@ def test_an_interval_is_two_standard_errors_wide_on_either_side():
 
 def test_a_front_is_of_single_turns():
     inner = {"kind": "reinforce", "kl_to": "anchor", "turns": 3, **INNER, "control": []}
-    with pytest.raises(ValueError, match=r"measured on single turns, and inner\.turns is 3: remove `front`"):
+    with raises_facts(ValueError, "`front`", "inner.turns is 3"):
         WarpStage(id="w", kind="warp", front=[0, 1], inner=ReinforceAlgorithm.model_validate(inner))
 
 
 def test_rates_of_a_front_rise():
-    with pytest.raises(ValueError, match="do not rise: give each once, the lowest first"):
+    with raises_facts(ValueError, "front", "[0.0, 1.0, 0.5]"):
         warp(front=[0, 1, 0.5])
 
 
@@ -235,7 +235,7 @@ def test_runs_take_their_changes_in_turn_and_iterations_their_steps():
     config = warp(runs=3, iterations=2, vary=vary, iteration_steps=[9, 7])
     assert [run.learning_rate for run in config.run_configs] == [1e-3, 1e-4, 1e-3] * 2
     assert [run.steps for run in config.run_configs] == [9] * 3 + [7] * 3
-    assert config.run_config(0, 1).sampling.max_tokens == 4  # of `inner`, beside the temperature that changed
+    assert config.run_config(0, 1).sampling.max_tokens == 4  # from `inner`: only the temperature is overridden
     assert config.run_config(0, 1).sampling.temperature == 0.9
 
 
@@ -255,31 +255,30 @@ def test_runs_may_differ_in_steps_and_rewards(tmp_path: Path):
     assert "reward/short" in rows[0]
     assert {"reward/correct", "control/short"} < rows[1].keys()
     merge = json.loads((stage.output / "warp.json").read_text())["merges"][0]
-    assert all(group["norms"][1] == 0 for group in merge["groups"])  # a learning rate of 0 goes nowhere
+    assert all(group["norms"][1] == 0 for group in merge["groups"])  # a learning rate of 0 changes no weights
 
 
 @pytest.mark.parametrize(
-    ("assignment", "fault"),
+    ("assignment", "facts"),
     [
-        ("stages.w.vary=[{}, {learning_rat: 1}]", 'vary.1.learning_rat: found the unknown key "learning_rat"'),
-        ("stages.w.vary=[{learning_rate: -1}]", "vary.0.learning_rate: found -1, expected a number greater than or"),
-        ("stages.w.vary=[{rewards: [corect]}]", 'vary.0.rewards.0: found the unknown reward "corect"'),
-        ("stages.w.vary=[{kl: 0.1}]", "vary.0: kl is no field of kind bond"),
-        ("stages.w.vary=[{micro_batch: 3}]", "vary.0: micro_batch 3 does not divide batch 4"),
-        ("stages.w.vary=[{}, {}, {}]", "vary has 3 entries and runs is 2"),
-        ("stages.w.iteration_steps=[2, 2]", "iteration_steps has 2 entries and iterations is 1"),
-        ("stages.w.vary=[{anchor: fixed}]", "remove `anchor: fixed`"),
+        ("stages.w.vary=[{}, {learning_rat: 1}]", ["vary.1.learning_rat", '"learning_rat"']),
+        ("stages.w.vary=[{learning_rate: -1}]", ["vary.0.learning_rate", -1, 0]),
+        ("stages.w.vary=[{rewards: [corect]}]", ["vary.0.rewards.0", '"corect"']),
+        ("stages.w.vary=[{kl: 0.1}]", ["vary.0: kl", "kind bond"]),
+        ("stages.w.vary=[{micro_batch: 3}]", ["vary.0", "micro_batch", 3, "batch", 4]),
+        ("stages.w.vary=[{}, {}, {}]", ["vary has 3", "runs is 2"]),
+        ("stages.w.iteration_steps=[2, 2]", ["iteration_steps has 2", "iterations is 1"]),
+        ("stages.w.vary=[{anchor: fixed}]", ["`anchor: fixed`"]),
     ],
 )
-def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, fault: str):
-    with pytest.raises(UserError) as error:
+def test_a_change_that_does_not_fit_is_refused(tmp_path: Path, assignment: str, facts: list[Any]):
+    with raises_facts(UserError, *facts):
         recipe(tmp_path, assignment)
-    assert fault in str(error.value)
 
 
 @pytest.mark.slow
 def test_runs_at_once_come_to_what_they_come_to_in_turn(tmp_path: Path):
-    """Each process has one thread, as this one has."""
+    """Parallel runs give the same weights as sequential runs; every process uses one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     vary = [{}, {"rewards": ["correct"], "control": []}]
@@ -299,21 +298,21 @@ def test_runs_at_once_come_to_what_they_come_to_in_turn(tmp_path: Path):
 
 
 class Listener(Silence):
-    """Notes what it is told."""
+    """A sink that records messages and progress."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
         self.told: list[tuple[int, int]] = []
 
     def say(self, message: str) -> None:
-        """Note it."""
+        """Record the call."""
         self.said.append(message)
 
     def progress(self, done: int, total: int, unit: str, shown: Any) -> None:
-        """Note it."""
+        """Record the call."""
         self.told.append((done, total))
 
 
 def test_runs_at_once_are_for_plain_torch(tmp_path: Path):
-    with pytest.raises(UserError, match=r"w\.parallel: found parallel 2 and DeepSpeed, which trains each run"):
+    with raises_facts(UserError, "w.parallel", "parallel 2", "DeepSpeed"):
         recipe(tmp_path, "stages.w.parallel=2", "engine.deepspeed={}")

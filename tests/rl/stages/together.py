@@ -1,7 +1,7 @@
-"""Trains cases in turn, as one of several processes or alone: together.py FOLDER CASE...; a launcher may start it.
+"""Program that trains cases in turn, alone or as one of several processes: together.py FOLDER CASE...
 
-The one process alone records its completions beside the folder; several draw theirs too, and then learn from the
-recorded ones, because one token that rounding tips over would hide everything else.
+A single process records its completions beside the folder. Several processes, started by torch's launcher, sample too
+but train on the recorded completions, because a single token changed by rounding would hide every other difference.
 
 A case is KIND:ENGINE[:lora], such as bond:3:lora or sft:plain; 3offload is ZeRO-3 with the optimiser offloaded.
 """
@@ -41,7 +41,7 @@ def even(prompts, completions, **columns):
 
 
 def stage_config(kind: str, lora: bool) -> StageConfig:
-    """A small stage of the kind, on `tiny`."""
+    """Return a small stage of the kind, on `tiny`."""
     more: dict[str, Any] = {"lora": LoraConfig(rank=4, alpha=8)} if lora else {}
     if kind == "sft":
         return SftStage(id="s", kind="sft", policy=TINY, data="sums", **TRAINING, **more)
@@ -49,7 +49,7 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
         teacher = PolicyConfig(model="tiny", size="large")
         fields = {**TRAINING, "data": "sums", "sampled_logits": 16, **more}
         return DistillStage(id="s", kind="distill", policy=TINY, teacher=teacher, **fields)
-    if kind == "gkd":  # steps on the student's own completions among others
+    if kind == "gkd":  # some steps are on-policy
         teacher = PolicyConfig(model="tiny", size="large")
         more |= {"on_policy": 0.5, "divergence": "jsd", "jsd_beta": 0.9, "rewards": ["even"], "samples": 3}
         fields = {**TRAINING, "data": "sums", "sampling": ROLLOUTS["sampling"], **more}
@@ -72,7 +72,7 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
 
 
 def recorded(sample: Any, folder: Path) -> Any:
-    """The sampler's method, which records what one process draws, and gives several processes what was recorded."""
+    """Wrap the sampler's method: record the samples of one process, and replay them in several processes."""
 
     def replayed(self: Any, prompts: list[list[int]], n: int, seed: int, weights: str, before: int) -> Samples:
         drawn = sample(self, prompts, n, seed, weights=weights, before=before)
@@ -90,7 +90,7 @@ def recorded(sample: Any, folder: Path) -> Any:
 
 
 def engine_of(name: str) -> EngineConfig:
-    """`plain`, or the number of a ZeRO stage, with `offload` behind it or not."""
+    """Return the engine: `plain`, or a ZeRO stage number, optionally followed by `offload`."""
     if name == "plain":
         return EngineConfig()
     zero, offload = name.removesuffix("offload"), name.endswith("offload")

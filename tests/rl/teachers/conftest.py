@@ -1,4 +1,4 @@
-"""Tiny teachers and rows that the tests of teachers share."""
+"""Fixtures of the teacher tests: tiny policies and rows."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def student() -> Policy:
 
 @pytest.fixture
 def rows() -> list[TeacherRow]:
-    """Three rows of 4, 2 and 3 completion tokens, of two tasks and none."""
+    """Return three rows with 4, 2 and 3 completion tokens: two with a task, one without."""
     return [
         TeacherRow([2, 370, 371], [400, 401, 402, 106], 0, "sums"),
         TeacherRow([2, 372], [403, 106], 1, "code"),
@@ -32,7 +32,7 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def full_logprobs(policy: Policy, rows: list[TeacherRow], temperature: float = 1.0) -> torch.Tensor:
-    """[M, V] by the model's own logits, one sequence at a time."""
+    """Return log-probabilities, [M, V], from the model's own logits, one sequence at a time."""
     parts = []
     for row in rows:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A teacher in 8 or 4 bits, where torchao is installed; and the sentence where it is not."""
+"""A teacher in 8 or 4 bits with torchao, and the error without it."""
 
 import importlib.util
 import sys
@@ -11,6 +11,7 @@ from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.rl.teachers.quantised import quantise
 from gemsmith.rl.teachers.teacher import TeacherRow
+from tests.messages import raises_facts
 from tests.rl.teachers.conftest import full_logprobs
 
 with_torchao = pytest.mark.skipif(
@@ -36,5 +37,5 @@ def test_fewer_bits_are_further_from_the_teacher_and_the_embedding_stays_as_it_w
 
 def test_without_torchao_the_way_out_is_told(student: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(UserError, match=r"quantise: int4 needs torchao.*pip install 'gemsmith\[torchao\]'"):
+    with raises_facts(UserError, "quantise: int4", "torchao", "pip install 'gemsmith[torchao]'"):
         quantise(student.model, "int4")
