@@ -24,7 +24,7 @@ class RopeConfig(StrictModel):
     factor: float = Field(
         ge=1,
         allow_inf_nan=False,
-        description="By how much in all, with respect to the unscaled model (report: 8 for 4B, 12B, 27B; 1B: 1); the "
+        description="Total factor relative to the unscaled model (report: 8 for 4B, 12B, 27B; 1B: 1); the "
         "context grows with it. A checkpoint that has this factor already stays as it is; a smaller one is refused.",
     )
 
@@ -41,13 +41,13 @@ class PolicyConfig(StrictModel):
     model: str | None = Field(
         None, description="`tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file."
     )
-    from_: str | None = Field(None, alias="from", description="Id of an earlier stage whose policy to take.")
+    from_: str | None = Field(None, alias="from", description="Id of an earlier stage whose policy is used.")
     liti: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Which point of the line of the stage in `from`, of kind warp: 0 its start, 1 its last merge, "
-        "above 1 beyond it (paper: up to 2). None: the stage's output.",
+        description="Point on the line of the `warp` stage in `from`: 0 its start, 1 its last merge, "
+        "above 1 beyond it (paper: up to 2). Default: the stage's output.",
     )
     size: Literal["small", "large"] = Field("small", description="Width of `tiny`: small (student) or large (teacher).")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -59,14 +59,14 @@ class PolicyConfig(StrictModel):
         "it is missing), FlexAttention on a GPU. sdpa and eager: transformers' own, with a dense mask.",
     )
 
-    rope: RopeConfig | None = Field(None, description="Rescale the context; none: as the checkpoint has it.")
+    rope: RopeConfig | None = Field(None, description="Rescale the context. Default: as in the checkpoint.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PolicyConfig":
         if (self.model is None) == (self.from_ is None):
-            raise ValueError("give either `model` (weights by name) or `from` (an earlier stage), and not both")
+            raise ValueError("give either `model` (weights by name) or `from` (an earlier stage), not both")
         if self.liti is not None and self.from_ is None:
-            raise ValueError("`liti` is a point between a warp stage's start and its last merge: name that in `from`")
+            raise ValueError("`liti` is a point on the line of a warp stage; name that stage in `from`")
         return self
 
     @classmethod
@@ -120,7 +120,7 @@ class SamplingConfig(StrictModel):
         1.0, gt=0, allow_inf_nan=False, description="Softmax temperature; 1 is the policy's own distribution."
     )
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus mass; 1 keeps the whole vocabulary.")
-    top_k: int = Field(0, ge=0, description="Keep only the k likeliest tokens; 0 keeps all.")
+    top_k: int = Field(0, ge=0, description="Keep only the k most likely tokens; 0 keeps all.")
     max_tokens: int = Field(256, ge=1, description="Completion length limit, in tokens.")
     batch: int = Field(256, ge=1, description="Completions generated at once on one device.")
 
@@ -151,27 +151,29 @@ class SamplerConfig(StrictModel):
         "server with an OpenAI-style server, where the policy is not trained.",
     )
     url: Address | None = Field(
-        None, description="Of a running server, such as http://127.0.0.1:8000/v1; none: the stage starts `vllm serve`."
+        None,
+        description="Address of a running server, such as http://127.0.0.1:8000/v1. Default: the stage starts "
+        "`vllm serve`.",
     )
     gpu_memory: float = Field(0.35, gt=0, lt=1, description="vllm on a GPU: share of its memory for the engine.")
-    cache_gib: float = Field(2.0, gt=0, description="vllm on a CPU: GiB of the cache of keys and values.")
-    sleep: bool = Field(False, description="vllm on a GPU: give the memory back while training.")
-    timeout: float = Field(
-        600, gt=0, le=LONGEST_WAIT, description="Seconds that a call of the sampler may take before it is given up."
-    )
+    cache_gib: float = Field(2.0, gt=0, description="vllm on a CPU: size of the key-value cache, in GiB.")
+    sleep: bool = Field(False, description="vllm on a GPU: release the engine's memory during training.")
+    timeout: float = Field(600, gt=0, le=LONGEST_WAIT, description="Time limit of one call of the sampler, in seconds.")
     mismatch_warning: float = Field(
         0.02, gt=0, description="Mean gap of log-probabilities to the trainer's, in nats a token, that is warned about."
     )
-    mismatch_limit: float = Field(0.2, gt=0, description="The gap that stops the run.")
+    mismatch_limit: float = Field(
+        0.2, gt=0, description="Mean gap of log-probabilities, in nats per token, that stops the run."
+    )
 
     @model_validator(mode="after")
     def _fitting_fields(self) -> "SamplerConfig":
         if self.backend != "server" and self.url is not None:
-            raise ValueError(f"`url` is for backend server, and backend is {self.backend}: remove one of the two")
+            raise ValueError(f"`url` needs backend server, but backend is {self.backend}; remove one of them")
         if self.sleep and self.backend != "vllm":
-            raise ValueError(f"`sleep` is for backend vllm, and backend is {self.backend}")
+            raise ValueError(f"`sleep` needs backend vllm, but backend is {self.backend}")
         if self.mismatch_warning > self.mismatch_limit:
-            raise ValueError("mismatch_warning is above mismatch_limit: lower it")
+            raise ValueError("mismatch_warning is above mismatch_limit; lower it")
         return self
 
 
@@ -183,7 +185,7 @@ def check_follows_training(sampler: SamplerConfig) -> None:
     """
     if sampler.backend == "server":
         raise ValueError(
-            "sampler.backend is server, whose weights do not follow the training: take transformers or vllm"
+            "sampler.backend is server, whose weights do not follow the training; set it to transformers or vllm"
         )
 
 
@@ -193,7 +195,7 @@ class TrainingConfig(StrictModel):
     steps: int = Field(ge=1, description="Optimiser steps.")
     batch: int = Field(ge=1, description="Examples (prompts, for RL) per optimiser step, over all processes together.")
     micro_batch: int | None = Field(
-        None, ge=1, description="Examples per forward and backward pass on one device; none: the whole batch at once."
+        None, ge=1, description="Examples per forward and backward pass on one device. Default: the whole batch."
     )
     learning_rate: float = Field(ge=0, allow_inf_nan=False, description="Peak learning rate of AdamW.")
     warmup: int = Field(0, ge=0, description="Steps of linear warm-up.")
@@ -204,7 +206,7 @@ class TrainingConfig(StrictModel):
     gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
     save_every: int = Field(50, ge=1, description="Steps between checkpoints, from which an interrupted stage resumes.")
     log_every: int = Field(1, ge=1, description="Steps between lines of metrics.jsonl.")
-    lora: LoraConfig | None = Field(None, description="Train low-rank adapters; none: train all weights.")
+    lora: LoraConfig | None = Field(None, description="Train low-rank adapters. Default: train all weights.")
 
     @property
     def overlaps(self) -> bool:
@@ -237,12 +239,12 @@ class TrainingConfig(StrictModel):
     def batch_fault(self, processes: int) -> str | None:
         """Return why that many processes cannot share a batch evenly, as a sentence; None if they can."""
         if self.batch % processes:
-            return f"{processes} processes do not divide batch {self.batch}: change the one or the other."
+            return f"{processes} processes do not divide batch {self.batch}; change one of them."
         share = self.batch // processes
         if self.micro_batch is not None and share % self.micro_batch:
             return (
                 f"micro_batch {self.micro_batch} does not divide the {share} examples that each of {processes} "
-                f"processes gets of batch {self.batch}: lower micro_batch."
+                f"processes gets of batch {self.batch}; lower micro_batch."
             )
         return None
 
@@ -260,7 +262,7 @@ class KeepingConfig(TrainingConfig):
     @classmethod
     def _rise_to_the_last(cls, steps: list[int], info: ValidationInfo) -> list[int]:
         if any(later <= earlier for earlier, later in pairwise(steps)):
-            raise ValueError(f"the steps {steps} do not rise: give each once, the earliest first")
+            raise ValueError(f"found the steps {steps}, expected increasing order without repeats")
         if steps and steps[-1] >= info.data.get("steps", math.inf):
             raise ValueError(f"step {steps[-1]} is not before the last, {info.data['steps']}, which is the output")
         return steps
@@ -292,9 +294,12 @@ class EngineConfig(StrictModel):
     sequence_parallel: int = Field(
         1,
         ge=1,
-        description="Processes that share each sequence, a slice each (DeepSpeed-Ulysses); stages of kind sft only.",
+        description="Number of processes that share each sequence, one slice each (DeepSpeed-Ulysses); only for "
+        "stages of kind sft.",
     )
-    report_to: list[str] = Field(default_factory=list, description="Trackers, as in transformers: wandb, tensorboard.")
+    report_to: list[str] = Field(
+        default_factory=list, description="Experiment trackers, as in transformers: wandb, tensorboard."
+    )
 
 
 def parallel_fault(parallel: int, what: str, processes: int, *, deepspeed: bool) -> str | None:
@@ -305,6 +310,6 @@ def parallel_fault(parallel: int, what: str, processes: int, *, deepspeed: bool)
         return None
     found = f"{processes} processes, which train" if processes > 1 else "DeepSpeed, which trains"
     return (
-        f"found parallel {parallel} and {found} each {what}, expected parallel 1: {what}s at once are for one process "
+        f"found parallel {parallel} and {found} each {what}, expected parallel 1: {what}s in parallel need one process "
         "in plain torch"
     )

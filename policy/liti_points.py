@@ -64,10 +64,10 @@ def _ends(output: Path) -> tuple[Path, Path]:
         start, end = output.parent / str(content["start"]), output.parent / str(content["end"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{index} does not tell of a line: `liti` is for the output of a stage of kind warp, in the folder where "
+            f"{index} describes no line; `liti` needs the output of a `warp` stage, in the folder where "
             "that stage wrote it."
         ) from error
     for folder in (start, end):
         if not folder.is_dir():
-            raise UserError(f"{folder} is not there, of which {index} tells: run the stage that wrote it again.")
+            raise UserError(f"{folder}, which {index} names, does not exist; run the stage that wrote it again.")
     return start.resolve(), end.resolve()

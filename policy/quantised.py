@@ -52,8 +52,8 @@ def read_mark(folder: Path) -> Scheme | None:
         return Scheme(content["format"], content["embedding"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is not what a stage of kind qat writes ({error}): run the stage again, or remove the file to "
-            "take the weights as plain numbers."
+            f"{path} was not written by a `qat` stage ({error}); run the stage again, or remove the file to "
+            "load the weights as plain numbers."
         ) from error
 
 
@@ -88,7 +88,8 @@ def check_sizes(model: Gemma3ForCausalLM, scheme: Scheme) -> None:
     for name, weight in model.named_parameters():
         if fault := fault_of_size(weight, scheme.of(name)):
             raise UserError(
-                f"{name.removesuffix('.weight')} {fault}: the policy is damaged, or its training diverged; take one "
+                f"{name.removesuffix('.weight')} {fault}: the policy is damaged, or its training diverged; use a "
+                "policy "
                 "from before that"
             )
 

@@ -77,7 +77,7 @@ class WeightSet:
         if not self.sharded:
             return self._copy[name]
         if self._live[name].numel() != self._live[name].ds_numel:
-            raise RuntimeError("a second set of weights can only be swapped in while the live ones are gathered")
+            raise RuntimeError("a second set of weights can only be swapped in while the live weights are gathered")
         return unsharded(self._copy[name], self._live[name])
 
     def _path(self, path: Path) -> Path:

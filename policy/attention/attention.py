@@ -31,14 +31,14 @@ SHORT = 1024 * 1024  # query-key pairs up to which torch's own attention with a 
 
 
 def register() -> str:
-    """Make `gemsmith` known to transformers, once or again; returns the name to load a model with."""
+    """Register `gemsmith` with transformers (repeated calls are harmless); return the name to load a model with."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, make_mask)
     return NAME
 
 
 def implementation(asked: str) -> str:
-    """transformers' name of the attention that a recipe asks for: `auto` and `fused` are ours."""
+    """Return transformers' name of a recipe's attention setting; `auto` and `fused` are `gemsmith`."""
     return register() if asked in ("auto", "fused") else asked
 
 
@@ -51,7 +51,7 @@ def make_mask(
     device: torch.device | str = "cpu",
     **rest: Any,
 ) -> Intervals | Tensor | None:
-    """transformers' mask interface: intervals where some path makes use of them, else sdpa's dense mask (or none)."""
+    """Return intervals if some path uses them, else sdpa's dense mask or None (transformers' mask interface)."""
     given = {"batch_size": batch_size, "q_length": q_length, "kv_length": kv_length, "device": device, **rest}
     dropout = getattr(config, "attention_dropout", 0.0)
     kernel = dropout == 0 and torch.device(device).type == "cpu" and load_kernel() is not None
@@ -70,7 +70,9 @@ def attend(
     scaling: float | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: [B, H, T, D] queries and [B, G, K, D] keys and values to [B, T, H, D]."""
+    """Compute attention of [B, H, T, D] queries over [B, G, K, D] keys and values, [B, T, H, D] (transformers'
+    interface).
+    """
     if not isinstance(attention_mask, Intervals):
         if query.shape[2] == 1 and dropout == 0 and (attention_mask is None or attention_mask.shape[1] == 1):
             return _decode(query, key, value, attention_mask, scaling), None
@@ -80,7 +82,9 @@ def attend(
 
 
 def _decode(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """Attention of one query a row, [B, 1, H, D]; transformers would copy the keys for every head that shares them."""
+    """Compute attention of one query per row, [B, 1, H, D], without copying the keys for every head that shares
+    them.
+    """
     batch, heads, _, width = query.shape
     query = query.reshape(batch, key.shape[1], -1, width)
     out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
@@ -90,18 +94,19 @@ def _decode(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scal
 def attention_over(
     query: Tensor, key: Tensor, value: Tensor, intervals: Intervals, scale: float, dropout: float = 0.0
 ) -> Tensor:
-    """Attention over key intervals, [B, H, T, D], by the best path of the device."""
+    """Compute attention over key intervals, [B, H, T, D], by the best path of the device."""
     if query.device.type != "cpu" and dropout == 0:
         from gemsmith.policy.attention.flex import flex_attention_over
 
         return flex_attention_over(query, key, value, intervals, scale)
     if dropout > 0:
         _warn_once(
-            "attention dropout is above 0, and the fused kernel has none: attention runs block by block in torch"
+            "attention dropout is above 0, which the fused kernel does not support: attention runs block by "
+            "block in torch"
         )
         return blockwise_attention(query, key, value, intervals, scale, dropout)
     kernel = load_kernel()
-    reason = "it is not compiled: `gemsmith build` does that" if kernel is None else refusal(kernel, query, key)
+    reason = "it is not compiled; run `gemsmith build`" if kernel is None else refusal(kernel, query, key)
     if kernel is None or reason is not None:
         _warn_once(
             f"the fused attention kernel is not used ({reason}); block by block in torch, it takes 2 to 5 times as long"

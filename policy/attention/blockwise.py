@@ -1,4 +1,4 @@
-"""Attention over key intervals in plain torch, a block of queries at a time: the path where no kernel is compiled."""
+"""Attention over key intervals in plain torch, one block of queries at a time, where no kernel is compiled."""
 
 import torch
 from torch import Tensor
@@ -13,17 +13,17 @@ QUERIES_AT_ONCE = 512
 def blockwise_attention(
     query_BHTD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, intervals: Intervals, scale: float, dropout: float = 0.0
 ) -> Tensor:
-    """Attention of each query over its interval, [B, H, T, D]; differentiable.
+    """Compute attention of each query over its interval, [B, H, T, D]; differentiable.
 
-    Memory is that of one block of queries: in the backward pass each block is computed again. Keys outside of what a
-    block sees are not touched.
+    Memory is that of one block of queries, because the backward pass recomputes each block. Keys outside a block's
+    intervals are not read.
 
     Args:
         query_BHTD: queries.
         key_BGKD: keys of G groups; H / G query heads share one.
         value_BGKD: values.
-        intervals: what each query sees.
-        scale: multiplies the scores.
+        intervals: the keys that each query attends to.
+        scale: factor of the scores.
         dropout: share of the attention weights that is dropped.
     """
     if intervals.plain:

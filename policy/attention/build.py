@@ -1,6 +1,6 @@
-"""The attention kernel: compiled through DeepSpeed's op builder by set-up, loaded in a run without a compiler.
+"""Building of the attention kernel: compiled with DeepSpeed's op builder at set-up, loaded without a compiler.
 
-Nothing here imports torch or DeepSpeed before something is compiled, so that `gemsmith doctor` stays quick.
+Nothing here imports torch or DeepSpeed before something is compiled, so that `gemsmith doctor` stays fast.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-m
 
 @dataclass(frozen=True)
 class KernelState:
-    """Whether the kernel is there, and what is to be done where it is not."""
+    """State of the kernel: whether it is available, and what to do if it is not."""
 
     name: str
     library: Path | None
@@ -40,7 +40,7 @@ class KernelState:
 
 
 def kernel_name() -> str:
-    """Name of the build: it changes with the source, the flags, torch, Python and the processor it is for."""
+    """Return the name of the build; it depends on the source, the flags, torch, Python and the processor."""
     digest = hashlib.sha256()
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.read_bytes())
@@ -59,7 +59,7 @@ def kernel_state() -> KernelState:
 
 @lru_cache(maxsize=1)
 def load_kernel() -> ModuleType | None:
-    """The compiled kernel, or none where it was not compiled or does not load; torch must be imported already."""
+    """Return the compiled kernel; None if it is not compiled or does not load. Import torch before the call."""
     state = kernel_state()
     if state.library is None or "torch" not in sys.modules:
         return None
@@ -75,10 +75,10 @@ def load_kernel() -> ModuleType | None:
 
 
 def build_kernel(say: Callable[[str], None]) -> KernelState:
-    """Compile the kernel unless it is there, and say how long it took.
+    """Compile the kernel unless it exists, and print how long it took.
 
     Raises:
-        UserError: a compiler, ninja or DeepSpeed is lacking, the cache folder cannot be written, or compiling failed.
+        UserError: a compiler, ninja or DeepSpeed is missing, the cache folder is not writable, or compiling failed.
     """
     state = kernel_state()
     if state.library is not None:
@@ -96,7 +96,7 @@ def build_kernel(say: Callable[[str], None]) -> KernelState:
             _op_builder(state.name).load(verbose=False)
     except (RuntimeError, ImportError, OSError) as error:
         reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error).split("\n")[0])
-        raise UserError(f"the attention kernel did not compile ({reason.strip()}): attention runs in torch") from error
+        raise UserError(f"the attention kernel did not compile ({reason.strip()}); attention runs in torch") from error
     load_kernel.cache_clear()
     built = kernel_state()
     if built.library is None:
@@ -108,7 +108,7 @@ def build_kernel(say: Callable[[str], None]) -> KernelState:
 
 
 def _op_builder(name: str) -> Any:
-    """DeepSpeed's builder of CPU operators, told about our source and flags."""
+    """Return DeepSpeed's builder of CPU operators, with our source and flags."""
     from deepspeed.ops.op_builder.cpu.builder import CPUOpBuilder
 
     class AttentionBuilder(CPUOpBuilder):  # type: ignore[misc]
@@ -134,7 +134,7 @@ def _op_builder(name: str) -> Any:
 def _quoted_torch_libraries() -> Iterator[None]:
     """Quote the folder of torch's libraries, which torch writes unquoted into the linker's command.
 
-    Without this, an environment in a folder with a space in its name cannot link the kernel.
+    Without this, the kernel cannot be linked in an environment whose folder name contains a space.
     """
     from torch.utils import cpp_extension
 
@@ -147,7 +147,9 @@ def _quoted_torch_libraries() -> Iterator[None]:
 
 
 def _put_own_programs_on_the_path() -> None:
-    """ninja is a program of the environment, which need not be activated; torch looks for it on the PATH."""
+    """Put the environment's programs on the PATH: torch looks for ninja there, and the environment may not be
+    activated.
+    """
     own = str(Path(sys.executable).parent)
     paths = os.environ.get("PATH", "").split(os.pathsep)
     if own not in paths:
@@ -174,13 +176,14 @@ def _check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"the attention kernel cannot be kept in {folder} ({error.strerror}): set TORCH_EXTENSIONS_DIR to a folder "
-            "that can be written"
+            f"the attention kernel cannot be written to {folder} ({error.strerror}); set TORCH_EXTENSIONS_DIR to "
+            "a folder "
+            "that is writable"
         ) from error
 
 
 def _processor() -> str:
-    """What `-march=native` depends on: the home folder may be shared with another machine."""
+    """Return the properties that `-march=native` depends on, because several machines may share the home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -20,7 +20,7 @@ _MASKS: WeakKeyDictionary[Tensor, BlockMask] = WeakKeyDictionary()  # one mask s
 def flex_attention_over(
     query_BHTD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, intervals: Intervals, scale: float
 ) -> Tensor:
-    """Attention of each query over its interval, [B, H, T, D]; blocks of keys outside of it are skipped."""
+    """Compute attention of each query over its interval, [B, H, T, D]; blocks of keys outside it are skipped."""
     mask = _MASKS.get(intervals.lo_BT)
     if mask is None:
         mask = _MASKS[intervals.lo_BT] = block_mask(intervals, key_BGKD.shape[2])
@@ -28,7 +28,7 @@ def flex_attention_over(
 
 
 def block_mask(intervals: Intervals, keys: int) -> BlockMask:
-    """FlexAttention's sparse form of the intervals, over all heads alike."""
+    """Return FlexAttention's sparse form of the intervals, the same for all heads."""
     lo_BT, hi_BT = intervals.lo_BT, intervals.hi_BT
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

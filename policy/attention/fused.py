@@ -15,24 +15,24 @@ DTYPES = (torch.float32, torch.bfloat16)
 def fused_attention(
     kernel: ModuleType, query_BHTD: Tensor, key_BGKD: Tensor, value_BGKD: Tensor, intervals: Intervals, scale: float
 ) -> Tensor:
-    """Attention of each query over its interval, [B, H, T, D], in the inputs' dtype; differentiable once.
+    """Compute attention of each query over its interval, [B, H, T, D], in the inputs' dtype; differentiable once.
 
-    Sums are float32 whatever the dtype. No tensor of T x K entries exists, keys outside of the intervals are not
-    touched, and H / G query heads read the keys of their group where they are.
+    Sums are float32 for every dtype. No tensor of T x K entries exists, keys outside the intervals are not read, and
+    H / G query heads read the keys of their group in place.
 
     Args:
         kernel: the compiled module, from `gemsmith.policy.attention.build`.
         query_BHTD: queries, float32 or bfloat16, on the CPU.
         key_BGKD: keys of G groups.
         value_BGKD: values.
-        intervals: what each query sees.
-        scale: multiplies the scores.
+        intervals: the keys that each query attends to.
+        scale: factor of the scores.
     """
     return _Fused.apply(query_BHTD, key_BGKD, value_BGKD, intervals.lo_BT, intervals.hi_BT, kernel, scale)
 
 
 def refusal(kernel: ModuleType, query_BHTD: Tensor, key_BGKD: Tensor) -> str | None:
-    """Why the kernel cannot take these tensors; none where it can."""
+    """Return why the kernel does not support these tensors; None if it does."""
     width, panel = query_BHTD.shape[-1], kernel.panel()
     if query_BHTD.dtype not in DTYPES or key_BGKD.dtype != query_BHTD.dtype:
         return f"it takes float32 and bfloat16, and the queries are {query_BHTD.dtype}"
@@ -75,12 +75,12 @@ class _Fused(torch.autograd.Function):
 
 
 def _neighbours(tensor: Tensor) -> Tensor:
-    """The kernel wants the features of a token side by side, and takes any other strides."""
+    """Return a tensor whose last dimension is contiguous, as the kernel needs; other strides may be arbitrary."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def _token_major(like_BHTD: Tensor) -> Tensor:
-    """An empty [B, H, T, D] that lies in memory as [B, T, H, D], which is what the output projection reads."""
+    """Return an empty [B, H, T, D] that lies in memory as [B, T, H, D], the layout that the output projection reads."""
     batch, heads, tokens, width = like_BHTD.shape
     return torch.empty(batch, tokens, heads, width, dtype=like_BHTD.dtype).transpose(1, 2)
 

@@ -1,6 +1,6 @@
-"""What each query sees, as an interval of keys: causality, a window, packed documents and padding are all of that form.
+"""Attention masks as one interval of keys per query: causality, windows, packed documents and padding have this form.
 
-transformers asks for a mask once a forward pass and layer type. Here it gets two numbers a query in place of a matrix.
+transformers requests a mask once per forward pass and layer type. It gets two numbers per query instead of a matrix.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from transformers.masking_utils import causal_mask_function, prepare_padding_mas
 
 @dataclass(frozen=True)
 class Intervals:
-    """Query t of row b sees the keys lo <= key < hi; none where hi <= lo, and its output is then zero.
+    """Key intervals: query t of row b attends to keys lo <= key < hi; to none if hi <= lo, and its output is then zero.
 
-    `lo_BT` and `hi_BT` are int32. `plain` says that every query sees all keys up to its own, and nothing else does.
+    `lo_BT` and `hi_BT` are int32. `plain` means that every query attends to all keys up to its own, and to no others.
     """
 
     lo_BT: Tensor
@@ -24,7 +24,7 @@ class Intervals:
     plain: bool = False
 
     def dense(self, keys: int) -> Tensor:
-        """The mask as a matrix, [B, 1, T, keys]; for tests, and for a few rows at a time."""
+        """Return the mask as a matrix, [B, 1, T, keys]; for tests, and for a few rows at a time."""
         key_K = torch.arange(keys, device=self.lo_BT.device)
         return ((key_K >= self.lo_BT[..., None]) & (key_K < self.hi_BT[..., None]))[:, None]
 
@@ -42,10 +42,10 @@ def intervals_or_mask(
     device: torch.device | str = "cpu",
     **rest: Any,
 ) -> Intervals | Tensor | None:
-    """transformers' mask interface: intervals where they can say what is seen, else the dense mask that sdpa takes.
+    """Return intervals if they can express the mask, else the dense mask for sdpa (transformers' mask interface).
 
-    Positions in `mask_function` are absolute: query i is at `q_offset + i`, key j at `kv_offset + j`. Not intervals are
-    image blocks, whose tokens see each other in both directions, masks of a caller's own, and padding with gaps.
+    Positions in `mask_function` are absolute: query i is at `q_offset + i`, key j at `kv_offset + j`. Intervals cannot
+    express image blocks, whose tokens attend to each other in both directions, custom masks, and padding with gaps.
     """
     dense = {
         "batch_size": batch_size,
@@ -88,14 +88,16 @@ def intervals_or_mask(
 
 
 def _looks_ahead(mask_function: Callable[..., Any], row_B1: Tensor, query_T: Tensor) -> bool:
-    """Whether some query sees the key after its own."""
+    """Return True if some query attends to the key after its own."""
     if len(query_T) < 2:
         return False
     return bool(torch.as_tensor(mask_function(row_B1, 0, query_T[:-1], query_T[1:])).any())
 
 
 def _document_starts(mask_function: Callable[..., Any], row_B1: Tensor, query_T: Tensor) -> Tensor:
-    """Where the document of each query begins, [B, T]: at the last query that does not see the one before it."""
+    """Return the first position of each query's document, [B, T]: the last query that does not see the one before
+    it.
+    """
     starts_BT = torch.zeros(len(row_B1), len(query_T), dtype=query_T.dtype, device=query_T.device)
     if len(query_T) > 1:
         joined = torch.as_tensor(mask_function(row_B1, 0, query_T[1:], query_T[:-1]), device=query_T.device)

@@ -1,4 +1,4 @@
-"""The distribution that tokens are drawn from: temperature, then top-k, then top-p, as transformers orders them."""
+"""The sampling distribution: temperature, then top-k, then top-p, in transformers' order."""
 
 import torch
 from torch import Tensor
@@ -14,14 +14,14 @@ def choose(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """One token of each row and its log-probability in nats, [B] both, under the distribution it was chosen from.
+    """Sample one token per row; return it and its log-probability in nats, [B] both, under the sampling distribution.
 
     Args:
         logits_BV: the policy's logits.
-        uniform_B: a number in [0, 1) for each row, which alone decides its draw; none: the likeliest token is taken.
+        uniform_B: a number in [0, 1) per row, which alone determines its sample. Default: take the most likely token.
         temperature: as in `processed_logprobs`.
-        top_k: as there.
-        top_p: as there. Without top-k and top-p no tensor of the vocabulary's width is made.
+        top_k: as in `processed_logprobs`.
+        top_p: as in `processed_logprobs`. Without top-k and top-p no tensor of the vocabulary's width is created.
     """
     if 0 < top_k < logits_BV.shape[-1] or top_p < 1.0:
         logprobs_BV = processed_logprobs(logits_BV, temperature, top_k, top_p)
@@ -38,13 +38,13 @@ def choose(
 
 
 def processed_logprobs(logits_BV: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Tensor:
-    """Normalised log-probabilities of what may be drawn, [B, V], float32; minus infinity for what may not.
+    """Return normalised log-probabilities of the entries that may be sampled, [B, V], float32; -inf for the others.
 
     Args:
         logits_BV: the policy's logits.
         temperature: divides the logits.
-        top_k: entries below the k-th likeliest are dropped; 0 keeps all.
-        top_p: the likeliest entries that together reach this mass are kept (after top-k); 1 keeps all.
+        top_k: entries below the k-th most likely are dropped; 0 keeps all.
+        top_p: the most likely entries that together reach this mass are kept (after top-k); 1 keeps all.
     """
     logits_BV = logits_BV.float()
     if temperature != 1.0:
@@ -57,18 +57,19 @@ def processed_logprobs(logits_BV: Tensor, temperature: float = 1.0, top_k: int =
 
 
 def draw(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """One entry of each row, [B]: the first whose cumulative probability exceeds the row's number in [0, 1).
+    """Sample one entry per row, [B]: the first whose cumulative probability exceeds the row's number in [0, 1).
 
-    A row's draw depends on its own number alone, so that results do not depend on which rows are drawn together.
+    A row's sample depends on its own number alone, so that results do not depend on which rows are sampled together.
     """
     cumulative_BV = logprobs_BV.exp().cumsum_(dim=-1)
     return _first_above(cumulative_BV, uniform_B.unsqueeze(-1) * cumulative_BV[:, -1:]).squeeze(-1)
 
 
 def _tile_masses(logits_BV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The highest of a row's logits / temperature, [B, 1], and sum exp(logit / temperature - highest) of its N tiles.
+    """Return the maximum of each row's logits / temperature, [B, 1], and sum exp(logit / temperature - max) of its N
+    tiles.
 
-    Every logit is read from memory once. The masses are float64, as a draw needs their running sum.
+    Every logit is read from memory once. The masses are float64, because sampling needs their cumulative sum.
     """
     tiles = range(0, logits_BV.shape[-1], _TILE)
     highest_BN = logits_BV.new_empty(len(logits_BV), len(tiles), dtype=torch.float32)
@@ -85,7 +86,7 @@ def _tile_masses(logits_BV: Tensor, temperature: float) -> tuple[Tensor, Tensor]
 def _draw_by_tiles(
     logits_BV: Tensor, temperature: float, highest_B1: Tensor, mass_BN: Tensor, uniform_B: Tensor
 ) -> Tensor:
-    """What `draw` would take: first the tile, then the entry in it."""
+    """Sample the same entries as `draw`: first the tile, then the entry in it."""
     cumulative_BN = mass_BN.cumsum(dim=-1)
     threshold_B1 = uniform_B.unsqueeze(-1) * cumulative_BN[:, -1:]
     tile_B1 = _first_above(cumulative_BN, threshold_B1)
@@ -98,7 +99,9 @@ def _draw_by_tiles(
 
 
 def _first_above(cumulative_BK: Tensor, threshold_B1: Tensor) -> Tensor:
-    """The first entry of each row that exceeds its threshold, [B, 1]; rounding never leads beyond those with mass."""
+    """Return the first entry of each row that exceeds its threshold, [B, 1]; rounding never selects an entry without
+    mass.
+    """
     total_B1 = cumulative_BK[:, -1:]
     below_total_B1 = torch.nextafter(total_B1, torch.zeros_like(total_B1))
     return torch.searchsorted(cumulative_BK, torch.minimum(threshold_B1, below_total_B1), right=True)

@@ -1,6 +1,6 @@
-"""Log-probabilities that a policy gives to completions, as training and evaluation compute them.
+"""Log-probabilities of completions under a policy, as training and evaluation compute them.
 
-The vocabulary head runs at the positions that predict a completion token and at no other, and makes no logits
+The vocabulary head runs only at the positions that predict a completion token, and creates no logits
 (policy/head/vocabulary_head.py): with 262,144 entries it dominates time and memory.
 """
 
@@ -22,16 +22,16 @@ Tokens = Sequence[Sequence[int]]
 def token_logprobs(
     model: nn.Module, prompts: Tokens, completions: Tokens, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each completion token after its prompt and the tokens before it; differentiable.
+    """Return the log-probability of each completion token given its prompt and the tokens before it; differentiable.
 
     Args:
-        model: a causal language model, plain or wrapped (peft, DDP, DeepSpeed); its mode is left as it is.
+        model: a causal language model, plain or wrapped (peft, DDP, DeepSpeed); its mode does not change.
         prompts: S token sequences of at least one token.
         completions: S token sequences; T is the longest one's length.
         temperature: divides the logits.
 
     Returns:
-        Float32 log-probabilities in nats, [S, T], zero after a completion's end, and a mask that is true up to there.
+        Float32 log-probabilities in nats, [S, T], zero after a completion's end, and a mask that is True up to there.
     """
     ids_SL, attended_SL, predicts_SL, mask_ST = right_padded(prompts, completions, _device(model))
     targets = Targets.given(_flat(completions, mask_ST.device))
@@ -50,19 +50,19 @@ def weighted_logprobs(
     entropy: bool = False,
     besides_S: Tensor | None = None,
 ) -> tuple[Tensor, VocabularyScores]:
-    """sum_s weight_s sum_t log p(targets of token t of completion s): a differentiable scalar, in nats.
+    """Return sum_s weight_s sum_t log p(targets of token t of completion s): a differentiable scalar, in nats.
 
-    The losses of training are made of this: under a trained head it costs a quarter less than `token_logprobs`.
+    Training losses are made of this: with a trained head it costs a quarter less than `token_logprobs`.
 
     Args:
         model: as in `token_logprobs`.
         prompts: S token sequences of at least one token.
         completions: S token sequences, of M tokens together.
-        weight_S: of each sequence; constants.
-        targets: of the M tokens, row by row; none: the completions' own tokens.
-        entropy: score it too.
-        besides_S: a second weight of each sequence, of the completions' own tokens, whose sum is added to the scalar;
-            it takes another pass of the head, and no other of the model.
+        weight_S: constant weight of each sequence.
+        targets: targets of the M tokens, row by row. Default: the completions' own tokens.
+        entropy: also compute the entropy.
+        besides_S: a second weight of each sequence, for the completions' own tokens; their sum is added to the scalar.
+            It needs another pass of the head, but none of the rest of the model.
 
     Returns:
         The scalar, and the scores of the M tokens, without gradients.
@@ -86,9 +86,9 @@ def weighted_forward(
     besides: tuple[Targets, Tensor] | None = None,
     **inputs: Any,
 ) -> tuple[Tensor, VocabularyScores]:
-    """The model's forward pass on `inputs`, with `head.weighted_sum` at the M marked positions in place of logits.
+    """Run the model on `inputs`, with `head.weighted_sum` at the M marked positions instead of logits.
 
-    `besides` are other targets and weights, whose sum is added to the scalar; the scores are of the first.
+    `besides` are further targets and weights, whose sum is added to the scalar; the scores belong to the first targets.
     """
     kept: list[VocabularyScores] = []
 
@@ -103,7 +103,9 @@ def weighted_forward(
 
 
 def completion_hidden(model: nn.Module, prompts: Tokens, completions: Tokens) -> tuple[Tensor, Tensor]:
-    """Hidden states that predict the M completion tokens, [M, D], and the vocabulary head's weight, [V, D]."""
+    """Return the hidden states that predict the M completion tokens, [M, D], and the vocabulary head's weight, [V,
+    D].
+    """
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, _device(model))
     with instead_of_logits(model, predicts_SL, lambda hidden, head: hidden):
         hidden_MD = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
@@ -118,15 +120,15 @@ def sequence_logprobs(
     batch: int | None = None,
     grad: bool = False,
 ) -> Tensor:
-    """Log-probability of each whole completion, [S], in nats.
+    """Return the log-probability of each whole completion, [S], in nats.
 
     Args:
         model: as in `token_logprobs`.
         prompts: S token sequences of at least one token.
         completions: S token sequences.
         temperature: divides the logits.
-        batch: sequences computed at once; none: all of them.
-        grad: keep what the backward pass needs, with the model in the mode it is in; otherwise no gradients and no
+        batch: number of sequences computed at once. Default: all of them.
+        grad: keep what the backward pass needs, with the model in its current mode; otherwise no gradients and no
             dropout.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
@@ -147,13 +149,15 @@ def sequence_logprobs(
 
 
 def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batch: int | None = None) -> list[Tensor]:
-    """Log-probability of each token of each completion, [T] for each, in nats, on the CPU; without gradients.
+    """Return the log-probability of each token of each completion, one [T] per completion, in nats, on the CPU.
+
+    No gradients are computed.
 
     Args:
         model: as in `token_logprobs`.
         prompts: S token sequences of at least one token.
         completions: S token sequences.
-        batch: sequences computed at once; none: all of them.
+        batch: number of sequences computed at once. Default: all of them.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
     listed = [torch.zeros(0)] * len(order)
@@ -168,7 +172,9 @@ def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batc
 
 
 def right_padded(prompts: Tokens, completions: Tokens, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Inputs without each sequence's last token, what is attended, where completion tokens are predicted; the mask."""
+    """Return the inputs without each sequence's last token, the attention mask, the predicting positions, and their
+    mask.
+    """
     lengths = [len(prompt) + len(completion) - 1 for prompt, completion in zip(prompts, completions, strict=True)]
     width = max([*lengths, 1])
     longest = max((len(completion) for completion in completions), default=0)
@@ -188,11 +194,11 @@ def right_padded(prompts: Tokens, completions: Tokens, device: torch.device) -> 
 def instead_of_logits(
     model: nn.Module, positions_SL: Tensor, compute: Callable[[Tensor, Tensor], Tensor]
 ) -> Iterator[None]:
-    """Inside, the model's `logits` are `compute(hidden_MD, weight_VD)` of the M marked positions.
+    """Make the model's `logits` be `compute(hidden_MD, weight_VD)` of the M marked positions, inside the block.
 
-    The head's own forward is replaced, rather than the model's parts called, so that the forward pass of whatever wraps
-    the model is the one that runs: DDP's gradient synchronisation hangs on it, and under ZeRO-3 the head's hooks gather
-    its weight around the call and around the backward pass of what it returns.
+    This replaces the head's own forward instead of calling the model's parts, so that the forward pass of any wrapper
+    of the model still runs: DDP's gradient synchronisation depends on it, and under ZeRO-3 the head's hooks gather its
+    weight around the call and around the backward pass of the result.
     """
     head: Any = vocabulary_head(model)
     before = head.__dict__.get("forward")
@@ -207,7 +213,7 @@ def instead_of_logits(
 
 
 def vocabulary_head(model: Any) -> nn.Linear:
-    """The head inside whatever wraps the model (DDP and DeepSpeed keep it as `module`).
+    """Return the head inside any wrapper of the model (DDP and DeepSpeed keep the model as `module`).
 
     Raises:
         UserError: the head does more than multiply: it has an adapter or a bias, or its logits are capped.
@@ -217,7 +223,7 @@ def vocabulary_head(model: Any) -> nn.Linear:
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if cap is not None:
         raise UserError(
-            f"The checkpoint's config caps its logits (final_logit_softcapping = {cap}), which no Gemma 3 does: "
+            f"The checkpoint's config caps its logits (final_logit_softcapping = {cap}), which Gemma 3 never does; "
             "set it to null in config.json, or use the checkpoint that Google released."
         )
     head = model.get_output_embeddings()

@@ -1,6 +1,6 @@
 """Products with the head's weight, [V, D], a few hundred tokens and a tile of the vocabulary at a time.
 
-Products of 16-bit tensors are added up in float32 and never rounded to 16 bits in between.
+Products of 16-bit tensors are accumulated in float32 and never rounded to 16 bits in between.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ GPU_PART = 2**24
 
 
 def chunk_logits(hidden_CD: Tensor, weight_VD: Tensor, out_CV: Tensor | None = None) -> Tensor:
-    """Logits of a chunk of tokens, [C, V], in float32 (float64 for float64), never rounded to bfloat16."""
+    """Return the logits of a chunk of tokens, [C, V], in float32 (float64 for float64), never rounded to bfloat16."""
     if out_CV is None:
         out_CV = hidden_CD.new_empty(len(hidden_CD), len(weight_VD), dtype=widened(hidden_CD.dtype))
     for tile in slices(len(weight_VD), tile_width(hidden_CD)):
@@ -28,12 +28,12 @@ def chunk_logits(hidden_CD: Tensor, weight_VD: Tensor, out_CV: Tensor | None = N
 
 
 def chunk_rows(vocabulary: int) -> int:
-    """Tokens of one chunk."""
+    """Return the number of tokens of one chunk."""
     return max(1, CHUNK // vocabulary)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b of two tensors of one dtype, accumulated and returned in float32 (float64 for float64)."""
+    """Return a @ b of two tensors of one dtype, accumulated in float32 (float64 for float64)."""
     if rounds(a):
         return torch.mm(a, b, out_dtype=torch.float32)
     dtype = widened(b.dtype)
@@ -41,7 +41,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
-    """into += a @ b, with `a` in the precision of `into`, and `b` in that of the model."""
+    """Compute into += a @ b, with `a` in the precision of `into`, and `b` in that of the model."""
     if rounds(b):
         torch.addmm(into, a.to(b.dtype), b, out_dtype=torch.float32, out=into)
     else:
@@ -49,26 +49,28 @@ def add_product(into: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def rounds(tensor: Tensor) -> bool:
-    """Whether products take this tensor in its own 16 bits: on a GPU; a CPU without such units is faster in float32."""
+    """Return True if products take this tensor in its own 16 bits: on a GPU; CPUs without such units are faster in
+    float32.
+    """
     return tensor.device.type == "cuda" and tensor.dtype in (torch.float16, torch.bfloat16)
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
-    """Float32; float64 for float64."""
+    """Convert to float32; float64 stays."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def row_parts(tensor_CV: Tensor) -> Iterator[slice]:
-    """A few rows of a chunk at a time, for what needs temporaries of their size."""
+    """Yield a few rows of a chunk at a time, for code that needs temporaries of their size."""
     part = CPU_PART if tensor_CV.device.type == "cpu" else GPU_PART
     return slices(len(tensor_CV), max(1, part // tensor_CV.shape[1]))
 
 
 def tile_width(tensor: Tensor) -> int:
-    """Vocabulary entries of one product on the tensor's device."""
+    """Return the number of vocabulary entries of one product on the tensor's device."""
     return CPU_TILE if tensor.device.type == "cpu" else GPU_TILE
 
 
 def slices(size: int, width: int) -> Iterator[slice]:
-    """Of so many things, `width` at a time."""
+    """Yield consecutive slices of `width` covering range(size)."""
     return (slice(start, min(start + width, size)) for start in range(0, size, width))

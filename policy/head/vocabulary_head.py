@@ -1,10 +1,10 @@
 """The vocabulary head without its logits: log-probabilities and their gradients, a few hundred tokens at a time.
 
 With 262,144 entries the logits of 4,096 tokens take 4.3 GB in float32, and plain autograd holds several such tensors.
-Here one buffer of `CHUNK` elements is all. What TRL's `ChunkedLogProbFunction` lacks and this has: several weighted
-targets a token (sampled distillation), and fewer products. Every loss here is linear in the log-probabilities
-with coefficients known beforehand, so its gradient is finished in the forward pass, while the probabilities are at
-hand: 2 products of [tokens, vocabulary] x hidden under a frozen head, 3 under a trained one (TRL: 3 and 4).
+This module needs one buffer of `CHUNK` elements. Compared with TRL's `ChunkedLogProbFunction` it supports several
+weighted targets per token (sampled distillation), and needs fewer products. Every loss here is linear in the
+log-probabilities with coefficients known beforehand, so the forward pass can finish its gradient while it has the
+probabilities: 2 products of [tokens, vocabulary] x hidden with a frozen head, 3 with a trained one (TRL: 3 and 4).
 """
 
 from collections.abc import Callable
@@ -22,17 +22,19 @@ Choose = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Targets:
-    """What each of M tokens is scored against: entries of the vocabulary and their shares, which sum to 1 per token.
+    """Targets of M tokens: entries of the vocabulary and their shares, which sum to 1 per token.
 
     Either tensors `ids_MK` and `shares_MK`, or `choose`, which is called once per chunk with the rows of the chunk and
-    their logits [C, V] (to look at, not to keep) and returns the two for these rows.
+    their logits [C, V] (read-only, not to be kept) and returns the two tensors for these rows.
     """
 
     choose: Choose
 
     @classmethod
     def given(cls, ids_MK: Tensor, shares_MK: Tensor | None = None) -> "Targets":
-        """Targets known beforehand; `ids_MK` may repeat entries within a token, and [M] means one entry a token."""
+        """Return targets known beforehand; `ids_MK` may repeat entries within a token, and [M] means one entry per
+        token.
+        """
         ids_MK = ids_MK.unsqueeze(-1) if ids_MK.dim() == 1 else ids_MK
         shares_MK = torch.ones_like(ids_MK, dtype=torch.float32) if shares_MK is None else shares_MK
         return cls(lambda rows, _: (ids_MK[rows], shares_MK[rows]))
@@ -40,10 +42,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Objective:
-    """Any function of a token's logits to be raised, in place of targets, where `evaluate` knows its gradient.
+    """A function of a token's logits to be maximised, instead of targets, where `evaluate` knows its gradient.
 
-    `evaluate` is called once per chunk with its rows and their logits [C, V]. It returns the rows' scores, and leaves
-    in the place of the logits *minus* the gradient of their `logprobs` by them.
+    `evaluate` is called once per chunk with its rows and their logits [C, V]. It returns the rows' scores, and
+    overwrites the logits with *minus* the gradient of their `logprobs` with respect to them.
     """
 
     evaluate: "Callable[[slice, Tensor], VocabularyScores]"
@@ -51,13 +53,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class VocabularyScores:
-    """Numbers per token, [M], float32, without gradients.
+    """Scores per token, [M], float32, without gradients.
 
     Attributes:
-        logprobs: sum_k share_k log p(id_k), in nats; of an `Objective`, its value.
+        logprobs: sum_k share_k log p(id_k), in nats; for an `Objective`, its value.
         normaliser: log sum_v exp(logit_v).
-        entropy: of the distribution over the whole vocabulary, in nats; zeros where it was not asked for.
-        best: whether the token's first target has the highest logit; of an `Objective`, what it likes.
+        entropy: entropy of the distribution over the whole vocabulary, in nats; zeros if it was not requested.
+        best: True if the token's first target has the highest logit; for an `Objective`, its own choice.
         highest: the highest logit.
     """
 
@@ -71,24 +73,24 @@ class VocabularyScores:
 def score(
     hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, temperature: float = 1.0, entropy: bool = False
 ) -> VocabularyScores:
-    """Score tokens without gradients: one product.
+    """Score tokens without gradients; needs one product.
 
     Args:
         hidden_MD: hidden states at the positions that predict the tokens.
         weight_VD: the head's weight.
-        targets: of each token.
+        targets: targets of each token.
         temperature: divides the logits.
-        entropy: compute it too.
+        entropy: also compute the entropy.
     """
     with torch.no_grad():
         return _run(hidden_MD, weight_VD, targets, temperature, entropy)
 
 
 def logprobs(hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature: float = 1.0) -> Tensor:
-    """Log-probability of each token's targets, [M], float32; differentiable whatever is made of them.
+    """Return the log-probability of each token's targets, [M], float32; any differentiable function of it may follow.
 
-    A frozen head takes 2 products; a trained one 4, as its gradient waits for those of the log-probabilities: where
-    the loss is linear in them, `weighted_sum` takes 3. `targets` is asked again in a trained head's backward pass.
+    A frozen head needs 2 products; a trained one 4, because its gradient waits for those of the log-probabilities. If
+    the loss is linear in them, `weighted_sum` needs 3. A trained head's backward pass calls `targets` again.
     """
     if _needs_gradients(hidden_MD, weight_VD):
         return _Logprobs.apply(hidden_MD, weight_VD, targets, temperature)
@@ -98,16 +100,16 @@ def logprobs(hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature
 def weighted_sum(
     hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, coefficient_M: Tensor, entropy: bool = False
 ) -> tuple[Tensor, VocabularyScores]:
-    """sum_m coefficient_m log p(targets of m): a differentiable float32 scalar; and the scores of the tokens.
+    """Return sum_m coefficient_m log p(targets of m), a differentiable float32 scalar, and the scores of the tokens.
 
     With an `Objective` it is the coefficients times its values.
 
     Args:
         hidden_MD: as in `score`.
-        weight_VD: the head's weight; its gradient is computed where it is trained.
-        targets: of each token, asked once.
+        weight_VD: the head's weight; its gradient is computed if it is trained.
+        targets: targets of each token, requested once.
         coefficient_M: constants; no gradient reaches them.
-        entropy: compute it too; this costs no product.
+        entropy: also compute the entropy; this needs no product.
     """
     if not _needs_gradients(hidden_MD, weight_VD):
         scores = score(hidden_MD, weight_VD, targets, entropy=entropy)
@@ -117,9 +119,9 @@ def weighted_sum(
 
 
 class _WeightedSum(torch.autograd.Function):
-    """The sum with its gradients made in the forward pass; the backward pass scales them by the incoming scalar.
+    """Autograd function of the sum; the forward pass computes its gradients, the backward pass scales them.
 
-    Nothing of the weight is needed in the backward pass, so it may have been released by then (ZeRO-3).
+    The backward pass needs nothing of the weight, so the weight may have been released by then (ZeRO-3).
     """
 
     @staticmethod
@@ -153,7 +155,9 @@ class _WeightedSum(torch.autograd.Function):
 
 
 class _Logprobs(torch.autograd.Function):
-    """Per-token log-probabilities; the gradient of a trained weight is computed anew in the backward pass."""
+    """Autograd function of per-token log-probabilities; the backward pass recomputes the gradient of a trained
+    weight.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature: float) -> Tensor:
@@ -179,7 +183,9 @@ class _Logprobs(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Gradients:
-    """Of sum_m coefficient_m log p_m, filled chunk by chunk; the weight's is None where it is frozen."""
+    """Gradients of sum_m coefficient_m log p_m, filled chunk by chunk; the weight's gradient is None if it is
+    frozen.
+    """
 
     coefficient_M: Tensor
     hidden_MD: Tensor
@@ -200,7 +206,7 @@ def _run(
     entropy: bool,
     grads: _Gradients | None = None,
 ) -> VocabularyScores:
-    """Chunk after chunk of tokens through one buffer of logits."""
+    """Process the tokens chunk by chunk through one buffer of logits."""
     device = hidden_MD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MD.dtype
     size, vocabulary = len(hidden_MD), len(weight_VD)
@@ -233,7 +239,7 @@ def _run(
 
 
 def _evaluate(objective: Objective, scores: VocabularyScores, chunk: slice, logits_CV: Tensor) -> None:
-    """Fill the scores of a chunk, and leave minus the gradient where its logits are."""
+    """Fill the scores of a chunk, and overwrite its logits with minus the gradient."""
     with torch.no_grad():
         part = objective.evaluate(chunk, logits_CV)
     for field in fields(VocabularyScores):
@@ -243,9 +249,9 @@ def _evaluate(objective: Objective, scores: VocabularyScores, chunk: slice, logi
 def _score_chunk(
     scores: VocabularyScores, chunk: slice, logits_CV: Tensor, ids_CK: Tensor, shares_CK: Tensor
 ) -> Tensor:
-    """Fill the scores of a chunk, turn its logits into exp(logit - highest) where they are, and return their sums, [C].
+    """Fill the scores of a chunk, overwrite its logits with exp(logit - highest), and return their sums, [C].
 
-    (`softmax` would do it in one pass, but adds up a long row with an error of 2e-5.)
+    (`softmax` would do it in one pass, but sums a long row with an error of 2e-5.)
     """
     chosen_CK = logits_CV.gather(-1, ids_CK)
     highest_C = logits_CV.amax(-1)
@@ -271,13 +277,13 @@ def _add_gradients(
     """Add the gradients of a chunk, whose logits have the gradient -coefficient (p - q); return (p - q) W, [C, D].
 
     Args:
-        grads: to add to.
-        chunk: its rows.
-        excess_CV: (p - q) * mass, or minus whatever gradient the logits have, times mass.
-        mass_C: what the rows have to be divided by; the narrow factors of the products are, in its place.
-        hidden_CD: of the chunk, in the precision of the products.
-        weight_VD: of the head; what has to be widened for the product is taken tile by tile, not whole.
-        temperature: that divided the logits.
+        grads: accumulators.
+        chunk: rows of the chunk.
+        excess_CV: (p - q) * mass, or minus any other gradient of the logits, times mass.
+        mass_C: divisor of the rows; the narrow factors of the products are divided instead of the rows.
+        hidden_CD: hidden states of the chunk, in the precision of the products.
+        weight_VD: weight of the head; tiles of it, not the whole, are widened for the product.
+        temperature: the temperature that divided the logits.
     """
     scale_C1 = (-grads.coefficient_M[chunk] / temperature).unsqueeze(-1)
     mean_CD = hidden_CD.new_zeros(hidden_CD.shape, dtype=excess_CV.dtype)

@@ -24,17 +24,17 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
     try:
         metadata, _ = read_gguf_metadata(str(path))
     except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise UserError(f"{path} is no GGUF file that can be read ({error}): download it again.") from error
+        raise UserError(f"{path} cannot be read as a GGUF file ({error}); download it again.") from error
     architecture = metadata.get("general.architecture")
     if architecture != "gemma3":
-        raise UserError(f"{path} holds a model of architecture {architecture!r}: expected a GGUF file of Gemma 3.")
+        raise UserError(f"{path} holds a model of architecture {architecture!r}; expected a GGUF file of Gemma 3.")
     try:
         model = Gemma3ForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )
         tokenizer = _tokenizer(path, metadata)
     except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"The weights of {path} could not be read ({error}): download the file again.") from error
+        raise UserError(f"The weights of {path} could not be read ({error}); download the file again.") from error
     _forget_quantisation(model)
     check_window(model.config, path)
     if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the context's length, and not this

@@ -90,8 +90,8 @@ def save_policy(policy: Policy, folder: Path, add_files: Callable[[Path], None] 
                 add_files(part)
     except (OSError, SafetensorError) as error:
         raise RunError(
-            f"The policy could not be written to {folder} ({_first_line(error)}): free some space, or mend what "
-            "refuses, and run the same command again."
+            f"The policy could not be written to {folder} ({_first_line(error)}): fix the cause, such as a full disk, "
+            "and run the same command again."
         ) from error
 
 
@@ -115,7 +115,7 @@ def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path)
     """
     if config.from_ is not None:
         if config.from_ not in inputs:
-            raise UserError(f"`from: {config.from_}` names no stage that ran before this one: name an earlier stage.")
+            raise UserError(f"`from: {config.from_}` is not a stage that ran before this one; name an earlier stage.")
         return stage_policy(inputs[config.from_], config.liti)
     name = str(config.model)
     if name == "tiny":
@@ -124,7 +124,7 @@ def weights_source(config: PolicyConfig, inputs: Mapping[str, Path], root: Path)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.suffix == ".gguf" or path.is_file() or not _HUB_ID.fullmatch(name):
-        found = "a file that is no .gguf file" if path.is_file() else "nothing"
+        found = "a file that is not a .gguf file" if path.is_file() else "nothing"
         elsewhere = "" if path.exists() or path.is_absolute() else f" or in the working folder {Path.cwd()}"
         raise UserError(f"`model: {name}` is {found} at {path}{elsewhere}: {_EXPECTED}.")
     return name
@@ -150,7 +150,7 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"The weights of {source} could not be read ({_first_line(error)}): expected the safetensors files of a "
+            f"The weights of {source} could not be read ({_first_line(error)}); expected the safetensors files of a "
             "Gemma 3; download or save them again."
         ) from error
     finally:
@@ -166,7 +166,7 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{source} has no tokenizer that transformers can read ({_first_line(error)}): put the tokenizer's files "
+            f"{source} has no tokenizer that transformers can read ({_first_line(error)}); put the tokenizer's files "
             "beside the weights."
         ) from error
     return Policy(model, tokenizer)
@@ -179,7 +179,7 @@ def _text_config(source: Path | str) -> Gemma3TextConfig:
             kind = json.loads((source / "config.json").read_text()).get("model_type")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{source} is no transformers folder ({_first_line(error)}): expected a config.json of Gemma 3."
+                f"{source} is not a transformers folder ({_first_line(error)}); expected a config.json of Gemma 3."
             ) from error
         _check_kind(kind, source)
     try:
@@ -188,7 +188,8 @@ def _text_config(source: Path | str) -> Gemma3TextConfig:
         if isinstance(source, Path):
             raise _bad_config(source, error) from error
         raise UserError(
-            f"`model: {source}` is no local folder, and the hub did not give it ({_first_line(error)}): check the "
+            f"`model: {source}` is not a local folder, and the hub did not provide it ({_first_line(error)}); "
+            "check the "
             "name, the network and your access (`hf auth login`), or give a folder or a .gguf file."
         ) from error
     except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
@@ -201,13 +202,13 @@ def _text_config(source: Path | str) -> Gemma3TextConfig:
 
 def _check_kind(kind: object, source: Path | str) -> None:
     if kind not in ("gemma3", "gemma3_text"):
-        raise UserError(f"{source} is a model of type {kind!r}, and only Gemma 3 is trained here: {_EXPECTED}.")
+        raise UserError(f"{source} is a model of type {kind!r}, but gemsmith trains only Gemma 3; {_EXPECTED}.")
 
 
 def _bad_config(source: Path | str, error: Exception) -> UserError:
     reason = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
     return UserError(
-        f"The config.json of {source} is not a Gemma 3's ({reason}): put the released one beside the weights."
+        f"The config.json of {source} is not that of a Gemma 3 ({reason}); put the released one beside the weights."
     )
 
 
@@ -239,7 +240,7 @@ def _check_numbers(policy: Policy, source: Path | str) -> None:
     for name, weight in policy.model.named_parameters():
         if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax()):  # NaN is both bounds
             raise UserError(
-                f"{name} of {source} has a weight that is no finite number: the file is damaged, or the training that "
+                f"{name} of {source} has a weight that is NaN or infinite: the file is damaged, or the training that "
                 "wrote it diverged; download it again, or train it again with a lower learning_rate."
             )
 

@@ -80,12 +80,12 @@ def put_back(text: Path, multimodal: Path, out: Path) -> None:
 def _check_pair(trained: Checkpoint, whole: Checkpoint, source: dict[str, str], text: Path, multimodal: Path) -> None:
     if not source:
         raise UserError(
-            f"{multimodal} holds no text tower of a multimodal Gemma 3: expected tensors `language_model.*`."
+            f"{multimodal} holds no text tower of a multimodal Gemma 3; expected tensors `language_model.*`."
         )
     lost = sorted(set(trained.tensors) - set(source.values()))
     if lost:
         raise UserError(
-            f"{multimodal} has no place for {lost[0]} of {text}: expected the checkpoint it was taken from."
+            f"{multimodal} has no place for {lost[0]} of {text}; expected the checkpoint that it came from."
         )
     for name, text_tensor in source.items():
         found = trained.tensors.get(text_tensor)
@@ -93,7 +93,7 @@ def _check_pair(trained: Checkpoint, whole: Checkpoint, source: dict[str, str], 
             what = "nothing" if found is None else f"shape {list(found.shape)}"
             raise UserError(
                 f"{text} has {what} for {name} of {multimodal}, which is {list(whole.tensors[name].shape)}: expected a "
-                "text model that was taken from this checkpoint."
+                "text model that came from this checkpoint."
             )
 
 
@@ -101,6 +101,4 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder} has no config.json that can be read ({error}): copy it beside the weights."
-        ) from error
+        raise UserError(f"{folder} has no readable config.json ({error}); copy it beside the weights.") from error

@@ -23,7 +23,7 @@ def global_factor(config: Gemma3TextConfig) -> float:
     if rope["rope_type"] not in ("default", "linear"):
         raise UserError(
             f"The checkpoint's global layers rescale positions by {rope['rope_type']!r}, and `rope: {{factor: ...}}` "
-            "is linear: leave `rope` out, or start from a checkpoint that is not rescaled or linearly so."
+            "is linear; leave `rope` out, or start from a checkpoint that is not rescaled or is rescaled linearly."
         )
     return float(rope.get("factor", 1.0))
 
@@ -41,8 +41,8 @@ def rescale_context(model: Gemma3ForCausalLM, factor: float) -> None:
     before = global_factor(model.config)
     if factor < before:
         raise UserError(
-            f"`rope: {{factor: {factor:g}}}` is below the factor {before:g} that the checkpoint was trained at: "
-            f"give {before:g} or more (the factor is that of the result), or leave `rope` out to keep it."
+            f"`rope: {{factor: {factor:g}}}` is below the factor {before:g} that the checkpoint was trained with; "
+            f"give {before:g} or more (relative to the unscaled model), or leave `rope` out to keep it."
         )
     set_global_factor(model, factor)
     model.config.max_position_embeddings = round(model.config.max_position_embeddings * factor / before)

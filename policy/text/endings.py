@@ -1,4 +1,4 @@
-"""Whether a policy can learn by adapters to end its turns."""
+"""Detection of a policy that cannot learn by adapters to end its turns."""
 
 import re
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ LIKELIER = 0.01  # share of the unused tokens
 
 
 def untaught_end(policy: Policy, demonstrations: Sequence[tuple[list[int], list[int]]]) -> str | None:
-    """What to tell somebody who trains adapters on a policy that never met the end of a turn; None: it has.
+    """Return a warning if adapters are trained on a policy that has not learnt the end of a turn; None if it has.
 
-    A pretrained Gemma's row of the embedding for `<end_of_turn>` lies among those of its unused tokens, some of which
-    are likelier where a demonstration ends. Adapters leave the embedding, which is the head too, as it is.
+    In a pretrained Gemma, the embedding row of `<end_of_turn>` lies among those of its unused tokens, some of which are
+    more likely where a demonstration ends. Adapters do not change the embedding, which is also the head.
 
     Args:
-        policy: before its training.
-        demonstrations: tokens of prompts and of completions, which end with the end.
+        policy: the policy before its training.
+        demonstrations: tokens of prompts and of completions, which end with `<end_of_turn>`.
     """
     known = policy.tokenizer.get_vocab()
     unused = sorted(row for text, row in known.items() if re.fullmatch(r"<unused\d+>", text))
@@ -42,6 +42,6 @@ def untaught_end(policy: Policy, demonstrations: Sequence[tuple[list[int], list[
         return None
     return (
         f"the policy has never learnt {END_OF_TURN}: where demonstrations end, {likelier:.0%} of the unused tokens are "
-        f"likelier, and its row of the embedding is one of theirs (cosine {cosine:.2f}). Adapters leave that so, and "
-        "its answers will hardly end: fine-tune all weights first, in a stage of kind sft without lora"
+        f"more likely, and its embedding row is like theirs (cosine {cosine:.2f}). Adapters do not change that, so "
+        "its answers will rarely end; fine-tune all weights first, in a stage of kind sft without lora"
     )

@@ -1,8 +1,8 @@
 """The tokenizer of `tiny`: 512 entries, with Gemma's control tokens at Gemma's ids, built offline.
 
-Ids 0 to 106 are Gemma's own. Then come the 256 bytes, by which any text is spelt, the printable ASCII characters, and
-whole words of arithmetic prompts. As in Gemma, a space is written "▁" (so that a "▁" in a text is read as a space: the
-only character that does not survive), digits stand singly, and unknown characters fall back to bytes.
+Ids 0 to 106 are Gemma's own. Then come the 256 bytes, which spell any text, the printable ASCII characters, and whole
+words of arithmetic prompts. As in Gemma, a space is written "▁" (a "▁" in a text therefore becomes a space: the only
+character that does not survive), digits are single tokens, and unknown characters fall back to bytes.
 """
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
@@ -34,7 +34,7 @@ _SCORE, _LAST_RESORT = -1.0, -1000.0
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of `tiny`, the same every time; fewest pieces win, and any text comes back exactly."""
+    """Return the tokenizer of `tiny`. It is always the same, uses the fewest pieces, and restores any text exactly."""
     pieces = [(piece, _LAST_RESORT) for piece in (*_CONTROL, *_BYTES)]
     pieces += [(piece, _SCORE) for piece in (*_CHARACTERS, *_WORDS, *(f"▁{word}" for word in _WORDS_AFTER_A_SPACE))]
     if len({piece for piece, _ in pieces}) != VOCABULARY_SIZE:
