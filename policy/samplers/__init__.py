@@ -1,1 +1,1 @@
-"""Whatever draws completions: one contract, and the samplers behind it."""
+"""Samplers of completions, behind one interface."""

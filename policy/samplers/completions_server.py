@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's completions, asked much at once: each wait has a limit, each fault is a sentence."""
+"""Client of a server with OpenAI's completions API: concurrent requests, with a limit on each wait."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,17 +15,17 @@ Answer = TypeVar("Answer")
 
 
 class CompletionsServer:
-    """One server, for one purpose, which messages name."""
+    """Connections to one server, for one purpose, which messages name."""
 
     def __init__(self, url: str, limit: float, name: str, setting: str, say: Callable[[str], None]) -> None:
-        """Nothing is asked yet.
+        """Create a client; nothing is requested yet.
 
         Args:
-            url: its address, which usually ends in /v1.
-            limit: seconds that a call may take.
-            name: what it is to the one who asks, as "sampler's server".
+            url: address of the server, which usually ends in /v1.
+            limit: time limit of a call, in seconds.
+            name: role of the server in messages, such as "sampler's server".
             setting: the recipe's field with the limit.
-            say: told about long waits.
+            say: function that prints a line about long waits.
         """
         self.url, self.name, self.limit = url.rstrip("/"), name, limit
         self._setting, self._say = setting, say
@@ -39,10 +39,10 @@ class CompletionsServer:
         self._client.close()
 
     def served(self) -> list[str]:
-        """Names of the models that the server has, one at least.
+        """Return the names of the server's models, at least one.
 
         Raises:
-            UserError: no server answers, or it serves nothing.
+            UserError: no server answers, or it serves no model.
         """
         models = self.request("GET", "/models").get("data")
         listed = models if isinstance(models, list) else []
@@ -56,12 +56,12 @@ class CompletionsServer:
     def complete(
         self, bodies: Sequence[dict[str, Any]], read: Callable[[dict[str, Any], int], Answer], fewer: str
     ) -> list[Answer]:
-        """What `read` makes of the choice that the server gives for each body, and of the body's number; in order.
+        """Send all requests and return `read` of each answer's choice and request number, in order.
 
         Args:
-            bodies: of the requests.
-            read: raises where a choice is not what was asked for; called from other threads.
-            fewer: what to do where the time is too short, beside raising the limit.
+            bodies: bodies of the requests.
+            read: function that raises if a choice is not what was requested; called from other threads.
+            fewer: what the user can do about a timeout, besides raising the limit.
 
         Raises:
             UserError: the server refuses, or does not answer in time.
@@ -79,7 +79,7 @@ class CompletionsServer:
                 one.result()  # a failure ends the waiting
             if late:
                 raise UserError(
-                    f"The {self.name} {self.url} gave {state()} {self.limit:g} s, and {self._setting} is that: "
+                    f"The {self.name} {self.url} gave {state()} {self.limit:g} s, the limit {self._setting}; "
                     f"raise it, or {fewer}."
                 )
             return [one.result() for one in asked]
@@ -89,11 +89,11 @@ class CompletionsServer:
     def _one(self, body: dict[str, Any], number: int, read: Callable[[dict[str, Any], int], Answer]) -> Answer:
         choices = self.request("POST", "/completions", json=body).get("choices")
         if not choices or not isinstance(choices, list):
-            raise UserError(f"The {self.name} {self.url} answers with no completion.")
+            raise UserError(f"The {self.name} {self.url} answered without a completion.")
         return read(choices[0], number)
 
     def detokenized(self, address: str, model: str, tokens: Sequence[int]) -> str | None:
-        """The text that the server's tokenizer makes of token ids; None where it has no such request (vLLM has)."""
+        """Return the server tokenizer's text of token ids; None if the server has no such request (vLLM has)."""
         try:
             response = self._client.post(address, json={"model": model, "tokens": list(tokens)}, timeout=self.limit)
             text = response.json().get("prompt") if response.ok else None
@@ -102,10 +102,10 @@ class CompletionsServer:
         return text if isinstance(text, str) else None
 
     def request(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        """What the server answers, as JSON.
+        """Return the server's answer as JSON.
 
         Raises:
-            UserError: there is no server, or it refuses, or is too slow.
+            UserError: there is no server, it refuses, or it is too slow.
         """
         try:
             response = self._client.request(method, self.url + path, timeout=self.limit, **more)
@@ -121,9 +121,9 @@ class CompletionsServer:
             ) from error
         except requests.RequestException as error:
             raise UserError(
-                f"No {self.name} answers at {self.url} ({type(error).__name__}): is it running, and does the "
-                "address end as /v1 does?"
+                f"No {self.name} answers at {self.url} ({type(error).__name__}): check that it runs and that the "
+                "address ends in /v1."
             ) from error
         if not isinstance(content, dict):
-            raise UserError(f"The {self.name} {self.url} answers with {str(content)[:80]}, expected a JSON object.")
+            raise UserError(f"The {self.name} {self.url} answered with {str(content)[:80]}, expected a JSON object.")
         return content

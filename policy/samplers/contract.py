@@ -1,4 +1,4 @@
-"""What every sampler takes and gives."""
+"""The interface of samplers: arguments, results and errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Finish = Literal["stop", "length"]
 class Samples:
     """Completions, prompt by prompt: entry `p * n + i` is the i-th of prompt p.
 
-    `ids` include the token that ended the completion when `finish` is "stop". `logprobs` are of the drawn tokens, in
-    nats, under the distribution they were drawn from (after temperature, top-k and top-p). `text` is without control
-    tokens.
+    `ids` include the token that ended the completion if `finish` is "stop". `logprobs` belong to the sampled tokens, in
+    nats, under the distribution that they were sampled from (after temperature, top-k and top-p). `text` is without
+    control tokens.
     """
 
     ids: list[list[int]]
@@ -26,21 +26,21 @@ class Samples:
 
 
 class Sampler(Protocol):
-    """Whatever draws completions.
+    """Anything that samples completions.
 
     Attributes:
-        same_weights: it computes with the trainer's own tensors and forward pass, so that its log-probabilities are
-            the trainer's, to rounding.
+        same_weights: True if it computes with the trainer's own tensors and forward pass, so that its log-probabilities
+            equal the trainer's, up to rounding.
     """
 
     same_weights: bool
 
     def sync(self) -> None:
-        """Take over the trainer's weights, and the anchor's where there is one, as they are now."""
+        """Copy the trainer's current weights, and the anchor's if there is one."""
         ...
 
     def close(self) -> None:
-        """Leave nothing running; a second call does nothing."""
+        """End everything that runs; a second call does nothing."""
         ...
 
     def sample(
@@ -52,21 +52,21 @@ class Sampler(Protocol):
         greedy: bool = False,
         before: int = 0,
     ) -> Samples:
-        """Draw n completions of each prompt (token ids); the same seed draws the same ones.
+        """Sample n completions of each prompt (token ids); the same seed gives the same ones.
 
-        `before` counts completions under the same seed that stand before these, and that another process draws.
+        `before` is the number of completions before these under the same seed, which other processes sample.
         """
         ...
 
 
 @runtime_checkable
 class ScoringSampler(Protocol):
-    """A sampler that can also say how likely its weights find completions that it is given."""
+    """A sampler that can also compute the likelihood of given completions under its weights."""
 
     def score(
         self, prompts: list[list[int]], completions: list[list[int]], weights: Weights = "policy"
     ) -> list[list[float]]:
-        """Log-probability of each completion token under the unprocessed distribution, in nats."""
+        """Return the log-probability of each completion token under the unprocessed distribution, in nats."""
         ...
 
 
@@ -77,14 +77,14 @@ def check_lengths(
     whose: str = "the model's context",
     remedy: str = "lower max_tokens or leave long prompts out",
 ) -> None:
-    """Refuse prompts that leave no room for `max_tokens` tokens.
+    """Reject prompts that leave no room for `max_tokens` tokens.
 
     Args:
         prompts: token ids.
         max_tokens: longest completion.
-        context: tokens that a prompt and its completion may have together.
+        context: maximum length of a prompt and its completion together, in tokens.
         whose: what has that limit, for the error.
-        remedy: what to do about it, for the error.
+        remedy: what the user can do, for the error.
 
     Raises:
         UserError: the longest prompt is too long.
@@ -92,5 +92,5 @@ def check_lengths(
     longest = max((len(prompt) for prompt in prompts), default=0)
     if longest + max_tokens > context:
         raise UserError(
-            f"A prompt of {longest} tokens and max_tokens {max_tokens} exceed {whose} of {context} tokens: {remedy}."
+            f"A prompt of {longest} tokens and max_tokens {max_tokens} exceed {whose} of {context} tokens; {remedy}."
         )

@@ -1,7 +1,7 @@
-"""A process beside the trainer that answers requests: every wait has a limit, and nothing of it stays behind.
+"""A process beside the trainer that answers requests: every wait has a limit, and the process always ends.
 
-The process is a program of its own (no fork: the trainer has threads and a place in torch's process group), in a
-session of its own, so that it can be killed at any time with whatever it started. It goes when its parent goes.
+The process is a program of its own (no fork, because the trainer has threads and a place in torch's process group), in
+its own session, so that it and its children can be killed at any time. It ends when its parent ends.
 """
 
 import os
@@ -30,9 +30,9 @@ KILL_SECONDS = 10.0
 
 
 class EngineProcess:
-    """One process that runs `python -P -m MODULE FOLDER FD PARENT` and answers one request at a time.
+    """A process that runs `python -P -m MODULE FOLDER FD PARENT` and answers one request at a time.
 
-    `folder` belongs to the process: what is handed over through files lies there, and its output in `engine.log`.
+    `folder` belongs to the process: it holds files that are exchanged, and the process's output in `engine.log`.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class EngineProcess:
         room: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Start it; the first `ask` waits until it is up.
+        """Start the process; the first `ask` waits until it is ready.
 
         Args:
-            name: what errors call it.
+            name: name of the process in errors.
             module: the program.
-            environment: all its variables.
-            room: bytes that the folder will take, which decides whether memory may hold it.
-            say: gets a line now and then while an answer is waited for, from another thread.
+            environment: all its environment variables.
+            room: bytes that the folder will need, which decides whether memory can hold it.
+            say: function that prints a line during long waits, called from another thread.
         """
         self.name, self._say = name, say
         self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
@@ -71,20 +71,20 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its process group's too."""
+        """Return its process id, which is also its process group's."""
         return self._process.pid
 
     def ask(self, request: Any, limit: float, purpose: str) -> Any:
         """Send a request and wait for its answer.
 
         Args:
-            request: anything that pickles.
+            request: any object that pickles.
             limit: seconds after which the process is killed.
-            purpose: what is waited for, as in "for the vLLM engine to PURPOSE".
+            purpose: what is awaited, as in "waited for the vLLM engine to PURPOSE".
 
         Raises:
             UserError: no answer came in time.
-            RunError: the request failed there, or the process died, now or before.
+            RunError: the request failed in the process, or the process died, now or before.
         """
         if not self._end.alive:
             raise RunError(f"The {self.name} cannot {purpose}: {self._gone or 'it was closed'}.")
@@ -109,11 +109,11 @@ class EngineProcess:
         return answer
 
     def close(self) -> None:
-        """End the process and remove its folder; nothing to do when that has happened."""
+        """End the process and remove its folder; repeated calls do nothing."""
         self._end()
 
     def _expire(self, expired: threading.Event) -> None:
-        """End the wait by ending the process, and by cutting the connection, should something else hold it open."""
+        """End the wait by ending the process, and by closing the connection in case something else holds it open."""
         expired.set()
         _kill(self._process)
         with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
@@ -126,7 +126,7 @@ class EngineProcess:
             self._gone = f"it took longer than {expired:g} s to {purpose} and was stopped"
             self.close()
             raise UserError(
-                f"Waited {expired:g} s for the {self.name} to {purpose}, and stopped it: raise `timeout`, or ask for "
+                f"Waited {expired:g} s for the {self.name} to {purpose}, and stopped it; raise `timeout`, or request "
                 f"fewer or shorter completions at once. Its last lines:\n{lines}"
             )
         if code is None:
@@ -135,7 +135,7 @@ class EngineProcess:
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._gone = f"it {how} earlier"
         self.close()
-        raise RunError(f"The {self.name} {how} while it was to {purpose}. Its last lines:\n{lines}")
+        raise RunError(f"The {self.name} {how} when it should {purpose}. Its last lines:\n{lines}")
 
     def _last_lines(self) -> str:
         try:
@@ -146,11 +146,11 @@ class EngineProcess:
 
 
 def serve(arguments: list[str], answer: Callable[[Any], Any]) -> None:
-    """The other side, what such a program runs: answer requests until the parent closes its end or is gone.
+    """Answer requests until the parent closes its end or is gone; the program of the process calls this.
 
     Args:
-        arguments: the program's.
-        answer: gives what a request asks for; what it raises is told to the parent, in one line.
+        arguments: arguments of the program.
+        answer: function that answers a request; an exception is reported to the parent in one line.
     """
     folder, connection, parent = Path(arguments[0]), Connection(int(arguments[1])), int(arguments[2])
     threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
@@ -175,7 +175,7 @@ def _die_with_parent(parent: int, folder: Path) -> None:
 
 
 def _memory_with_room(room: int) -> str | None:
-    """The folder that lies in memory where it has twice the room; otherwise None, the usual place for such folders."""
+    """Return the in-memory folder if it has twice the room; otherwise None, for the default place."""
     memory = "/dev/shm"
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * room:
         return memory
@@ -183,14 +183,14 @@ def _memory_with_room(room: int) -> str | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it and what it started, also where it has died itself: its number is its own until `_ended` has seen it."""
+    """Kill the process and its children, also if it has died: its id stays reserved until `_ended` has reaped it."""
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:
-    """How a process that was killed has ended; None if a driver keeps it from ending."""
+    """Return how a killed process has ended; None if a driver keeps it from ending."""
     with suppress(subprocess.TimeoutExpired):
         return process.wait(KILL_SECONDS)
     return None

@@ -1,4 +1,4 @@
-"""Whether a sampler has the trainer's weights: its log-probabilities against those of the trainer's forward pass."""
+"""Check that a sampler has the trainer's weights: its log-probabilities against the trainer's forward pass."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ PLAIN = SamplingConfig()
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a sampler's log-probabilities of drawn tokens are from the trainer's, summed over `tokens`.
+    """Differences between a sampler's log-probabilities of sampled tokens and the trainer's, summed over `tokens`.
 
     Attributes:
-        tokens: that were compared.
+        tokens: number of compared tokens.
         sampler: sum of the sampler's log-probabilities, in nats.
         trainer: sum of the trainer's.
         difference: sum of the absolute differences.
-        worst: largest of them; infinite where the trainer's distribution cannot give a token.
+        worst: largest difference; infinite if the trainer's distribution excludes a token.
     """
 
     tokens: int
@@ -49,16 +49,16 @@ class Gap:
 
     @property
     def mean(self) -> float:
-        """Mean absolute difference, in nats a token."""
+        """Return the mean absolute difference, in nats per token."""
         return self.difference / max(self.tokens, 1)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The trainer's view of S drawn completions.
+    """The trainer's scores of S sampled completions.
 
     `raw_S` are log-probabilities of whole completions at temperature 1, `processed_S` those under the distribution that
-    they should have been drawn from, `drawn_S` what the sampler said of them; in nats. `tokens` are the terms of
+    they should have been sampled from, `drawn_S` those that the sampler reported; in nats. `tokens` are the terms of
     `raw_S`, [T] for each completion.
     """
 
@@ -75,11 +75,11 @@ def scored(
     """Score completions under the live weights, without gradients and without dropout.
 
     Args:
-        policy: the trainer's.
-        prompts: of each completion, S of them.
+        policy: the trainer's policy.
+        prompts: prompt of each completion, S in all.
         samples: the completions, of one prompt each.
-        sampling: how they should have been drawn.
-        batch: completions computed at once; none: all.
+        sampling: how they should have been sampled.
+        batch: number of completions computed at once. Default: all.
     """
     raw, processed = [], []
     rows = batch or max(len(prompts), 1)
@@ -111,14 +111,14 @@ def scored(
 def probe(
     policy: Policy, sampler: ScoringSampler, prompts: Sequence[list[int]], samples: Samples, weights: Weights = "policy"
 ) -> tuple[Gap, Samples]:
-    """Ask the sampler how likely it finds a handful of completions, whoever drew them, and compare with live weights.
+    """Let the sampler score a few completions, from any source, and compare with the live weights.
 
     Args:
-        policy: the trainer's, with the weights that the sampler should have.
-        sampler: to be asked.
-        prompts: of each completion.
+        policy: the trainer's policy, with the weights that the sampler should have.
+        sampler: the sampler to check.
+        prompts: prompt of each completion.
         samples: the completions.
-        weights: which of the sampler's.
+        weights: the sampler's weights to use.
 
     Returns:
         The gap, and the completions with the sampler's log-probabilities, for `suspects_of` with `PLAIN`.
@@ -131,13 +131,13 @@ def probe(
 def check(
     gap: Gap, config: SamplerConfig, suspects: Mapping[str, Gap] | None = None, weights: Weights = "policy"
 ) -> str | None:
-    """Nothing, or a warning to show; a gap above the limit is an error.
+    """Return a warning to print, or None; raise if the gap is above the limit.
 
     Args:
-        gap: as measured.
-        config: its limits.
-        suspects: the gap to other sets of weights, by what they are: a stale sampler agrees with one of these.
-        weights: whose completions these are.
+        gap: the measured gap.
+        config: the limits.
+        suspects: the gap to other sets of weights, by their name: a stale sampler agrees with one of these.
+        weights: name of the weights that the completions are from.
 
     Raises:
         UserError: the gap is above `mismatch_limit`.
@@ -146,20 +146,21 @@ def check(
         return None
     means = f"{gap.sampler / gap.tokens:.3f} by the sampler and {gap.trainer / gap.tokens:.3f} by the trainer"
     found = (
-        f"the sampler and the trainer differ by {gap.mean:.3g} nats a token ({gap.worst:.3g} at worst) on {gap.tokens} "
-        f"tokens drawn from the {weights}: mean log-probability {means}"
+        f"the sampler and the trainer differ by {gap.mean:.3g} nats per token ({gap.worst:.3g} at worst) on "
+        f"{gap.tokens} "
+        f"tokens sampled from the {weights}: mean log-probability {means}"
     )
     if gap.mean <= config.mismatch_limit:
         return f"{found}; mismatch_limit is {config.mismatch_limit:g}"
     for name, other in (suspects or {}).items():
         if other.mean < 0.2 * gap.mean:
             raise UserError(
-                f"The sampler has stale weights: {found}, but its numbers are those of {name} ({other.mean:.3g} nats a "
-                "token): the last synchronisation did not reach it."
+                f"The sampler has stale weights: {found}, but its numbers match {name} ({other.mean:.3g} nats per "
+                "token); the last synchronisation did not reach it."
             )
     raise UserError(
         f"The sampler does not compute with the trainer's weights: {found}, and mismatch_limit is "
-        f"{config.mismatch_limit:g}. Likeliest causes: weights that did not arrive or arrived under another name, "
+        f"{config.mismatch_limit:g}. Likely causes: weights that did not arrive or arrived under another name, "
         "another precision, another temperature, or another checkpoint."
     )
 
@@ -168,7 +169,7 @@ def check_completions(samples: Samples, policy: Policy, sampling: SamplingConfig
     """Check that completions end where they must: at the first end token, or at `max_tokens`.
 
     Raises:
-        UserError: the sampler went on behind an end token, stopped elsewhere, or says otherwise.
+        UserError: the sampler continued after an end token, stopped elsewhere, or reports another reason.
     """
     ends = set(policy.end_ids)
     for ids, finish in zip(samples.ids, samples.finish, strict=True):
@@ -176,18 +177,19 @@ def check_completions(samples: Samples, policy: Policy, sampling: SamplingConfig
         if passed is not None:
             name = policy.tokenizer.convert_ids_to_tokens(passed)
             raise UserError(
-                f"The sampler does not stop at the end token {name} ({passed}): a completion goes on after it."
+                f"The sampler does not stop at the end token {name} ({passed}): a completion continues after it."
             )
         ended = bool(ids) and ids[-1] in ends
         if ended != (finish == "stop") or not (ended or len(ids) == sampling.max_tokens):
             raise UserError(
-                f"The sampler broke a completion off: it has {len(ids)} of max_tokens = {sampling.max_tokens} tokens, "
+                f"The sampler ended a completion early: it has {len(ids)} of max_tokens = {sampling.max_tokens} "
+                "tokens, "
                 f"its finish is {finish!r}, and it {'ends' if ended else 'does not end'} with an end token."
             )
 
 
 def handful(samples: Samples, prompts: Sequence[list[int]]) -> tuple[list[list[int]], Samples]:
-    """The first few completions with their prompts (S of each)."""
+    """Return the first few completions with their prompts (S of each)."""
     few = slice(0, PROBED)
     return list(prompts[few]), Samples(samples.ids[few], samples.logprobs[few], samples.text[few], samples.finish[few])
 
@@ -199,7 +201,7 @@ def suspects_of(
     sampling: SamplingConfig,
     sets: Mapping[str, WeightSet | None],
 ) -> dict[str, Gap]:
-    """The gap of a handful of completions to other sets of weights, for `check`."""
+    """Return the gap of a few completions to other sets of weights, for `check`."""
     prompts, samples = handful(samples, prompts)
     gaps = {}
     for name, weights in sets.items():
@@ -212,7 +214,7 @@ def suspects_of(
 def _token_logprobs(
     policy: Policy, prompts: Sequence[list[int]], completions: Sequence[list[int]], sampling: SamplingConfig
 ) -> tuple[Tensor, Tensor]:
-    """Raw and processed log-probabilities of the M completion tokens, from one pass."""
+    """Return raw and processed log-probabilities of the M completion tokens, from one pass."""
     model: Any = policy.model
     device = policy.device
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, device)
@@ -232,5 +234,5 @@ def _token_logprobs(
 
 
 def _summed(values_M: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Sums over rows of these lengths."""
+    """Sum over rows of these lengths."""
     return torch.stack([row.sum() for row in values_M.split(list(lengths))])

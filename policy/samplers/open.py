@@ -1,4 +1,4 @@
-"""The sampler that a recipe asks for."""
+"""Opening of the sampler that a recipe configures."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,18 +24,18 @@ def open_sampler(
     anchor: WeightSet | None = None,
     overlap: bool = False,
 ) -> Iterator[Sampler]:
-    """The sampler of `config`, started; whatever it runs has ended afterwards.
+    """Yield the sampler of `config`, started; everything that it runs has ended afterwards.
 
     Args:
-        policy: what is sampled from; `weights="policy"` are its live weights.
-        sampling: how completions are drawn.
-        config: what draws them.
-        say: told one line where something takes a while.
-        anchor: what `weights="anchor"` samples from.
-        overlap: it will draw while the caller computes; on a CPU each gets half of the threads (vllm).
+        policy: the policy to sample from; `weights="policy"` are its live weights.
+        sampling: how completions are sampled.
+        config: the sampler's settings.
+        say: function that prints a line where something takes long.
+        anchor: weights for `weights="anchor"`.
+        overlap: it will sample while the caller computes; on a CPU each gets half of the threads (vllm).
 
     Raises:
-        UserError: the backend is not installed, does not start, or cannot do what is asked.
+        UserError: the backend is not installed, does not start, or does not support the settings.
     """
     with ExitStack() as opened:
         sampler: Sampler
@@ -58,7 +58,7 @@ def open_sampler(
 
 @contextmanager
 def _half_of_the_threads() -> Iterator[int]:
-    """Leave torch half of its threads; the number of the others. More threads than cores wait for each other."""
+    """Leave torch half of its threads and return the number of the others. More threads than cores block each other."""
     all_ = torch.get_num_threads()
     torch.set_num_threads(-(-all_ // 2))
     try:
@@ -69,7 +69,7 @@ def _half_of_the_threads() -> Iterator[int]:
 
 @contextmanager
 def _served(policy: Policy, config: SamplerConfig, say: Callable[[str], None]) -> Iterator[str]:
-    """Address of a server of this policy, written out for it."""
+    """Write the policy out, start a server for it, and yield its address."""
     from gemsmith.policy.samplers.vllm_server import serving
 
     with tempfile.TemporaryDirectory(prefix="gemsmith-served-") as folder:

@@ -1,8 +1,9 @@
-"""Completions that are being drawn: their keys and values in buffers written in place, and what they attend to.
+"""The state of completions during sampling: keys and values in buffers updated in place, and their masks.
 
-Row r of R stands at column `column` of a common time axis; its prompt ends where all prompts end, and columns before
-its `first` are empty. A global layer keeps all columns, a window layer a ring of as many as its window (column c in
-slot c mod W): the order of keys is nothing to attention. Rows that end are overwritten by the last rows.
+All R rows share one time axis; the next token of every row goes to `column`. Prompts end at the same column, and the
+columns before a row's `first` are empty. A global layer keeps all columns, a window layer a ring of as many as its
+window (column c in slot c mod W): the order of keys does not matter to attention. The last rows overwrite rows that
+end.
 """
 
 from collections.abc import Sequence
@@ -21,17 +22,17 @@ FEW, MANY = 256, 8192  # tokens of a prefill: below, more prompts join whatever 
 
 
 class Running:
-    """Rows that go on: `logits_RV` of their next tokens, and the cache that `advance` adds to."""
+    """Rows that are still running: `logits_RV` of their next tokens, and the cache that `advance` extends."""
 
     logits_RV: Tensor
 
     def __init__(self, policy: Policy, prompts: Sequence[list[int]], more: int) -> None:
-        """Prefill each run of equal prompts once.
+        """Prefill each group of equal prompts once.
 
         Args:
-            policy: its model computes.
-            prompts: one a row, the shortest first.
-            more: tokens that any row may get.
+            policy: the policy whose model computes.
+            prompts: one per row, the shortest first.
+            more: maximum number of tokens that any row may get.
         """
         self._model: Any = policy.model
         first_of_run = [i for i, prompt in enumerate(prompts) if i == 0 or prompt != prompts[i - 1]]
@@ -50,7 +51,7 @@ class Running:
         self.logits_RV = logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _prefill(self, prompts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, DynamicCache]:
-        """Logits after each prompt, and a cache of all keys and values, the prompts padded on the left."""
+        """Return the logits after each prompt, and a cache of all keys and values, with prompts padded on the left."""
         width = len(prompts[-1])
         ids_GL = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
         attended_GL = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
@@ -67,7 +68,7 @@ class Running:
         return logits_G1V[:, -1], cache
 
     def drop(self, ended_R: Tensor) -> Tensor:
-        """Go on without the rows that ended; returns which of the R rows stands in each place now."""
+        """Continue without the rows that ended; return which of the R rows is in each place now."""
         running = len(ended_R) - int(ended_R.sum())
         place_N = ended_R[:running].nonzero().squeeze(-1)
         source_N = (~ended_R[running:]).nonzero().squeeze(-1) + running
@@ -90,10 +91,10 @@ class Running:
 
 
 def prefills(lengths: Sequence[int]) -> list[slice]:
-    """Which prompts to prefill together, the shortest first: as many as padding is small for, and not too many.
+    """Return groups of prompts to prefill together, the shortest first, limited so that padding and size stay small.
 
     Args:
-        lengths: of the prompts, in tokens, ascending.
+        lengths: lengths of the prompts, in tokens, ascending.
     """
     starts, tokens = [0], 0
     for i, length in enumerate(lengths):
@@ -106,10 +107,12 @@ def prefills(lengths: Sequence[int]) -> list[slice]:
 
 
 class _Slots(Cache):
-    """A cache that takes one new token a row, at `column`, and the masks that belong to it."""
+    """A cache that takes one new token per row, at `column`, and its attention masks."""
 
     def __init__(self, config: Any, first_R: Tensor, column: int, limit: int, dtype: torch.dtype) -> None:
-        """Rows whose prompts begin at `first_R` and end before `column`, and that go on to `limit` at most."""
+        """Create the cache for rows whose prompts begin at `first_R` and end before `column`, with columns up to
+        `limit`.
+        """
         super().__init__(layers=[])
         self.column, self._first_R = column, first_R
         self._latest = int(first_R.max())
@@ -122,7 +125,7 @@ class _Slots(Cache):
         self._empty_RW[:, recent_W % self._window] = self._empty_RC[:, recent_W]
 
     def put(self, filled: DynamicCache, run_G: Tensor, row: int) -> None:
-        """Take the keys and values of G prefilled prompts, each for as many rows, from `row` on."""
+        """Copy the keys and values of G prefilled prompts, each for its number of rows, starting at `row`."""
         for layer, source in zip(self._layers, filled.layers, strict=True):
             layer.put(
                 source.keys, source.values, run_G, slice(row, row + int(run_G.sum())), len(self._first_R), self.column
@@ -132,15 +135,15 @@ class _Slots(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """transformers' interface: write the new column of a layer and return all that it attends to."""
+        """Write the new column of a layer and return all that it attends to (transformers' interface)."""
         return self._layers[layer_idx].write(key_states, value_states, self.column)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """transformers' interface: tokens so far."""
+        """Return the number of tokens so far (transformers' interface)."""
         return self.column
 
     def masks(self) -> dict[str, Tensor | None]:
-        """What the new token attends to, [R, 1, 1, slots] to be added to the scores, for each kind of layer."""
+        """Return the additive mask of the new token, [R, 1, 1, slots], for each kind of layer."""
         slot, seen = self.column % self._window, self.column + 1
         self._empty_RW[:, slot] = 0
         padded = self._latest > 0
@@ -151,11 +154,11 @@ class _Slots(Cache):
         }
 
     def positions(self) -> Tensor:
-        """Of the new tokens, [R, 1]."""
+        """Return the positions of the new tokens, [R, 1]."""
         return (self.column - self._first_R).unsqueeze(-1)
 
     def move(self, source_N: Tensor, place_N: Tensor, rows: int) -> None:
-        """Copy some rows to the places of others, and go on with the first `rows`."""
+        """Copy some rows to the places of others, and continue with the first `rows`."""
         for layer in self._layers:
             layer.key, layer.value = (
                 _moved(layer.key, source_N, place_N, rows),
@@ -177,7 +180,9 @@ class _LayerCache:
         self._slots = 0
 
     def put(self, key: Tensor, value: Tensor, run_G: Tensor, rows: slice, all_rows: int, column: int) -> None:
-        """Keys and values of prompts that end before `column`; slots before a prompt are 0, as 0 times nan is nan."""
+        """Write keys and values of prompts that end before `column`; slots before a prompt are 0, because 0 times
+        NaN is NaN.
+        """
         if self._slots == 0:
             self._slots = self._window or min(column + GROWTH, self._limit)
             shape = (all_rows, key.shape[1], self._slots, key.shape[3])

@@ -1,4 +1,4 @@
-"""Completions from a server that speaks OpenAI's completions over token ids, as `vllm serve` does; it only samples."""
+"""Sampling from a server with OpenAI's completions API over token ids, such as `vllm serve`; it cannot score."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,24 +13,24 @@ from gemsmith.policy.text.chat import completion_text
 
 
 class ServerSampler:
-    """Asks for one completion a request, each with a seed of its own, so that the server may batch them as it likes."""
+    """Sampler that requests one completion at a time, each with its own seed, so that the server may batch freely."""
 
     same_weights = False
 
     def __init__(
         self, policy: Policy, sampling: SamplingConfig, config: SamplerConfig, url: str, say: Callable[[str], None]
     ) -> None:
-        """Sample from what the server at `url` serves; `policy` lends its tokenizer and its end ids.
+        """Create a sampler for the server at `url`; `policy` provides the tokenizer and the end ids.
 
         Raises:
-            UserError: no server answers, or it serves nothing.
+            UserError: no server answers, or it serves no model.
         """
         self.policy, self.config = policy, sampling
         self._server = CompletionsServer(url, config.timeout, "sampler's server", "sampler.timeout", say)
         self.model = self._server.served()[0]
 
     def sync(self) -> None:
-        """Nothing: a server keeps the weights that it was started with."""
+        """Do nothing: a server keeps the weights that it was started with."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -45,21 +45,23 @@ class ServerSampler:
         greedy: bool = False,
         before: int = 0,
     ) -> Samples:
-        """Draw n completions of each prompt; the same seed draws the same ones as far as the server keeps to seeds.
+        """Sample n completions of each prompt; the same seed gives the same ones if the server honours seeds.
 
         Raises:
-            UserError: the anchor is asked for, a prompt and `max_tokens` do not fit together, or the server refuses,
+            UserError: `weights` is "anchor", a prompt and `max_tokens` do not fit together, or the server refuses,
                 gives no token ids, or does not answer in time.
         """
         if weights == "anchor":
-            raise UserError("A server has one set of weights: take sampler.backend transformers or vllm for an anchor.")
+            raise UserError(
+                "A server has one set of weights; set sampler.backend to transformers or vllm for an anchor."
+            )
         check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
         bodies = [
             self._body(prompt, _seed(seed, before + number * n + i), greedy)
             for number, prompt in enumerate(prompts)
             for i in range(n)
         ]
-        choices = self._server.complete(bodies, self._read, "ask for fewer or shorter completions")
+        choices = self._server.complete(bodies, self._read, "request fewer or shorter completions")
         ids = [choice["token_ids"] for choice in choices]
         text = [completion_text(self.policy.tokenizer, row) for row in ids]
         logprobs = [choice["logprobs"]["token_logprobs"] for choice in choices]
@@ -84,12 +86,12 @@ class ServerSampler:
     def _read(self, choice: dict[str, Any], _: int) -> dict[str, Any]:
         if choice.get("token_ids") is None or choice.get("logprobs") is None:
             raise UserError(
-                f"The sampler's server {self._server.url} returns no token ids with their log-probabilities: "
-                "`vllm serve` does."
+                f"The sampler's server {self._server.url} returns no token ids with log-probabilities; "
+                "use `vllm serve`."
             )
         return choice
 
 
 def _seed(seed: int, number: int) -> int:
-    """A seed of 31 bits for one completion."""
+    """Return a 31-bit seed for one completion."""
     return int.from_bytes(hashlib.sha256(f"{seed}, {number}".encode()).digest()[:4], "big") >> 1

@@ -1,6 +1,6 @@
-"""The vocabulary head while sampling on a CPU: tile by tile, into a buffer that the next call overwrites.
+"""The vocabulary head during sampling on a CPU: tile by tile, into a buffer that the next call overwrites.
 
-Gemma's logits of 128 rows are 134 MB: a fresh tensor of that size costs page faults at every token, and one product of
+Gemma's logits of 128 rows are 134 MB: a new tensor of that size costs page faults at every token, and one product of
 that width is slower than its parts (policy/head/tiled_matmul.py).
 """
 
@@ -16,10 +16,10 @@ from gemsmith.policy.head.tiled_matmul import CPU_TILE, chunk_logits
 
 @contextmanager
 def tiled_head(model: Any) -> Iterator[None]:
-    """Inside, the model's logits are float32 and valid until its next call, where tiles pay off.
+    """Make the model's logits float32 and valid only until its next call, inside the block, where tiles are faster.
 
-    They do in float32 on a CPU, for a vocabulary of many tiles. A head with an adapter or a bias is left as it is. Only
-    the head's own `forward` is replaced, so that hooks on it are called as ever.
+    They are faster in float32 on a CPU, for a vocabulary of many tiles. A head with an adapter or a bias is not
+    changed. Only the head's own `forward` is replaced, so that hooks on it are still called.
     """
     head = model.get_output_embeddings()
     if not _pays_off(head):

@@ -1,4 +1,4 @@
-"""Completions drawn from a policy by transformers: prompts sorted by length, each prefilled once for its samples."""
+"""Sampling with transformers: prompts sorted by length, each prefilled once for all its samples."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,21 +18,21 @@ LEAVE = 16  # rows leave the batch when so many of it, one in 16, have ended
 
 
 class TransformersSampler:
-    """Samples with the model that is being trained, in its process: nothing to start and nothing to keep in step."""
+    """Sampler that uses the trained model in its own process: nothing to start and nothing to synchronise."""
 
     same_weights = True
 
     def __init__(self, policy: Policy, config: SamplingConfig, anchor: WeightSet | None = None) -> None:
-        """`anchor` is what `weights="anchor"` samples from."""
+        """Create a sampler; `anchor` are the weights for `weights="anchor"`."""
         self.policy = policy
         self.config = config
         self.anchor = anchor
 
     def sync(self) -> None:
-        """Nothing: the weights are the trainer's."""
+        """Do nothing: the weights are the trainer's."""
 
     def close(self) -> None:
-        """Nothing: there is no engine."""
+        """Do nothing: there is no engine."""
 
     def sample(
         self,
@@ -43,14 +43,14 @@ class TransformersSampler:
         greedy: bool = False,
         before: int = 0,
     ) -> Samples:
-        """Draw n completions of each prompt; greedy takes the likeliest token each time.
+        """Sample n completions of each prompt; greedy takes the most likely token each time.
 
-        The global random generators are neither read nor changed, and the numbers behind one completion are its own:
-        `config.batch` changes speed and memory, not what is drawn (up to rounding).
+        The global random generators are neither read nor changed, and each completion has its own random numbers:
+        `config.batch` changes speed and memory, not the samples (up to rounding).
 
         Raises:
             UserError: a prompt and `max_tokens` do not fit the model's context together.
-            ValueError: the anchor is asked for and there is none.
+            ValueError: `weights` is "anchor" but there is no anchor.
         """
         model = self.policy.model
         check_lengths(prompts, self.config.max_tokens, model.config.max_position_embeddings)
@@ -73,13 +73,15 @@ class TransformersSampler:
         if weights == "policy":
             return nullcontext()
         if self.anchor is None:
-            raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
+            raise ValueError("weights='anchor' was requested, but the sampler has no anchor")
         return self.anchor.applied()
 
     def _complete(
         self, prompts: list[list[int]], uniform_BT: Tensor | None
     ) -> tuple[list[list[int]], list[list[float]]]:
-        """Ids and log-probabilities of one completion of each prompt, the shortest first; equal ones are neighbours."""
+        """Return ids and log-probabilities of one completion per prompt; prompts are sorted by length, equal ones
+        adjacent.
+        """
         steps, device = self.config.max_tokens, self.policy.device
         ids_BT = torch.zeros(len(prompts), steps, dtype=torch.long, device=device)
         logprobs_BT = torch.zeros(len(prompts), steps, device=device)

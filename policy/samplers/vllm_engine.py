@@ -1,7 +1,7 @@
 """The program that runs vLLM for a `VllmSampler`, in a process of its own.
 
-vLLM stays out of the trainer's process, because it joins torch's process group, sets thread counts and patches torch;
-inside this one it runs without further processes, so that weights are handed to it directly.
+vLLM stays out of the trainer's process, because it joins torch's process group, sets thread counts and patches torch.
+Inside this process it runs without further processes, so that weights can be passed to it directly.
 """
 
 import sys
@@ -15,7 +15,7 @@ from gemsmith.policy.samplers.engine_process import serve
 
 @dataclass
 class Start:
-    """Build the engine from the config in the folder and the weights in `weights`; answered by `Started`."""
+    """Request to build the engine from the config in the folder and the weights in `weights`; answered by `Started`."""
 
     options: dict[str, Any]
     weights: str
@@ -24,21 +24,21 @@ class Start:
 
 @dataclass
 class Started:
-    """The engine is up."""
+    """Answer: the engine is ready."""
 
     context: int
 
 
 @dataclass
 class Load:
-    """Take weights from this file of the folder; answered by None."""
+    """Request to load weights from this file of the folder; answered by None."""
 
     weights: str
 
 
 @dataclass
 class Complete:
-    """Complete each prompt once; answered by token ids and log-probabilities, one list each a prompt."""
+    """Request to complete each prompt once; answered by token ids and log-probabilities, one list each per prompt."""
 
     prompts: list[list[int]]
     seeds: list[int]
@@ -47,7 +47,9 @@ class Complete:
 
 @dataclass
 class Score:
-    """Answered by the log-probability at temperature 1 of each completion's tokens, a list for each completion."""
+    """Request for the log-probabilities at temperature 1 of each completion's tokens; answered by one list per
+    completion.
+    """
 
     prompts: list[list[int]]
     completions: list[list[int]]
@@ -67,14 +69,14 @@ class Engine:
 
     @property
     def context(self) -> int:
-        """Tokens that a prompt and its completion may have together: `score` makes vLLM draw one behind them."""
+        """Return the maximum length of prompt and completion; `score` makes vLLM sample one token more."""
         return int(self._llm.llm_engine.model_config.max_model_len) - 1
 
     def load(self, weights: str) -> None:
-        """Take weights from a file, and forget what was computed with others.
+        """Load weights from a file, and drop caches computed with others.
 
-        On a CPU packed copies compute, and not the parameters. `reload_weights` packs anew what it loads, but not the
-        head, which is tied to the embedding and so is not loaded under its own name.
+        On a CPU packed copies compute, not the parameters. `reload_weights` packs what it loads again, but not the
+        head, which is tied to the embedding and therefore not loaded under its own name.
         """
         from safetensors.torch import load_file
 
@@ -85,7 +87,7 @@ class Engine:
             raise RuntimeError("vLLM did not drop its prefix cache")
 
     def draw(self, request: Complete) -> tuple[list[list[int]], list[list[float]]]:
-        """One completion of each prompt, each from its own seed."""
+        """Sample one completion of each prompt, each from its own seed."""
         from vllm import SamplingParams
 
         outputs = self._llm.generate(
@@ -102,7 +104,9 @@ class Engine:
         return ids, logprobs
 
     def score(self, request: Score) -> list[list[float]]:
-        """Raw log-probabilities of the tokens after each prompt; for these vLLM computes whole sequences anew."""
+        """Return raw log-probabilities of the tokens after each prompt; vLLM computes the whole sequences again for
+        this.
+        """
         from vllm import SamplingParams
 
         outputs = self._llm.generate(
@@ -116,7 +120,7 @@ class Engine:
         ]
 
     def answer(self, request: Load | Complete | Score) -> Any:
-        """What a request asks for; on a GPU the engine's memory is given back in between, if that is wanted."""
+        """Answer a request; on a GPU release the engine's memory in between, if configured."""
         if self._sleep:
             self._llm.wake_up()
         reply: Any = None
@@ -137,10 +141,10 @@ def _pack_head(model: Any) -> None:
 
 
 def variables(environment: Mapping[str, str], device: int | None) -> dict[str, str]:
-    """The program's environment: the trainer's without what its launcher set, and vLLM without network or processes.
+    """Return the program's environment: the trainer's without its launcher's variables, and without network for vLLM.
 
     Args:
-        environment: the trainer's.
+        environment: the trainer's environment.
         device: index of the GPU to use, of those that the trainer sees; None on a CPU.
     """
     launcher = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK"}
@@ -162,7 +166,7 @@ def variables(environment: Mapping[str, str], device: int | None) -> dict[str, s
 
 
 def main(arguments: list[str]) -> None:
-    """Answer requests, the first of which is `Start`, as long as the trainer is there."""
+    """Answer requests, the first of which is `Start`, as long as the trainer exists."""
     engine: Engine | None = None
 
     def answer(request: Any) -> Any:

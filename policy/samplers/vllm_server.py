@@ -1,4 +1,4 @@
-"""vLLM's server on a port of this machine, started for a while and ended with it."""
+"""vLLM's server on a local port, started for a block and ended with it."""
 
 import importlib.util
 import os
@@ -27,16 +27,16 @@ GRACE = 10.0  # seconds that a server has to end
 
 @contextmanager
 def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """Serve the policy in `folder`; the address, ending in /v1, of a server that answers.
+    """Serve the policy in `folder`; yield the address, ending in /v1, of a server that is ready.
 
     Args:
-        folder: of a policy that transformers saved, with its tokenizer.
+        folder: folder of a policy that transformers saved, with its tokenizer.
         config: memory, and the limit of the wait for the start.
-        log: file for what the server writes.
-        say: told that it takes a while.
+        log: file for the server's output.
+        say: function that prints a line about the wait.
 
     Raises:
-        UserError: vLLM is not installed; or the server ended, or did not answer in time: with its last lines.
+        UserError: vLLM is not installed, or the server ended or was not ready in time; the message has its last lines.
     """
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
@@ -69,7 +69,7 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
 
 
 def _options(folder: Path, port: int, config: SamplerConfig, device: int | None) -> list[str]:
-    """Of `vllm serve`; the model's own sampling defaults stay out, so that a request says all."""
+    """Return the options of `vllm serve`; they exclude the model's own sampling defaults, so that requests decide."""
     if device is None:
         memory = ["--kv-cache-memory-bytes", str(int(config.cache_gib * 2**30)), "--block-size", str(CPU_BLOCK)]
         memory += ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"]
@@ -100,7 +100,7 @@ def _wait_for(server: "subprocess.Popen[bytes]", address: str, limit: float, log
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server and all that it started: politely, then not."""
+    """End the server and its children: first with SIGTERM, then with SIGKILL."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, sent)
@@ -113,7 +113,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _last_lines(log: Path) -> str:
-    """What a server that ended wrote last: its last exception, where there is one."""
+    """Return the last lines of an ended server's output: its last exception, if there is one."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raised = [at for at, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception): ", line)]
     shown = lines[raised[-1] :][:LAST_LINES] if raised else lines[-LAST_LINES:]
@@ -128,7 +128,7 @@ def _free_port() -> int:
 
 
 def _device() -> int | None:
-    """Index of the GPU in use; None on a CPU."""
+    """Return the index of the GPU in use; None on a CPU."""
     import torch
 
     return torch.cuda.current_device() if torch.cuda.is_available() else None

@@ -1,1 +1,1 @@
-"""Train a policy: engine, DeepSpeed, processes that train together, and kept checkpoints."""
+"""Training of a policy: engine, DeepSpeed, parallel processes, and kept checkpoints."""

@@ -1,4 +1,4 @@
-"""The order in which a training sees its examples: a function of the seed, and not of how many processes there are."""
+"""The order of examples in a training: it depends on the seed, not on the number of processes."""
 
 from collections.abc import Iterator
 
@@ -7,14 +7,14 @@ from torch.utils.data import Sampler
 
 
 class DataOrder(Sampler[int]):
-    """All the examples of a training, one optimiser step after the other, so that no step is cut short by an epoch.
+    """All examples of a training, one optimiser step after the other, so that an epoch's end never shortens a step.
 
-    Each pass over the data is a permutation of its own. What is left of one when no whole batch is, is left out; where
-    there are fewer examples than a batch needs, passes run into each other instead.
+    Each pass over the data is a new permutation. The rest of a pass that does not fill a batch is left out; if there
+    are fewer examples than a batch needs, passes are concatenated instead.
     """
 
     def __init__(self, examples: int, batch: int, steps: int, seed: int) -> None:
-        """`steps` batches of `batch` indices below `examples`."""
+        """Create `steps` batches of `batch` indices below `examples`."""
         self.examples, self.batch, self.steps, self.seed = examples, batch, steps, seed
 
     def __len__(self) -> int:

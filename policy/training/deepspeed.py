@@ -1,4 +1,4 @@
-"""DeepSpeed's configuration from the recipe's, its environment in one process, and build locks that nobody holds."""
+"""DeepSpeed's configuration and environment, and removal of abandoned build locks."""
 
 import os
 import socket
@@ -11,9 +11,9 @@ WITHOUT_A_SIZE = 2  # what `zero: auto` is where no model is at hand
 
 
 def deepspeed_json(config: DeepSpeedConfig, zero: int) -> dict[str, Any]:
-    """The dictionary that transformers' `TrainingArguments(deepspeed=...)` takes; "auto" is filled in by transformers.
+    """Return the dictionary for transformers' `TrainingArguments(deepspeed=...)`; transformers fills in "auto".
 
-    The optimiser stays torch's AdamW, also when its state is offloaded, so that no operator has to be compiled.
+    The optimiser is always torch's AdamW, even if its state is offloaded, so that no operator has to be compiled.
     """
     optimisation: dict[str, Any] = {"stage": zero}
     if config.offload_optimizer:
@@ -34,7 +34,7 @@ def deepspeed_json(config: DeepSpeedConfig, zero: int) -> dict[str, Any]:
 
 
 def chosen_stage(config: DeepSpeedConfig, model: Any, processes: int) -> int:
-    """The ZeRO stage that the recipe names, or the one that suits the model and this machine."""
+    """Return the recipe's ZeRO stage, or a suitable one for the model and this machine."""
     if config.zero != "auto":
         return config.zero
     if model is None:
@@ -53,18 +53,19 @@ def chosen_stage(config: DeepSpeedConfig, model: Any, processes: int) -> int:
 def suitable_stage(
     parameters: int, trained: int, processes: int, memory: float, *, offload: bool = False, weight_bytes: int = 2
 ) -> int:
-    """The lowest ZeRO stage from 1 whose weights, gradients and optimiser take at most half of a process's memory.
+    """Return the lowest ZeRO stage from 1 whose weights, gradients and optimiser take at most half of a process's
+    memory.
 
     Args:
-        parameters: of the model.
-        trained: parameters that are trained; fewer under LoRA.
-        processes: that share what a stage shards.
-        memory: bytes of one process.
-        offload: the optimiser's state is elsewhere.
-        weight_bytes: of one weight: 2 in bfloat16, where AdamW keeps a float32 copy beside its two moments.
+        parameters: number of the model's parameters.
+        trained: number of trained parameters; fewer under LoRA.
+        processes: number of processes that share what a stage shards.
+        memory: memory of one process, in bytes.
+        offload: True if the optimiser's state is elsewhere.
+        weight_bytes: bytes per weight: 2 in bfloat16, where AdamW keeps a float32 copy besides its two moments.
 
     Returns:
-        1, 2 or 3; 3 also where nothing fits.
+        1, 2 or 3; also 3 if nothing fits.
     """
     return next(
         (
@@ -80,9 +81,10 @@ def suitable_stage(
 def model_bytes(
     parameters: int, trained: int, processes: int, zero: int, *, offload: bool = False, weight_bytes: int = 2
 ) -> tuple[float, float, float]:
-    """Bytes of weights, gradients and optimiser that one process holds under a ZeRO stage.
+    """Return the bytes of weights, gradients and optimiser that one process holds under a ZeRO stage.
 
-    The optimiser has two float32 moments a trained parameter, and a float32 copy of it where the weights are not.
+    The optimiser has two float32 moments per trained parameter, and a float32 copy of it if the weights are not
+    float32.
     """
     state = 0 if offload else 8 if weight_bytes == 4 else 12
     return (
@@ -93,10 +95,11 @@ def model_bytes(
 
 
 def prepare_environment() -> None:
-    """Set what one DeepSpeed process needs when no launcher set it; without these variables it asks for mpi4py.
+    """Set the variables of a single DeepSpeed process if no launcher set them; without them it asks for mpi4py.
 
-    DeepSpeed would also compile an operator for all-reduce through shared memory at the start of a run on a CPU, which
-    takes most of a minute and is used in inference only: it is told that this machine cannot.
+    At the start of a run on a CPU, DeepSpeed would also compile an all-reduce operator through shared memory, which
+    takes most of a minute and is used only in inference; a variable makes it believe that this machine does not support
+    it.
     """
     import deepspeed.ops
 
@@ -110,7 +113,7 @@ def prepare_environment() -> None:
 
 
 def _memory_of_a_process() -> float:
-    """Bytes of this process's GPU, or its share of this machine's memory."""
+    """Return the bytes of this process's GPU, or its share of this machine's memory."""
     import torch
 
     if torch.cuda.is_available():
@@ -121,7 +124,7 @@ def _memory_of_a_process() -> float:
 def remove_dead_locks(folder: Path) -> list[Path]:
     """Remove `lock` files of extension builds under `folder` that no living process holds open; return them.
 
-    torch's builder creates the file, keeps it open while it compiles, and waits for ever for one that exists. A build
+    torch's builder creates the file, keeps it open while it compiles, and waits forever for an existing one. A build
     that was killed leaves its lock behind.
     """
     locks = [path for path in folder.glob("**/lock") if path.is_file()]
@@ -133,13 +136,13 @@ def remove_dead_locks(folder: Path) -> list[Path]:
 
 
 def extension_folder() -> Path:
-    """Where torch and DeepSpeed build their operators."""
+    """Return the folder where torch and DeepSpeed build their operators."""
     named = os.environ.get("TORCH_EXTENSIONS_DIR")
     return Path(named) if named else Path.home() / ".cache" / "torch_extensions"
 
 
 def _open_files() -> set[Path]:
-    """Every file that some process of this user holds open, as Linux tells it."""
+    """Return every file that a process of this user holds open (Linux)."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*/fd/*"):
         try:

@@ -35,19 +35,19 @@ def training_arguments(
     sliceable: bool = False,
     **overrides: Any,
 ) -> TrainingArguments:
-    """Arguments of a transformers or TRL trainer for one stage.
+    """Return the arguments of a transformers or TRL trainer for one stage.
 
     Args:
         config: optimisation settings; `batch` counts examples over all processes and accumulation steps.
-        stage: whose seed and engine to use.
-        folder: where checkpoints go.
+        stage: the stage, for its seed and engine.
+        folder: folder of the checkpoints.
         args_class: `TrainingArguments` or a subclass of it, such as TRL's `SFTConfig`.
-        model: what will be trained, by whose size `zero: auto` chooses.
-        sliceable: whether the loss is a sum over labels, so that processes can share sequences.
-        overrides: fields of `args_class` that the caller wants otherwise.
+        model: the model to train; `zero: auto` depends on its size.
+        sliceable: True if the loss is a sum over labels, so that processes can share sequences.
+        overrides: fields of `args_class` to override.
 
     Raises:
-        UserError: the batch cannot be dealt out to the processes.
+        UserError: the batch cannot be divided among the processes.
     """
     engine = stage.engine or EngineConfig()
     processes = data_processes(engine, stage.id, sliceable=sliceable)
@@ -96,19 +96,19 @@ def run_training(
     together: bool = False,
     **where: Any,
 ) -> None:
-    """Train, or continue from the newest complete checkpoint in `folder`, and tell the stage how it goes.
+    """Train, or continue from the newest complete checkpoint in `folder`, and report progress to the stage.
 
     Args:
         trainer: any transformers or TRL trainer whose arguments came from `training_arguments`.
         stage: receives metrics (`metrics.jsonl`) and progress.
         folder: the trainer's `output_dir`.
-        shown: metrics for the person who watches, the first few that the trainer logs.
+        shown: metrics to print, of which the first few that the trainer logs are used.
         part: (i, n) when this is the i-th of n trainings of equal length in the stage, counted from 0.
-        together: whether others write to metrics.jsonl meanwhile; then it was for `forget_what_runs_again` to shorten.
-        where: marks of the rows of metrics.jsonl, such as `run=0`, when a stage trains more than once.
+        together: True if other trainings write to metrics.jsonl; `forget_what_runs_again` must have shortened it then.
+        where: fields that mark the rows of metrics.jsonl, such as `run=0`, if a stage trains more than once.
 
     Raises:
-        UserError: the loss, or the norm of its gradient, is no finite number.
+        UserError: the loss, or the norm of its gradient, is NaN or infinite.
     """
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
@@ -136,12 +136,12 @@ def run_training(
 
 
 def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) -> None:
-    """Remove checkpoints of `folder` that are not whole, and the rows of metrics.jsonl that come after the newest.
+    """Remove incomplete checkpoints of `folder`, and the rows of metrics.jsonl after the newest complete one.
 
     Args:
-        stage: whose metrics.jsonl.
-        folder: of checkpoints.
-        where: marks of the training's rows.
+        stage: the stage, for its metrics.jsonl.
+        folder: folder of the checkpoints.
+        where: fields that mark the training's rows.
     """
     _remove_half_written(folder)
     checkpoint = _newest(folder)
@@ -149,7 +149,7 @@ def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) ->
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Free the disk that a finished training's checkpoints take."""
+    """Remove the checkpoints of a finished training."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,7 +174,7 @@ def _deepspeed(engine: EngineConfig, stage: Stage, model: nn.Module | None) -> d
 
 
 def _batch(args: TrainingArguments) -> int:
-    """Examples of one optimiser step, over all processes."""
+    """Return the number of examples of one optimiser step, over all processes."""
     return args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
@@ -183,19 +183,19 @@ def _step(checkpoint: Path) -> int:
 
 
 def _newest(folder: Path) -> Path | None:
-    """The newest checkpoint, where only whole ones are left."""
+    """Return the newest checkpoint; incomplete ones must have been removed."""
     return max(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, default=None)
 
 
 def _remove_half_written(folder: Path) -> None:
-    """Remove checkpoints that were not written to their end."""
+    """Remove checkpoints that were not written completely."""
     for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         if not (checkpoint / COMPLETE).exists():
             shutil.rmtree(checkpoint)
 
 
 def _check_processes(checkpoint: Path, trainer: Trainer) -> None:
-    """A DeepSpeed checkpoint holds the part of each process, and can only be read by as many.
+    """Check that as many processes run as wrote a DeepSpeed checkpoint, which holds one part per process.
 
     Raises:
         UserError: there are more or fewer now.
@@ -209,7 +209,7 @@ def _check_processes(checkpoint: Path, trainer: Trainer) -> None:
 
 
 def _forget_rows_after(path: Path, step: int, where: dict[str, Any]) -> None:
-    """Drop metrics of steps that a resumed training will run again."""
+    """Remove the metrics of steps that a resumed training will run again."""
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
@@ -223,22 +223,22 @@ def _is_after(row: dict[str, Any], step: int, where: dict[str, Any]) -> bool:
 
 
 def _check_numbers(logged: dict[str, float], step: int, learning_rate: float) -> None:
-    """End a training whose loss or gradient is no number any more: each later weight would be none.
+    """End a training whose loss or gradient is NaN or infinite: all later weights would be NaN.
 
     Raises:
-        UserError: it is not.
+        UserError: one of them is not finite.
     """
     for name in LOSSES:
         if not math.isfinite(logged.get(name, 0.0)):
             raise UserError(
-                f"the {name} is {logged[name]} at step {step}, so that nothing can be learnt any more: the training "
-                f"diverged, or what it learns from is damaged; lower learning_rate, which is {learning_rate:g}, or see "
-                "whether policy, teacher and rewards give numbers"
+                f"the {name} is {logged[name]} at step {step}, so the training cannot continue: it "
+                f"diverged, or its inputs are damaged. Lower learning_rate (now {learning_rate:g}), or check "
+                "whether policy, teacher and rewards give finite numbers"
             )
 
 
 class _StageCallback(TrainerCallback):
-    """Carries a trainer's logs and steps to a stage, and marks each checkpoint that was written to its end."""
+    """Callback that reports a trainer's logs and steps to a stage, and marks each complete checkpoint."""
 
     def __init__(self, stage: Stage, shown: Sequence[str], part: tuple[int, int], where: dict[str, Any]) -> None:
         self.stage, self.shown, self.part, self.where = stage, shown, part, where

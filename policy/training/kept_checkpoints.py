@@ -1,6 +1,6 @@
-"""Policies of earlier steps of a training, kept whole beside its output: WARM's members can start from them (Baklava).
+"""Policies of earlier training steps, kept beside the output: WARM's members can start from them (Baklava).
 
-`kept.json` in the stage's folder tells the folder of each step, the last one among them:
+`kept.json` in the stage's folder names the folder of each step, including the last one:
 
     {"266": "kept/266", "333": "kept/333", "400": "output"}
 """
@@ -24,7 +24,8 @@ INDEX = "kept.json"
 
 
 def kept_policy(output: Path, step: int) -> Path:
-    """The folder of the policy that the training behind `output` had after `step` steps; `output` for its last one.
+    """Return the folder of the policy after `step` steps of the training behind `output`; `output` itself for the last
+    step.
 
     Raises:
         UserError: that step was not kept, or the kept policies are not beside `output`.
@@ -34,31 +35,31 @@ def kept_policy(output: Path, step: int) -> Path:
         folders = {int(known): str(folder) for known, folder in json.loads(index.read_text()).items()}
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{index} does not tell which steps were kept: name the output of an `sft` stage, in the folder where that "
-            "stage wrote it."
+            f"{index} names no kept steps; use the output of an `sft` stage, in the folder where that stage wrote it."
         ) from error
     if step not in folders:
-        raise UserError(f"step {step} is not among {', '.join(map(str, folders))}, which {index} tells of.")
+        raise UserError(f"step {step} is not among {', '.join(map(str, folders))}, the steps in {index}.")
     folder = output.parent / folders[step]
     if not folder.is_dir():
-        raise UserError(f"{folder} is not there, of which {index} tells: run the stage that wrote it again.")
+        raise UserError(f"{folder} does not exist, but {index} names it; run the stage that wrote it again.")
     return folder
 
 
 def write_index(stage: Stage, steps: Sequence[int], last: int) -> None:
-    """Tell where the policies of the kept steps, and the one of the last step, are."""
+    """Write the paths of the policies of the kept steps, and of the last step."""
     folders = {str(step): f"{KEPT}/{step}" for step in steps} | {str(last): stage.output.name}
     write_atomically(stage.folder / INDEX, json.dumps(folders) + "\n")
 
 
 class KeepPolicies(TrainerCallback):
-    """Writes the policy after some steps, whole and with adapters merged; one that is there is not written again.
+    """Callback that writes the policy after some steps, with adapters merged; existing ones are not written again.
 
-    It comes before the checkpoint of the same step, so that a resumed training has passed no step without keeping it.
+    It runs before the checkpoint of the same step, so that a resumed training has kept the policy of every step it
+    passed.
     """
 
     def __init__(self, stage: Stage, steps: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> None:
-        """To be made before the training starts, in every process: what is missing then is what is written."""
+        """Construct in every process before training; steps already on disk are skipped."""
         self._folder = stage.folder / KEPT
         self._missing = {step for step in steps if not (self._folder / str(step)).exists()}
         self._tokenizer = tokenizer
@@ -66,7 +67,7 @@ class KeepPolicies(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        """Keep the policy where this step is one of them."""
+        """Keep the policy if this step is one of them."""
         if state.global_step in self._missing:
             copy = whole_copy(model)  # every process helps to gather it
             if rank() == 0:

@@ -1,4 +1,4 @@
-"""What every stage that trains a policy does before and after: seeds and adapters, saving and clearing up."""
+"""Start and end of every stage that trains a policy: seeds and adapters, saving and removing checkpoints."""
 
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from gemsmith.policy.training.sharding import is_sharded, whole_copy
 
 
 def trainable(policy: Policy, lora: LoraConfig | None, seed: int) -> torch.nn.Module:
-    """The policy's model, with fresh adapters where the recipe asks for them; they depend on the seed alone."""
+    """Return the policy's model, with fresh adapters if the recipe has `lora`; they depend only on the seed."""
     set_seed(seed)
     return with_lora(policy.model, lora) if lora else policy.model
 
 
 def trained(trainer: Trainer) -> torch.nn.Module | None:
-    """The trained model, whole and without adapters, in the first process; None in the others. All must call it."""
+    """Return the trained model without adapters, in the first process; None in the others. Every process must call
+    this.
+    """
     if is_sharded(trainer.model):
         return whole_copy(trainer.model)
     return merged(trainer.model) if trainer.is_world_process_zero() else None
@@ -30,7 +32,7 @@ def trained(trainer: Trainer) -> torch.nn.Module | None:
 def save_trained(trainer: Trainer, policy: Policy, output: Path, checkpoints: Path) -> None:
     """Write the trained policy, adapters merged, from the first process, and remove its checkpoints.
 
-    The adapters by themselves stand beside it in `adapter/`; under ZeRO-3, which holds them in parts, they do not.
+    The adapters alone are written to `adapter/` beside it, except under ZeRO-3, which holds them in parts.
     """
     adapter = None if is_sharded(trainer.model) else adapter_of(trainer.model)
     model = trained(trainer)

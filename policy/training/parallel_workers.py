@@ -1,6 +1,6 @@
-"""Trainings of one stage at once, each in a process of its own: a fresh program, which goes when this one goes.
+"""Several trainings of one stage in parallel, each in its own worker process, which ends when this process ends.
 
-The program is a module of the room that trains, which calls `serve`.
+The worker is a module of the package that trains, which calls `serve`.
 """
 
 import os
@@ -29,9 +29,10 @@ LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 @dataclass(frozen=True)
 class Order:
-    """What a process is told to train: `what` is for the program, `folder` where the result goes, its log beside it.
+    """An order to a worker process: `what` is the program's input, `folder` receives the result, with the log beside
+    it.
 
-    `name`, such as "member 2", is what a person is told of it by, and `number` tells it from the others.
+    `name`, such as "member 2", names it in messages, and `number` identifies it.
     """
 
     number: int
@@ -42,22 +43,22 @@ class Order:
 
 
 class Teller:
-    """A sink that tells the process which started this one; that one being gone ends the training."""
+    """A sink that forwards to the parent process; if the parent is gone, the training ends."""
 
     def __init__(self, messages: Connection) -> None:
         self._messages = messages
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Pass on."""
+        """Forward the progress."""
         self._messages.send(("progress", done, dict(shown)))
 
     def say(self, message: str) -> None:
-        """Pass on."""
+        """Forward the line."""
         self._messages.send(("say", message))
 
 
 def serve(messages: Connection, train: Callable[[Order], None]) -> int:
-    """Train what the order on the standard input says, and tell what fails; the exit code."""
+    """Carry out the order on the standard input, and report failures; return the exit code."""
     try:
         order: Order = pickle.load(sys.stdin.buffer)
         order.stage.sink = Teller(messages)
@@ -74,7 +75,7 @@ def serve(messages: Connection, train: Callable[[Order], None]) -> int:
 
 @dataclass
 class _Worker:
-    """A training at work: its process, what it says, and where what it prints goes."""
+    """A running training: its process, its reports, and the file of its output."""
 
     number: int
     name: str
@@ -84,7 +85,7 @@ class _Worker:
     failure: tuple[bool, str] | None = field(default=None)  # whether it is the user's, and what it is
 
     def end(self) -> None:
-        """Kill it and what it started, and wait for that; nothing where it has ended."""
+        """Kill the process and its children, and wait for them; do nothing if it has ended."""
         with suppress(ProcessLookupError, PermissionError):
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -99,20 +100,20 @@ def train_together(
     stage: Stage,
     progress: Callable[[int, Mapping[str, float]], None],
 ) -> None:
-    """Carry out orders, `parallel` at a time; rows of metrics.jsonl are written by the processes themselves.
+    """Carry out orders, `parallel` at a time; the processes themselves write rows of metrics.jsonl.
 
-    Before it, `engine.forget_what_runs_again` must have shortened metrics.jsonl for each of them.
+    Call `engine.forget_what_runs_again` before, to shorten metrics.jsonl for each of them.
 
     Args:
         program: module that carries out one order.
-        orders: those that are not finished.
-        parallel: how many at once.
-        stage: whom to tell; the orders' own stages tell it through their processes.
-        progress: told the sum of their steps, and metrics of one of them.
+        orders: the orders that are not finished.
+        parallel: number of orders carried out at once.
+        stage: receiver of messages; the orders' own stages reach it through their processes.
+        progress: function of the sum of their steps, and metrics of one of them.
 
     Raises:
-        UserError: one raised one; the others are stopped.
-        RunError: one failed otherwise, or was killed; the others are stopped.
+        UserError: an order raised a UserError; the others are stopped.
+        RunError: an order failed otherwise, or was killed; the others are stopped.
     """
     if not orders:
         return
@@ -149,18 +150,18 @@ def train_together(
 
 
 def thread_share(threads: int, parallel: int) -> int:
-    """Threads of each of so many processes, where one could have `threads`."""
+    """Return the number of threads of each of several processes, if one process could have `threads`."""
     return max(1, threads // parallel)
 
 
 def _environment(known: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Variables of such a process: its threads, told before torch is loaded, and no launcher."""
+    """Return the environment of a worker: its number of threads, set before torch is loaded, and no launcher."""
     own = {"OMP_NUM_THREADS": str(threads)}
     return {**{name: value for name, value in known.items() if name not in LAUNCHERS}, **own}
 
 
 def _start(program: str, order: Order, environment: Mapping[str, str]) -> _Worker:
-    """Start the process of an order: that is its input, what it prints goes to a file beside the order's folder."""
+    """Start the process of an order. The order is its input; its output goes to a file beside the order's folder."""
     log = order.folder.with_name(f"{order.folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     ours, its = Pipe(duplex=False)
@@ -180,11 +181,11 @@ def _start(program: str, order: Order, environment: Mapping[str, str]) -> _Worke
 
 
 def _check(worker: _Worker) -> None:
-    """How a process ended.
+    """Check how a process ended.
 
     Raises:
-        UserError: by a fault of the user.
-        RunError: otherwise, if badly.
+        UserError: it ended by a UserError.
+        RunError: it failed otherwise.
     """
     code = worker.process.wait()
     worker.messages.close()

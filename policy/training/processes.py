@@ -1,4 +1,4 @@
-"""The processes that train together, through torch.distributed: how they find one another and what the others have."""
+"""Communication of the processes that train together, through torch.distributed."""
 
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ def initialise_processes() -> None:
 
 
 def from_all(mine: Item) -> list[Item]:
-    """What each process passes, by rank; every process must call it at the same point."""
+    """Return the values that all processes pass, by rank; every process must call this at the same point."""
     if not _initialised():
         return [mine]
     found: list[Any] = [None] * torch.distributed.get_world_size()
@@ -26,7 +26,7 @@ def from_all(mine: Item) -> list[Item]:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has called this."""
     from_all(None)
 
 

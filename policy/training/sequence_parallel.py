@@ -1,12 +1,12 @@
 """Sequence parallelism after DeepSpeed-Ulysses (Jacobs et al. 2023): each process holds a slice of every sequence.
 
-Everything in Gemma 3 but attention looks at one token at a time, and runs on the slice. Around attention, processes
-exchange: each gives away its slice of all but some heads, and gets the whole sequence of those, so that whatever
-attention is registered runs as it does in one process, windows and packed documents included.
+Everything in Gemma 3 except attention works on one token at a time, and runs on the slice. Around attention, processes
+exchange data: each one sends its slice of all but some heads, and receives the whole sequence of those heads. Any
+registered attention therefore runs as in one process, including windows and packed documents.
 
-DeepSpeed's own `UlyssesSPAttentionHF` throws masks away, and with them the window of local layers; hence this one. The
-batch is not cut: processes of a group read the same one, and each keeps the labels that its slice predicts. So losses
-are sums over labels as ever, and neither ZeRO nor the optimiser need know.
+DeepSpeed's own `UlyssesSPAttentionHF` discards masks, and with them the window of local layers; hence this module. The
+batch is not split: the processes of a group read the same one, and each keeps the labels that its slice predicts.
+Losses are therefore sums over labels as usual, and neither ZeRO nor the optimiser needs to know.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,40 +35,43 @@ from gemsmith.policy.config import EngineConfig
 
 @dataclass(frozen=True)
 class Part:
-    """The slice that this process holds: the `index`-th of `size`, among the processes of `group`."""
+    """The slice of this process: the `index`-th of `size`, among the processes of `group`."""
 
     size: int
     index: int
     group: Any = None
 
     def span(self, tokens: int) -> tuple[int, int]:
-        """First token of the slice, and the one after its last; of a sequence padded to a multiple of `size`."""
+        """Return the first token of the slice and the one after its last, for a sequence padded to a multiple of
+        `size`.
+        """
         width = -(-tokens // self.size)
         return self.index * width, (self.index + 1) * width
 
 
 def data_processes(engine: EngineConfig, stage: str, *, sliceable: bool) -> int:
-    """How many processes read different data: all of them, divided by those that share each sequence.
+    """Return how many processes read different data: all of them, divided by the number that shares each sequence.
 
     Args:
-        engine: of the recipe.
-        stage: id, for messages.
-        sliceable: whether the stage's loss is a sum over labels, so that processes can each take some of them.
+        engine: the recipe's engine.
+        stage: id of the stage, for messages.
+        sliceable: True if the stage's loss is a sum over labels, so that each process can take some of them.
 
     Raises:
-        UserError: the stage cannot share sequences, or the number of processes does not suit.
+        UserError: the stage cannot share sequences, or the number of processes does not fit.
     """
     size = engine.sequence_parallel
     if size == 1:
         return count()
     if not sliceable:
         raise UserError(
-            f"Stage {stage} cannot run with `sequence_parallel: {size}`, which is for stages of kind sft: set it to 1, "
-            "or leave the stage to a recipe of its own."
+            f"Stage {stage} cannot run with `sequence_parallel: {size}`, which only stages of kind sft support; "
+            "set it to 1, "
+            "or move the stage to another recipe."
         )
     if count() % size:
         raise UserError(
-            f"`sequence_parallel: {size}` needs a multiple of {size} processes and {count()} run: start with "
+            f"`sequence_parallel: {size}` needs a multiple of {size} processes, but {count()} run; start with "
             f"`gemsmith run RECIPE --processes {size}`, or set it to 1."
         )
     return count() // size
@@ -76,10 +79,11 @@ def data_processes(engine: EngineConfig, stage: str, *, sliceable: bool) -> int:
 
 @contextmanager
 def sequences_shared(trainer: Trainer, size: int) -> Iterator[None]:
-    """Inside, the trainer's model computes a slice of each sequence in each of `size` processes; 1 changes nothing.
+    """Make the trainer's model compute a slice of each sequence per process, inside the block; `size` 1 changes
+    nothing.
 
     Raises:
-        UserError: the model's heads cannot be dealt out to so many processes.
+        UserError: the model's heads cannot be divided among that many processes.
     """
     if size == 1:
         yield
@@ -99,9 +103,9 @@ def sequences_shared(trainer: Trainer, size: int) -> Iterator[None]:
 
 @contextmanager
 def sliced(text: Gemma3TextModel, part: Part) -> Iterator[None]:
-    """Inside, the text model given whole sequences computes this process's slice of them.
+    """Make the text model compute this process's slice of the whole sequences that it gets, inside the block.
 
-    Its hidden states keep the whole length and are zero outside the slice. Every process of the group has to call it at
+    Its hidden states keep the whole length and are zero outside the slice. Every process of the group must call it at
     the same time, in the backward pass too.
     """
     implementation = text.config._attn_implementation
@@ -113,7 +117,7 @@ def sliced(text: Gemma3TextModel, part: Part) -> Iterator[None]:
 
     def cut(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
         if args or given.get("past_key_values") is not None:
-            raise RuntimeError("a sliced model takes keyword arguments, and no cache")
+            raise RuntimeError("a sliced model takes only keyword arguments and no cache")
         lengths.append(_length(given))
         return (), {**given, **_slice_of_inputs(text, given, part), "use_cache": False}
 
@@ -145,17 +149,17 @@ def exchanged_attention(
     attention_mask: Any,
     **rest: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface on slices: `attend` on the whole sequence for this process's share of heads.
+    """Run `attend` on the whole sequence for this process's share of heads (transformers' attention interface).
 
     Args:
         attend: a registered attention function.
-        part: the slice that this process holds.
+        part: the slice of this process.
         module: the attention layer.
         query: [B, H, L, D], L tokens of the slice.
-        key: [B, G, L, D]; each head is given to several processes where there are fewer heads than processes.
+        key: [B, G, L, D]; each head goes to several processes if there are fewer heads than processes.
         value: as `key`.
-        attention_mask: of the whole sequence, in whatever form `attend` takes.
-        rest: passed on, but for `position_ids`, which are those of the slice.
+        attention_mask: mask of the whole sequence, in any form that `attend` accepts.
+        rest: passed on, except `position_ids`, which are those of the slice.
 
     Returns:
         [B, L, H, D], the slice of all heads.
@@ -169,7 +173,7 @@ def exchanged_attention(
 
 
 def to_heads(x_BHLD: Tensor, part: Part) -> Tensor:
-    """From all heads of a slice to the whole sequence of some heads, [B, H / size, T, D]; differentiable."""
+    """Exchange all heads of a slice for the whole sequence of some heads, [B, H / size, T, D]; differentiable."""
     batch, heads, tokens, width = x_BHLD.shape
     parts = x_BHLD.reshape(batch, part.size, heads // part.size, tokens, width).transpose(0, 1)
     got = _Exchange.apply(parts, part.group)  # [source process, B, H / size, L, D]
@@ -177,7 +181,7 @@ def to_heads(x_BHLD: Tensor, part: Part) -> Tensor:
 
 
 def to_slice(x_BThD: Tensor, part: Part) -> Tensor:
-    """From the whole sequence of some heads to all heads of a slice, [B, L, H, D]; differentiable."""
+    """Exchange the whole sequence of some heads for all heads of a slice, [B, L, H, D]; differentiable."""
     batch, tokens, heads, width = x_BThD.shape
     parts = x_BThD.reshape(batch, part.size, tokens // part.size, heads, width).transpose(0, 1)
     got = _Exchange.apply(parts, part.group)  # [source process, B, L, H / size, D]
@@ -185,7 +189,7 @@ def to_slice(x_BThD: Tensor, part: Part) -> Tensor:
 
 
 def own_labels(collate: Callable[..., dict[str, Any]], part: Part, rows: Sequence[Any]) -> dict[str, Any]:
-    """A batch whose labels are those that the slice predicts: the label of token t is predicted at t - 1."""
+    """Return a batch whose labels are those that the slice predicts: position t - 1 predicts the label of token t."""
     batch = dict(collate(rows))
     labels_BT = batch["labels"]
     begin, end = part.span(labels_BT.shape[1])
@@ -195,7 +199,9 @@ def own_labels(collate: Callable[..., dict[str, Any]], part: Part, rows: Sequenc
 
 
 class _Exchange(torch.autograd.Function):
-    """All-to-all over the first dimension: part i goes to process i. Its transpose, the backward pass, is itself."""
+    """All-to-all over the first dimension: part i goes to process i. It is its own transpose, and so its own
+    backward pass.
+    """
 
     @staticmethod
     def forward(ctx: Any, parts: Tensor, group: Any) -> Tensor:
@@ -210,7 +216,7 @@ class _Exchange(torch.autograd.Function):
 
 
 class _AttentionShare:
-    """An attention layer as `attend` sees it, with as many queries to a key as this process's share has."""
+    """View of an attention layer for `attend`, with the number of queries per key of this process's share."""
 
     def __init__(self, module: nn.Module, groups: int) -> None:
         self._module, self.num_key_value_groups = module, groups
@@ -224,7 +230,7 @@ def _length(given: dict[str, Any]) -> int:
 
 
 def _slice_of_inputs(text: Gemma3TextModel, given: dict[str, Any], part: Part) -> dict[str, Any]:
-    """The slice's tokens and positions, and the masks of the whole sequences by kind of layer."""
+    """Return the slice's tokens and positions, and the masks of the whole sequences by kind of layer."""
     tokens = _length(given)
     begin, end = part.span(tokens)
     more = part.size * (end - begin) - tokens  # tokens behind the sequences that make slices equal; nothing sees them
@@ -257,13 +263,15 @@ def _check_heads(config: Gemma3TextConfig, size: int) -> None:
     heads, keys = config.num_attention_heads, config.num_key_value_heads
     if heads % size or (keys % size and size % keys):
         raise UserError(
-            f"`sequence_parallel: {size}` cannot deal out {heads} query and {keys} key heads: give a number "
+            f"`sequence_parallel: {size}` cannot divide {heads} query and {keys} key heads; use a number "
             f"that divides {heads} and that divides {keys} or is a multiple of it."
         )
 
 
 def _group(size: int) -> Any:
-    """This process's group of `size` consecutive processes; every process makes them all, as torch wants it."""
+    """Return this process's group of `size` consecutive processes; torch requires every process to create all
+    groups.
+    """
     if size == count():
         return distributed.group.WORLD
     groups = [distributed.new_group(list(range(first, first + size))) for first in range(0, count(), size)]
@@ -271,7 +279,7 @@ def _group(size: int) -> Any:
 
 
 def _same_batches(trainer: Trainer, size: int, loader: DataLoader[Any], *_: Any, **__: Any) -> DataLoader[Any]:
-    """The loader dealt out to groups of processes, as accelerate deals it out to processes."""
+    """Return the loader divided among groups of processes, as accelerate divides it among processes."""
     accelerator = trainer.accelerator
     prepared = prepare_data_loader(
         loader,

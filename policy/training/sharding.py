@@ -1,4 +1,4 @@
-"""What ZeRO-3 needs around it: weights gathered for a while, shards of second sets of weights, whole copies to save."""
+"""Helpers for ZeRO-3: gathering weights for a while, shards of second sets of weights, and whole copies to save."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,18 +11,19 @@ from gemsmith.contracts.processes import rank
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process holds only its part of the model's weights (ZeRO-3)."""
+    """Return True if each process holds only its shard of the model's weights (ZeRO-3)."""
     return any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
 
 
 @contextmanager
 def whole(engine: nn.Module) -> Iterator[None]:
-    """Inside, every process has the whole weights, and forward passes exchange nothing; without ZeRO-3 nothing changes.
+    """Give every process the whole weights inside the block, so that forward passes need no communication.
 
-    Weights are gathered once and not token by token, and processes may differ in how often they run the model.
+    Without ZeRO-3 nothing changes. Weights are gathered once and not per token, and processes may run the model a
+    different number of times.
 
     Args:
-        engine: what DeepSpeed made of the model (the trainer's `model_wrapped`), or any other model.
+        engine: DeepSpeed's wrapper of the model (the trainer's `model_wrapped`), or any other model.
     """
     if not is_sharded(engine):
         yield
@@ -39,14 +40,16 @@ def whole(engine: nn.Module) -> Iterator[None]:
 
 
 def shard_of(tensor: Tensor, parameter: Any) -> Tensor:
-    """This process's part of a tensor, cut as DeepSpeed cut the parameter like it; flat, padded with zeros."""
+    """Return this process's shard of a tensor, split as DeepSpeed split the parameter like it; flat, padded with
+    zeros.
+    """
     size, place = parameter.ds_tensor.numel(), torch.distributed.get_rank(parameter.ds_process_group)
     part = tensor.flatten()[place * size : (place + 1) * size]
     return nn.functional.pad(part, (0, size - part.numel())).clone()
 
 
 def unsharded(shard: Tensor, parameter: Any) -> Tensor:
-    """The tensor whose parts the processes hold; every process must call it, in the same order."""
+    """Return the tensor whose shards the processes hold; every process must call this, in the same order."""
     group = parameter.ds_process_group
     flat = shard.new_empty(shard.numel() * torch.distributed.get_world_size(group))
     torch.distributed.all_gather_into_tensor(flat, shard, group=group)
@@ -54,12 +57,12 @@ def unsharded(shard: Tensor, parameter: Any) -> Tensor:
 
 
 def plain_module(model: Any) -> Any:
-    """The model inside peft's wrapper, its adapters still in it; any other model as it is."""
+    """Return the model inside peft's wrapper, with its adapters; any other model unchanged."""
     return getattr(getattr(model, "base_model", None), "model", model) if hasattr(model, "peft_config") else model
 
 
 def whole_copy(model: Any) -> Any:
-    """A plain copy of a sharded model on the CPU, adapters added into its weights; None except in the first process.
+    """Return a plain copy of a sharded model on the CPU, adapters merged; None except in the first process.
 
     Weights are gathered module by module, so that no device has to hold all of them.
     """
@@ -77,13 +80,13 @@ def whole_copy(model: Any) -> Any:
 
 
 def whole_state(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
-    """Weights by their names in the plain model, whole and on the CPU, with adapters added in; shared ones once.
+    """Return whole weights on the CPU by their names in the plain model, with adapters merged; shared ones once.
 
-    Under ZeRO-3 every process must call it, inside `whole` or outside. The weights are copies.
+    Under ZeRO-3 every process must call this, inside `whole` or outside. The weights are copies.
 
     Args:
-        model: plain, with adapters in it, or wrapped by peft.
-        keep: False where this process only helps to gather; it gets nothing.
+        model: a plain model, with adapters in it, or wrapped by peft.
+        keep: False if this process only helps to gather; it receives nothing.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
