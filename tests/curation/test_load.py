@@ -183,11 +183,11 @@ def test_reasoning_gyms_own_complaints_name_the_section(tmp_path: Path, section:
 
 
 def test_nothing_to_train_on_is_an_error_with_the_reasons(from_rows: Loader):
-    with pytest.raises(UserError, match=r"data sums: no examples \(the source has no rows\)"):
+    with pytest.raises(UserError, match=r"data sums: .*no rows"):
         from_rows([])
     with pytest.raises(UserError, match="2 dropped: empty prompt"):
         from_rows([{"prompt": ""}, {"prompt": ""}])
-    with pytest.raises(UserError, match=r"all 1 prompts fell to the hold-out of 0\.99"):
+    with pytest.raises(UserError, match=r"all 1 prompts .*0\.99.*holdout"):
         from_rows([{"prompt": "question 1"}], holdout=0.99)
 
 

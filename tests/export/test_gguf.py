@@ -102,7 +102,7 @@ def test_a_policy_on_the_grid_is_stored_without_moving_a_weight_and_keeps_its_ma
 
 def test_weights_that_left_the_grid_that_their_folder_claims_are_found(tmp_path):
     source = save(tiny_policy(seed=5), tmp_path / "int4", Scheme("q4_0", "f16"))
-    with pytest.raises(RunError, match=r"on the grid of q4_0, and rounding moved model.layers.0"):
+    with pytest.raises(RunError, match=r"q4_0.* model\.layers\.0"):
         export_policy(source, None, tmp_path / "out", formats=["gguf"], gguf="q4_0")
     assert not (tmp_path / "out").exists()
 
@@ -152,7 +152,7 @@ def test_a_width_that_no_block_divides_and_a_file_that_is_there_are_refused(tmp_
 def test_a_weight_beyond_the_format_is_refused_before_anything_is_written(tmp_path):
     policy = tiny_policy()
     policy.model.get_parameter(MATRIX).data[0, 0] = 65_520.0  # infinite in float16
-    with pytest.raises(UserError, match=r"layers\.1\.mlp\.down_proj holds a weight of magnitude .* f16 has room"):
+    with pytest.raises(UserError, match=r"layers\.1\.mlp\.down_proj .*magnitude .* f16 "):
         write_gguf(policy, tmp_path / "model.gguf", Scheme("f16", "f16"), "model")
     assert list(tmp_path.iterdir()) == []
 

@@ -67,7 +67,7 @@ def test_a_policy_too_odd_for_blocks_is_refused_by_the_name_of_its_layer():
 
     config = tiny_config()
     config.intermediate_size = 100
-    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj is 100 wide, and q4_0 .* no multiple of 32: use sfp8"):
+    with pytest.raises(UserError, match=r"layers.0.mlp.down_proj is 100 wide, and q4_0 .* 100 .*multiple of 32.* sfp8"):
         check_widths(Gemma3ForCausalLM(config), Scheme("q4_0", "f16"), "use sfp8")
 
 
@@ -77,12 +77,12 @@ def test_a_policy_too_odd_for_blocks_is_refused_by_the_name_of_its_layer():
         (
             Scheme("q4_0", "f16"),
             530_000.0,
-            r"magnitude 5.3e\+05, and q4_0 has room for numbers below 5.242e\+05",
+            r"magnitude 5.3e\+05, and q4_0 .* below 5.242e\+05",
         ),  # 65,520 * 8
-        (Scheme("q8_0", "f16"), 9e6, r"and q8_0 has room for numbers below 8.321e\+06"),  # 65,520 * 127
-        (Scheme("f16", "f16"), -65_520.0, r"and f16 has room for numbers below 6.552e\+04"),
-        (Scheme("sfp8", "f16"), float("nan"), "no finite number"),
-        (Scheme("int4_channel", "f16"), float("inf"), "no finite number"),
+        (Scheme("q8_0", "f16"), 9e6, r"and q8_0 .* below 8.321e\+06"),  # 65,520 * 127
+        (Scheme("f16", "f16"), -65_520.0, r"and f16 .* below 6.552e\+04"),
+        (Scheme("sfp8", "f16"), float("nan"), "NaN or infinite"),
+        (Scheme("int4_channel", "f16"), float("inf"), "NaN or infinite"),
     ],
 )
 def test_a_weight_that_a_format_cannot_hold_is_refused_by_name_and_none_is_moved(scheme, value, words):
@@ -100,5 +100,5 @@ def test_the_mark_comes_back_and_a_broken_one_is_refused(tmp_path):
     write_mark(tmp_path, Scheme("sfp8", "f16"))
     assert read_mark(tmp_path) == Scheme("sfp8", "f16")
     (tmp_path / MARK).write_text("{}")
-    with pytest.raises(UserError, match="is not what a stage of kind qat writes"):
+    with pytest.raises(UserError, match=r"quantisation.json .*qat"):
         read_mark(tmp_path)

@@ -121,7 +121,7 @@ def test_the_gradient_passes_straight_through_to_the_quantised_value():
 def test_widths_that_no_block_divides_have_a_fault():
     assert fault_of_width(640, "q4_0") is None
     assert fault_of_width(100, "sfp8") is None
-    assert fault_of_width(100, "q4_0") == "is 100 wide, and q4_0 holds blocks of 32: 100 is no multiple of 32"
+    assert fault_of_width(100, "q4_0") == "is 100 wide, and q4_0 holds blocks of 32: 100 is not a multiple of 32"
 
 
 def test_bfloat16_weights_are_computed_in_float32_and_come_back_as_they_were():

@@ -97,7 +97,7 @@ def test_without_deepspeed(cache, monkeypatch):
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set TORCH_EXTENSIONS_DIR to a folder that can be written"):
+    with pytest.raises(UserError, match="TORCH_EXTENSIONS_DIR"):
         build_kernel(print)
 
 

@@ -64,7 +64,7 @@ def test_from_names_an_earlier_stage(tiny, tmp_path):
     save_policy(tiny, tmp_path)
     policy = load_policy(PolicyConfig(**{"from": "sft"}), {"sft": tmp_path})
     assert same_weights(tiny, policy)
-    with pytest.raises(UserError, match="names no stage"):
+    with pytest.raises(UserError, match="`from: stf`"):
         load_policy(PolicyConfig(**{"from": "stf"}), {"sft": tmp_path})
 
 
@@ -122,12 +122,12 @@ def set_field(name, value):
         (damage_weights, "weights of .* could not be read"),
         (damage_tokenizer, "tokenizer of .* is not Gemma 3's"),
         (drop_a_layer, r"lacks \d+ of the model's tensors \(model.layers.6"),
-        (set_field("model_type", "gemma2"), "of type 'gemma2', and only Gemma 3"),
+        (set_field("model_type", "gemma2"), "type 'gemma2'"),
         (set_field("sliding_window", 0), "have a window of 0 tokens"),
         (set_field("sliding_window", None), "have a window of None tokens"),
-        (set_field("hidden_size", "many"), "config.json of .* is not a Gemma 3's"),
-        (lambda folder: (folder / "config.json").write_text("{"), "no transformers folder"),
-        (lambda folder: (folder / "config.json").unlink(), "no transformers folder"),
+        (set_field("hidden_size", "many"), "config.json of .*hidden_size"),
+        (lambda folder: (folder / "config.json").write_text("{"), "expected a config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "expected a config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "weights of .* could not be read"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_damaged_folder_is_refused_in_one_sentence(tiny, tmp_path, damage, mes
 def test_another_kind_of_model_is_refused(tmp_path):
     config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="of type 'llama', and only Gemma 3"):
+    with pytest.raises(UserError, match="type 'llama'"):
         loaded(tmp_path)
 
 
@@ -163,13 +163,13 @@ def test_a_name_of_nothing_is_refused(name, tmp_path):
 
 def test_a_hub_that_does_not_answer_is_said(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="the hub did not give it"):
+    with pytest.raises(UserError, match=r"hub .*hf auth login"):
         load_policy(PolicyConfig(model="nobody-here/no-such-model-at-all"))
 
 
 def test_a_damaged_gguf_file_is_refused(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UserError, match="no GGUF file that can be read"):
+    with pytest.raises(UserError, match=r"x\.gguf .*GGUF file"):
         loaded(tmp_path / "x.gguf")
 
 
@@ -231,5 +231,7 @@ def test_a_policy_with_a_weight_that_is_no_number_is_refused_with_its_name(tiny,
     with torch.no_grad():
         tiny.model.model.layers[2].mlp.up_proj.weight[3, 5] = number
     save_policy(tiny, tmp_path / "damaged")
-    with pytest.raises(UserError, match=r"layers\.2\.mlp\.up_proj\.weight of .*damaged has a weight that is no finite"):
+    with pytest.raises(
+        UserError, match=r"layers\.2\.mlp\.up_proj\.weight of .*damaged has a weight that is NaN or infinite"
+    ):
         loaded(tmp_path / "damaged")

@@ -150,7 +150,7 @@ class SamplerContract:
 
     def test_an_anchor_that_is_not_there_is_an_error(self, sampler, prompts, monkeypatch):
         monkeypatch.setattr(sampler, "anchor", None)
-        with pytest.raises(ValueError, match="without an anchor"):
+        with pytest.raises(ValueError, match="no anchor"):
             sampler.sample(prompts, 1, seed=0, weights="anchor")
 
     def test_a_prompt_longer_than_the_context_is_refused(self, sampler):

@@ -65,7 +65,7 @@ def test_a_process_that_has_stopped_is_given_up_in_time_too(process):
 
 @pytest.mark.parametrize(
     ("request_", "words"),
-    [("leave", "Waited 1 s for the stand-in to leave"), ("orphan", "ended with exit code 3 while it was to orphan")],
+    [("leave", "Waited 1 s for the stand-in to leave"), ("orphan", "exit code 3 .*orphan")],
 )
 def test_what_else_holds_its_connection_does_not_make_the_wait_longer(process, request_, words):
     process.ask(1, 30, "double")
@@ -88,7 +88,7 @@ def test_a_wait_is_said_while_it_lasts_and_no_longer(process, said, monkeypatch)
 def test_a_process_that_dies_is_named_with_its_last_lines(process):
     process.ask(1, 30, "double")
     threading.Timer(0.5, os.kill, (process.pid, signal.SIGKILL)).start()
-    with pytest.raises(RunError, match=r"was killed by SIGKILL while it was to sleep(.|\n)*going to sleep"):
+    with pytest.raises(RunError, match=r"SIGKILL .*sleep(.|\n)*going to sleep"):
         process.ask("sleep", 30, "sleep")
     assert not process.folder.exists()
 

@@ -142,10 +142,10 @@ def test_scores_are_the_trainers_at_temperature_1_under_the_set_that_is_asked_fo
 @with_vllm
 def test_what_cannot_be_scored_is_refused(sampler, monkeypatch):
     assert sampler.score([], []) == []
-    with pytest.raises(UserError, match=r"513 tokens exceeds the engine's cache of 512: raise sampler\.cache_gib"):
+    with pytest.raises(UserError, match=r"513 tokens .*512.* sampler\.cache_gib"):
         sampler.score([[2] * 500], [[400] * 13])
     monkeypatch.setattr(sampler, "anchor", None)
-    with pytest.raises(ValueError, match="without an anchor"):
+    with pytest.raises(ValueError, match="no anchor"):
         sampler.score([[2]], [[400]], "anchor")
 
 
@@ -162,7 +162,7 @@ def test_an_engine_that_is_not_up_in_time_is_stopped():
 
 @with_vllm
 def test_sleep_is_for_gpus(tiny):
-    with pytest.raises(UserError, match=r"sampler\.sleep gives back a GPU's memory"):
+    with pytest.raises(UserError, match=r"sampler\.sleep .*CPU"):
         VllmSampler(tiny, SamplingConfig(), SamplerConfig(backend="vllm", sleep=True))
 
 
@@ -180,7 +180,7 @@ def test_an_engine_that_is_killed_while_it_draws_is_named_and_nothing_is_left(sa
     killer = threading.Timer(1.0, os.kill, (process.pid, signal.SIGKILL))
     killer.start()
     begun = time.monotonic()
-    with pytest.raises(RunError, match="vLLM engine was killed by SIGKILL while it was to draw 1280 completions"):
+    with pytest.raises(RunError, match=r"vLLM engine .*SIGKILL .*1280 completions"):
         sampler.sample(prompts, 256, seed=0)
     assert time.monotonic() - begun < 30
     assert not process.folder.exists()

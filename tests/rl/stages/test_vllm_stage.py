@@ -88,5 +88,5 @@ def test_weights_that_are_not_handed_over_stop_the_run_and_are_called_stale(
     from gemsmith.policy.samplers.vllm_sampler import VllmSampler
 
     monkeypatch.setattr(VllmSampler, "sync", lambda self: None)
-    with pytest.raises(UserError, match=r"stale weights.*those of the initial policy"):
+    with pytest.raises(UserError, match=r"stale weights.*the initial policy"):
         train(bond(learning_rate=0.1, steps=4, overlap=overlap), stage_in(tmp_path, "aligned"))
