@@ -1,1 +1,1 @@
-"""Executed code as ground truth: programs run in jails that they cannot leave, and are judged outside of them."""
+"""Executed code as ground truth: programs run in isolated jails and are judged outside them."""

@@ -1,6 +1,6 @@
-"""Asserts read as calls: `assert f(1, 2) == 3` needs no test code to run, only a call and a value to compare with.
+"""Parsing of asserts as calls: `assert f(1, 2) == 3` needs no test code to run, only a call and an expected value.
 
-Nothing is executed here. An assert is understood when one call of the program's own function is compared with a
+Nothing is executed here. The parser understands an assert that compares one call of the program's own function with a
 constant: by == or `is`, within a tolerance (`math.isclose(f(x), y)`, `abs(f(x) - y) < e`), or as true or false.
 """
 
@@ -16,13 +16,15 @@ from typing import Any, Literal
 from gemsmith.sandboxes.code.jobs import CallCase, Calls
 
 NUMBERED = "_numbered_case"
-"""Function added behind a program: makes the test's own call of that number, where its arguments are no constants."""
+"""Name of a function appended to a program; it makes the test's own call of that number if arguments are not
+constants.
+"""
 _AS_BOOL = "_as_bool"
 _AS_BOOL_SOURCE = f"""
 def {_AS_BOOL}(value):
     return value == 1 if type(value) in (int, float) and value in (0, 1) else value
 """
-"""Python takes 1 for True, a sandbox does not. A program that changes this function could as well return True."""
+"""In Python 1 == True, in a sandbox it is not. A program that changes this function could return True just as well."""
 _LARGEST = 10_000  # of an exponent, and of what a constant's arithmetic may repeat
 _BUILTINS = frozenset(dir(builtins))
 _MADE_FROM_ONE: dict[str, Callable[..., Any]] = {
@@ -41,7 +43,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 @dataclass(frozen=True)
 class _Read:
-    """An assert that was understood: a call, what its value is compared with, and how the value is made a bool."""
+    """A parsed assert: a call, the comparison of its value, and how the value becomes a bool."""
 
     call: ast.Call
     expected: object
@@ -54,7 +56,7 @@ class _Read:
         return self.call.func.id
 
     def case(self) -> CallCase | None:
-        """The call with its arguments as values; None where they are no constants."""
+        """Return the call with its arguments as values; None if they are not constants."""
         try:
             arguments = tuple(constant(argument) for argument in self.call.args)
             keywords = {str(keyword.arg): constant(keyword.value) for keyword in self.call.keywords}
@@ -69,7 +71,9 @@ class _Read:
 
 @dataclass(frozen=True)
 class SplitTest:
-    """A test as calls: the job without a program, the source that stands behind the program, each call for people."""
+    """A test as calls: the job without a program, the source appended to the program, and a description of each
+    call.
+    """
 
     calls: Calls
     suffix: str
@@ -79,16 +83,16 @@ class SplitTest:
 def split_asserts(
     asserts: Sequence[ast.Assert], own: Collection[str], setup: Sequence[ast.stmt] = ()
 ) -> SplitTest | None:
-    """A test's asserts as calls; None where one of them is not understood.
+    """Return a test's asserts as calls; None if one of them cannot be parsed.
 
-    Where the arguments are made of the program's own classes, or a value counts as true or false, the program
-    evaluates the call itself: what it returns is compared outside all the same. What the test computes from anything
-    else is left to the judge, whose own functions and built-ins no program can change.
+    If arguments are made of the program's own classes, or a value counts as true or false, the program evaluates the
+    call itself; its return value is still compared outside. Tests that compute anything else are left to the judge,
+    whose own functions and built-ins no program can change.
 
     Args:
         asserts: the test's asserts, in order.
         own: names that the test expects the program to define.
-        setup: statements that stand before them.
+        setup: statements before them.
     """
     found = [_read(node.test, own) for node in asserts if not _always(node.test)]
     read = [one for one in found if one is not None]
@@ -112,7 +116,7 @@ def split_asserts(
 
 
 def free_names(statements: Sequence[ast.stmt]) -> tuple[set[str], set[str]]:
-    """Names that a test uses and does not define: those of the program, and modules of the standard library."""
+    """Return the names that a test uses and does not define: the program's, and modules of the standard library."""
     used = _names(statements) - _bound(statements) - _BUILTINS
     prefixes = {
         node.value.id
@@ -126,7 +130,7 @@ def free_names(statements: Sequence[ast.stmt]) -> tuple[set[str], set[str]]:
 
 
 def constant(node: ast.expr) -> Any:
-    """The value of an expression of constants: literals, containers, arithmetic of numbers, set([...]), float("nan").
+    """Return the value of a constant expression: literals, containers, arithmetic of numbers, set([...]), float("nan").
 
     Raises:
         ValueError: it is something else, or too large.
@@ -183,9 +187,9 @@ def _compared(left: ast.expr, op: ast.cmpop, right: ast.expr, own: Collection[st
 
 
 def _is_close(test: ast.Call, own: Collection[str]) -> _Read | None:
-    """math.isclose: the larger of abs_tol and rel_tol times the true value.
+    """Compare like math.isclose: the tolerance is the larger of abs_tol and rel_tol times the true value.
 
-    Python takes the larger of the two values instead of the true one; a relative tolerance of 0.001 is then wider by a
+    Python uses the larger of the two values instead of the true one; a relative tolerance of 0.001 is then wider by a
     thousandth of itself.
     """
     if ast.unparse(test.func) not in ("math.isclose", "isclose") or len(test.args) != 2:
@@ -215,7 +219,7 @@ def _within(call: ast.Call, expected: object, limit: ast.expr) -> _Read | None:
 
 
 def _tolerance(distance: float, expected: float) -> float:
-    """What a case must be given to allow this distance: its tolerance counts once as it is, once times the value."""
+    """Return a case's tolerance for this distance: it counts once absolutely, and once times the value."""
     return distance / (1.0 + abs(expected))
 
 
@@ -232,7 +236,7 @@ def _call_and_constant(first: ast.expr, second: ast.expr, own: Collection[str]) 
 
 
 def _call(node: ast.expr, own: Collection[str]) -> ast.Call | None:
-    """A call of one of the program's functions, with no unpacked arguments."""
+    """Return a call of one of the program's functions, without unpacked arguments."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in own):
         return None
     unpacked = any(isinstance(argument, ast.Starred) for argument in node.args)
@@ -240,7 +244,7 @@ def _call(node: ast.expr, own: Collection[str]) -> ast.Call | None:
 
 
 def _evaluable(read: _Read, own: Collection[str], made: Collection[str]) -> bool:
-    """Whether a program may make a call's arguments itself: no trusted function of the test's is among them."""
+    """Return True if a program may evaluate a call's arguments itself: they use no trusted function of the test."""
     inside = [part for part in [*read.call.args, *(keyword.value for keyword in read.call.keywords)]]
     nodes = [node for part in inside for node in ast.walk(part)]
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -251,7 +255,7 @@ def _evaluable(read: _Read, own: Collection[str], made: Collection[str]) -> bool
 
 
 def _compared_calls(statements: Sequence[ast.stmt]) -> set[str]:
-    """Functions whose value is compared at the top of an assert: a program may be asked for a `sum` of its own."""
+    """Return functions compared at the top of an assert: a program may be asked for its own `sum`."""
     tests = [statement.test for statement in statements if isinstance(statement, ast.Assert)]
     sides = [test.left if isinstance(test, ast.Compare) else test for test in tests]
     return {side.func.id for side in sides if isinstance(side, ast.Call) and isinstance(side.func, ast.Name)}
@@ -266,7 +270,7 @@ def _names(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def _bound(statements: Sequence[ast.stmt]) -> set[str]:
-    """Every name that the statements bind, at any depth."""
+    """Return every name that the statements bind, at any depth."""
     bound: set[str] = set()
     for statement in statements:
         for node in ast.walk(statement):

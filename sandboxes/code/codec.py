@@ -1,9 +1,9 @@
-"""Plain data to bytes and back, and the comparison of a value with bytes that nobody vouches for.
+"""Encoding of plain data as bytes, decoding, and comparison of a value with untrusted bytes.
 
-Standard library only, Python 3.9 and later, and no import of this project: the file is also part of a jail. An integer
-keeps its tag in front of its bytes, so that no decimal conversion is ever needed; lengths are four bytes. In canonical
-form whole floats are integers, and the members of sets and dictionaries stand in the order of their encodings, so that
-equal data has equal bytes.
+Standard library only, Python 3.9 and later, and no import of this project, because jails contain this file too. An
+integer keeps its tag in front of its bytes, so that no decimal conversion is ever needed; lengths are four bytes. In
+canonical form whole floats are integers, and members of sets and dictionaries are in the order of their encodings, so
+that equal data has equal bytes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _SEQUENCES: dict[bytes, Callable[[list[Any]], Any]] = {b"l": list, b"t": tuple, 
 
 
 class CodecError(ValueError):
-    """A value that is not plain data, or bytes that no value has been encoded to."""
+    """Error for a value that is not plain data, or bytes that do not encode a value."""
 
 
 def encode(value: object, *, canonical: bool = False, drain: bool = False) -> bytes:
-    """The bytes of a value.
+    """Return the bytes of a value.
 
     Args:
         value: None, bool, int, float, complex, str, bytes, bytearray, and lists, tuples, dictionaries and sets of
-            these. A value of a subclass is encoded as its base type says.
-        canonical: one encoding for equal values: decoding it may lose a dictionary's order, and that 1.0 was a float.
-        drain: encode generators and other iterators as lists of what they yield.
+            these. A value of a subclass is encoded as its base type.
+        canonical: use one encoding for equal values; decoding it may lose a dictionary's order, and that 1.0 was a
+            float.
+        drain: encode generators and other iterators as lists of their items.
 
     Raises:
         CodecError: the value is not plain data or is nested deeper than 200.
@@ -42,10 +43,10 @@ def encode(value: object, *, canonical: bool = False, drain: bool = False) -> by
 
 
 def decode(data: bytes) -> Any:
-    """The value of some bytes.
+    """Return the value of an encoding.
 
     Raises:
-        CodecError: they are not the encoding of a value.
+        CodecError: the bytes do not encode a value.
     """
     try:
         value, end = _decode(data, 0, 0)
@@ -124,7 +125,7 @@ def _alone(value: object, canonical: bool, drain: bool, depth: int) -> bytes:
 
 
 def _decode(data: bytes, start: int, depth: int) -> tuple[Any, int]:
-    """The value that starts at an offset, and the offset of what follows it."""
+    """Return the value that starts at an offset, and the offset after it."""
     if depth > DEEPEST:
         raise CodecError(f"nested deeper than {DEEPEST}")
     tag = data[start : start + 1]
@@ -163,16 +164,16 @@ def _decode(data: bytes, start: int, depth: int) -> tuple[Any, int]:
 
 
 def matches(expected: object, data: bytes, tolerance: float = 0.0) -> bool:
-    """Whether bytes from a jail are the canonical encoding of the expected value.
+    """Return True if bytes from a jail are the canonical encoding of the expected value.
 
-    Walks the expected value and stops at the first difference: the work is bounded by the expected value, nothing is
-    built from the bytes and nothing of them is hashed. Types must match, but for int and float, which are equal when
-    their values are; NaN is equal to NaN.
+    Walks the expected value and stops at the first difference: the work is bounded by the expected value, and nothing
+    is built or hashed from the untrusted bytes. Types must match, except int and float, which are equal if their values
+    are; NaN equals NaN.
 
     Args:
         expected: plain data.
-        data: bytes that may be anything.
-        tolerance: numbers may differ by this much, absolutely, and by this much times the expected one.
+        data: arbitrary bytes.
+        tolerance: allowed difference of numbers, absolutely, and as a factor of the expected one.
     """
     if encode(expected, canonical=True) == data:
         return True
@@ -183,7 +184,7 @@ def matches(expected: object, data: bytes, tolerance: float = 0.0) -> bool:
 
 
 def _matches(expected: Any, data: bytes, start: int, tolerance: float) -> int:
-    """Where the value that starts at an offset ends, if it matches; else -1."""
+    """Return the end of the value that starts at an offset, if it matches; else -1."""
     tag = data[start : start + 1]
     if type(expected) in (int, float):
         return _matches_number(expected, data, start, tolerance)

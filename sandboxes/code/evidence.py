@@ -1,4 +1,4 @@
-"""What a sandbox saw of a job, beside the verdict on it."""
+"""Measurements and observations of a job, besides its verdict."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,19 +19,19 @@ Detail = Literal[
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a sandbox saw of a job.
+    """Observations of a sandbox during a job.
 
     Attributes:
         detail: how the job ended, finer than the verdict's status.
-        backend: what kept the program in ("bubblewrap", ...); "unsafe" is nothing.
-        cases: whether each case that was run passed; shorter than the job's cases where it was ended early.
-        cpu: seconds of processor time of the program.
-        wall: seconds from the first to the last thing done for the job.
-        max_rss: largest resident memory of the program, bytes.
-        exit: how its process ended: "0", "1", "SIGKILL", ...; empty where it never ran.
-        stdout: what it printed, the first bytes only.
-        stderr: what it wrote to standard error, the first bytes only.
-        forgeable: whether the program could have made the verdict itself.
+        backend: the isolation used ("bubblewrap", ...); "unsafe" is none.
+        cases: whether each executed case passed; shorter than the job's cases if the job ended early.
+        cpu: processor time of the program, in seconds.
+        wall: time from the start to the end of the job, in seconds.
+        max_rss: largest resident memory of the program, in bytes.
+        exit: how its process ended: "0", "1", "SIGKILL", ...; empty if it never ran.
+        stdout: its standard output, the first bytes only.
+        stderr: its standard error, the first bytes only.
+        forgeable: True if the program could have forged the verdict.
     """
 
     detail: Detail

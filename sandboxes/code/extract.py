@@ -1,6 +1,6 @@
-"""The program in a completion: one candidate, found by its code fences alone; nothing of it is parsed or run here.
+"""Extraction of the program from a completion, by code fences only; nothing is parsed or run here.
 
-The order: what follows </think>; of the closed fenced blocks the last one that defines a function that is asked for,
+The search starts after </think>. Of the closed fenced blocks it selects the last one that defines a requested function,
 else the last one in Python, else the last one. Without a fence, a completion of a code prompt (HumanEval) continues
 that prompt, and any other completion is the program as a whole. A block that is never closed was cut off: no program.
 """
@@ -25,10 +25,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a completion of a code prompt continues.
+    """The code prompt that a completion continues.
 
     Attributes:
-        prompt: the code, which ends inside the function that is to be written.
+        prompt: the code, which ends inside the function to be written.
         function: name of that function.
         preamble: imports and helper functions of the prompt, without that function.
     """
@@ -39,16 +39,16 @@ class Continuation:
 
 
 def find_program(completion: str, functions: Sequence[str] = (), continues: Continuation | None = None) -> str | None:
-    """The program of a completion, or None when it has none.
+    """Return the program of a completion, or None if it has none.
 
-    A block that holds the whole function of a code prompt stands on the prompt's imports and helpers; one that holds
-    only the body continues the prompt, indented where it is not. A lone closing fence ends a block that the prompt had
-    opened: the program is what stands before it.
+    A block that contains the whole function of a code prompt gets the prompt's imports and helpers; a block that
+    contains only the body continues the prompt, and is indented if necessary. A lone closing fence ends a block that
+    the prompt had opened: the program is the text before it.
 
     Args:
-        completion: what the policy said.
-        functions: names that the tests call; of several blocks the last one that defines one of them is taken.
-        continues: the code that the completion continues where it has no fence.
+        completion: the policy's completion.
+        functions: names that the tests call; of several blocks the last one that defines one of them is selected.
+        continues: the code that the completion continues if it has no fence.
     """
     text = _answer(completion)
     if text is None:
@@ -70,7 +70,9 @@ def find_program(completion: str, functions: Sequence[str] = (), continues: Cont
 
 
 def fenced_blocks(text: str) -> list[Block]:
-    """The fenced blocks of a text in order, as in Markdown; content loses the indentation of its opening fence."""
+    """Return the fenced blocks of a text in order, as in Markdown; content loses the indentation of its opening
+    fence.
+    """
     blocks: list[Block] = []
     lines: list[str] = []
     opening: re.Match[str] | None = None
@@ -89,13 +91,13 @@ def fenced_blocks(text: str) -> list[Block]:
 
 
 def defines(code: str, function: str) -> bool:
-    """Whether a line at the outer level defines or assigns this name."""
+    """Return True if a line at the outer level defines or assigns this name."""
     name = re.escape(function)
     return re.search(rf"^(?:async[ \t]+)?def[ \t]+{name}[ \t]*\(|^{name}[ \t]*=(?!=)", code, re.MULTILINE) is not None
 
 
 def _answer(completion: str) -> str | None:
-    """What follows the thinking; None where the thinking never ends."""
+    """Return the text after the thinking; None if the thinking never ends."""
     _, closing, after = completion.rpartition("</think>")
     return None if "<think>" in after else after if closing else completion
 
@@ -127,7 +129,7 @@ def _unindented(line: str, width: int) -> str:
 
 
 def _last_fence(text: str) -> int:
-    """Where the last line that is a fence begins."""
+    """Return the start of the last line that is a fence."""
     start = position = 0
     for line in text.splitlines(keepends=True):
         if _FENCE.match(line.rstrip("\r\n")):

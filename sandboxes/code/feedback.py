@@ -1,8 +1,8 @@
-"""Execution feedback over several turns, in the shape of RLEF (Gehring et al. 2024, arXiv 2410.02089).
+"""Execution feedback over several turns, as in RLEF (Gehring et al. 2024, arXiv 2410.02089).
 
-A program that fails a public test is told which, and may be written again; what it is scored by at the end are all
-tests, public and private, so that copying the expected outputs of the public ones gains nothing. No policy is known
-here: an episode is asked with one completion after another.
+A program that fails a public test gets feedback about it, and the policy may write it again. The final score uses all
+tests, public and private, so that copying the expected outputs of the public ones gains nothing. This module knows no
+policy: an episode receives one completion after another.
 """
 
 import re
@@ -41,12 +41,12 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class TurnOutcome:
-    """What follows a completion.
+    """Result of a turn.
 
     Attributes:
-        reward: of this turn; None where the machine, not the completion, was at fault: leave the episode out.
-        feedback: what to say before the next turn; None where the episode has ended.
-        verdict: on the tests that decided.
+        reward: reward of this turn; None if the machine, not the completion, failed: leave the episode out.
+        feedback: text of the next user turn; None if the episode has ended.
+        verdict: verdict on the tests that decided.
     """
 
     reward: float | None
@@ -55,7 +55,7 @@ class TurnOutcome:
 
     @property
     def ended(self) -> bool:
-        """Whether there is no further turn."""
+        """Return True if there is no further turn."""
         return self.feedback is None
 
 
@@ -64,9 +64,9 @@ class Episode:
     """One problem over several turns.
 
     Attributes:
-        whole: all tests, which the last program is scored by.
-        public: those that feed back; None: there is one turn only.
-        turns: how many programs may be written (paper: 3).
+        whole: all tests, which score the last program.
+        public: tests used for feedback; None for a single turn.
+        turns: maximum number of programs (paper: 3).
     """
 
     whole: Problem
@@ -74,15 +74,15 @@ class Episode:
     turns: int = 3
 
     def turn(self, number: int, completion: str, verify: Callable[[str, Problem], Verdict]) -> TurnOutcome:
-        """What follows the completion of one turn, counted from 0.
+        """Return the result of the completion of one turn.
 
-        The cases exclude one another: the last turn is worth +1 or -1, also when it has no program; an earlier one is
-        worth -0.2 when it has none, and else 0.
+        The last turn is worth +1 or -1, also without a program; an earlier one is worth -0.2 without a program, and
+        else 0.
 
         Args:
-            number: of the turn.
-            completion: what the policy said.
-            verify: the verdict on a completion by some tests.
+            number: number of the turn, from 0.
+            completion: the policy's completion.
+            verify: function that returns the verdict on a completion by some tests.
         """
         if self.public is not None and number < self.turns - 1:
             verdict = verify(completion, with_printed_results(self.public))
@@ -98,7 +98,9 @@ class Episode:
 
 
 def with_printed_results(problem: Problem) -> Problem:
-    """The same tests of a program that also prints what it returns, for feedback: for the verdict it counts nothing."""
+    """Return the same tests for a program that also prints its return values, for feedback; the verdict ignores
+    them.
+    """
     if not isinstance(problem.tests, Calls):
         return problem
     source = _PRINTING_SOURCE.format(printing=_PRINTING, function=problem.tests.function, longest=LONGEST_LINE)
@@ -106,10 +108,10 @@ def with_printed_results(problem: Problem) -> Problem:
 
 
 def format_feedback(verdict: Verdict, problem: Problem) -> str:
-    """What a program that did not pass is told: which tests failed and how, and what to write next.
+    """Return the feedback on a program that did not pass: which tests failed and how, and what to write next.
 
-    Values are named where the tests are `with_printed_results`. They are the program's own word, cut, and cannot spell
-    the control tokens of a chat.
+    Values are included if the tests are `with_printed_results`. They come from the program itself, are cut, and cannot
+    contain a chat's control tokens.
     """
     if verdict.status is Status.UNPARSABLE and verdict.answer is None:
         return f"There is no program in your answer. {FORMAT_REMINDER}"
@@ -119,7 +121,7 @@ def format_feedback(verdict: Verdict, problem: Problem) -> str:
 
 
 def _failed_cases(verdict: Verdict, problem: Problem) -> list[str]:
-    """A line for each public case that failed, the first few; the one that ended the program says how."""
+    """Return one line for each public case that failed, up to a limit; the case that ended the program includes how."""
     cases = _cases(problem)
     if not cases:
         return [f"- {_plain(verdict.reason, LONGEST_LINE)}"]
@@ -140,7 +142,7 @@ def _failed_cases(verdict: Verdict, problem: Problem) -> list[str]:
 
 
 def _cases(problem: Problem) -> list[tuple[str, str]]:
-    """What each case gives to the program, and what it expects; none where the test is one piece of code."""
+    """Yield input and expected value of each case; none if the test is one piece of code."""
     tests = problem.tests
     if isinstance(tests, Stdio):
         return [(f"for the input {case.stdin!r}", f"expected the output {case.expected!r}") for case in tests.cases]
@@ -156,7 +158,7 @@ def _call(function: str, case: CallCase) -> str:
 
 
 def _outcomes(verdict: Verdict) -> list[str]:
-    """What each call came to, by the program's own word: "returned 3", "raised ValueError('no')"."""
+    """Return the result of each call as the program printed it: "returned 3", "raised ValueError('no')"."""
     if verdict.evidence is None:
         return []
     lines = verdict.evidence.stdout.decode(errors="replace").split("\n")
@@ -164,7 +166,7 @@ def _outcomes(verdict: Verdict) -> list[str]:
 
 
 def _plain(text: str, longest: int) -> str:
-    """A text without control characters and control tokens, cut in its middle when it is long."""
+    """Return a text without control characters and control tokens, shortened in the middle if it is long."""
     kept = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
     kept = _CONTROL_TOKEN.sub("< ", kept)
     return kept if len(kept) <= longest else f"{kept[: longest // 2]} ... {kept[-longest // 2 :]}"

@@ -1,4 +1,4 @@
-"""One program in a jail, from its start to its end: frames to and from it, its output, its deadlines."""
+"""One program in a jail, from start to end: exchanged frames, output, and deadlines."""
 
 import os
 import select
@@ -13,11 +13,11 @@ from gemsmith.sandboxes.code.jobs import Limits
 
 LENGTH = struct.Struct(">I")
 GRACE = 1.0
-"""Seconds that the fork server gets, beyond a job's deadline, to report its end; then the jail is killed."""
+"""Seconds beyond a job's deadline for the fork server to report its end; then the jail is killed."""
 
 
 class Why(StrEnum):
-    """Why a program has no more to say."""
+    """Reason why a program sends no more frames."""
 
     ENDED = "ended"
     TIMEOUT = "timeout"
@@ -34,17 +34,17 @@ class TrialEnd(Exception):
 
 
 class Trial:
-    """A program that has been handed to a jail.
+    """A program that was handed to a jail.
 
     Args:
         jail: the jail; it must be idle.
-        limits: of the job.
-        mode: "S" a script, "F" functions, "J" a judge.
-        stdin: what the program reads.
-        wall: seconds of wall time; None: what the limits say.
+        limits: limits of the job.
+        mode: "S" for a script, "F" for functions, "J" for a judge.
+        stdin: standard input of the program.
+        wall: wall time in seconds. Default: from the limits.
 
     Raises:
-        JailError: from here and from every method: the jail is gone.
+        JailError: the jail is gone (raised by every method).
     """
 
     def __init__(self, jail: Jail, limits: Limits, mode: bytes, stdin: bytes = b"", wall: float | None = None) -> None:
@@ -92,7 +92,9 @@ class Trial:
                 os.close(fd)
 
     def send(self, *frames: tuple[bytes, bytes]) -> None:
-        """Write frames, each a kind and a body, to the program; the rest is written while the next one is awaited."""
+        """Send frames, each a kind and a body, to the program; what does not fit yet is written while waiting for
+        the next one.
+        """
         parts = [bytes(self._outgoing)]
         for kind, body in frames:
             parts += [LENGTH.pack(len(body) + 1), kind, body]
@@ -100,14 +102,14 @@ class Trial:
         self._write()
 
     def receive(self, largest: int, cpu: float) -> tuple[bytes, bytes]:
-        """The program's next frame: its kind and its body.
+        """Return the program's next frame: its kind and its body.
 
         Args:
-            largest: bytes that the body may have.
-            cpu: seconds of processor time that the program may use from now on, or from the moment it is loaded.
+            largest: maximum size of the body, in bytes.
+            cpu: processor time that the program may use from now on, or from the moment it is loaded, in seconds.
 
         Raises:
-            TrialEnd: there will be none.
+            TrialEnd: there will be no frame.
         """
         begun = time.monotonic()
         used = self._clock() if self._pid else None
@@ -139,12 +141,12 @@ class Trial:
             self._step(check)
 
     def locate(self) -> None:
-        """Find out the program's process id, so that its processor time can be read."""
+        """Determine the program's process id, to read its processor time."""
         if self._pid == 0 and self.end is None:
             self._pid = self._jail.job_pid()
 
     def _used_before(self, begun: float) -> float:
-        """Processor time that the program had used when a case began; infinite while it is still being loaded."""
+        """Return the processor time that the program had used when a case began; infinite while it is being loaded."""
         if self._frames:
             return begun - self._started  # at most that
         name, _, milliseconds = self._jail.job_name(self._pid).partition(b" ")
@@ -153,7 +155,7 @@ class Trial:
         return min(int(milliseconds) / 1000, self._clock())  # the program could have named itself
 
     def finish(self, patience: float) -> JobEnd:
-        """Wait for the end of the program, or bring it about after so many seconds; give back its descriptors."""
+        """Wait for the end of the program, or end it after the given seconds; close its descriptors."""
         until = time.monotonic() + patience
         while self.end is None and time.monotonic() < until:
             self._step(until)
@@ -170,7 +172,7 @@ class Trial:
         return self.end
 
     def last_frame(self) -> tuple[bytes, bytes]:
-        """The last frame of a program that has ended, if it left one: of a script, its loader's words."""
+        """Return the last frame of a program that has ended, if there is one: for a script, its loader's message."""
         frames = bytes(self._received)
         kind, body = b"", b""
         while len(frames) >= 5 and 1 <= LENGTH.unpack_from(frames)[0] <= len(frames) - 4:
@@ -179,13 +181,13 @@ class Trial:
         return kind, body
 
     def late(self, end: JobEnd) -> str:
-        """Which limit of time a program has passed."""
+        """Return which time limit a program has exceeded."""
         if end.why == "W":
             return f"more than {self._wall:.3g} s of wall time"
         return f"more than {self.limits.cpu:g} s of processor time"
 
     def close(self) -> None:
-        """Give back the descriptors."""
+        """Close the descriptors."""
         self._channel.close()
         for fd in self._texts:
             os.close(fd)
@@ -193,7 +195,7 @@ class Trial:
         self._close_stdin()
 
     def _step(self, until: float) -> None:
-        """Wait for one thing to happen, and deal with it."""
+        """Wait for one event, and handle it."""
         now = time.monotonic()
         last = self._deadline + GRACE
         if now > last:
@@ -257,7 +259,7 @@ class Trial:
             self._close_stdin()
 
     def _read_output(self, fd: int) -> bool:
-        """Read what was printed; whether there may be more."""
+        """Read printed output; return True if there may be more."""
         text = self._texts[fd]
         try:
             data = os.read(fd, 1 << 16)
@@ -278,7 +280,7 @@ class Trial:
         return True
 
     def _drain(self) -> None:
-        """Read what is left in the pipes of a program that has ended."""
+        """Read the rest of the pipes of a program that has ended."""
         for fd in self._texts:
             if len(self._texts[fd]) < self.limits.output:
                 while self._read_rest(fd):
@@ -317,7 +319,7 @@ class Trial:
         raise self.failure
 
     def _clock(self) -> float:
-        """Seconds of processor time that the program has used so far."""
+        """Return the processor time that the program has used so far, in seconds."""
         if self._pid <= 0:
             return 0.0
         try:

@@ -1,4 +1,4 @@
-"""What a sandbox can be asked to judge: plain data, one job for each program."""
+"""Jobs of a sandbox: plain data, one job per program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use. A job that asks for more ends as a timeout, out of memory or crashed.
+    """Limits of one job. A job that exceeds them ends as a timeout, out of memory or crashed.
 
     Attributes:
-        cpu: seconds of processor time of the whole job.
-        case_cpu: seconds of processor time of one case.
+        cpu: processor time of the whole job, in seconds.
+        case_cpu: processor time of one case, in seconds.
         wall_factor: wall time is limited to `wall_factor * cpu + 1` seconds; only a backstop on a busy machine.
-        memory: bytes of address space of each process.
-        scratch: bytes of /tmp.
+        memory: address space of each process, in bytes.
+        scratch: size of /tmp, in bytes.
         files: number of files and folders in /tmp.
-        output: bytes of standard output and of standard error, each; a job that writes more is killed.
-        source: bytes of program; a longer one is not run.
-        processes: how many processes the job may start; none by default, since each has its own `memory`.
-        threads: how many threads it may have.
+        output: size of standard output and of standard error, each, in bytes; a job that writes more is killed.
+        source: size of the program, in bytes; a longer one is not run.
+        processes: number of processes that the job may start; none by default, because each has its own `memory`.
+        threads: number of threads that it may have.
     """
 
     cpu: float = 10.0
@@ -35,13 +35,13 @@ class Limits:
 
     @property
     def wall(self) -> float:
-        """Seconds of wall time after which a job is stopped whatever it has computed."""
+        """Return the wall time in seconds after which a job is stopped in any case."""
         return self.wall_factor * self.cpu + 1.0
 
 
 @dataclass(frozen=True)
 class StdioCase:
-    """What a program reads, and what it must write: line by line, without regard to spaces at line ends."""
+    """Input of a program and its expected output, compared line by line, ignoring spaces at line ends."""
 
     stdin: str
     expected: str
@@ -49,14 +49,14 @@ class StdioCase:
 
 @dataclass(frozen=True)
 class CallCase:
-    """One call and the value it must return.
+    """One call and its expected value.
 
     Attributes:
         arguments: positional arguments, plain data.
-        expected: plain data. Types must match (True is not 1, a list is not a tuple); an int is equal to a float of
-            the same value.
+        expected: plain data. Types must match (True is not 1, a list is not a tuple); an int equals a float of the same
+            value.
         keywords: keyword arguments.
-        tolerance: numbers may differ by this much, absolutely, and by this much times the expected one.
+        tolerance: allowed difference of numbers, absolutely, and as a factor of the expected one.
     """
 
     arguments: tuple[Any, ...]
@@ -67,7 +67,7 @@ class CallCase:
 
 @dataclass(frozen=True)
 class Stdio:
-    """A program is run once for each case, on its standard input, and judged by its standard output."""
+    """A program that runs once per case on its standard input, judged by its standard output."""
 
     source: str
     cases: tuple[StdioCase, ...]
@@ -76,7 +76,7 @@ class Stdio:
 
 @dataclass(frozen=True)
 class Calls:
-    """A function of the program is called once for each case; the values are compared outside the jail."""
+    """A function of the program that is called once per case; the values are compared outside the jail."""
 
     source: str
     function: str
@@ -86,9 +86,9 @@ class Calls:
 
 @dataclass(frozen=True)
 class Check:
-    """Trusted test code is run in a judge's jail, where `names` of the program can be called from afar.
+    """Trusted test code that runs in a judge's jail, where `names` of the program can be called remotely.
 
-    A test that ends without an exception and has called the program at least once is passed.
+    A test passes if it ends without an exception and has called the program at least once.
     """
 
     source: str
@@ -99,7 +99,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Script:
-    """The test is appended to the program and both run as one. Forgeable: for parity with published benchmarks only."""
+    """A test appended to the program; both run as one. Forgeable: only for comparison with published benchmarks."""
 
     source: str
     test: str

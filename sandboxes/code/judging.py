@@ -1,4 +1,4 @@
-"""From a job to its outcome: what is asked of the program, and what its answers are held against."""
+"""Judging of jobs: requests to the program, and comparison of its answers."""
 
 import struct
 import time
@@ -20,7 +20,7 @@ OUT_OF_MEMORY = "71"  # exit code of a job that had not enough memory to say so,
 
 @dataclass
 class JobOutcome:
-    """What came of a job; see `Evidence`."""
+    """Outcome of a job; see `Evidence`."""
 
     detail: Detail
     reason: str
@@ -32,7 +32,7 @@ class JobOutcome:
     stderr: bytes = b""
 
     def saw(self, trial: Trial, end: JobEnd) -> None:
-        """Take down the end of a program."""
+        """Record the end of a program."""
         self.cpu += end.cpu
         self.max_rss = max(self.max_rss, end.max_rss)
         self.exit = end.exit
@@ -41,12 +41,12 @@ class JobOutcome:
 
 
 def printable(text: bytes) -> str:
-    """What a program said, fit for a terminal."""
+    """Return a program's text in a form that is safe for a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text[:1200].decode("utf-8", "replace")[:300])
 
 
 def judge_calls(job: Calls, jail: Jail) -> JobOutcome:
-    """Call the function once a case; compare the values here."""
+    """Call the function once per case, and compare the values here."""
     outcome = JobOutcome("fail", "")
     trial = Trial(jail, job.limits, b"F")
     try:
@@ -79,7 +79,7 @@ def judge_calls(job: Calls, jail: Jail) -> JobOutcome:
 
 
 def _calls(job: Calls) -> list[tuple[bytes, bytes]]:
-    """The frames of all calls; none holds an expected value."""
+    """Yield the frames of all calls; none contains an expected value."""
     return [
         (b"A", NUMBER.pack(number) + encode((job.function, list(case.arguments), dict(case.keywords))))
         for number, case in enumerate(job.cases)
@@ -87,7 +87,7 @@ def _calls(job: Calls) -> list[tuple[bytes, bytes]]:
 
 
 def judge_stdio(job: Stdio, jail: Jail) -> JobOutcome:
-    """Run the program once a case; compare its output here."""
+    """Run the program once per case, and compare its output here."""
     outcome = JobOutcome("pass", f"{len(job.cases)} of {len(job.cases)} cases")
     if not job.cases:
         return JobOutcome("invalid_test", "there are no cases")
@@ -116,7 +116,7 @@ def judge_script(job: Script, jail: Jail) -> JobOutcome:
 
 
 def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> JobOutcome:
-    """Run the test in the judge's jail, the program in the other, and carry calls between them."""
+    """Run the test in the judge's jail and the program in another, and relay calls between them."""
     outcome = JobOutcome("fail", "")
     trial = Trial(jail, job.limits, b"F")
     try:
@@ -141,7 +141,7 @@ def judge_check(job: Check, jail: Jail, judge_jail: Jail) -> JobOutcome:
 
 
 def _carry(job: Check, trial: Trial, judge: Trial, outcome: JobOutcome) -> None:
-    """Carry calls from the judge to the program and answers back, until the judge has decided."""
+    """Relay calls from the judge to the program and answers back, until the judge has decided."""
     judge.send((b"S", encode((job.test, list(job.names)))))
     calls = 0
     while True:
@@ -165,7 +165,7 @@ def _carry(job: Check, trial: Trial, judge: Trial, outcome: JobOutcome) -> None:
             judge.send((answer, reply))
             continue
         if kind == b"G":
-            raise TrialEnd(Why.PROTOCOL, "answered what was not understood: " + printable(body))
+            raise TrialEnd(Why.PROTOCOL, "sent an invalid reply: " + printable(body))
         if kind == b"E" and calls:
             outcome.detail, outcome.reason = ("pass", f"the test passed, with {calls} calls")
         elif kind == b"E":
@@ -177,13 +177,13 @@ def _carry(job: Check, trial: Trial, judge: Trial, outcome: JobOutcome) -> None:
 
 
 def _must_be_loaded(kind: bytes, body: bytes) -> None:
-    """Raise where the program says that it could not be loaded."""
+    """Raise if the program reports that it could not be loaded."""
     if kind in (b"C", b"L", b"O"):
         raise _Unloaded(kind, body)
 
 
 class _Unloaded(TrialEnd):
-    """The program was not loaded; it says why."""
+    """The program was not loaded; it reports why."""
 
     def __init__(self, kind: bytes, body: bytes) -> None:
         super().__init__(Why.ENDED, "the program was not loaded")
@@ -199,7 +199,7 @@ class _Unloaded(TrialEnd):
 def _run_script(
     source: str, stdin: bytes, limits: Limits, jail: Jail, total: JobOutcome, wall: float | None = None
 ) -> JobOutcome:
-    """One run of a program from beginning to end; what it used is added to the total."""
+    """Run a program once from beginning to end; add its usage to the total."""
     trial = Trial(jail, limits, b"S", stdin, wall)
     one = JobOutcome("pass", "")
     try:
@@ -237,7 +237,7 @@ def _finish(trial: Trial, outcome: JobOutcome) -> None:
 
 
 def _fail(trial: Trial, outcome: JobOutcome, failure: TrialEnd) -> None:
-    """End a program that went wrong, and settle what went wrong."""
+    """End a program that failed, and record the failure."""
     end = trial.finish(PATIENCE if failure.why is Why.ENDED else 0.0)  # how it ended by itself counts
     outcome.saw(trial, end)
     if failure.why is Why.ENDED and trial.failure is not None and trial.failure.why is Why.OUTPUT:
@@ -257,7 +257,7 @@ def _fail(trial: Trial, outcome: JobOutcome, failure: TrialEnd) -> None:
 
 
 def wrong(kind: bytes, body: bytes) -> str:
-    """What was wrong with an answer that did not match, in words."""
+    """Describe how an answer differs from the expected one."""
     if kind == b"V":
         return "another value than expected"
     if kind == b"X":
@@ -268,7 +268,7 @@ def wrong(kind: bytes, body: bytes) -> str:
 
 
 def same_output(printed: bytes, expected: str) -> bool:
-    """Whether two outputs are equal line by line, but for spaces at line ends and empty lines at the end."""
+    """Return True if two outputs are equal line by line, except spaces at line ends and empty lines at the end."""
     wanted = expected.encode("utf-8", "surrogatepass")
     return _lines(printed) == _lines(wanted)
 

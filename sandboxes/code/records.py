@@ -1,7 +1,7 @@
 """Records of code data sets as problems: HumanEval, MBPP (full and sanitized), APPS, and a plain form of our own.
 
 The plain form is one object: {"function": "f", "calls": [[[arguments], expected], ...]}, {"stdio": [[stdin, stdout],
-...]}, {"test": "code with asserts", "names": ["f", ...]}, or, where it is allowed, {"script": "code with asserts"}.
+...]}, {"test": "code with asserts", "names": ["f", ...]}, or, if allowed, {"script": "code with asserts"}.
 """
 
 import ast
@@ -20,24 +20,24 @@ Format = Literal["auto", "humaneval", "mbpp", "apps", "tests"]
 
 
 class RecordError(ValueError):
-    """A record cannot be read; the message says which field, and what was expected."""
+    """Error for an unreadable record; the message names the field, and what was expected."""
 
 
 class NoTestsError(RecordError):
-    """A record has none of the fields that hold tests."""
+    """Error for a record without any field of tests."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The tests of one record, ready to meet a program.
+    """The tests of one record, ready for a program.
 
     Attributes:
         tests: the job, still without a program.
-        suffix: source that stands behind every program.
+        suffix: source appended to every program.
         functions: names that the tests call.
-        continues: the code that a completion without a fence continues; None where it is a program of its own.
+        continues: the code that a completion without a fence continues; None if it is a whole program.
         gold: the record's reference solution, written as a completion.
-        shown: each case for people; empty where the cases themselves say it.
+        shown: description of each case; empty if the cases describe themselves.
     """
 
     tests: Job
@@ -49,19 +49,19 @@ class Problem:
 
     @cached_property
     def key(self) -> str:
-        """A digest of the tests: two problems with one key judge alike."""
+        """Return a digest of the tests: two problems with one key judge alike."""
         return hashlib.sha256(repr((self.tests, self.suffix)).encode(errors="surrogatepass")).hexdigest()
 
     def program(self, completion: str) -> str | None:
-        """The program of a completion, or None; see `extract`."""
+        """Return the program of a completion, or None; see `extract`."""
         return find_program(completion, self.functions, self.continues)
 
     def job(self, program: str, limits: Limits) -> Job:
-        """The job that judges a program."""
+        """Return the job that judges a program."""
         return replace(self.tests, source=program + self.suffix, limits=limits)
 
     def first(self, cases: int) -> "Problem | None":
-        """The problem with its first cases only; None where its test is one piece of code."""
+        """Return the problem with its first cases only; None if its test is one piece of code."""
         if isinstance(self.tests, Calls):
             return replace(self, tests=replace(self.tests, cases=self.tests.cases[:cases]))
         if isinstance(self.tests, Stdio):
@@ -70,15 +70,15 @@ class Problem:
 
 
 def read_record(row: Mapping[str, Any], format: Format = "auto", tests: str = "tests") -> Problem:
-    """The problem of a record.
+    """Return the problem of a record.
 
     Args:
-        row: its fields.
-        format: whose fields they are; auto: told by which of them are there.
-        tests: name of the field that holds the plain form, as an object or as its JSON text.
+        row: fields of the record.
+        format: name of the format; auto detects it by its fields.
+        tests: name of the field with the plain form, as an object or as its JSON text.
 
     Raises:
-        RecordError: a field is missing or is not what the format says.
+        RecordError: a field is missing or does not have the format's form.
     """
     found = _format(row, format, tests)
     if found == "humaneval":
@@ -91,7 +91,7 @@ def read_record(row: Mapping[str, Any], format: Format = "auto", tests: str = "t
 
 
 def _format(row: Mapping[str, Any], format: Format, tests: str) -> Format:
-    """The format of a row: the one that was named, or the first all of whose fields are there."""
+    """Return the format of a row: the given one, or the first whose fields all exist."""
     signs: dict[Format, tuple[str, ...]] = {
         "tests": (tests,),
         "humaneval": ("prompt", "test", "entry_point"),
@@ -101,7 +101,7 @@ def _format(row: Mapping[str, Any], format: Format, tests: str) -> Format:
     if format != "auto":
         if any(row.get(field) is not None for field in signs[format]):
             return format
-        raise NoTestsError(f"found no {' or '.join(signs[format])}, which the format {format} has")
+        raise NoTestsError(f"found no {' or '.join(signs[format])}, which the format {format} needs")
     for name, fields in signs.items():
         if all(row.get(field) is not None for field in fields):
             return name
@@ -150,7 +150,7 @@ def _mbpp(row: Mapping[str, Any]) -> Problem:
 
 
 def _apps(row: Mapping[str, Any]) -> Problem:
-    """APPS: with `fn_name` a function (or a method of `Solution`) is called, else programs read and write text."""
+    """Read APPS: with `fn_name` a function (or a method of `Solution`) is called, else programs read and write text."""
     cases = _json(_field(row, "input_output", (str, Mapping)), "input_output")
     inputs, outputs = cases.get("inputs"), cases.get("outputs")
     if not (isinstance(inputs, list) and isinstance(outputs, list) and inputs and len(inputs) == len(outputs)):
@@ -204,7 +204,7 @@ def _plain(tests: Mapping[str, Any]) -> Problem:
 
 
 def _check_asserts(tree: ast.Module) -> tuple[str, list[ast.Assert]] | None:
-    """The argument's name and the asserts of HumanEval's `check(candidate)`, where it holds nothing but asserts."""
+    """Return the argument's name and the asserts of HumanEval's `check(candidate)`, if it contains only asserts."""
     checks = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     others = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.Assign | ast.Import)]
     if len(checks) != 1 or len(checks[0].args.args) != 1 or any(not isinstance(node, ast.Expr) for node in others):
@@ -221,7 +221,7 @@ def _does_nothing(node: ast.stmt) -> bool:
 
 
 def _preamble(prompt: str, entry: str) -> str:
-    """Imports and helpers of a code prompt: all of it but the function to be written."""
+    """Return the imports and helpers of a code prompt: all but the function to be written."""
     for text in (prompt, f"{prompt.rstrip()}\n    pass\n"):
         try:
             tree = ast.parse(text)
@@ -236,7 +236,7 @@ def _parsed(text: str, field: str) -> ast.Module:
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise RecordError(f"`{field}` is no Python: {error}") from error
+        raise RecordError(f"`{field}` is not valid Python: {error}") from error
 
 
 def _imports(modules: set[str]) -> str:
@@ -272,11 +272,11 @@ def _loaded(text: str, field: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"`{field}` is no JSON: {error}") from error
+        raise RecordError(f"`{field}` is not valid JSON: {error}") from error
 
 
 def _text(value: Any) -> str:
-    """What a program reads or writes: a text, or its lines."""
+    """Return the input or output of a program: a text, or its lines."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(line, str) for line in value):

@@ -1,4 +1,4 @@
-"""A sandbox: jobs in, verdicts out, over a pool of jails that are replaced when they are lost."""
+"""A sandbox: takes jobs and returns verdicts, with a pool of jails that are replaced when they are lost."""
 
 import asyncio
 import queue
@@ -32,23 +32,23 @@ STATUS: dict[Detail, Status] = {
 
 
 class Judging(Protocol):
-    """What judges one job: jails here, or a service elsewhere."""
+    """Anything that judges one job: jails here, or a remote service."""
 
     name: str
 
     def run(self, job: Job) -> Verdict:
-        """The verdict on a job; never raises for what the job does."""
+        """Return the verdict on a job; never raises because of what the job does."""
 
     def close(self) -> None:
-        """Give back everything."""
+        """Release everything."""
 
 
 class Sandbox:
-    """Judges programs. Usable from any thread.
+    """Judge of programs. Usable from any thread.
 
     Args:
-        judging: what judges one job.
-        workers: how many jobs are judged at once by `map`.
+        judging: object that judges one job.
+        workers: number of jobs that `map` judges at once.
     """
 
     def __init__(self, judging: Judging, workers: int) -> None:
@@ -66,15 +66,15 @@ class Sandbox:
         self.close()
 
     def run(self, job: Job) -> Verdict:
-        """The verdict on one job."""
+        """Return the verdict on one job."""
         return self._judging.run(job)
 
     def map(self, jobs: Sequence[Job], within: float | None = None) -> list[Verdict]:
-        """One verdict for each job, in order.
+        """Return one verdict for each job, in order.
 
         Args:
-            jobs: what to judge.
-            within: seconds for the whole call; None: no limit but each job's own.
+            jobs: the jobs.
+            within: time limit of the whole call, in seconds. Default: only each job's own limit.
 
         Raises:
             OverdueError: the whole call took longer than `within`.
@@ -89,17 +89,17 @@ class Sandbox:
         return [future.result() for future in futures]
 
     async def run_async(self, job: Job) -> Verdict:
-        """The verdict on one job, while other coroutines run."""
+        """Return the verdict on one job, while other coroutines run."""
         return await asyncio.wrap_future(self._threads.submit(self._judging.run, job))
 
     def close(self) -> None:
-        """End everything, also jobs that are being judged: they end as infrastructure faults."""
+        """End everything, including running jobs: they end as infrastructure faults."""
         self._judging.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 class Pool:
-    """Jails of this machine: for candidates and, as soon as a test asks for one, for judges."""
+    """Jails of this machine: for candidates and, once a test needs one, for judges."""
 
     def __init__(self, backend: Backend, workers: int) -> None:
         self.name = backend.name
@@ -117,7 +117,7 @@ class Pool:
         self._closed = False
 
     def run(self, job: Job) -> Verdict:
-        """The verdict on a job, in a second jail where the first is lost."""
+        """Return the verdict on a job; repeat it in a second jail if the first is lost."""
         started = time.monotonic()
         outcome = unrunnable(job, self.name)
         lost: list[_LostError] = []
@@ -160,7 +160,7 @@ class Pool:
 
     @contextmanager
     def _jail(self, role: Role, jails: list[Jail]) -> Iterator[Jail]:
-        """A jail for the time of one attempt; where anything goes wrong in it, it is not used again."""
+        """Yield a jail for one attempt; if anything fails in it, it is not used again."""
         jail = self.take(role)
         jails.append(jail)
         lost = True
@@ -171,7 +171,7 @@ class Pool:
             self.give_back(role, jail, lost=lost)
 
     def take(self, role: Role) -> Jail:
-        """An idle jail, for the calling thread alone.
+        """Return an idle jail, for the calling thread alone.
 
         Raises:
             JailError: none could be started.
@@ -200,7 +200,7 @@ class Pool:
         raise JailError("was not started: the sandbox is closed")
 
     def give_back(self, role: Role, jail: Jail, *, lost: bool) -> None:
-        """Put a jail back, or another in its place."""
+        """Put a jail back, or a new one in its place."""
         if lost:
             self._forget(jail)
         self._slots[role].put(None if lost else jail)
@@ -212,7 +212,7 @@ class Pool:
 
 
 def verdict_of(job: Job, outcome: JobOutcome, backend: str, seconds: float) -> Verdict:
-    """An outcome as a verdict, with its evidence."""
+    """Return an outcome as a verdict, with its evidence."""
     evidence = Evidence(
         outcome.detail,
         backend,
@@ -230,7 +230,7 @@ def verdict_of(job: Job, outcome: JobOutcome, backend: str, seconds: float) -> V
 
 
 class _LostError(Exception):
-    """An attempt came to nothing because of a jail; `by_job`: the program may have had a hand in it."""
+    """An attempt failed because of a jail; `by_job`: the program may have caused it."""
 
     def __init__(self, message: str, by_job: bool) -> None:
         super().__init__(message)
@@ -238,14 +238,14 @@ class _LostError(Exception):
 
 
 def _loss(lost: list[_LostError]) -> JobOutcome:
-    """What becomes of a job that has lost two jails."""
+    """Return the verdict on a job that has lost two jails."""
     if any(loss.by_job for loss in lost):
         return JobOutcome("crash", f"{lost[-1]}, as was another one before")
     return JobOutcome("infra_error", str(lost[-1]))
 
 
 def unrunnable(job: Job, backend: str) -> JobOutcome | None:
-    """The outcome of a job that no jail needs to see."""
+    """Return the outcome of a job that needs no jail."""
     if job.limits.processes and backend == "landlock":
         return JobOutcome("invalid_test", "the landlock backend allows no processes")
     try:

@@ -1,4 +1,4 @@
-"""Opens a sandbox: finds a way to build jails on this machine, and proves it by running a canary and attacks in it."""
+"""Opening of a sandbox: finds an isolation that works on this machine, and tests it with a canary and attacks."""
 
 import os
 from collections.abc import Callable
@@ -44,12 +44,12 @@ def namespace():
         raise OSError
 """
 _proven: set[str] = set()
-"""Backends whose walls have been tried in this process."""
+"""Backends whose isolation was tested in this process."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether a backend works here; if not, why, and what to do about it."""
+    """State of a backend on this machine: whether it works, why not, and what to do about it."""
 
     backend: str
     works: bool
@@ -58,17 +58,17 @@ class Probe:
 
 
 def open_sandbox(backend: str = "auto", *, workers: int | None = None, url: str | None = None) -> Sandbox:
-    """A sandbox whose walls have been tried in this process, with attacks.
+    """Return a sandbox whose isolation was tested in this process, with attacks.
 
     Args:
-        backend: auto (bubblewrap, else unshare), bubblewrap, unshare, landlock (seccomp and Landlock only: no
-            scratch files, no processes), http (a SandboxFusion service at `url`), unsafe (no walls).
-        workers: jobs at once; None: one a core.
-        url: of the service.
+        backend: auto (bubblewrap, else unshare), bubblewrap, unshare, landlock (seccomp and Landlock only: no scratch
+            files, no processes), http (a SandboxFusion service at `url`), unsafe (no isolation).
+        workers: number of jobs at once. Default: one per core.
+        url: address of the service.
 
     Raises:
         SandboxUnavailableError: it does not work here; the message names the cause and the ways out.
-        ValueError: no such backend.
+        ValueError: the backend is unknown.
     """
     count = workers or len(os.sched_getaffinity(0))
     if backend != "auto":
@@ -87,7 +87,7 @@ def open_sandbox(backend: str = "auto", *, workers: int | None = None, url: str 
 
 
 def probe(backend: str, url: str | None = None) -> Probe:
-    """Whether a backend works here, found out by opening it."""
+    """Return whether a backend works here, by opening it."""
     try:
         _opened(backend, 1, url).close()
     except _UnprovenError as error:
@@ -123,7 +123,7 @@ def _judging(backend: str, workers: int, url: str | None) -> Judging:
         raise ValueError(f"no backend {backend!r}; there are auto, {', '.join(BACKENDS)}")
     if backend == "http":
         if url is None:
-            raise _UnprovenError(backend, "no url was given", "Say where the service is: url=http://host:port.")
+            raise _UnprovenError(backend, "no url was given", "Set url=http://host:port.")
         return HttpSandbox(url)
     kinds: dict[str, Callable[[], Backend]] = {
         "bubblewrap": Bubblewrap,
@@ -135,7 +135,7 @@ def _judging(backend: str, workers: int, url: str | None) -> Judging:
 
 
 def _prove(sandbox: Sandbox) -> None:
-    """Run an honest job, then attacks; refuse the backend where the one fails or one of the others does not."""
+    """Run an honest job, then attacks; reject the backend if the job fails or an attack succeeds."""
     limits = Limits(cpu=5.0, case_cpu=5.0)
     verdict = sandbox.run(Calls(CANARY, "canary", (CallCase((7,), [7, "7"]),), limits))
     if verdict.score != 1.0:
@@ -145,15 +145,17 @@ def _prove(sandbox: Sandbox) -> None:
     verdict = sandbox.run(Calls(ATTACKS, "through", (CallCase((0,), []),), limits))
     if verdict.score != 1.0:
         raise _UnprovenError(
-            sandbox.backend, f"its walls do not hold here ({verdict.reason})", "Report this, and use another backend."
+            sandbox.backend,
+            f"its isolation fails on this machine ({verdict.reason})",
+            "Report this, and use another backend.",
         )
 
 
 def _way_out(backend: str, reason: str) -> str:
     if "No space left" in reason:
-        return "No further user namespace may be made here: raise user.max_user_namespaces, or run it further outside."
+        return "No further user namespace can be created; raise user.max_user_namespaces, or run outside of nested containers."
     if "Operation not permitted: " in reason and os.geteuid() == 0:
-        return "Root may not become another user here: start it as an ordinary user."
+        return "Root cannot switch to another user here; run as an ordinary user."
     if "no Python" in reason:
         return "Install a Python that every user can read, such as the system's /usr/bin/python3."
     if backend == "bubblewrap" and find_bubblewrap() is None:
@@ -169,7 +171,7 @@ def _way_out(backend: str, reason: str) -> str:
 
 
 def _closed_namespaces() -> str:
-    """The kernel setting that forbids user namespaces, and how it is opened."""
+    """Return the kernel setting that forbids user namespaces, and the value that allows them."""
     settings = (
         ("user/max_user_namespaces", "0", "15000"),
         ("kernel/unprivileged_userns_clone", "0", "1"),
@@ -182,5 +184,5 @@ def _closed_namespaces() -> str:
         except OSError:
             continue
         if value == closed:
-            return f"User namespaces are off: `sysctl -w {name.replace('/', '.')}={opened}` as root turns them on."
+            return f"User namespaces are disabled: `sysctl -w {name.replace('/', '.')}={opened}` as root enables them."
     return ""

@@ -1,7 +1,7 @@
-"""Ground truth in code: does the program of a completion pass its tests?
+"""Verification of code: runs the program of a completion against its tests.
 
-Programs run in a sandbox, from any thread. A program that was judged right, wrong or unparsable by some tests is
-remembered and not run by them again.
+Programs run in a sandbox, from any thread. A verdict of right, wrong or unparsable is cached, so that the same program
+is not run by the same tests again.
 """
 
 import hashlib
@@ -20,16 +20,17 @@ Question = bytes
 
 
 class CodeVerifier:
-    """Verifies completions against problems.
+    """Verifier of completions against problems.
 
     Args:
-        backend: of the sandbox; see `open_sandbox`.
-        workers: programs judged at once; None: one a core.
-        limits: what one program may use.
-        url: where a remote backend is.
+        backend: backend of the sandbox; see `open_sandbox`.
+        workers: number of programs judged at once. Default: one per core.
+        limits: limits of one program.
+        url: address of a remote backend.
 
     Raises:
-        SandboxUnavailableError: this machine cannot run untrusted programs that way; says why, and the way out.
+        SandboxUnavailableError: this machine cannot run untrusted programs that way; the message says why, and what to
+            do.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class CodeVerifier:
 
     @property
     def backend(self) -> str:
-        """What keeps the programs in."""
+        """Return the name of the isolation in use."""
         return self._sandbox.backend
 
     def close(self) -> None:
-        """End the sandbox, also where it is busy."""
+        """End the sandbox, even if it is busy."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._sandbox.close()
 
@@ -64,13 +65,13 @@ class CodeVerifier:
         within: float | None = None,
         finished: Sequence[bool] | None = None,
     ) -> list[Verdict]:
-        """One verdict for each completion, in order; `answer` is the program that was judged.
+        """Return one verdict for each completion, in order; `answer` is the program that was judged.
 
         Args:
-            completions: what the policy said.
-            problems: what each of them answers.
-            within: seconds for the whole call; None: no limit but each program's own.
-            finished: False where a completion was cut off before its end: it has no program. None: all are whole.
+            completions: the policy's completions.
+            problems: the problem of each completion.
+            within: time limit of the whole call, in seconds. Default: only each program's own limit.
+            finished: False for a completion that was cut off, which has no program. Default: all are complete.
 
         Raises:
             OverdueError: the whole call took longer than `within`.
