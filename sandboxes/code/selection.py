@@ -153,7 +153,7 @@ def _prove(sandbox: Sandbox) -> None:
 
 def _way_out(backend: str, reason: str) -> str:
     if "No space left" in reason:
-        return "No further user namespace can be created; raise user.max_user_namespaces, or run outside of nested containers."
+        return "No further user namespace can be created; raise user.max_user_namespaces, or leave nested containers."
     if "Operation not permitted: " in reason and os.geteuid() == 0:
         return "Root cannot switch to another user here; run as an ordinary user."
     if "no Python" in reason:

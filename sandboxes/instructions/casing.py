@@ -1,4 +1,4 @@
-"""change_case: capitals and small letters."""
+"""Instructions of the group change_case: capitals and lower case."""
 
 import re
 
@@ -10,17 +10,17 @@ _WORD = re.compile(r"""(?:(?!--|\.\.)[^\s,;:?!()\[\]{}<>"“”‘@#$%&])+""")
 
 
 def english_capital(text: str) -> bool:
-    """English, and each letter is a capital."""
+    """Check that the text is English and each letter is a capital."""
     return text.isupper() and is_written_in(text, "en")
 
 
 def english_lowercase(text: str) -> bool:
-    """English, and no letter is a capital."""
+    """Check that the text is English and no letter is a capital."""
     return text.islower() and is_written_in(text, "en")
 
 
 def capital_word_frequency(text: str, capital_frequency: int, capital_relation: str) -> bool:
-    """At least, or less than, `capital_frequency` words all in capitals; a hyphenated word is one, and "A" counts."""
+    """Check for at least, or less than, `capital_frequency` words in capitals; a hyphenated word is one, "A" counts."""
     return holds(sum(word.isupper() for word in _WORD.findall(text)), capital_relation, capital_frequency)
 
 

@@ -1,11 +1,11 @@
-"""What an instruction is told, such as a number or a list of words: each field is checked before a text is judged."""
+"""Arguments of instructions, such as numbers or lists of words: each is checked before a text is judged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 LONGEST_PHRASE = 200
-"""Characters of a keyword: with the number of keywords it bounds the work on a long text."""
+"""Maximum length of a keyword; with the number of keywords it bounds the work on a long text."""
 MOST_WORDS = 50
 
 
@@ -14,8 +14,8 @@ class Field:
     """One keyword argument of an instruction.
 
     Attributes:
-        expected: what it must be, for people.
-        read: gives the checked value; raises ValueError when the value is something else.
+        expected: description of accepted values, for messages.
+        read: function that returns the checked value and raises ValueError for another value.
     """
 
     expected: str
@@ -23,7 +23,7 @@ class Field:
 
 
 def whole_number(lowest: int = 0) -> Field:
-    """A whole number; 3.0 passes too, since tables turn a column with gaps into floats."""
+    """Return a field for a whole number; accepts 3.0, because tables turn a column with gaps into floats."""
 
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < lowest:
@@ -34,7 +34,7 @@ def whole_number(lowest: int = 0) -> Field:
 
 
 def choice(*options: str) -> Field:
-    """One of a few words, as they are written."""
+    """Return a field for one of a few words, spelt exactly."""
 
     def read(value: object) -> str:
         if value not in options:
@@ -45,7 +45,7 @@ def choice(*options: str) -> Field:
 
 
 def phrase(longest: int | None = LONGEST_PHRASE) -> Field:
-    """A text that is not blank."""
+    """Return a field for a text that is not blank."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not value.strip() or (longest is not None and len(value) > longest):
@@ -56,7 +56,7 @@ def phrase(longest: int | None = LONGEST_PHRASE) -> Field:
 
 
 def words() -> Field:
-    """A list of words or phrases."""
+    """Return a field for a list of words or phrases."""
     word = phrase()
 
     def read(value: object) -> list[str]:
@@ -68,7 +68,7 @@ def words() -> Field:
 
 
 def character() -> Field:
-    """A single character that is not blank."""
+    """Return a field for a single character that is not blank."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or len(value.strip()) != 1:
@@ -82,5 +82,5 @@ RELATION = choice("at least", "less than")
 
 
 def holds(count: int, relation: str, bound: int) -> bool:
-    """Whether a count stands in a `RELATION` to a bound."""
+    """Return True if a count is in a `RELATION` to a bound."""
     return count >= bound if relation == "at least" else count < bound

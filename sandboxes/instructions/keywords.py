@@ -1,4 +1,4 @@
-"""keywords: words that must, or must not, be in the text. Keywords are plain text, never patterns; case is ignored."""
+"""Instructions of the group keywords: required or forbidden words. Keywords are plain text; case is ignored."""
 
 import re
 
@@ -7,24 +7,24 @@ from gemsmith.sandboxes.instructions.kind import Kind
 
 
 def existence(text: str, keywords: list[str]) -> bool:
-    """Each keyword is somewhere in the text, perhaps as a part of a longer word."""
+    """Check that each keyword is in the text, possibly as a part of a longer word."""
     lowered = text.lower()
     return all(keyword.lower() in lowered for keyword in keywords)
 
 
 def frequency(text: str, keyword: str, frequency: int, relation: str) -> bool:
-    """The keyword is there at least, or less than, `frequency` times, also as a part of longer words."""
+    """Check that the keyword occurs at least, or less than, `frequency` times, also within longer words."""
     return holds(text.lower().count(keyword.lower()), relation, frequency)
 
 
 def forbidden_words(text: str, forbidden_words: list[str]) -> bool:
-    """None of the words is there as a word of its own."""
+    """Check that none of the words occurs as a separate word."""
     lowered = text.lower()
     return not any(_has_word(lowered, word.lower()) for word in forbidden_words)
 
 
 def letter_frequency(text: str, letter: str, let_frequency: int, let_relation: str) -> bool:
-    """The letter (or another character) is there at least, or less than, `let_frequency` times."""
+    """Check that the letter (or another character) occurs at least, or less than, `let_frequency` times."""
     return holds(text.lower().count(letter.lower()), let_relation, let_frequency)
 
 

@@ -1,4 +1,4 @@
-"""One kind of instruction: its id, its fields, and the pure function that checks a text."""
+"""A kind of instruction: its id, its fields, and the function that checks a text."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ class Kind:
 
     Attributes:
         id: its name in IFEval, "group:name".
-        check: whether a text that is not blank follows it; called with the text and one keyword argument a field.
-        fields: the keyword arguments, each of them required.
+        check: function of a text that is not blank and one keyword argument per field; True if the text follows it.
+        fields: the keyword arguments, all of them required.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""detectable_format and detectable_content: lists, sections, titles, JSON, placeholders, postscripts.
+"""Instructions of the groups detectable_format and detectable_content: lists, sections, titles, JSON, placeholders.
 
-Whatever can be long is searched line by line or with patterns that never go back, so that time stays in proportion to
-the length of the text.
+Long inputs are searched line by line or with patterns that never backtrack, so that time is proportional to the length
+of the text.
 """
 
 import json
@@ -18,23 +18,25 @@ _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
 def number_bullet_lists(text: str, num_bullets: int) -> bool:
-    """Exactly `num_bullets` lines that start with * or -, where ** starts none."""
+    """Check for exactly `num_bullets` lines that start with * or -; ** does not start one."""
     return sum(_is_bullet(line.lstrip()) for line in text.split("\n")) == num_bullets
 
 
 def number_highlighted_sections(text: str, num_highlights: int) -> bool:
-    """At least `num_highlights` parts in *asterisks* or **two asterisks**, each within a line."""
+    """Check for at least `num_highlights` parts in *asterisks* or **two asterisks**, each within a line."""
     marked = _ITALIC.findall(text) + _BOLD.findall(text)
     return sum(bool(part.strip()) for part in marked) >= num_highlights
 
 
 def multiple_sections(text: str, section_spliter: str, num_sections: int) -> bool:
-    """At least `num_sections` headings such as "Section 1". The field is spelt as in IFEval."""
+    """Check for at least `num_sections` headings such as "Section 1". The field is spelt as in IFEval."""
     return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", text)) >= num_sections
 
 
 def json_format(text: str) -> bool:
-    """The whole text is one JSON value, perhaps in a Markdown fence; NaN is none, nor what nests some 1,000 deep."""
+    """Check that the text is one JSON value, possibly in a Markdown fence; NaN and nesting of about 1,000 levels
+    fail.
+    """
     body = text.strip()
     if opening := _FENCE.match(body):
         body = body[opening.end() :]
@@ -46,22 +48,22 @@ def json_format(text: str) -> bool:
 
 
 def title(text: str) -> bool:
-    """A title in <<double angular brackets>>, on one line."""
+    """Check for a title in <<double angular brackets>>, on one line."""
     return any(_title(line) for line in text.split("\n"))
 
 
 def constrained_response(text: str) -> bool:
-    """One of the three sentences "My answer is yes.", "... no." or "... maybe." is in the text."""
+    """Check for one of the three sentences "My answer is yes.", "... no." or "... maybe."."""
     return any(option in text for option in _CONSTRAINED)
 
 
 def number_placeholders(text: str, num_placeholders: int) -> bool:
-    """At least `num_placeholders` places such as [address], each within a line."""
+    """Check for at least `num_placeholders` placeholders such as [address], each within a line."""
     return sum(_placeholders(line) for line in text.split("\n")) >= num_placeholders
 
 
 def postscript(text: str, postscript_marker: str) -> bool:
-    """The marker is somewhere in the text; case is ignored, and in P.S. and P.P.S a blank may follow each stop."""
+    """Check for the marker anywhere; case is ignored, and in P.S. and P.P.S a blank may follow each full stop."""
     lowered = text.lower()
     pattern = _POSTSCRIPTS.get(postscript_marker)
     return pattern.search(lowered) is not None if pattern else postscript_marker.lower() in lowered

@@ -1,4 +1,4 @@
-"""length_constraints: how many words, sentences and paragraphs the text has."""
+"""Instructions of the group length_constraints: numbers of words, sentences and paragraphs."""
 
 import re
 
@@ -11,22 +11,24 @@ _FIRST_WORD = re.compile(r"""\s*'*"*([^.,?!'"\s]*)""")
 
 
 def number_words(text: str, num_words: int, relation: str) -> bool:
-    """At least, or less than, `num_words` runs of letters, digits and underscores: "don't" is two."""
+    """Check for at least, or less than, `num_words` runs of letters, digits and underscores: "don't" is two."""
     return holds(len(_WORD.findall(text)), relation, num_words)
 
 
 def number_sentences(text: str, num_sentences: int, relation: str) -> bool:
-    """At least, or less than, `num_sentences` sentences."""
+    """Check for at least, or less than, `num_sentences` sentences."""
     return holds(count_sentences(text), relation, num_sentences)
 
 
 def number_paragraphs(text: str, num_paragraphs: int) -> bool:
-    """Exactly `num_paragraphs` paragraphs with *** between them, none of them blank."""
+    """Check for exactly `num_paragraphs` paragraphs with *** between them, none of them blank."""
     return len(separated(text, "***")) == num_paragraphs
 
 
 def nth_paragraph_first_word(text: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
-    """Exactly `num_paragraphs` paragraphs with a blank line between them; the n-th, from 1, starts with the word."""
+    """Check for exactly `num_paragraphs` paragraphs separated by a blank line, whose n-th (from 1) starts with the
+    word.
+    """
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
     if len(paragraphs) != num_paragraphs or nth_paragraph > num_paragraphs:
         return False
@@ -35,7 +37,9 @@ def nth_paragraph_first_word(text: str, num_paragraphs: int, nth_paragraph: int,
 
 
 def separated(text: str, separator: str) -> list[str]:
-    """The parts between separators; none when one is blank, save what stands before the first and after the last."""
+    """Return the parts between separators; none if one is blank, except before the first and after the last
+    separator.
+    """
     parts = text.split(separator)
     inner = [part for i, part in enumerate(parts) if part.strip() or 0 < i < len(parts) - 1]
     return inner if all(part.strip() for part in inner) else []

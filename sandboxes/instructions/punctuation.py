@@ -1,10 +1,10 @@
-"""punctuation: the comma."""
+"""Instructions of the group punctuation: the comma."""
 
 from gemsmith.sandboxes.instructions.kind import Kind
 
 
 def no_comma(text: str) -> bool:
-    """The text has no comma; those of other scripts are allowed."""
+    """Check that the text has no comma; commas of other scripts are allowed."""
     return "," not in text
 
 

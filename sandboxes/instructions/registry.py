@@ -1,4 +1,4 @@
-"""IFEval's 25 instructions by id, and an instruction with its fields read and checked."""
+"""IFEval's 25 instructions by id, with their fields read and checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from gemsmith.sandboxes.instructions.kind import Kind
 from gemsmith.sandboxes.instructions.variants import variants
 
 NEAR = 0.5
-"""How like an id or a field (difflib's ratio) one is that a message suggests."""
+"""Smallest likeness (difflib's ratio) of an id or a field that a message suggests."""
 LONGEST_TEXT = 1 << 18
-"""Characters, some 64k tokens. A longer text follows no instruction, so that none takes long."""
+"""Maximum length in characters, about 64k tokens. A longer text follows no instruction, so that none takes long."""
 
 _GROUPS = (keywords, length, layout, casing, punctuation, start_end, combination, language)
 KINDS: Mapping[str, Kind] = {kind.id: kind for group in _GROUPS for kind in group.KINDS}
@@ -30,13 +30,15 @@ KINDS: Mapping[str, Kind] = {kind.id: kind for group in _GROUPS for kind in grou
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction with its values. Made by `instruction`."""
+    """One instruction with its values. Created by `instruction`."""
 
     kind: Kind
     values: Mapping[str, Any]
 
     def followed(self, text: str, strict: bool = True) -> bool:
-        """Whether a text follows it: as it stands (strict), or in any of its `variants` (loose). A blank one never."""
+        """Return True if a text follows it, as written (strict) or in any of its `variants` (loose). A blank text
+        never does.
+        """
         if len(text) > LONGEST_TEXT:
             return False
         tried = [text] if strict else variants(text)
@@ -44,10 +46,10 @@ class Instruction:
 
 
 def instruction(id: str, fields: Mapping[str, Any] | None = None) -> Instruction:
-    """An instruction from its id and its fields; a field that is None counts as absent, as in tables.
+    """Return an instruction from its id and its fields; a field that is None counts as absent, as in tables.
 
     Raises:
-        UserError: the id or a field is unknown, or a field is missing or not what it must be.
+        UserError: the id or a field is unknown, or a field is missing or has a wrong value.
     """
     if not isinstance(id, str) or id not in KINDS:
         raise UserError(f"there is no instruction {id!r:.80}{did_you_mean(id, KINDS, NEAR)}.")
@@ -65,10 +67,10 @@ def instruction(id: str, fields: Mapping[str, Any] | None = None) -> Instruction
 
 
 def instructions(ids: object, fields: object) -> list[Instruction]:
-    """The instructions of one prompt: IFEval's `instruction_id_list` and its `kwargs`, in the same order.
+    """Return the instructions of one prompt: IFEval's `instruction_id_list` and its `kwargs`, in the same order.
 
     Raises:
-        UserError: see `instruction`; or there are no two lists of one length.
+        UserError: see `instruction`; or the arguments are not two lists of one length.
     """
     if not isinstance(ids, list | tuple):
         raise UserError(f"found {ids!r:.80}, expected a list of instruction ids.")

@@ -1,4 +1,4 @@
-"""How many sentences a text has, by rules for English and without a trained model."""
+"""Sentence count by rules for English, without a trained model."""
 
 import re
 from itertools import pairwise
@@ -20,10 +20,11 @@ _NEVER_LAST, _SOMETIMES_LAST, _BEFORE_NUMBERS = (frozenset(x.split()) for x in (
 
 
 def count_sentences(text: str) -> int:
-    """Sentences end at . ? or !, perhaps in front of closing marks; a line break alone ends none.
+    """Return the number of sentences. They end at . ? or !, possibly before closing marks; a line break alone ends
+    none.
 
-    A full stop ends none inside a word (example.com), after a title, an initial or a list's number, and after other
-    abbreviations only where a capital follows. What has no letter or digit is no sentence.
+    A full stop does not end a sentence inside a word (example.com), after a title, an initial or a list's number; after
+    other abbreviations it does only before a capital. A part without letters or digits is not a sentence.
     """
     tokens = _TOKEN.findall(_OTHER_STOPS.sub("! ", text))
     count, begun = 0, False
@@ -37,7 +38,7 @@ def count_sentences(text: str) -> int:
 
 
 def _ends(token: str, after: str) -> bool:
-    """Whether a token ends its sentence in front of the next token."""
+    """Return True if a token ends its sentence before the next token."""
     ends = [end.start() for end in _END.finditer(token)]
     if not ends or token[ends[-1]] != ".":
         return bool(ends)

@@ -1,4 +1,4 @@
-"""The verdict on a completion that was told to follow instructions."""
+"""Verification of a completion against instructions."""
 
 import time
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from gemsmith.sandboxes.verdict import Status, Verdict
 
 
 def verify(completion: str, instructions: Sequence[Instruction], strict: bool = True) -> Verdict:
-    """Right where each instruction is followed; the reason names those that are not.
+    """Return right if each instruction is followed; the reason names those that are not.
 
     Raises:
-        ValueError: there is no instruction, so that nothing can be verified.
+        ValueError: there is no instruction to verify.
     """
     if not instructions:
         raise ValueError("a completion is verified against at least one instruction")

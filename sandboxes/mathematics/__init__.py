@@ -1,1 +1,1 @@
-"""The mathematics verifier: finding the answer of a completion, and comparing it with the true one."""
+"""The mathematics verifier: extraction of a completion's answer, and comparison with the true one."""

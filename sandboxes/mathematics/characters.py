@@ -1,4 +1,4 @@
-"""Mathematics of whatever script in the characters of LaTeX: ٣ and ３ are 3, − is -, √ is \\sqrt, ² is ^{2}."""
+"""Normalisation of mathematical characters of any script to LaTeX: ٣ and ３ are 3, − is -, √ is \\sqrt, ² is ^{2}."""
 
 import re
 import unicodedata
@@ -27,13 +27,13 @@ _DIGIT = re.compile(r"[^\W0-9A-Za-z_]")
 
 
 def composed(text: str) -> str:
-    """A text with its accents composed and its full-width signs narrow; what searches for words and marks works on."""
+    """Return a text with composed accents and narrow full-width signs, for the search of words and marks."""
     return text if text.isascii() else unicodedata.normalize("NFC", text).translate(_FULLWIDTH)
 
 
 @lru_cache(maxsize=4096)
 def plain(text: str) -> str:
-    """A text with every digit in ASCII and mathematical signs as LaTeX writes them; letters stay."""
+    """Return a text with ASCII digits and mathematical signs as LaTeX writes them; letters stay."""
     if text.isascii():
         return text
     text = _RAISED.sub(lambda run: f"^{{{run.group().translate(_SUPERSCRIPTS)}}}", text)

@@ -1,7 +1,7 @@
-"""Compares an answer with the truth as far as that needs no mathematics: exact numbers, wording, structure, units.
+"""Comparison of an answer with the truth without mathematics: exact numbers, wording, structure, units.
 
-What is left open is for `gemsmith.sandboxes.mathematics.worker`, which compares element by element with math-verify.
-Everything here takes time at most proportional to a short text's square, and evaluates nothing.
+`gemsmith.sandboxes.mathematics.worker` decides the remaining cases element by element with math-verify. Everything here
+takes time at most proportional to the square of a short text, and evaluates nothing.
 """
 
 import re
@@ -50,7 +50,7 @@ _SAME_UNIT = {word: line.split()[0] for line in _UNITS.replace("\n", " ").split(
 
 
 def at_once(answer: str, truth: str) -> Finding | None:
-    """The verdict on an answer where it needs no mathematics; None where it does."""
+    """Return the verdict on an answer if it needs no mathematics; else None."""
     if len(answer) > LONGEST_EXPRESSION:
         return Status.UNPARSABLE, f"longer than {LONGEST_EXPRESSION} characters"
     if _depth(answer) > DEEPEST:
@@ -67,13 +67,13 @@ def at_once(answer: str, truth: str) -> Finding | None:
 
 
 def known(answer: str, truth: str) -> bool | None:
-    """Whether two elements are equal, where that needs no mathematics; None where it does."""
+    """Return whether two elements are equal, if that needs no mathematics; else None."""
     found = _leaf(answer, truth)
     return None if found is None else found[0] is Status.RIGHT
 
 
 def stated_number(answer: str) -> Fraction | None:
-    """The plain number that an answer is, or that its equation states: 15 * 8 = 120, x + y = 5, and 5 = x."""
+    """Return the plain number that an answer is, or that its equation gives: 15 * 8 = 120, x + y = 5, and 5 = x."""
     left, equals, right = answer.rpartition("=")
     if not equals or plain_number(answer) is not None:
         return plain_number(answer)
@@ -89,17 +89,19 @@ def stated_number(answer: str) -> Fraction | None:
 
 
 def is_text(text: str) -> bool:
-    """Whether a text is words rather than mathematics."""
+    """Return True if a text is words rather than mathematics."""
     return bool(words(quantity(text).bare)) or len(text) > LONGEST_EXPRESSION
 
 
 def has_variable(text: str) -> bool:
-    """Whether a single letter stands in a text."""
+    """Return True if a text contains a single letter."""
     return bool(_VARIABLE.search(_COMMAND.sub(" ", _WRAPPED.sub(" ", text))))
 
 
 def wording(text: str) -> str:
-    """A text without what does not change its meaning: spaces, sizes, fonts, articles; words in lower case."""
+    """Return a text without parts that do not change its meaning: spaces, sizes, fonts, articles; words in lower
+    case.
+    """
     bare = _SPACES.sub("", _BETWEEN_DIGITS.sub("_", _WRAPPED.sub(r"\1", _ARTICLE.sub("", text.strip())))).strip("*")
     bare = _SUBSCRIPT.sub(r"_\1", _FRACTION.sub(r"\\frac", bare).replace("\\varnothing", "\\emptyset").rstrip("."))
     bare = bare.removeprefix("+")
@@ -110,7 +112,7 @@ def wording(text: str) -> str:
 def _leaf(answer: str, truth: str) -> Finding | None:
     true_number, number = plain_number(truth), stated_number(answer)
     if true_number is not None and _undone(answer, true_number.denominator == 1 and not _DIVISION.search(truth)):
-        return Status.WRONG, "arithmetic that was not carried out"
+        return Status.WRONG, "unevaluated arithmetic"
     if true_number is not None and number is not None:
         return _same_quantity(answer, truth, number == true_number)
     if wording(answer) == wording(truth):
@@ -118,7 +120,7 @@ def _leaf(answer: str, truth: str) -> Finding | None:
     if is_text(truth):
         return Status.WRONG, "compared as text"
     if is_text(answer):
-        return Status.UNPARSABLE, "words, where mathematics was expected"
+        return Status.UNPARSABLE, "words instead of mathematics"
     if (true_number is None) != (plain_number(answer) is None) and has_variable(
         answer if true_number is not None else truth
     ):
@@ -146,7 +148,9 @@ def _same_quantity(answer: str, truth: str, same_number: bool) -> Finding:
 
 @lru_cache(maxsize=1024)
 def _unit(unit: str) -> tuple[str | None, int]:
-    """One name for the spellings of a common unit, None for others, which are not compared; and its power."""
+    """Return one name for all spellings of a common unit (None for other units, which are not compared), and its
+    power.
+    """
     bare, raised = _RAISED.subn("", unit.strip().lower())
     power = next((int(digit) for digit in reversed(unit) if digit.isdigit()), 1) if raised else 1
     bare, squares = re.subn(r"^(?:square|sq\.?)\s+", "", bare)
@@ -157,9 +161,9 @@ def _unit(unit: str) -> tuple[str | None, int]:
 
 
 def _undone(answer: str, whole: bool) -> bool:
-    """Whether an answer leaves arithmetic to the reader: 3 + 4 for 7, and 84/2 for a whole number.
+    """Return True if an answer contains unevaluated arithmetic: 3 + 4 for 7, and 84/2 for a whole number.
 
-    A policy that repeats the question would be right otherwise. Powers of ten are notation.
+    Otherwise a policy that repeats the question would be right. Powers of ten are notation.
     """
     last = quantity(_STATED.sub("", answer)).bare.rpartition("=")[2].strip()
     last = last[1:].lstrip() if last[:1] in ("+", "-") else last

@@ -1,9 +1,9 @@
-"""Where the answer stands in a completion: one candidate, found in a strict order, without looking at the truth.
+"""Extraction of the answer from a completion: one candidate, found in a strict order, without the true answer.
 
-The order: what follows </think>; the last balanced \\boxed{}; "the (final) answer is ..." in any of MGSM's eleven
-languages or "#### n", whichever stands last; the last $...$; a completion that is nothing but one expression; a last
-line "= n" or "x = n". Answers side by side (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is searched,
-never evaluated.
+The search starts after </think> and uses, in this order: the last balanced \\boxed{}; "the (final) answer is ..." in
+any of MGSM's eleven languages or "#### n", whichever comes last; the last $...$; a completion that is a single
+expression; a last line "= n" or "x = n". Adjacent answers (\\boxed{5} or \\boxed{6}) are one candidate, a list. Text is
+searched, never evaluated.
 """
 
 import re
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def find_answer(completion: str) -> Candidate | None:
-    """The one answer of a completion, or None when it commits itself to none.
+    """Return the one answer of a completion, or None if it does not commit to one.
 
     A completion that opens <think> and never closes it has not answered. Of a very long completion only the last
     100,000 characters are read.
@@ -76,7 +76,7 @@ def find_answer(completion: str) -> Candidate | None:
 
 
 def stated_answer(truth: str) -> str:
-    """The answer that a ground truth states: after "####" (GSM8K), inside \\boxed{}, inside one $...$, or all of it."""
+    """Return the answer of a ground truth: after "####" (GSM8K), inside \\boxed{}, inside one $...$, or all of it."""
     truth = composed(truth)
     if hashes := _HASHES.findall(truth):
         return hashes[-1].strip()
@@ -87,9 +87,9 @@ def stated_answer(truth: str) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    """Content of the last \\boxed{} whose braces balance, with those that are listed beside it; one pass over the text.
+    """Return the content of the last balanced \\boxed{}, with the boxes listed beside it, in one pass over the text.
 
-    Of nested boxes, the innermost.
+    Of nested boxes, it returns the innermost.
     """
     if "boxed" not in text and "fbox" not in text:
         return None
@@ -115,20 +115,20 @@ def last_boxed(text: str) -> str | None:
 
 
 def is_expression(text: str) -> bool:
-    """Whether a text is mathematics alone: on one line, not long, with a digit or a letter, no words and no box."""
+    """Return True if a text is only mathematics: one line, not long, with a digit or a letter, no words and no box."""
     if len(text) > LONGEST_EXPRESSION or "\n" in text.strip() or "\\boxed" in text:
         return False
     return bool(re.search(r"[\dA-Za-z]", text)) and not words(text)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text that are no mathematics, in order; \\text{...} counts as words."""
+    """Return the words of a text that are not mathematics, in order; \\text{...} counts as words."""
     bare = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", text))) if "\\" in text else text
     return [word for word in _WORD.findall(bare) if word.lower() not in _MATHS_WORDS]
 
 
 def _after_mark(text: str) -> str | None:
-    """What follows the last announcement of an answer, up to the end of its sentence."""
+    """Return the text after the last announcement of an answer, up to the end of its sentence."""
     mark = None
     for pattern in (ANNOUNCED_IN_ASCII if text.isascii() else ANNOUNCED, _HEADING):
         for mark_here in pattern.finditer(text):
@@ -148,7 +148,9 @@ def _after_mark(text: str) -> str | None:
 
 
 def _is_answer(text: str) -> bool:
-    """Whether a text is one expression, one number with its unit, or one word: rather than a heading or a sentence."""
+    """Return True if a text is one expression, one number with its unit, or one word, and not a heading or a
+    sentence.
+    """
     if "\\boxed" in text:
         return False
     bare = _CALCULATOR.sub("", text)
@@ -175,7 +177,7 @@ def _whole(text: str) -> str | None:
 
 
 def _last_line(text: str) -> str | None:
-    """A last line that is an equation, whole; of "Total cost = 72 dollars", what it says of it."""
+    """Return a last line that is an equation, whole; of "Total cost = 72 dollars", return the right-hand side."""
     lines = text.strip().splitlines()
     if not lines or "=" not in lines[-1] or lines[-1].rstrip().endswith("="):
         return None
@@ -188,7 +190,7 @@ def _last_line(text: str) -> str | None:
 
 
 def _beside(text: str, end: int, start: int) -> bool:
-    """Whether between two answers stands no more than a comma or an "or"."""
+    """Return True if there is at most a comma or an "or" between two answers."""
     return start - end <= LONGEST_JOINT and _JOINED.fullmatch(text, end, start) is not None
 
 

@@ -1,6 +1,6 @@
-"""Words around answers in MGSM's eleven languages: how a final answer is announced, and what a unit is not.
+"""Words around answers in MGSM's eleven languages: announcements of a final answer, and words that are not units.
 
-The announcements are those of MGSM's worked examples (Shi et al. 2022) and of prompts that ask for a last line
+The announcements are those of MGSM's worked examples (Shi et al. 2022) and of prompts that request a last line
 "Answer:", in each language.
 """
 
@@ -56,11 +56,11 @@ _UNSPACED = re.compile(
     "千(?![克米瓦卡])|[一二三四五六七八九十百万億亿兆零〇半或和与又]|または|もしくは|あるいは|ダース|分之"
     "|ล้าน|แสน|หมื่น|พัน|ร้อย|หรือ|และ|ครึ่ง|โหล"
 )
-"""The same in Chinese, Japanese and Thai, which put no spaces between words."""
+"""The same in Chinese, Japanese and Thai, which have no spaces between words."""
 
 
 def is_unit(words: str) -> bool:
-    """Whether words after a number are its unit, rather than more of the number (million) or another thought."""
+    """Return True if words after a number are its unit, and not part of the number (million) or another clause."""
     *before, last = re.split(r"[\s/.]+", words.strip().rstrip(".").lower())
     if last in _TIMES and not before:
         return True

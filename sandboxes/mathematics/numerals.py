@@ -1,8 +1,9 @@
-"""Plain numbers as people and models write them, read exactly: 72, $1,080.50, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x = 7.
+"""Exact reading of plain numbers as people and models write them: 72, $1,080.50, 1 1/2, \\frac{3}{4}, 50\\%, 5 km, x =
+7.
 
 Nothing is evaluated: a text is one number, with decoration that does not change it, or it is not a number at all.
-Digits may be of any script. Where a sign has two readings, English's is taken (1,234 is a thousand, 1.234 is not), and
-the other only where there is no doubt: 1.234.567 and 1.234,56 and 18,50 €.
+Digits may be of any script. Ambiguous signs are read as in English (1,234 is a thousand, 1.234 is not); the other
+reading is used only where it is unambiguous: 1.234.567 and 1.234,56 and 18,50 €.
 """
 
 import re
@@ -67,7 +68,7 @@ _ASIDE = re.compile(r"\s*\([^()\d=+*/^\\]{3,60}\)$")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A text without what surrounds a number in it: the `bare` rest, its unit and the name it was given, if any."""
+    """A text split into the `bare` number, its unit and its name, if any."""
 
     bare: str
     unit: str | None = None
@@ -76,7 +77,7 @@ class Quantity:
 
 @lru_cache(maxsize=65536)
 def plain_number(text: str) -> Fraction | None:
-    """The number that a text is, exactly; None when it is anything else (a sum, a power, other undone arithmetic).
+    """Return the exact number that a text is; None for anything else (a sum, a power, other unevaluated arithmetic).
 
     Thousands separators, currency and per-cent signs, degree signs, units, a leading `x =` and a closing full stop are
     dropped: "50%" is 50. A power of ten may follow (1.5e3, 1.5 \\times 10^{3}) with an exponent below 1000.
@@ -105,7 +106,7 @@ def plain_number(text: str) -> Fraction | None:
 
 
 def ratio(bare: str) -> Fraction | None:
-    """The value of a/b or \\frac{a}{b} with plain a and b; None for anything else."""
+    """Return the value of a/b or \\frac{a}{b} with plain a and b; None for anything else."""
     if match := _RATIO.fullmatch(bare):
         sign, above, below = match.groups()
     elif match := _FRAC.fullmatch(bare):
@@ -118,7 +119,7 @@ def ratio(bare: str) -> Fraction | None:
 
 @lru_cache(maxsize=65536)
 def quantity(text: str) -> Quantity:
-    """Take a number's surroundings off: signs of currency and per cent, units, a leading name, a closing full stop."""
+    """Remove currency and per-cent signs, units, a leading name and a closing full stop from around a number."""
     bare = _tidied(text)
     name = _NAME.match(bare)
     if name:
@@ -140,7 +141,7 @@ def quantity(text: str) -> Quantity:
 
 
 def without_unit(text: str) -> str:
-    """An expression without the unit after it, and without marks that are no mathematics."""
+    """Return an expression without the unit after it, and without marks that are not mathematics."""
     bare, _ = _without_text_unit(_MARKS.sub(" ", _tidied(text)).strip())
     match = _PLAIN_UNIT.search(bare)
     if match and match[1] is None and (match[3] is None or is_unit(match[3])):
@@ -166,7 +167,7 @@ def _signed(sign: str, value: Fraction) -> Fraction:
 
 
 def _digits(text: str) -> str:
-    """Digits as Python reads them."""
+    """Return digits as Python reads them."""
     digits = re.sub(r"[\s'\u00a0\u2009\u202f]", "", text)
     if digits.count(".") > 1 or re.search(r"\.\d+,", digits) or (re.search(_NARROW, text) and "," in digits):
         digits = digits.replace(".", "").replace(",", ".")

@@ -1,7 +1,7 @@
 """Worker processes that compare mathematical texts, each comparison within its own limit.
 
-A comparison that hangs, crashes or eats memory costs its worker, which is killed and replaced by a fresh fork, and
-nothing else: the requests that waited behind it are sent to the new one. Nothing is started before it is needed.
+A comparison that hangs, crashes or exhausts memory costs only its worker, which is killed and replaced by a fresh fork;
+requests that waited for it are sent to the new one. Nothing is started before it is needed.
 """
 
 import json
@@ -21,20 +21,20 @@ from gemsmith.sandboxes.verdict import Status
 WORKER = "gemsmith.sandboxes.mathematics.worker:open_comparison"
 PATIENCE = 6.0
 AT_ONCE = 8
-"""Requests that a worker is given ahead, so that it never waits for the next one."""
+"""Requests that a worker receives in advance, so that it never waits for the next one."""
 SHORTEST = 0.25
-"""Seconds that a comparison may always compute, however many share the time of a call."""
+"""Seconds that a comparison may always compute, even if many share the time of a call."""
 SHARED = 0.6
-"""Part of a call's time that its comparisons share; the rest is for killing, forking, and a busy machine."""
+"""Share of a call's time for its comparisons; the rest is for killing, forking, and a busy machine."""
 _HUGE = 1 << 29
-"""Bytes beyond which a worker that the system killed was killed for its memory."""
+"""Bytes of memory from which a worker killed by the system counts as killed for its memory."""
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # nobody's arithmetic sends these
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
 
 @dataclass(frozen=True)
 class ComparisonOutcome:
-    """How a comparison ended."""
+    """The end of a comparison."""
 
     status: Status
     reason: str
@@ -54,10 +54,10 @@ class MathPool:
     """Comparisons by math-verify in killable processes. Usable from any thread.
 
     Args:
-        workers: processes at most.
-        time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor, it ends
-            after PATIENCE times as long.
-        entry: what answers the requests, as `gemsmith.sandboxes.mathematics.worker` does.
+        workers: maximum number of processes.
+        time_limit: seconds that one comparison may compute. On a machine so busy that it gets no processor time, it is
+            killed after PATIENCE times as long.
+        entry: module that answers the requests, such as `gemsmith.sandboxes.mathematics.worker`.
     """
 
     def __init__(self, workers: int, time_limit: float, entry: str = WORKER) -> None:
@@ -70,12 +70,12 @@ class MathPool:
         self._closed = False
 
     def submit(self, request: dict[str, str], deadline: float | None = None) -> Future[ComparisonOutcome]:
-        """Ask for a comparison.
+        """Request a comparison.
 
         Args:
-            request: what `gemsmith.sandboxes.mathematics.worker.compare` is to answer.
-            deadline: time.monotonic() of the caller's limit for everything that it asks; None: there is none. Near it,
-                what is left is shared out, so that a few comparisons cannot use up what all need.
+            request: a request for `gemsmith.sandboxes.mathematics.worker.compare`.
+            deadline: time.monotonic() of the caller's limit for all its requests. Default: none. Near it, the remaining
+                time is divided, so that a few comparisons cannot use up the time of all.
         """
         job = _Job(json.dumps(request).encode(), deadline)
         with self._lock:
@@ -92,7 +92,7 @@ class MathPool:
         return job.future
 
     def close(self) -> None:
-        """End every worker, also those that are busy, and cancel what waits."""
+        """End every worker, including busy ones, and cancel waiting requests."""
         with self._lock:
             self._closed = True
             threads, self._threads = self._threads, []
@@ -111,7 +111,7 @@ class MathPool:
             self._open -= 1
 
     def _serve(self) -> None:
-        """One thread's work: it has a worker of its own, and gives it what is asked for."""
+        """Run one thread: it has a worker of its own, and sends it the requests."""
         worker: Worker | None = None
         try:
             while (first := self._jobs.get()) is not None:
@@ -128,7 +128,7 @@ class MathPool:
                 worker.kill()
 
     def _judge(self, jobs: deque[_Job], worker: Worker | None) -> Worker | None:
-        """Settle jobs, in order, until they are done or have cost the worker; the worker, if it lives on."""
+        """Settle jobs in order until they are done or the worker is lost; return the worker if it survives."""
         fresh = False
         try:
             if worker is None or not worker.alive():
@@ -160,7 +160,7 @@ class MathPool:
         return worker
 
     def _limits(self, job: _Job) -> tuple[float, float]:
-        """Seconds that a comparison may compute now, and how many times as long it may take on a busy machine."""
+        """Return the seconds that a comparison may compute now, and the factor of wall time on a busy machine."""
         if job.deadline is None:
             return self.time_limit, PATIENCE
         share = SHARED * (job.deadline - time.monotonic()) * min(1.0, self.workers / max(1, self._open))
@@ -168,7 +168,7 @@ class MathPool:
         return limit, min(PATIENCE, max(PATIENCE * SHORTEST, share) / limit)
 
     def _fork(self, lost: Worker | None) -> Worker:
-        """A fresh worker, of a fresh server where there is none or it fails."""
+        """Return a new worker, of a new server if there is none or it fails."""
         if lost is not None:
             lost.kill()
         for attempt in range(2):
@@ -189,7 +189,7 @@ class MathPool:
         raise AssertionError
 
     def _cannot_start(self, jobs: deque[_Job], reason: str) -> None:
-        """Tell everyone who waits: for each to try again would only make all of them late."""
+        """Fail all waiting requests: if each tried again, all of them would be late."""
         jobs.extend(job for job in self._taken(self._jobs.qsize()) if job.future.set_running_or_notify_cancel())
         while jobs:
             _settle(jobs.popleft(), Status.INFRASTRUCTURE_FAULT, reason)
@@ -207,18 +207,18 @@ class MathPool:
 
 
 def _settle(job: _Job, status: Status, reason: str) -> None:
-    """Tell the caller how its comparison ended."""
+    """Report the end of a comparison to the caller."""
     job.future.set_result(ComparisonOutcome(status, reason, time.monotonic() - job.begun if job.begun else 0.0))
 
 
 def _loss(worker: Worker, error: Exception, limit: float) -> tuple[Status, str]:
-    """Whose fault it is that a worker was lost: the sample's, or the machine's."""
+    """Return who caused the loss of a worker: the sample or the machine."""
     if isinstance(error, ChildHeldError):
         return Status.INFRASTRUCTURE_FAULT, f"the mathematics worker {error}"
     if isinstance(error, ChildTimeoutError):
         return Status.TIMEOUT, f"comparison stopped after {limit:.3g} s"
     if not isinstance(error, ChannelClosedError):
-        return Status.CRASHED, "the worker's answer was no verdict"
+        return Status.CRASHED, "the worker's answer was not a verdict"
     end = worker.kill()
     if end.code is None or end.code in _FROM_OUTSIDE:
         if end.peak > _HUGE:

@@ -1,7 +1,7 @@
-"""Sets, tuples, intervals, lists, unions and matrices: what an answer is made of, and whether two are made of the same.
+"""Sets, tuples, intervals, lists, unions and matrices: the structure of an answer, and comparison of structures.
 
-An answer with structure is taken apart here, bracket by bracket, so that (1, 2) is never [1, 2] nor {1, 2}, and every
-element is compared on its own. A set and a list have no order; a tuple, an interval and a matrix have one.
+This module splits a structured answer at its brackets, so that (1, 2) never equals [1, 2] or {1, 2}, and every element
+is compared on its own. Sets and lists have no order; tuples, intervals and matrices have one.
 """
 
 import re
@@ -12,7 +12,7 @@ from functools import lru_cache
 from gemsmith.sandboxes.mathematics.numerals import plain_number
 
 Leaf = Callable[[str, str], bool | None]
-"""Whether an answer's element equals a truth's: None where that cannot be said here."""
+"""Function that decides whether an answer's element equals a truth's; None if it cannot decide."""
 MOST = 100
 _WORD = r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(?:and|or)\s*,?\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
 _TOKEN = re.compile(
@@ -33,16 +33,16 @@ _RELATION = re.compile(r"[<>]|\\(?:(?:le|ge|lt|gt|ne)(?:q|qslant)?|setminus|back
 
 @dataclass(frozen=True)
 class Structure:
-    """What a text is made of. `kind` is "" for one element alone, "set" for sets and lists, else its brackets."""
+    """Structure of a text. `kind` is "" for a single element, "set" for sets and lists, else its brackets."""
 
     kind: str
     elements: tuple[str, ...]
 
 
 def equal(answer: str, truth: str, leaf: Leaf) -> bool | None:
-    """Whether two texts are made of equal parts; `leaf` decides on parts that have none of their own.
+    """Return True if two texts have equal parts; `leaf` compares parts without structure.
 
-    None where `leaf` could not say and nothing else differs.
+    None if `leaf` could not decide and nothing else differs.
     """
     found, wanted = structure(answer), structure(truth)
     if not found.kind and not wanted.kind:
@@ -61,7 +61,7 @@ def equal(answer: str, truth: str, leaf: Leaf) -> bool | None:
 
 @lru_cache(maxsize=4096)
 def structure(text: str) -> Structure:
-    """Take a text apart at its outermost brackets, commas and unions; brackets around one element are taken off."""
+    """Split a text at its outermost brackets, commas and unions; brackets around one element are removed."""
     alone = Structure("", (text,))
     if plain_number(text) is not None:
         return alone
@@ -88,13 +88,13 @@ def structure(text: str) -> Structure:
 
 
 def _alternatives(found: Structure, text: str) -> Structure:
-    """x < 2 or x > 3 is a union, and no list."""
+    """Return x < 2 or x > 3 as a union, not a list."""
     relations = found.kind == "set" and _OR.search(text) and all(_RELATION.search(each) for each in found.elements)
     return Structure("union", found.elements) if relations else found
 
 
 def _matched(found: list[str], wanted: Iterable[str], leaf: Leaf) -> bool | None:
-    """Whether the elements can be paired off."""
+    """Return True if the elements can be paired."""
     unknown = False
     for truth in wanted:
         verdicts = [equal(answer, truth, leaf) for answer in found]
@@ -117,7 +117,7 @@ def _all(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def _split(text: str, at: str) -> list[str] | None:
-    """Split at separators (or unions) outside of every bracket; None where brackets do not pair off."""
+    """Split at separators (or unions) outside all brackets; return None if brackets do not match."""
     grouped = set()
     if _SPACED_COMMA.search(text):  # 1,000, 2,000
         grouped = {match.start() for match in _THOUSANDS.finditer(text)}
@@ -136,7 +136,7 @@ def _split(text: str, at: str) -> list[str] | None:
 
 
 def _unwrapped(text: str) -> tuple[str, str]:
-    """The brackets that a text stands in as a whole, such as "(]", and what is inside; else "" and the text."""
+    """Return the brackets around a whole text, such as "(]", and its content; else "" and the text."""
     opening, depth = "", 0
     for match in _TOKEN.finditer(text):
         if match["opening"]:
@@ -157,7 +157,7 @@ def _plain(bracket: str) -> str:
 
 
 def _both_signs(element: str) -> list[str]:
-    """a ± b as its two values."""
+    """Return a ± b as its two values."""
     if len(_PLUS_MINUS.findall(element)) != 1:
         return [element]
     return [_PLUS_MINUS.sub(f" {sign} ", element).strip() for sign in "+-"]

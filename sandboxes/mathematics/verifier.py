@@ -1,6 +1,6 @@
-"""Ground truth in mathematics: is the answer of a completion equal to the true one?
+"""Verification of mathematics: compares the answer of a completion with the true one.
 
-Plain numbers, texts and what is made of them are compared exactly, here; everything else by math-verify in a child
+Plain numbers, texts and structures of them are compared exactly, here; everything else by math-verify in a child
 process, which is killed at the time limit of its sample and replaced. Works from any thread and from async code, and
 starts no process before one is needed.
 """
@@ -24,12 +24,12 @@ Question = tuple[str, str]  # answer, truth
 
 
 class MathVerifier:
-    """Verifies completions against true answers, each within its own time limit.
+    """Verifier of completions against true answers, each within its own time limit.
 
     Args:
-        workers: processes at most; None: one a core, at most 4.
+        workers: maximum number of processes. Default: one per core, at most 4.
         time_limit: seconds that one comparison may compute; its worker is killed then. On a machine so busy that it
-            gets no processor, it is killed after 6 times as long.
+            gets no processor time, it is killed after 6 times as long.
     """
 
     def __init__(self, workers: int | None = None, time_limit: float = 5.0) -> None:
@@ -45,7 +45,7 @@ class MathVerifier:
         self.close()
 
     def close(self) -> None:
-        """End every worker, also one that is busy."""
+        """End every worker, including busy ones."""
         self._pool.close()
 
     def verify(
@@ -55,14 +55,14 @@ class MathVerifier:
         within: float | None = None,
         finished: Sequence[bool] | None = None,
     ) -> list[Verdict]:
-        """One verdict for each completion, in order.
+        """Return one verdict for each completion, in order.
 
         Args:
-            completions: what the policy said.
-            answers: the true answers; "... #### 72", "\\boxed{72}" and "$72$" state 72.
-            within: seconds for the whole call; None: no limit but each sample's own. Where many comparisons need a
-                worker, each may compute for its share of it, but always for a quarter of a second.
-            finished: False where a completion was cut off before its end: it has not answered. None: all are whole.
+            completions: the policy's completions.
+            answers: the true answers; "... #### 72", "\\boxed{72}" and "$72$" mean 72.
+            within: time limit of the whole call, in seconds. Default: only each sample's own limit. If many comparisons
+                need a worker, each gets its share of it, but at least a quarter of a second.
+            finished: False for a completion that was cut off, which has no answer. Default: all are complete.
 
         Raises:
             OverdueError: the whole call took longer than `within`.
@@ -78,7 +78,7 @@ class MathVerifier:
         within: float | None = None,
         finished: Sequence[bool] | None = None,
     ) -> list[Verdict]:
-        """The same as `verify`, without blocking the event loop; what waits is dropped when the task is cancelled."""
+        """Verify without blocking the event loop; waiting comparisons are dropped if the task is cancelled."""
         asked = await asyncio.to_thread(self._ask, completions, answers, within, finished)
         try:
             waiting = {asyncio.wrap_future(future): future for future in asked.futures.values()}
@@ -96,7 +96,7 @@ class MathVerifier:
         within: float | None,
         finished: Sequence[bool] | None,
     ) -> "_Asked":
-        """Give the verdicts that need no mathematics, and the pool the rest."""
+        """Give the verdicts that need no mathematics, and submit the rest to the pool."""
         asked = _Asked(None if within is None else time.monotonic() + within)
         whole = [True] * len(completions) if finished is None else finished
         open_questions: list[Question] = []
@@ -119,7 +119,7 @@ class MathVerifier:
 
 @dataclass
 class _Asked:
-    """One call's verdicts so far, and what they wait for."""
+    """Verdicts of one call so far, and the comparisons that it waits for."""
 
     deadline: float | None
 
@@ -129,11 +129,11 @@ class _Asked:
         self.futures: dict[Question, Future[ComparisonOutcome]] = {}
 
     def left(self) -> float | None:
-        """Seconds until the deadline."""
+        """Return the seconds until the deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def settled(self, missing: set[Future[ComparisonOutcome]]) -> list[Verdict]:
-        """Every verdict, unless some are missing."""
+        """Return all verdicts, unless some are missing."""
         if missing:
             self.cancel()
             late = [i for i, q in enumerate(self.questions) if q is not None and self.futures.get(q) in missing]
@@ -144,13 +144,13 @@ class _Asked:
         return [verdict for verdict in self.verdicts if verdict is not None]
 
     def cancel(self) -> None:
-        """Drop what no worker has begun."""
+        """Cancel comparisons that no worker has begun."""
         for future in self.futures.values():
             future.cancel()
 
 
 def _first_look(completion: str, truth: str, finished: bool) -> tuple[Verdict | None, Question | None]:
-    """The verdict, where it needs no mathematics; else the question for a worker."""
+    """Return the verdict if it needs no mathematics; else the request for a worker."""
     if not finished:
         return Verdict(0.0, Status.UNPARSABLE, None, "cut off before its end", 0.0), None
     candidate = find_answer(completion)

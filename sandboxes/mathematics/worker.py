@@ -1,7 +1,7 @@
-"""Runs inside a child process: compares two mathematical texts, element by element, with math-verify. Imports no torch.
+"""Child process that compares two mathematical texts, element by element, with math-verify. Imports no torch.
 
 Nothing limits a comparison from inside: math-verify's own time limits are SIGALRM handlers, which busy C code never
-reaches. The parent kills this process instead. Nothing that was parsed leaves it, not even as text.
+reaches. The parent kills this process instead. No parsed object leaves it, not even as text.
 """
 
 import json
@@ -24,7 +24,7 @@ from gemsmith.sandboxes.mathematics.structure import equal
 
 MEMORY_LIMIT = 2 << 30
 DIGITS = 30
-"""Digits to which numbers are computed: enough to tell a number from an approximation of it."""
+"""Number of digits of numerical evaluation: enough to distinguish a number from an approximation of it."""
 _BARE_ROOT = re.compile(r"\\?sqrt\s*(\d+)")
 _BARE_COMMAND = re.compile(r"(?<![A-Za-z\\])(pi|theta|alpha|beta|sin|cos|tan|cot|sec|csc|log|ln)(?![A-Za-z])")
 _NORMALIZATION = NormalizationConfig(
@@ -50,15 +50,15 @@ _WARM_UP = (
 
 
 class _UnparsableError(Exception):
-    """An answer is no mathematics; the message says why."""
+    """An answer is not mathematics; the message says why."""
 
 
 class _NoTruthError(Exception):
-    """A ground truth is no mathematics."""
+    """A ground truth is not mathematics."""
 
 
 def open_comparison(arguments: list[str]) -> Callable[[bytes], bytes]:
-    """The handler of comparison requests, with this process's memory limited to 2 GiB."""
+    """Return the handler of comparison requests, and limit this process's memory to 2 GiB."""
     logging.disable(logging.CRITICAL)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
@@ -90,7 +90,7 @@ def _decide(answer: str, truth: str) -> tuple[str, str]:
     except _UnparsableError as error:
         return "unparsable", str(error)
     except _NoTruthError:
-        return "wrong", "the ground truth is no mathematics, and the answer is not the same text"
+        return "wrong", "the ground truth is not mathematics, and the answer is another text"
     return ("right", "equal by math-verify") if same else ("wrong", "not equal by math-verify")
 
 
@@ -117,7 +117,7 @@ def _parsed_or(otherwise: Exception, text: str) -> object:
 
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> object:
-    """What a text means, with decimals as the fractions that they are."""
+    """Parse a text, with decimals as exact fractions."""
     bare = _BARE_COMMAND.sub(r"\\\1", _BARE_ROOT.sub(r"\\sqrt{\1}", without_unit(text)))
     found = parse_latex_cached(normalize_latex(bare, _NORMALIZATION))
     decimals = found.atoms(Float) if isinstance(found, Basic) else ()
@@ -125,7 +125,7 @@ def _parsed(text: str) -> object:
 
 
 def _obvious(given: object, wanted: object) -> bool | None:
-    """Whether two expressions are equal, where that is soon seen; None where it is for math-verify to say."""
+    """Return whether two expressions are equal, if that is quickly decided; None to leave it to math-verify."""
     if not (isinstance(given, Expr) and isinstance(wanted, Expr)) or given.free_symbols != wanted.free_symbols:
         return None
     try:
@@ -137,13 +137,13 @@ def _obvious(given: object, wanted: object) -> bool | None:
 
 
 def _near(given: Expr, wanted: Expr) -> bool | None:
-    """False where two numbers differ in their first 25 digits; math-verify takes less than 10^-15 for no difference."""
+    """Return False if two numbers differ in their first 25 digits; math-verify ignores differences below 10^-15."""
     gap = abs((given - wanted).evalf(DIGITS, maxn=10 * DIGITS))
     return None if bool(gap <= Float(10, DIGITS) ** (5 - DIGITS) * abs(wanted.evalf(DIGITS))) else False
 
 
 def _identical(given: Expr, wanted: Expr) -> bool | None:
-    """False where two expressions differ at a point, True where a polynomial is left of them that is zero."""
+    """Return False if two expressions differ at a point, True if their difference is the zero polynomial."""
     difference, symbols = given - wanted, sorted(wanted.free_symbols, key=str)
     point = {symbol: Float(0.6180339887) + Float(0.1414213562) * i for i, symbol in enumerate(symbols)}
     gap, size = difference.evalf(subs=point), wanted.evalf(subs=point)
@@ -153,6 +153,6 @@ def _identical(given: Expr, wanted: Expr) -> bool | None:
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    """A belt to the braces: sympy evaluates what it takes for numbers, and no number starts a program."""
+    """Refuse to evaluate strings as numbers: an additional safeguard, because sympy would evaluate code."""
     if event.startswith(_FORBIDDEN):
         raise PermissionError(event)
