@@ -66,6 +66,7 @@ class CompletionsServer:
         Raises:
             UserError: the server refuses, or does not answer in time.
         """
+        # Threads, because requests mostly wait; the server decides how many completions it batches.
         pool = ThreadPoolExecutor(AT_ONCE)
         asked = [pool.submit(self._one, body, number, read) for number, body in enumerate(bodies)]
 
@@ -75,6 +76,8 @@ class CompletionsServer:
         try:
             with waiting(self._say, f"the {self.name} {self.url}", self.limit, state):
                 done, late = wait(asked, timeout=self.limit, return_when=FIRST_EXCEPTION)
+            # FIRST_EXCEPTION returns at the first failure, so the user does not wait for the limit when the server
+            # refuses.
             for one in done:
                 one.result()  # a failure ends the waiting
             if late:
@@ -84,6 +87,7 @@ class CompletionsServer:
                 )
             return [one.result() for one in asked]
         finally:
+            # Do not wait for requests that are late: each has a timeout of its own.
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _one(self, body: dict[str, Any], number: int, read: Callable[[dict[str, Any], int], Answer]) -> Answer:

@@ -54,6 +54,7 @@ class EngineProcess:
         """
         self.name, self._say = name, say
         self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
+        # A socket pair instead of pipes: the parent can shut it down from another thread, which ends a blocked recv.
         ours, its = socket.socketpair()
         with its, open(self.folder / "engine.log", "wb") as log:
             self._process = subprocess.Popen(
@@ -63,9 +64,11 @@ class EngineProcess:
                 stderr=log,
                 env=dict(environment),
                 pass_fds=[its.fileno()],
+                # its own session and process group, so that one killpg ends it with all its children
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
+        # finalize runs on close, on garbage collection and at exit of the interpreter, whichever comes first.
         self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self.folder)
         self._gone: str | None = None
 
@@ -88,6 +91,8 @@ class EngineProcess:
         """
         if not self._end.alive:
             raise RunError(f"The {self.name} cannot {purpose}: {self._gone or 'it was closed'}.")
+        # The limit is enforced by a thread that kills the process; recv then fails with EOFError. A timeout on recv
+        # itself would not cover send, nor a reply that arrives in parts.
         expired = threading.Event()
         timer = threading.Timer(limit, self._expire, (expired,))
         timer.daemon = True
@@ -116,12 +121,14 @@ class EngineProcess:
         """End the wait by ending the process, and by closing the connection in case something else holds it open."""
         expired.set()
         _kill(self._process)
+        # A grandchild may still hold the other end; shutting down our end wakes the reader in any case.
         with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)
 
     def _fail(self, purpose: str, expired: float | None) -> NoReturn:
         _kill(self._process)
         code, lines = _ended(self._process), self._last_lines()
+        # The process may have died by itself just before the limit: then its own exit code is the better message.
         if expired is not None and code in (-signal.SIGKILL, None):
             self._gone = f"it took longer than {expired:g} s to {purpose} and was stopped"
             self.close()
@@ -153,6 +160,7 @@ def serve(arguments: list[str], answer: Callable[[Any], Any]) -> None:
         answer: function that answers a request; an exception is reported to the parent in one line.
     """
     folder, connection, parent = Path(arguments[0]), Connection(int(arguments[1])), int(arguments[2])
+    # The parent may be killed without closing the connection in time (an engine busy in C code does not read it).
     threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
     while True:
         try:

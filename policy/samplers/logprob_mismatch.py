@@ -147,12 +147,12 @@ def check(
     means = f"{gap.sampler / gap.tokens:.3f} by the sampler and {gap.trainer / gap.tokens:.3f} by the trainer"
     found = (
         f"the sampler and the trainer differ by {gap.mean:.3g} nats per token ({gap.worst:.3g} at worst) on "
-        f"{gap.tokens} "
-        f"tokens sampled from the {weights}: mean log-probability {means}"
+        f"{gap.tokens} tokens sampled from the {weights}: mean log-probability {means}"
     )
     if gap.mean <= config.mismatch_limit:
         return f"{found}; mismatch_limit is {config.mismatch_limit:g}"
     for name, other in (suspects or {}).items():
+        # A stale sampler agrees with old weights up to rounding, five times better than with the live ones at least.
         if other.mean < 0.2 * gap.mean:
             raise UserError(
                 f"The sampler has stale weights: {found}, but its numbers match {name} ({other.mean:.3g} nats per "
@@ -183,8 +183,7 @@ def check_completions(samples: Samples, policy: Policy, sampling: SamplingConfig
         if ended != (finish == "stop") or not (ended or len(ids) == sampling.max_tokens):
             raise UserError(
                 f"The sampler ended a completion early: it has {len(ids)} of max_tokens = {sampling.max_tokens} "
-                "tokens, "
-                f"its finish is {finish!r}, and it {'ends' if ended else 'does not end'} with an end token."
+                f"tokens, its finish is {finish!r}, and it {'ends' if ended else 'does not end'} with an end token."
             )
 
 
@@ -221,6 +220,8 @@ def _token_logprobs(
     ids_M = torch.tensor([token for completion in completions for token in completion], device=device)
     processed_M = torch.zeros(len(ids_M), device=device)
 
+    # The head calls this per chunk with its logits: the processed log-probabilities are taken on the way, so that one
+    # forward pass gives both.
     def look(rows: slice, logits_CV: Tensor) -> tuple[Tensor, Tensor]:
         ids_C1 = ids_M[rows].unsqueeze(-1)
         logprobs_CV = processed_logprobs(logits_CV, sampling.temperature, sampling.top_k, sampling.top_p)

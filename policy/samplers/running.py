@@ -35,6 +35,8 @@ class Running:
             more: maximum number of tokens that any row may get.
         """
         self._model: Any = policy.model
+        # Equal prompts are adjacent (n samples of one prompt): only the first of each run is computed, and its keys,
+        # values and logits are copied to the others.
         first_of_run = [i for i, prompt in enumerate(prompts) if i == 0 or prompt != prompts[i - 1]]
         rows_U = [end - i for i, end in zip(first_of_run, [*first_of_run[1:], len(prompts)], strict=True)]
         distinct = [prompts[i] for i in first_of_run]
@@ -42,6 +44,7 @@ class Running:
         first_R = torch.tensor([width - len(prompt) for prompt in prompts], device=policy.device)
         self._cache = _Slots(policy.model.config, first_R, width, width + more, policy.model.dtype)
         logits, row = [], 0
+        # Groups bound the padding: a short prompt is not padded to the longest one of the batch.
         for group in prefills([len(prompt) for prompt in distinct]):
             run_G = torch.tensor(rows_U[group], device=policy.device)
             logits_GV, filled = self._prefill(distinct[group], policy.device)
@@ -53,6 +56,7 @@ class Running:
     def _prefill(self, prompts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, DynamicCache]:
         """Return the logits after each prompt, and a cache of all keys and values, with prompts padded on the left."""
         width = len(prompts[-1])
+        # Left padding, so that all prompts end at the same column and the next token has one column for all rows.
         ids_GL = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
         attended_GL = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         attended_GL = attended_GL.to(device)
@@ -70,6 +74,8 @@ class Running:
     def drop(self, ended_R: Tensor) -> Tensor:
         """Continue without the rows that ended; return which of the R rows is in each place now."""
         running = len(ended_R) - int(ended_R.sum())
+        # The first `running` places stay. N ended rows among them are overwritten by the N running rows behind them, so
+        # that only N rows are copied.
         place_N = ended_R[:running].nonzero().squeeze(-1)
         source_N = (~ended_R[running:]).nonzero().squeeze(-1) + running
         order_R = torch.arange(running, device=ended_R.device)
@@ -98,6 +104,7 @@ def prefills(lengths: Sequence[int]) -> list[slice]:
     """
     starts, tokens = [0], 0
     for i, length in enumerate(lengths):
+        # Prompts ascend, so joining this one pads all earlier prompts of the group to its length.
         padded = length * (i - starts[-1] + 1)
         if tokens and ((padded > PADDING * (tokens + length) and tokens >= FEW) or padded > MANY):
             starts.append(i)
@@ -119,6 +126,8 @@ class _Slots(Cache):
         self._window = min(config.sliding_window, limit)
         self._layers = [_LayerCache(limit, self._window if kind == SLIDING else None) for kind in config.layer_types]
         column_C = torch.arange(limit, device=first_R.device)
+        # Columns before a row's prompt are masked with -inf. The window's ring starts with the last W columns of the
+        # prompts; later columns clear their slot (see masks).
         self._empty_RC = _excluded(column_C < first_R.unsqueeze(-1), dtype)
         self._empty_RW = self._empty_RC[:, : self._window].clone()
         recent_W = column_C[max(0, column - self._window) : column]
@@ -144,8 +153,10 @@ class _Slots(Cache):
 
     def masks(self) -> dict[str, Tensor | None]:
         """Return the additive mask of the new token, [R, 1, 1, slots], for each kind of layer."""
+        # The slot of the new column may have held a padding column, which leaves the window now.
         slot, seen = self.column % self._window, self.column + 1
         self._empty_RW[:, slot] = 0
+        # Without padding in sight no mask is needed at all, which lets attention use its fastest path.
         padded = self._latest > 0
         padded_window = self._latest > max(0, seen - self._window)
         return {
@@ -187,6 +198,7 @@ class _LayerCache:
             self._slots = self._window or min(column + GROWTH, self._limit)
             shape = (all_rows, key.shape[1], self._slots, key.shape[3])
             self.key, self.value = key.new_zeros(shape), value.new_zeros(shape)
+        # A window layer keeps only the last W columns; each goes to its slot of the ring.
         width = min(key.shape[2], self._slots)
         slot_L = torch.arange(column - width, column, device=key.device) % self._slots
         self.key[rows, :, slot_L] = key[:, :, -width:].repeat_interleave(run_G, dim=0)
@@ -195,6 +207,7 @@ class _LayerCache:
     def write(self, key: Tensor, value: Tensor, column: int) -> tuple[Tensor, Tensor]:
         """Add a token to every row."""
         if column >= self._slots and self._window is None:
+            # Growth by half amortises the copies; a ring never grows.
             more = min(max(GROWTH, self._slots // 2), self._limit - self._slots)
             self.key, self.value = (torch.nn.functional.pad(old, (0, 0, 0, more)) for old in (self.key, self.value))
             self._slots += more

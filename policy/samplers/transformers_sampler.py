@@ -55,7 +55,11 @@ class TransformersSampler:
         model = self.policy.model
         check_lengths(prompts, self.config.max_tokens, model.config.max_position_embeddings)
         generator = torch.Generator().manual_seed(seed)
+        # One number per completion and step, drawn in advance: neither the batch size nor the number of processes
+        # changes which number decides which token.
         uniform_ST = torch.rand(before + len(prompts) * n, self.config.max_tokens, generator=generator)[before:]
+        # Sorted by length, with the samples of a prompt adjacent: prefill needs little padding and runs once per
+        # prompt.
         order = [p * n + i for p in sorted(range(len(prompts)), key=lambda p: len(prompts[p])) for i in range(n)]
         ids: list[list[int]] = [[] for _ in order]
         logprobs: list[list[float]] = [[] for _ in order]
@@ -96,6 +100,8 @@ class TransformersSampler:
                 running.logits_RV, uniform_R, self.config.temperature, self.config.top_k, self.config.top_p
             )
             ids_BT[row_R, step] = token_R
+            # The first end token fixes a row's length; tokens after it are computed while the row waits to be dropped,
+            # and cut off below.
             length_B[row_R] = torch.where(
                 torch.isin(token_R, ends), length_B[row_R].clamp(max=step + 1), length_B[row_R]
             )
@@ -103,6 +109,8 @@ class TransformersSampler:
             ended = int(ended_R.sum())
             if ended == len(row_R):
                 break
+            # Rows that ended are computed along until they are a large enough share: moving the cache costs more than a
+            # few rows' arithmetic.
             if ended * LEAVE >= len(row_R):
                 order_R = running.drop(ended_R)
                 row_R, token_R = row_R[order_R], token_R[order_R]

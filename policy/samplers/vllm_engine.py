@@ -64,6 +64,8 @@ class Engine:
         self._folder = folder
         self._sleep = start.sleep
         self._llm: Any = LLM(str(folder), enable_sleep_mode=start.sleep, **start.options)
+        # The engine starts with random weights (load_format dummy); the real ones come through the same path as later
+        # updates, so that this path is tested at every start.
         self.load(start.weights)
         self._rest()
 
@@ -83,6 +85,7 @@ class Engine:
         state = load_file(self._folder / weights)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(state.items())})
         self._llm.apply_model(_pack_head)
+        # Cached keys and values of the old weights would make later completions mix both policies.
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not drop its prefix cache")
 
@@ -111,6 +114,9 @@ class Engine:
 
         outputs = self._llm.generate(
             [{"prompt_token_ids": p + c} for p, c in zip(request.prompts, request.completions, strict=True)],
+            # vLLM returns log-probabilities of a prompt only together with a completion: the sequence becomes the
+            # prompt, and one token is generated and ignored. The cache therefore needs room for one token more (see
+            # context).
             SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False),
             use_tqdm=False,
         )
@@ -121,6 +127,7 @@ class Engine:
 
     def answer(self, request: Load | Complete | Score) -> Any:
         """Answer a request; on a GPU release the engine's memory in between, if configured."""
+        # Memory goes back to the trainer between requests; level 1 keeps the weights in host memory.
         if self._sleep:
             self._llm.wake_up()
         reply: Any = None

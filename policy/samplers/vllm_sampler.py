@@ -115,6 +115,8 @@ class VllmSampler:
             return Samples([], [], [], [])
         self._load(weights)
         generator = torch.Generator().manual_seed(seed)
+        # One seed per completion, and `before` skips the seeds of other processes: which process samples a completion
+        # does not change it.
         seed_S = torch.randint(2**62, (before + len(prompts) * n,), generator=generator)[before:]
         request = vllm_engine.Complete(
             [prompt for prompt in prompts for _ in range(n)],
@@ -169,6 +171,7 @@ class VllmSampler:
             UserError: the engine took longer than the time limit.
             RunError: the engine failed or died.
         """
+        # Forget what is loaded before writing: a failure half-way must not leave the engine marked as up to date.
         self._loaded = None
         self._write()
         self._load("policy")
@@ -187,6 +190,8 @@ class VllmSampler:
         """Return the arguments of `vllm.LLM`; it starts with random weights, which are replaced at once."""
         model = plain_module(self.policy.model)
         config = copy.deepcopy(model.config)
+        # vLLM reads the architecture from the config file; a wrapped or sliced model would otherwise carry another
+        # name.
         config.architectures = [type(model).__name__]
         config.max_position_embeddings += 1  # for the token that is drawn behind a sequence when it is scored
         config.save_pretrained(self._process.folder)
@@ -224,6 +229,7 @@ class VllmSampler:
         if weights == "anchor" and self.anchor is None:
             raise ValueError("weights='anchor' was requested, but the sampler has no anchor")
         if self._loaded != weights:
+            # Unset during the call, so that an interrupted load is repeated.
             self._loaded = None
             self._process.ask(vllm_engine.Load(_file(weights)), self._limit, f"take the {weights}'s weights")
             self._loaded = weights

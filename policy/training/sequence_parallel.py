@@ -66,8 +66,7 @@ def data_processes(engine: EngineConfig, stage: str, *, sliceable: bool) -> int:
     if not sliceable:
         raise UserError(
             f"Stage {stage} cannot run with `sequence_parallel: {size}`, which only stages of kind sft support; "
-            "set it to 1, "
-            "or move the stage to another recipe."
+            "set it to 1, or move the stage to another recipe."
         )
     if count() % size:
         raise UserError(
@@ -91,6 +90,8 @@ def sequences_shared(trainer: Trainer, size: int) -> Iterator[None]:
     text = next(module for module in trainer.model.modules() if isinstance(module, Gemma3TextModel))
     _check_heads(text.config, size)
     part = Part(size, rank() % size, _group(size))
+    # Two hooks on the trainer: the collator masks labels of other slices, and the loader gives the processes of a
+    # group the same batch.
     collate, prepare = trainer.data_collator, trainer.accelerator.prepare_data_loader
     trainer.data_collator = partial(own_labels, collate, part)
     trainer.accelerator.prepare_data_loader = partial(_same_batches, trainer, size)
@@ -109,10 +110,13 @@ def sliced(text: Gemma3TextModel, part: Part) -> Iterator[None]:
     the same time, in the backward pass too.
     """
     implementation = text.config._attn_implementation
+    # The exchange is registered as an attention implementation of its own, with the mask function of the original:
+    # transformers then builds masks of the whole sequence in whatever form the original wants.
     name = f"ulysses_{implementation}"
     attend = eager_attention_forward if implementation == "eager" else ALL_ATTENTION_FUNCTIONS[implementation]
     AttentionInterface.register(name, partial(exchanged_attention, attend, part))
     AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
+    # A stack, because gradient checkpointing runs the forward pass again inside the backward pass.
     lengths: list[int] = []
 
     def cut(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
@@ -123,6 +127,8 @@ def sliced(text: Gemma3TextModel, part: Part) -> Iterator[None]:
 
     def put(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         tokens = lengths.pop()
+        # Zeros outside the slice: the head runs only at labels that this process keeps, so they are never used, but
+        # the trainer's shapes stay those of whole sequences.
         begin, end = part.span(tokens)
         behind = part.size * (end - begin) - end
         hidden = nn.functional.pad(output.last_hidden_state, (0, 0, begin, behind))
@@ -164,9 +170,12 @@ def exchanged_attention(
     Returns:
         [B, L, H, D], the slice of all heads.
     """
+    # Fewer key heads than processes (grouped-query attention): copy each key head so that every process gets one. The
+    # backward pass of repeat_interleave sums the copies' gradients.
     copies = max(1, part.size // key.shape[1])
     whole = [to_heads(x, part) for x in (query, *(x.repeat_interleave(copies, dim=1) for x in (key, value)))]
     rest.pop("position_ids", None)
+    # `attend` repeats keys by the module's num_key_value_groups, which is another number for this share of heads.
     layer = _AttentionShare(module, whole[0].shape[1] // whole[1].shape[1])
     out_BThD, _ = attend(layer, *whole, attention_mask, **rest)
     return to_slice(out_BThD, part), None
@@ -175,6 +184,8 @@ def exchanged_attention(
 def to_heads(x_BHLD: Tensor, part: Part) -> Tensor:
     """Exchange all heads of a slice for the whole sequence of some heads, [B, H / size, T, D]; differentiable."""
     batch, heads, tokens, width = x_BHLD.shape
+    # Process i needs heads i * H / size onwards of every slice, so the process dimension comes first for the exchange.
+    # The parts that arrive are consecutive slices: concatenating them along tokens gives the whole sequence.
     parts = x_BHLD.reshape(batch, part.size, heads // part.size, tokens, width).transpose(0, 1)
     got = _Exchange.apply(parts, part.group)  # [source process, B, H / size, L, D]
     return got.permute(1, 2, 0, 3, 4).reshape(batch, heads // part.size, part.size * tokens, width)
@@ -183,6 +194,7 @@ def to_heads(x_BHLD: Tensor, part: Part) -> Tensor:
 def to_slice(x_BThD: Tensor, part: Part) -> Tensor:
     """Exchange the whole sequence of some heads for all heads of a slice, [B, L, H, D]; differentiable."""
     batch, tokens, heads, width = x_BThD.shape
+    # The inverse: process i gets tokens of slice i, and the parts that arrive are consecutive groups of heads.
     parts = x_BThD.reshape(batch, part.size, tokens // part.size, heads, width).transpose(0, 1)
     got = _Exchange.apply(parts, part.group)  # [source process, B, L, H / size, D]
     return got.permute(1, 2, 0, 3, 4).reshape(batch, tokens // part.size, part.size * heads, width)
@@ -194,6 +206,8 @@ def own_labels(collate: Callable[..., dict[str, Any]], part: Part, rows: Sequenc
     labels_BT = batch["labels"]
     begin, end = part.span(labels_BT.shape[1])
     at_T = torch.arange(labels_BT.shape[1], device=labels_BT.device)
+    # Position `begin` of the slice predicts token begin + 1, and its last position end - 1 predicts token `end`: the
+    # label of token `begin` belongs to the previous slice.
     batch["labels"] = labels_BT.masked_fill((at_T <= begin) | (at_T > end), -100)
     return batch
 
@@ -233,6 +247,7 @@ def _slice_of_inputs(text: Gemma3TextModel, given: dict[str, Any], part: Part) -
     """Return the slice's tokens and positions, and the masks of the whole sequences by kind of layer."""
     tokens = _length(given)
     begin, end = part.span(tokens)
+    # The last slice is padded on the right. Causal attention keeps real tokens from seeing the padding.
     more = part.size * (end - begin) - tokens  # tokens behind the sequences that make slices equal; nothing sees them
     name = "input_ids" if given.get("inputs_embeds") is None else "inputs_embeds"
     inputs = given[name]
@@ -252,6 +267,8 @@ def _slice_of_inputs(text: Gemma3TextModel, given: dict[str, Any], part: Part) -
         "past_key_values": None,
         "position_ids": positions,
     }
+    # Masks depend on positions of the whole sequence, including document boundaries of packed rows, so they are built
+    # before the slice is cut.
     masks = {
         "full_attention": create_causal_mask(**about),
         "sliding_attention": create_sliding_window_causal_mask(**about),
@@ -274,6 +291,7 @@ def _group(size: int) -> Any:
     """
     if size == count():
         return distributed.group.WORLD
+    # new_group is collective over all processes, also over those outside the group.
     groups = [distributed.new_group(list(range(first, first + size))) for first in range(0, count(), size)]
     return groups[rank() // size]
 
