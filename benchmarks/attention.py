@@ -48,7 +48,7 @@ def causal_intervals(
 
 
 def contender(name: str, kind: str, tokens: int) -> Layer:
-    """A layer of `kind` (local, global) as a function of queries, keys and values."""
+    """Return a layer of `kind` (local, global) as a function of queries, keys and values."""
     intervals = causal_intervals(1, tokens, tokens, WINDOW if kind == "local" else None)
     if name == "kernel":
         kernel = load_kernel()
@@ -76,7 +76,7 @@ def _sdpa(intervals: Intervals, kind: str, tokens: int) -> Layer:
 
 
 def inputs(tokens: int) -> list[Tensor]:
-    """Queries, keys, values and the gradient of the output, as the projections leave them."""
+    """Return queries, keys, values and the gradient of the output, with the strides that projections give."""
     torch.manual_seed(0)
     heads = (HEADS, GROUPS, GROUPS, HEADS)
     return [torch.randn(1, tokens, number, WIDTH).transpose(1, 2) for number in heads]

@@ -1,11 +1,11 @@
-"""What a step of reinforcement costs as its work grows: seconds and peak memory over prompts, tokens, samples, runs.
+"""Cost of a step of reinforcement as its work grows: seconds and peak memory over prompts, tokens, samples, runs.
 
 `python -m benchmarks.costs [--quick] [--json PATH]`: `tiny` with random weights, all of them trained, and completions
-that never end before their limit. Each cell has a process of its own and one core: a first training warms it up, and a
-second one is measured, by the median of its seconds between two calls of the reward, and by how far the process
-grew. One number grows at a time, from 16 prompts, 16 tokens and two samples (of J-BOND one of the policy and two of the
-anchor; of BOND one and N). Two numbers sum up each growth: the exponent, the slope of a line through the logarithms (1
-is proportional, 0 costs nothing), and what one more adds, the slope of a line through the numbers themselves.
+that never end before their limit. Each cell has its own process and one core. A first training warms it up, and a
+second one is measured: the median of its seconds between two calls of the reward, and the growth of the process. One
+number grows at a time, from 16 prompts, 16 tokens and two samples (J-BOND: one of the policy and two of the anchor;
+BOND: one and N). Two numbers summarise each growth: the exponent, the slope of a line through the logarithms (1 is
+proportional, 0 costs nothing), and the cost of one more, the slope of a line through the numbers themselves.
 """
 
 import argparse
@@ -51,14 +51,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a step; of WARP, seconds of the whole stage and bytes of its merge."""
+    """Cost of a step; for WARP, seconds of the whole stage and bytes of its merge."""
 
     seconds: float
     added: int
 
 
 def cell_of(algorithm: str, grown: str, size: int) -> Cell:
-    """The cell in which one number has grown to a size."""
+    """Return the cell in which one number has grown to a size."""
     sizes: dict[str, Any] = {"algorithm": algorithm, grown: size}
     return Cell(**sizes)
 
@@ -73,7 +73,7 @@ class Asked:
         self.model, self.times = model, list[float]()
 
     def score(self, prompts: list[str], completions: list[str], columns: Any) -> list[float | None]:
-        """The rewards."""
+        """Return the rewards."""
         self.times.append(time.process_time())
         self.model.generation_config.eos_token_id = [-1]
         return [sum(ord(letter) % 2 == 0 for letter in text) / max(len(text), 1) for text in completions]
@@ -83,7 +83,7 @@ class Asked:
 
 
 def fields_of(cell: Cell, steps: int) -> dict[str, Any]:
-    """The algorithm's configuration."""
+    """Return the algorithm's configuration."""
     fields = {
         **{"data": "-", "rewards": ["even"], "steps": steps, "batch": cell.prompts, "learning_rate": 1e-4},
         **{"schedule": "constant", "save_every": 1000, "sampling": {"max_tokens": cell.tokens, "batch": 4096}},
@@ -160,17 +160,17 @@ def measured(cells: list[Cell]) -> dict[Cell, Cost]:
 
 
 def exponent(sizes: list[int], values: list[float]) -> float:
-    """The slope of a line through the logarithms."""
+    """Return the slope of a line through the logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
-    """What one more adds: the slope of a line through the numbers."""
+    """Return the cost of one more: the slope of a line through the numbers."""
     return float(np.polyfit(sizes, values, 1)[0])
 
 
 def rows_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> list[Row]:
-    """A growth: every cell beside the first, then its exponent and slope."""
+    """Return the rows of a growth: every cell beside the first, then its exponent and slope."""
     title, sizes, unit = f"{NAMES[algorithm]}, {UNITS[grown]}", list(costs), UNITS[grown].split()[0]
     first = costs[sizes[0]]
     of = "stage" if algorithm == "warp" else "step"
@@ -188,7 +188,7 @@ def rows_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> list[Row]:
 
 
 def line_of(algorithm: str, grown: str, costs: dict[int, Cost]) -> str:
-    """The growth as a line of the table in docs/guides/training-cost.md."""
+    """Return the growth as a line of the table in docs/guides/training-cost.md."""
     sizes, unit = list(costs), UNITS[grown].split()[0]
     seconds = [cost.seconds for cost in costs.values()]
     mebibytes = [cost.added / 2**20 for cost in costs.values()]

@@ -39,7 +39,7 @@ SOURCE = "import json\n\ndef rows(seed, file):\n    return [json.loads(line) for
 
 @dataclass(frozen=True)
 class Task:
-    """What is measured; `folder` holds the policy, the rows and the store."""
+    """The measured task; `folder` holds the policy, the rows and the store."""
 
     model: str
     folder: str
@@ -73,7 +73,7 @@ def write_data(task: Task, prompts: int) -> None:
 
 
 def stage_of(task: Task, folder: Path, gate: Gate | None = None) -> Any:
-    """A stage with the rows as its data; where there is a gate, each step waits at it."""
+    """Return a stage with the rows as its data; with a gate, each step waits at it."""
     from gemsmith.contracts.stage import Stage
     from gemsmith.curation.config import PythonData
 
@@ -91,7 +91,7 @@ def stage_of(task: Task, folder: Path, gate: Gate | None = None) -> Any:
 
 
 def write_targets_of(task: Task, mode: str, folder: Path) -> None:
-    """A store of all rows."""
+    """Write a store of all rows."""
     from gemsmith.rl.stages.teacher_cache.stage import write_targets
 
     write_targets(_cache(task, mode), stage_of(task, folder.with_name("stage")), folder)
@@ -108,7 +108,7 @@ def _cache(task: Task, mode: str) -> Any:
 
 
 def ask_alone(task: Task, limit: int | None = None) -> None:
-    """The teacher's log-probabilities of all rows, or the first few, a chunk at a time, of which nothing is kept."""
+    """Compute the teacher's log-probabilities of all rows, or the first few, in chunks that are not kept."""
     from gemsmith.curation.load import load_data
     from gemsmith.policy.config import PolicyConfig
     from gemsmith.policy.head.tiled_matmul import chunk_rows
@@ -131,7 +131,7 @@ def ask_alone(task: Task, limit: int | None = None) -> None:
 
 
 def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
-    """A stage's own training."""
+    """Run a stage's own training."""
     from gemsmith.rl.stages.distill.config import DistillStage
     from gemsmith.rl.stages.distill.stage import run
 
@@ -244,7 +244,7 @@ def contend(asked: str) -> None:
 
 
 def writing(task: Task, rounds: int) -> list[Row]:
-    """What writing the targets takes, and what they take."""
+    """Return the cost of writing the targets, and their size."""
     kinds = {FORWARD: "write alone", **{mode: f"write {mode}" for mode in MODES}}
     turns = contest("benchmarks.distill", {n: f"{k} {json.dumps(asdict(task))}" for n, k in kinds.items()}, rounds)
     alone, rows = turns.pop(FORWARD), []
@@ -266,7 +266,7 @@ def writing(task: Task, rounds: int) -> list[Row]:
 
 
 def steps(task: Task, kinds: dict[str, str], rounds: int, what: str) -> list[Row]:
-    """A step of each of ours beside the rival's."""
+    """Compare a step of each of our methods with the rival's."""
     stated = json.dumps(asdict(task))
     turns: dict[str, Turn] = contest("benchmarks.distill", {n: f"{k} {stated}" for n, k in kinds.items()}, rounds)
     its, rows = turns.pop(RIVAL), []

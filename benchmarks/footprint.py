@@ -1,4 +1,4 @@
-"""How much memory Gemma 3's weights take in each number format, beside the report's table 3. Imports no torch.
+"""Memory of Gemma 3's weights in each number format, compared with the report's table 3. Imports no torch.
 
 `python -m benchmarks.footprint` prints the table of docs/guides/quantisation.md.
 """
@@ -78,7 +78,7 @@ def cells(embedding_bits: float | None = None) -> Iterator[Cell]:
 
 
 def table(embedding_bits: float | None = None) -> str:
-    """The table in Markdown: ours, the report's in brackets, and the deviation."""
+    """Return the table in Markdown: ours, the report's in brackets, and the deviation."""
     lines = ["| model | " + " | ".join(BITS) + " |", "|---|" + "---|" * len(BITS)]
     found = {(cell.model, cell.column): cell for cell in cells(embedding_bits)}
     for model in REPORT:

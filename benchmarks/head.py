@@ -28,7 +28,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_of(contender: str, loss: str, ids_M: Tensor, teacher_MD: Tensor, teacher_VD: Tensor) -> Loss:
-    """A scalar of the student's hidden states and head."""
+    """Return a scalar of the student's hidden states and head."""
     return {"ours": _ours, "TRL": _trl, "plain": _plain}[contender](loss, ids_M, teacher_MD, teacher_VD)
 
 

@@ -82,7 +82,7 @@ def parsed() -> Iterator[tuple[str, str]]:
 
 
 def alone(pairs: Pairs) -> list[bool]:
-    """As its manual shows it, without its alarms, which cost time and work on the main thread only."""
+    """Verify as math-verify's manual shows it, without its alarms, which cost time and work only on the main thread."""
     return [
         verify(parse(f"${truth}$", parsing_timeout=None), parse(completion, parsing_timeout=None), timeout_seconds=None)
         for completion, truth in pairs

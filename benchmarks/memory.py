@@ -27,7 +27,7 @@ def whole_peak() -> int:
 
 
 def in_own_process(module: str, *arguments: str, timeout: float = 900) -> int:
-    """The number that `python -m module arguments` prints last."""
+    """Return the number that `python -m module arguments` prints last."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=timeout, check=False
     )

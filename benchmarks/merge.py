@@ -35,7 +35,7 @@ Command = Callable[[Path], list[str]]  # of the folder to write
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: seconds of the clock and of processors, and megabytes (10^6) at the peak."""
+    """Cost of a command: seconds of the clock and of processors, and megabytes (10^6) at the peak."""
 
     seconds: float
     processor: float
@@ -163,7 +163,7 @@ def measure(root: Path, rival: Path | None, rounds: int) -> Iterator[Row]:
 
 
 def install(folder: Path) -> None:
-    """An environment with mergekit; torch first, so that it is the same build as ours."""
+    """Create an environment with mergekit; torch first, so that it is the same build as ours."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"torch=={torch.__version__.split('+')[0]}"], check=True)

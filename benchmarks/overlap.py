@@ -1,8 +1,8 @@
-"""What drawing the next step's completions while this one is learnt from is worth: time a step, and what is learnt.
+"""Gain from sampling the next step's completions during training on this one: time per step, and final reward.
 
 `python -m benchmarks.overlap [--quick] [--json PATH] [--model tiny] [--steps N]`: REINFORCE with vLLM on 64 prompts x 4
 completions of 16 tokens, rewarded by the share of digits, once step by step and once overlapped, from the same seeds in
-turn, a process each. The reward of the last fifth of the steps and the KL to the start say what the staleness costs.
+turn, a process each. The reward of the last fifth of the steps and the KL to the start show the cost of staleness.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def train(overlap: bool, model: str, steps: int, seed: int) -> None:
 
 
 def run(overlap: bool, model: str, steps: int, seed: int) -> dict[str, float]:
-    """The same in a process of its own."""
+    """Run the same in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.overlap", "--model", model, "--steps", str(steps)]
     done = subprocess.run(
         [*command, "--contend", f"{int(overlap)},{seed}"], stdout=subprocess.PIPE, text=True, check=True

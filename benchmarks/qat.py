@@ -36,7 +36,7 @@ class Lines:
         self.name, self.begun = name, time.monotonic()
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """A line now and then."""
+        """A sink that prints a line now and then."""
         if done % 10 == 0 or done == total:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
             print(
@@ -44,12 +44,12 @@ class Lines:
             )
 
     def say(self, message: str) -> None:
-        """A line."""
+        """Print a line."""
         print(f"  {self.name}: {message}", flush=True)
 
 
 def data_of(path: Path | None) -> JsonLinesData | ReasoningGymData:
-    """The demonstrations: a file's, else sums."""
+    """Return the demonstrations: from a file, else sums."""
     if path is not None:
         return JsonLinesData(
             source="jsonl", path=str(path), prompt="{question}", demonstration="{answer}", limit=6000, holdout=0.1
@@ -83,7 +83,7 @@ def trained(format: str, model: str, options: argparse.Namespace, root: Path) ->
 
 
 def measure(model: str, options: argparse.Namespace, root: Path) -> Iterator[Row]:
-    """Closeness for each format, then files."""
+    """Measure closeness for each format, then files."""
     sources: dict[str, Path] = {"float": Path(model)}
     for format in options.formats:
         output, seconds = trained(format, model, options, root)

@@ -31,7 +31,7 @@ class Row:
 
     @property
     def within(self) -> bool:
-        """Whether the value is as near to its baseline as it must be; True where nothing is asked."""
+        """Return True if the value is as near to its baseline as required; also True without a requirement."""
         return self.tolerance is None or abs(self.value - self.baseline_value) <= self.tolerance
 
 

@@ -34,9 +34,9 @@ LORA = {"rank": 16, "alpha": 32, "targets": "all-linear"}
 
 @dataclass(frozen=True)
 class Task:
-    """What each step does: so many prompts, in parts of `micro`; samples of a prompt, tokens of a sample.
+    """The work of each step: number of prompts, in parts of `micro`; samples per prompt, tokens per sample.
 
-    `folder` has the policy that each of them starts from.
+    `folder` has the policy that each contender starts from.
     """
 
     model: str
@@ -77,7 +77,7 @@ class Gate:
         self._go.release()
 
     def wait(self) -> None:
-        """The trainer's side."""
+        """Run the trainer's side."""
         self._arrived.release()
         self._go.acquire()
         if self._ended:
@@ -85,17 +85,17 @@ class Gate:
 
 
 def questions(count: int) -> list[str]:
-    """Sums to do."""
+    """Return sums as prompts."""
     return [f"{7 * i % 50} + {11 * i % 50} =" for i in range(count)]
 
 
 def rewarded(texts: list[str]) -> list[float]:
-    """The share of digits; of text alone, so that it takes no time."""
+    """Return the share of digits; it depends only on the text, so that it takes no time."""
     return [sum(letter.isdigit() for letter in text) / max(len(text), 1) for text in texts]
 
 
 def train_ours(kind: str, task: Task, gate: Gate, folder: Path) -> None:
-    """A stage's own training; `kind` is the stage's."""
+    """Run a stage's own training; `kind` is the stage's."""
     from gemsmith.contracts.stage import Stage
     from gemsmith.curation.example import Example
     from gemsmith.policy.config import PolicyConfig
@@ -187,7 +187,7 @@ def train_rival(with_vllm: bool, task: Task, gate: Gate, folder: Path) -> None:
 
 
 def contend(asked: str) -> None:
-    """Turns of a step each, of a trainer that never ends by itself; `asked` is a contender and its `Task` as JSON."""
+    """Run single steps of a trainer that never ends by itself; `asked` is a contender and its `Task` as JSON."""
     kind, stated = asked.split(maxsplit=1)
     task, gate = Task(**json.loads(stated)), Gate()
 

@@ -44,7 +44,9 @@ Call = Callable[[int], int]
 
 @dataclass(frozen=True)
 class Size:
-    """How much is drawn: so many prompts, samples of each, tokens of each sample; `ragged` as the module says."""
+    """Amount of sampling: number of prompts, samples per prompt, tokens per sample; `ragged` as in the module's
+    docstring.
+    """
 
     prompts: int
     samples: int
@@ -53,7 +55,7 @@ class Size:
 
     @classmethod
     def parse(cls, text: str) -> "Size":
-        """Of the command line: PROMPTSxSAMPLESxTOKENS, and an r behind it where it is ragged."""
+        """Parse PROMPTSxSAMPLESxTOKENS from the command line, with an r at the end if ragged."""
         found = re.fullmatch(r"(\d+)x(\d+)x(\d+)(r?)", text)
         if not found or int(found[1]) < 2:
             raise argparse.ArgumentTypeError(f"{text!r} is no size: expected such as 32x4x64 or 32x4x64r")
@@ -85,13 +87,13 @@ class Logprobs(LogitsProcessor):
         return scores
 
     def take(self, ids_BL: Tensor) -> None:
-        """Of the last token."""
+        """Return the logits of the last token."""
         if self._latest_BV is not None:
             self.found.append(self._latest_BV.gather(-1, ids_BL[:, -1:]))
 
 
 def policy_of(model: str) -> Policy:
-    """The policy of that name, or random weights at the 270M's shape where a .gguf file is not there."""
+    """Return the policy of that name, or random weights at the 270M's shape if a .gguf file does not exist."""
     disable_progress_bar()
     if not model.endswith(".gguf") or Path(model).is_file():
         return load_policy(PolicyConfig(model=model))
@@ -101,7 +103,7 @@ def policy_of(model: str) -> Policy:
 
 
 def prompts_of(policy: Policy, size: Size) -> list[list[int]]:
-    """Sums to do, of two numbers, or ragged of 1 to 64; ragged prompts stand in no order."""
+    """Return sums of two numbers, or ragged ones of 1 to 64 numbers; ragged prompts are in no order."""
     terms = [64 ** (13 * i % size.prompts / (size.prompts - 1)) if size.ragged else 2 for i in range(size.prompts)]
     sums = [" + ".join(str((7 * i + 11 * k) % 50) for k in range(round(count))) for i, count in enumerate(terms)]
     polite = ["" if size.ragged else " please" * (i % 4) for i in range(size.prompts)]
@@ -125,12 +127,12 @@ def ending_anywhere(policy: Policy, prompts: Sequence[list[int]], tokens: float)
 
 
 def with_ours(sampler: Sampler, prompts: Sequence[list[int]], n: int) -> Call:
-    """A call of one of our samplers that returns the number of tokens drawn."""
+    """Return a call of one of our samplers that returns the number of sampled tokens."""
     return lambda seed: sum(len(ids) for ids in sampler.sample(list(prompts), n, seed).ids)
 
 
 def with_generate(policy: Policy, prompts: Sequence[list[int]], n: int, max_tokens: int, logprobs: bool) -> Call:
-    """The same with `generate`: left-padded prompts, n returned sequences each."""
+    """Return the same with `generate`: left-padded prompts, n returned sequences each."""
     width = max(len(prompt) for prompt in prompts)
     ids_PL = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=policy.device)
     mask_PL = torch.tensor(
@@ -185,7 +187,7 @@ def rates(
 def measure(
     policy: Policy, engine: VllmSampler | None, size: Size, rounds: int, label: str, warm_up: int = 1
 ) -> list[Row]:
-    """The rates of our samplers against both baselines; without an engine, of ours in this process alone."""
+    """Return the rates of our samplers against both baselines; without an engine, only of ours in this process."""
     prompts = prompts_of(policy, size)
     config = SamplingConfig(max_tokens=size.tokens, batch=size.prompts * size.samples)
     samplers: dict[str, Sampler] = {"transformers": TransformersSampler(policy, config)}

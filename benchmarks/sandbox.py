@@ -66,7 +66,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def fresh_process() -> bool:
-    """The program with its asserts in a process of its own; what counts is the exit code."""
+    """Run the program with its asserts in a process of its own; the exit code decides."""
     done = subprocess.run([*PYTHON, "-c", PROGRAM + ASSERTS], capture_output=True, timeout=30)
     return done.returncode == 0
 
@@ -78,7 +78,7 @@ def fresh_stdio() -> bool:
 
 
 def _guarded(program: str, results: "ListProxy[str]", seconds: float) -> None:
-    """The child of the human-eval shape: an own folder, limits, silence, an alarm, exec, and a word into the list."""
+    """Run the child like human-eval: own folder, limits, silence, an alarm, exec, and a word into the list."""
 
     def expire(number: int, frame: object) -> None:
         raise TimeoutError
@@ -107,7 +107,7 @@ def _guarded(program: str, results: "ListProxy[str]", seconds: float) -> None:
 
 
 def human_eval_shape() -> bool:
-    """A Manager and a Process for one sample, as human-eval's runner has them."""
+    """Run a Manager and a Process for one sample, like human-eval's runner."""
     with multiprocessing.Manager() as manager:
         results = manager.list()
         process = multiprocessing.Process(target=_guarded, args=(PROGRAM + ASSERTS, results, 3.0))
@@ -119,7 +119,7 @@ def human_eval_shape() -> bool:
 
 
 def ours(sandbox: Sandbox, job: Job) -> Callable[[], bool]:
-    """A call that runs this job in the sandbox."""
+    """Return a call that runs this job in the sandbox."""
     return lambda: sandbox.run(job).score == 1.0
 
 
@@ -136,7 +136,7 @@ def processor_seconds() -> float:
 
 @dataclass
 class Measured:
-    """What one contender needed: a rate and a cost for each round, and the time of each job."""
+    """Measurements of one contender: a rate and a cost for each round, and the time of each job."""
 
     rates: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
@@ -184,7 +184,7 @@ def in_turn(contenders: dict[str, tuple[Callable[[], bool], int]], rounds: int, 
 
 
 def compared(label: str, found: dict[str, Measured], name: str, rival: str) -> list[Row]:
-    """The rows of one contender against one rival."""
+    """Return the rows of one contender against one rival."""
     mine, other = found[name], found[rival]
     spread = (max(mine.rates) - min(mine.rates)) / 2
     spread_of_cost = (max(mine.costs) - min(mine.costs)) / 2
@@ -197,7 +197,7 @@ def compared(label: str, found: dict[str, Measured], name: str, rival: str) -> l
 
 
 def speed_rows(backend: str, workers: int, jobs: int, rounds: int) -> list[Row]:
-    """Calls, Check and Stdio against their rivals, from as many threads as there are workers."""
+    """Compare Calls, Check and Stdio with their rivals, from as many threads as there are workers."""
     with open_sandbox(backend, workers=workers) as sandbox:
         contenders = {
             "Calls": (ours(sandbox, CALLS), jobs),

@@ -70,7 +70,7 @@ def plan(count: int, seed: int, host: Host) -> list[Planned]:
 
 
 def answered(sandbox: Sandbox, batch: Sequence[Planned], turn: int, threads: ThreadPoolExecutor) -> list[Verdict]:
-    """The verdicts of a batch, asked for by `map`, by threads, or from asyncio, in turn."""
+    """Return the verdicts of a batch, requested by `map`, by threads, or from asyncio, in turn."""
     jobs = [planned.job for planned in batch]
     if turn % 3 == 0:
         return sandbox.map(jobs, within=LONGEST * len(jobs))
@@ -85,7 +85,7 @@ def answered(sandbox: Sandbox, batch: Sequence[Planned], turn: int, threads: Thr
 
 @dataclass(frozen=True)
 class Level:
-    """What a process holds at one moment."""
+    """Resources that a process holds at one moment."""
 
     descriptors: int
     own_bytes: int

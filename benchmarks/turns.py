@@ -34,9 +34,9 @@ class Turn:
 
 
 def take_turns(work: Callable[[], object]) -> None:
-    """The contender's side: say that it is ready, then run `work` for every line of input and print a `Turn`.
+    """Run the contender's side: report that it is ready, then run `work` for every line of input and print a `Turn`.
 
-    Between turns it gives back what its allocator keeps, so that the others have the machine's memory.
+    Between turns it returns its allocator's free memory, so that the others have the machine's memory.
     """
     print(MARK, flush=True)
     for _ in sys.stdin:

@@ -92,7 +92,7 @@ def listing(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What the wheel added to a fresh environment, by kind; the environment is at `where`."""
+    """Return what the wheel added to a fresh environment, by kind; the environment is at `where`."""
     folder = tmp_path_factory.mktemp("environment")
     done([sys.executable, "-P", "-m", "venv", "--without-pip", folder], folder)
     python = folder / "bin" / "python"

@@ -1,1 +1,1 @@
-"""Whether the papers' claims come out here: numeric identities, and claims tried at small scale over several seeds."""
+"""Tests of the papers' claims: numeric identities, and claims tried at small scale over several seeds."""

@@ -1,4 +1,4 @@
-"""What a claim is: a sentence of a paper, how it is measured once, and how the measurements of all seeds are judged."""
+"""A claim: a sentence of a paper, its measurement for one seed, and the verdict on the measurements of all seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Holds = Literal["holds", "holds in part", "does not hold"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one seed gave: numbers by name, and curves by name as (x, y) points. Kept as JSON, so keep them short."""
+    """Result of one seed: numbers by name, and curves by name as (x, y) points. Kept as JSON, so keep them short."""
 
     numbers: dict[str, float]
     curves: dict[str, Curve] = field(default_factory=dict)
@@ -19,13 +19,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a claim came out.
+    """Verdict on a claim.
 
     Attributes:
-        expected: what the paper says, in the terms of this setting.
-        observed: what was seen, one short text for each seed.
+        expected: the paper's statement, in the terms of this setting.
+        observed: the observation, one short text for each seed.
         holds: the verdict.
-        remark: which part fails, and the best explanation found; may be empty.
+        remark: the part that fails, and the best explanation found; may be empty.
     """
 
     expected: str
@@ -64,9 +64,9 @@ class Claim:
 
 
 def graded(expected: str, observed: Sequence[str], checks: Mapping[str, Sequence[bool]], remark: str = "") -> Verdict:
-    """The verdict from the parts of a claim, each true or false for each seed.
+    """Return the verdict from the parts of a claim, each true or false for each seed.
 
-    It holds when every part is true for every seed. It does not hold when no part is true for most seeds. Otherwise it
+    It holds if every part is true for every seed. It does not hold if no part is true for most seeds. Otherwise it
     holds in part, and the remark counts the seeds of each part that is not always true.
     """
     whole = all(all(seeds) for seeds in checks.values())

@@ -27,7 +27,7 @@ def identity(modules: Sequence[str], setting: Mapping[str, Any], seed: int, root
 
 
 def code_of(modules: Sequence[str], root: Path = ROOT) -> dict[str, str]:
-    """The hash of each module that the given ones come to, by its name."""
+    """Return the hash of each module that the given ones import, directly or not, by its name."""
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -47,7 +47,9 @@ def _file_of(name: str, root: Path) -> Path | None:
 
 @cache
 def _read(source: str, claim: bool) -> tuple[str, tuple[str, ...]]:
-    """The hash of a file's code and the names that it imports, of which some are not ours and some not modules."""
+    """Return the hash of a file's code and the names that it imports, including names that are not ours or not
+    modules.
+    """
     tree = ast.parse(source)
     if claim:
         tree.body = [node for node in tree.body if not _names_of(node) & NOT_MEASURED]
@@ -59,7 +61,7 @@ def _read(source: str, claim: bool) -> tuple[str, tuple[str, ...]]:
 
 
 def _names_of(node: ast.stmt) -> set[str]:
-    """The names that a statement at the top of a file defines."""
+    """Return the names that a statement at the top of a file defines."""
     if isinstance(node, ast.FunctionDef):
         return {node.name}
     targets = node.targets if isinstance(node, ast.Assign) else []

@@ -9,7 +9,7 @@ from statistics import fmean
 
 
 def at(curve: Sequence[tuple[float, float]], x: float) -> float:
-    """The curve's value at x, between its points by straight lines; NaN beyond its ends. Points may be in any order."""
+    """Return the curve's value at x, linearly interpolated; NaN outside its ends. Points may be in any order."""
     points = sorted((point[0], point[1]) for point in curve)
     for (left, low), (right, high) in pairwise(points):
         if left <= x <= right:
@@ -18,9 +18,9 @@ def at(curve: Sequence[tuple[float, float]], x: float) -> float:
 
 
 def mean_gap(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]], low: float = 0.0) -> float:
-    """How far the first curve lies above the second, in the mean over the x from `low` on that both reach.
+    """Return how far the first curve lies above the second, averaged over the x from `low` that both reach.
 
-    NaN where they share nothing. It asks both at 101 places, so that the noise of single points weighs little.
+    NaN if they share no x. It uses 101 places, so that the noise of single points has little weight.
     """
     ends = [(min(x for x, _ in curve), max(x for x, _ in curve)) for curve in (first, second)]
     left, right = max(low, *(start for start, _ in ends)), min(end for _, end in ends)
@@ -31,8 +31,8 @@ def mean_gap(first: Sequence[tuple[float, float]], second: Sequence[tuple[float,
 
 
 def at_kl(front: Sequence[tuple[float, float]], kl: float) -> float:
-    """The reward of a front of (KL, reward) at a KL, between its points by straight lines over the root of KL.
+    """Return the reward of a front of (KL, reward) at a KL, interpolated linearly over the root of KL.
 
-    Reward grows about as the root of KL, so that a front of few points is not taken to sag between them.
+    Reward grows about as the root of KL, so that a front of few points does not seem to sag between them.
     """
     return at([(max(0.0, point[0]) ** 0.5, point[1]) for point in front], kl**0.5)

@@ -28,13 +28,13 @@ class Trial:
 
 
 def place_of(claim: Claim, setting: Setting, seed: int, folder: Path = KEPT) -> Path:
-    """The file of a claim and seed at this setting and the code as it is on disk now."""
+    """Return the file of a claim and seed for this setting and the current code."""
     hashed = identity([claim.run.__module__, *claim.names], setting, seed)
     return folder / f"{claim.id}-{seed}-{hashed[:16]}.json"
 
 
 def load(path: Path) -> Trial | None:
-    """The trial that is kept in a file, or None."""
+    """Return the trial that is kept in a file, or None."""
     if not path.exists():
         return None
     content = json.loads(path.read_text())
@@ -57,19 +57,20 @@ def shared_folder(
     root: Path = KEPT,
     names: Sequence[str] = (),
 ) -> Path:
-    """A folder that several claims read, such as trained reward models: made once for each setting, seed and code.
+    """Return a folder that several claims read, such as trained reward models; made once per setting, seed and code.
 
     Args:
-        name: what the folder is called, before its hash.
-        make: fills an empty folder, given the setting and the seed. The code of its module counts, as a claim's does.
+        name: name of the folder, before its hash.
+        make: function that fills an empty folder, given the setting and the seed. The code of its module counts, like a
+            claim's.
         setting: only what `make` reads, so that claims that differ otherwise share the folder.
-        seed: of the trial.
-        root: where what is kept is kept.
+        seed: seed of the trial.
+        root: folder of everything that is kept.
         names: modules of ours that `make` reaches by name and not by import, whose code counts too.
 
     Returns:
-        The folder. It appears whole: one that was interrupted is begun again. Where another process is making it, this
-        one waits for that.
+        The folder. It appears complete: an interrupted one is started again. If another process is making it, this
+        process waits.
     """
     folder = root / "shared" / f"{name}-{identity([make.__module__, *names], setting, seed)[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def write_result(result: Result, out: Path) -> None:
 
 
 def age(plan: Plan, out: Path) -> str:
-    """Whether the report has the claim as it would come out of this code and setting."""
+    """Return True if the report shows the claim as this code and setting would give it."""
     path = out / "results" / f"{plan.claim.id}.json"
     if not path.exists():
         return "not in the report"
@@ -69,7 +69,7 @@ def write_table(order: Sequence[str], out: Path) -> list[dict[str, Any]]:
 
 
 def _count(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many claims came out how, when and where, and what they took."""
+    """Return the number of claims by verdict, the date and machine, and the time."""
     outcomes = [row["verdict"]["holds"] if row["verdict"] else "crashed" for row in rows]
     counts = [f"{outcome}: {outcomes.count(outcome)}" for outcome in OUTCOMES if outcome in outcomes]
     dates = sorted({row["date"] for row in rows if row["date"]})
@@ -87,7 +87,7 @@ def _short(row: Mapping[str, Any]) -> bool:
 
 
 def _shortfalls(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The claims that did not come out whole, with what fails and the best explanation found."""
+    """Return the claims that do not hold entirely, with the failing part and the best explanation found."""
     lines = []
     for row in filter(_short, rows):
         what = row["verdict"] or {"holds": "crashed", "remark": row["error"]}
@@ -135,7 +135,7 @@ def _plain(value: Any) -> str:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A markdown table; bars in the cells are escaped."""
+    """Return a Markdown table; bars in the cells are escaped."""
     lines = [names, ["---"] * len(names), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
 
@@ -146,7 +146,7 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """The value with its floats to six significant digits: more is noise in a committed file."""
+    """Return the value with its floats rounded to six significant digits: more is noise in a committed file."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):

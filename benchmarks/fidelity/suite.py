@@ -21,7 +21,7 @@ from gemsmith.recipes.run.machine import environment
 
 @dataclass(frozen=True)
 class Result:
-    """How a claim came out: its trials and verdict, or the traceback of what crashed."""
+    """Result of a claim: its trials and verdict, or the traceback of a crash."""
 
     claim: Claim
     setting: Setting
@@ -68,7 +68,7 @@ class Plan:
         return tuple(place.stem.rpartition("-")[2] for place in self.places)
 
     def kept(self) -> list[Trial]:
-        """The trials that need not be run again."""
+        """Return the trials that need not be run again."""
         return [trial for place in self.places if (trial := kept.load(place)) is not None]
 
 
@@ -120,7 +120,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, with a plus where Python files differ from it; "unknown" without git."""
+    """Return the current commit, with a plus if Python files differ from it; "unknown" without git."""
     try:
         return _git("rev-parse", "--short=10", "HEAD") + ("+" if _git("status", "--porcelain", "--", "*.py") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,10 +1,10 @@
-"""Which attention a layer takes, registered with transformers as the implementation `gemsmith`.
+"""The attention implementation `gemsmith` for transformers: each layer takes the best path for its device.
 
 | where                          | path                                                                            |
 |--------------------------------|---------------------------------------------------------------------------------|
 | GPU                            | FlexAttention over key intervals                                                |
 | CPU, kernel compiled           | the kernel                                                                      |
-| CPU, no kernel                 | torch's own up to 1024 tokens, beyond them block by block, with one warning     |
+| CPU, no kernel                 | torch's own up to 1024 tokens, block by block for longer ones, with one warning |
 | attention dropout              | as without a kernel                                                             |
 | decoding                       | torch's own, heads that share keys as queries of one head                       |
 | images, custom masks           | torch's own with a dense mask                                                   |

@@ -1,4 +1,4 @@
-"""What the claims on WARM's tiny reward models count with: the gold reward, the pairs, accuracies and best of N."""
+"""Building blocks of the claims on WARM's tiny reward models: gold reward, pairs, accuracies and best of N."""
 
 import itertools
 from pathlib import Path

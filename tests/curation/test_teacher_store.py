@@ -44,7 +44,7 @@ def about(**changed: object) -> About:
 
 
 def entries_of(numbers: range, counted: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """What a teacher might say of the tokens of these rows; the same for a row, whatever it is asked with."""
+    """Return made-up targets for the tokens of these rows; the same for a row in any batch."""
     ids, logprobs = [], []
     for number in numbers:
         source, tokens = np.random.default_rng(number), len(ROWS[number][1])

@@ -59,7 +59,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def gone(pid: int, within: float = 10.0) -> bool:
-    """Whether a process ends; a zombie that nobody reaps has ended."""
+    """Return True if a process ends; an unreaped zombie has ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""How far one checkpoint folder is from another, for tests."""
+"""Difference of two checkpoint folders, for tests."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one checkpoint is from another.
+    """Difference of two checkpoints.
 
     Attributes:
         largest: largest absolute difference of two weights.

@@ -60,7 +60,7 @@ def _grid(name: str, rates: Sequence[float], settings: int) -> list[dict[str, An
 
 
 def _best(scores: Mapping[int, Mapping[str, float]]) -> set[int]:
-    """The settings that are best by one criterion or another, of those that reach it."""
+    """Return the settings that are best by some criterion, of those that reach it."""
     reached = [{i: score[criterion] for i, score in scores.items() if criterion in score} for criterion in CRITERIA]
     return {max(values, key=lambda i: values[i]) for values in reached if values}
 
@@ -79,7 +79,7 @@ def _ran(
 
 
 def _scores(found: Mapping[str, Mapping[int, Contest]]) -> dict[str, dict[int, dict[str, float]]]:
-    """The reward of each training by each criterion that it reaches; WARP's, which come last, where it is in time."""
+    """Return the reward of each training by each criterion that it reaches; WARP's only if in time."""
     time = min(one.seconds[-1] for name, contests in found.items() if name != "warp" for one in contests.values())
     scores: dict[str, dict[int, dict[str, float]]] = {name: {} for name in found}
     for name, contests in found.items():
@@ -98,20 +98,20 @@ def _envelope(contests: Sequence[Contest]) -> list[tuple[float, float]]:
 
 
 def _within(front: Sequence[tuple[float, float]], level: float) -> float:
-    """The best reward at a KL of at most so much: a policy that earns more and stays nearer is the better one."""
+    """Return the best reward at a KL of at most this much: more reward at less KL is better."""
     values = [reward for kl, reward in front if kl <= level]
     reached = _at(front, level)
     return max([*values, reached] if not math.isnan(reached) else values)
 
 
 def _at(curve: Sequence[tuple[float, float]], x: float) -> float:
-    """The curve's value between its points by straight lines; NaN beyond its ends."""
+    """Return the curve's value between its points, linearly interpolated; NaN outside."""
     points = sorted(curve)
     return float(np.interp(x, [p[0] for p in points], [p[1] for p in points], left=math.nan, right=math.nan))
 
 
 def _label(options: Mapping[str, Any]) -> str:
-    """A training's settings as a short text."""
+    """Return a training's settings as a short text."""
     return " ".join(f"{name} {value}" for name, value in options.items())
 
 
@@ -144,7 +144,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """The best reward of each contender within a KL."""
+    """Return the best reward of each contender within a KL."""
     draw_curves(axes, measurements, LABELS, "KL to the initial policy (nats)", "mean reward (standard deviations)")
 
 

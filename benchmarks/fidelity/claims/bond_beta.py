@@ -36,7 +36,7 @@ def run(setting: Setting, seed: int) -> Measured:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """The orderings of figure 2: each divergence is lowest with its own weight and 0.5 comes near to both."""
+    """Judge the orderings of figure 2: each divergence is lowest with its own weight, and 0.5 is close to both."""
 
     def values(kind: str) -> list[tuple[float, ...]]:
         return [tuple(one.numbers[f"{kind} {beta}"] for beta in BETAS) for one in measurements]
@@ -64,7 +64,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """The three measures at the end, by beta."""
+    """Draw the three measures at the end, by beta."""
     groups = {
         "KL(Best-of-N ‖ policy)": {f"β = {beta:g}": f"forward KL {beta}" for beta in BETAS},
         "KL(policy ‖ Best-of-N)": {f"β = {beta:g}": f"backward KL {beta}" for beta in BETAS},

@@ -64,7 +64,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
         return one.curves[f"win rate against Best-of-{n or 2**period}"][period][1]
 
     def nearer(one: Measured, period: int) -> bool:
-        """Whether the log-quantile is past the middle between half as many, and Best-of-2^i itself."""
+        """Return whether the log-quantile is past the middle between half as many, and Best-of-2^i itself."""
         half, whole = (
             1.0 if n == 1 else -one.numbers[f"Best-of-{n} log-quantile"] for n in (2**period // 2, 2**period)
         )

@@ -12,7 +12,7 @@ MEASURES = ("kl", "nll", "teacher", "gold")
 
 
 def run(setting: Setting, seed: int) -> Measured:
-    """The same student, demonstrations and steps, with the teacher's targets and without."""
+    """Measure the same student, demonstrations and steps, with the teacher's targets and without."""
     numbers: dict[str, float] = {}
     for rows in setting["rows"]:
         for kind in KINDS:

@@ -30,7 +30,7 @@ def distances(bandit: Bandit, setting: Setting, seed: int, algorithm: Algorithm)
 
 
 def exponential(reward: Tensor) -> Tensor:
-    """A monotone transform that changes every difference of rewards."""
+    """Apply a monotone transform that changes every difference of rewards."""
     return (5 * reward).exp()
 
 

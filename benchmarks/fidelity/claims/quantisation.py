@@ -20,7 +20,7 @@ FORMATS = {"int4_channel": "int4 by channel", "q4_0": "int4 by blocks (Q4_0)", "
 
 
 def run(setting: Setting, seed: int) -> Measured:
-    """A stage of kind qat for each format, all from one policy; each measures the rounded and the trained policy."""
+    """Run a qat stage for each format, all from one policy; each measures the rounded and the trained policy."""
     start = start_of(setting, seed)
     numbers: dict[str, float] = {}
     for format in FORMATS:
@@ -58,7 +58,7 @@ def _trained(format: str, start: Path, folder: Path, setting: Setting, seed: int
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """What rounding costs by format, and how much of it training wins back."""
+    """Judge the cost of rounding by format, and how much of it training recovers."""
 
     def kl(one: Measured, format: str, when: str) -> float:
         return one.numbers[f"{format} {when}"]
@@ -100,7 +100,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """A column for each format."""
+    """Draw a column for each format."""
     names = {"ptq": "rounded (PTQ)", "qat": "trained (QAT)"}
     groups = {text: {label: f"{format} {name}" for name, label in names.items()} for format, text in FORMATS.items()}
     draw_numbers(axes, measurements, groups, "KL to the unquantised policy (nats a token)")

@@ -26,7 +26,7 @@ def run(setting: Setting, seed: int) -> Measured:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """How far from the teacher each mode ends, and what it makes of the tail."""
+    """Judge the final distance of each mode from the teacher, and its treatment of the tail."""
 
     def excess(one: Measured, mode: str, temperature: float = 1.0) -> float:
         return one.numbers[f"{mode} at {temperature:g}: kl"] - one.numbers[f"whole at {temperature:g}: kl"]

@@ -71,7 +71,9 @@ def _smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """The peak of gold is higher, and gold ends higher, with WARM than with the ensemble and with one member."""
+    """Judge that the peak of gold, and its final value, are higher with WARM than with the ensemble and with one
+    member.
+    """
 
     def over(first: str, second: str, what: str) -> list[float]:
         return [one.numbers[f"{first}, {what}"] - one.numbers[f"{second}, {what}"] for one in measurements]

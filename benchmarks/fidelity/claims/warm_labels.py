@@ -14,7 +14,7 @@ NOISE = 0.01  # about the standard error of the difference of two accuracies on 
 
 
 def groups(members: int) -> dict[int, list[tuple[int, ...]]]:
-    """The sets of members that are averaged, by their size: disjoint pairs, all but each pair, and all."""
+    """Return the sets of members to average, by their size: disjoint pairs, all but each pair, and all."""
     every = tuple(range(members))
     pairs = [every[m : m + 2] for m in range(0, members, 2)]
     rest = [tuple(m for m in every if m not in pair) for pair in pairs]

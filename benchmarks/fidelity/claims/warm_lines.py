@@ -61,7 +61,7 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """The three lines."""
+    """Draw the three lines."""
     labels = {name: name for name in (NEAR, FAR, UNSHARED)}
     x, y = "weight of the second model in the average", "held-out accuracy less that interpolated between the ends"
     draw_curves(axes, measurements, labels, x, y, marker="o")

@@ -26,7 +26,7 @@ def run(setting: Setting, seed: int) -> Measured:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """The fronts at equal KL, and who stops where."""
+    """Judge the fronts at equal KL, and where each run stops."""
 
     def best(one: Measured, kind: str, level: float) -> float:
         values = [at(one.curves[f"{kind} {kl}"], level) for kl in (MOVING if kind == "EMA" else FIXED)]

@@ -32,7 +32,7 @@ def run(setting: Setting, seed: int) -> Measured:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """Ends of the lines, and lines at equal KL."""
+    """Judge the ends of the lines, and lines at equal KL."""
 
     def fronts(one: Measured) -> list[float]:
         level = 0.8 * one.numbers["KL 1"]

@@ -18,7 +18,7 @@ SHARES = (0.4, 0.8)  # of the KL at the end of the first iteration's line
 
 
 def run(setting: Setting, seed: int) -> Measured:
-    """The line from the initial policy to the last merge, after each number of iterations."""
+    """Measure the line from the initial policy to the last merge, after each number of iterations."""
     start = start_of(setting, seed)
     ruler = Ruler(start, setting, seed)
     numbers: dict[str, float] = {}
@@ -34,7 +34,7 @@ def run(setting: Setting, seed: int) -> Measured:
 
 
 def judge(measurements: Sequence[Measured]) -> Verdict:
-    """Ends of the lines, and lines at equal KL."""
+    """Judge the ends of the lines, and lines at equal KL."""
 
     def fronts(one: Measured, share: float) -> list[float]:
         return [at_kl(one.curves[f"iteration {count}"], share * one.numbers["KL 1"]) for count in ITERATIONS]

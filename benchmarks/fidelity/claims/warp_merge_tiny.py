@@ -13,7 +13,7 @@ MERGED = (2, 4)
 
 
 def run(setting: Setting, seed: int) -> Measured:
-    """Ends of the four runs and of their merges; angles and norm ratios of pairs, by layer."""
+    """Measure the ends of the four runs and of their merges; angles and norm ratios of pairs, by layer."""
     fronts = fronts_of(setting, seed)
     ends = {"runs": [line[-1] for line in fronts.lines]}
     ends |= {name: [each.line[-1] for each in found] for name, found in fronts.merges.items()}
@@ -90,7 +90,7 @@ REMARK = (
 
 
 def draw(axes: Any, measurements: Sequence[Measured]) -> None:
-    """Ends in the plane of reward and KL."""
+    """Draw the ends in the plane of reward and KL."""
     for colour, kind in zip(COLOURS[1:], ("slerp", "lerp"), strict=False):
         for number, one in enumerate(measurements):
             names = ("runs", *(f"{kind} {m}" for m in MERGED))

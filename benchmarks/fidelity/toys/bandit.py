@@ -50,7 +50,7 @@ def mlp(widths: tuple[int, ...], generator: torch.Generator) -> nn.Sequential:
 
 
 def copy_of(policy: nn.Sequential) -> nn.Sequential:
-    """A new policy with the same weights."""
+    """Return a new policy with the same weights."""
     widths = [layer.in_features for layer in policy if isinstance(layer, nn.Linear)] + [policy[-1].out_features]
     fresh = mlp(tuple(int(width) for width in widths), torch.Generator())  # type: ignore[arg-type]
     fresh.load_state_dict(policy.state_dict())
@@ -58,13 +58,13 @@ def copy_of(policy: nn.Sequential) -> nn.Sequential:
 
 
 def make_bandit(seed: int, widths: tuple[int, ...], prompts: int, held_out: int = 0, fit: int = 100) -> Bandit:
-    """A bandit whose reward and demonstrations come from random MLPs.
+    """Return a bandit whose reward and demonstrations come from random MLPs.
 
     Args:
-        seed: of everything that is random.
-        widths: of the policy, from features to actions.
-        prompts: X, to learn from.
-        held_out: prompts to be measured on; 0: those that are learnt from.
+        seed: seed of everything random.
+        widths: layer widths of the policy, from features to actions.
+        prompts: X, the training prompts.
+        held_out: number of prompts for measurement; 0 to measure on the training prompts.
         fit: steps of Adam at 3e-3 that fit the reference to the demonstrations' distribution, on all prompts at once.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -85,13 +85,13 @@ def make_bandit(seed: int, widths: tuple[int, ...], prompts: int, held_out: int 
 
 
 def jbond(beta: float = 0.5, gamma: float = 0.0, anchor_rate: float = 0.02) -> JBond:
-    """The project's J-BOND; the fields of training, which it does not read, are filled with anything."""
+    """Return the project's J-BOND; the training fields, which it does not read, have arbitrary values."""
     fields = {"steps": 1, "batch": 1, "learning_rate": 0.0, "data": "toy", "rewards": ["toy"]}
     return JBond(BondAlgorithm(kind="bond", beta=beta, gamma=gamma, anchor_rate=anchor_rate, **fields))  # type: ignore[arg-type]
 
 
 def reinforce(kl: float, kl_to: str = "initial", anchor_rate: float = 0.01, samples: int = 2) -> Reinforce:
-    """The project's REINFORCE with a leave-one-out baseline."""
+    """Return the project's REINFORCE with a leave-one-out baseline."""
     fields = {"steps": 1, "batch": 1, "learning_rate": 0.0, "data": "toy", "rewards": ["toy"]}
     settings = {"kl": kl, "kl_to": kl_to, "anchor_rate": anchor_rate, "samples": samples}
     return Reinforce(ReinforceAlgorithm(kind="reinforce", **settings, **fields))  # type: ignore[arg-type]

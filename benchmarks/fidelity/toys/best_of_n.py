@@ -7,7 +7,7 @@ from statistics import fmean
 
 
 def best_weights(draws: int, n: int) -> list[float]:
-    """The chance that the k-th lowest of so many draws is the best of n of them, taken without replacement; [draws].
+    """Return the chance that the k-th lowest of the draws is the best of n of them, taken without replacement, [draws].
 
     C(k - 1, n - 1) / C(draws, n), so that a mean with these weights over the sorted draws is an unbiased estimate of
     the mean over Best-of-n (every n of them are a fair sample).
@@ -16,7 +16,9 @@ def best_weights(draws: int, n: int) -> list[float]:
 
 
 def win_rate(reward: float, drawn: Sequence[float], n: int) -> float:
-    """The chance that a reward beats the best of n of the draws, a tie counting half; 1/2 in the mean if it is one."""
+    """Return the chance that a reward beats the best of n of the draws; a tie counts half. 1/2 on average if it is
+    one.
+    """
     ordered, whole = sorted(drawn), math.comb(len(drawn), n)
     below, at_most = bisect_left(ordered, reward), bisect_right(ordered, reward)
     return (math.comb(below, n) + math.comb(at_most, n)) / (2 * whole)

@@ -32,12 +32,12 @@ READ = ("sft_steps", "prompts", "samples", "steps", "points", "asked")
 
 @dataclass(frozen=True)
 class Contest:
-    """What a contender did.
+    """Result of a contender.
 
     Attributes:
-        points: policies of its way, the initial one first; of WARP, policies of its line.
-        seconds: of one core, up to each point, without loading, keeping and measuring. A step's is the median time
-            between two calls of the reward function; WARP's points all take both runs and the merge.
+        points: policies along its training, the initial one first; for WARP, policies of its line.
+        seconds: seconds of one core up to each point, without loading, saving and measuring. A step's is the median
+            time between two calls of the reward function; WARP's points all take both runs and the merge.
         first: mean reward of the first step's completions, which are the initial policy's.
     """
 
@@ -68,7 +68,7 @@ class Clocked:
     means: list[float] = field(default_factory=list)
 
     def score(self, asked: list[str], completions: list[str], columns: Columns) -> list[float | None]:
-        """The rewards."""
+        """Return the rewards."""
         self.asked.append(time.process_time())
         rewards = self.reward.score(asked, completions, columns)
         self.means.append(fmean(reward for reward in rewards if reward is not None))
@@ -100,7 +100,7 @@ def contest(kind: str, options: Mapping[str, Any], setting: Setting, seed: int) 
 
 
 def steps_kept(setting: Setting) -> list[int]:
-    """Steps whose policies are measured: closer together at first, where the KL rises from nothing."""
+    """Return the steps whose policies are measured: denser at first, where the KL rises from 0."""
     count = setting["points"]
     return sorted({max(1, round(setting["steps"] * (part / count) ** 1.5)) for part in range(1, count + 1)})
 

@@ -78,7 +78,7 @@ def members(setting: Setting, seed: int) -> list[Path]:
 
 
 def average_of(members: Sequence[Path]) -> Path:
-    """The average that `members` left beside the members, as the stage `warm` lays it out."""
+    """Return the average that `members` left beside the members, as the stage `warm` lays it out."""
     return members[0].parent.with_name("output")
 
 
@@ -93,7 +93,7 @@ def stranger(setting: Setting, seed: int) -> Path:
 
 
 def data_of(setting: Setting, seed: int) -> Data:
-    """The pairs of a seed."""
+    """Return the pairs of a seed."""
     return make_data(load_policy(policy_config(str(policy_of(setting, seed)))), setting, seed)
 
 
@@ -144,7 +144,9 @@ def _make_members(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def _make_baklava(folder: Path, setting: Setting, seed: int) -> None:
-    """As the members, but from the policy at two thirds, five sixths and the end of its training; one head for all."""
+    """Train like the members, but from the policy at two thirds, five sixths and the end of its training; one head
+    for all.
+    """
     own = policy_of(setting, seed)
     policy = load_policy(policy_config(str(own)))
     data = make_data(policy, setting, seed)
@@ -158,7 +160,7 @@ def _make_baklava(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def _make_stranger(folder: Path, setting: Setting, seed: int) -> None:
-    """The first member on the same pairs, from the policy that began with other weights, and a head of its own."""
+    """Train the first member on the same pairs, from a policy that began with other weights, with its own head."""
     other = make_policy(folder / "policy", setting, seed, init=seed + 1000)
     data = data_of(setting, seed)
     probed = _probed(load_policy(policy_config(str(other))), data.train, folder / "probe")
@@ -166,7 +168,9 @@ def _make_stranger(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def _probed(policy: Policy, train: Sequence[Pair], folder: Path, head: Tensor | None = None) -> Path:
-    """A reward model on the policy's layers, with `head` or one fitted on frozen features of the training pairs."""
+    """Return a reward model on the policy's layers, with `head` or one fitted on frozen features of the training
+    pairs.
+    """
     model = from_policy(policy).eval()
     if head is None:
         features = last_features(model, both_sides(train), BATCH)
@@ -178,7 +182,7 @@ def _probed(policy: Policy, train: Sequence[Pair], folder: Path, head: Tensor | 
 
 
 def _train(setting: Setting, seed: int, probed: Sequence[Path], train: Sequence[Pair], folder: Path) -> list[Path]:
-    """The members, from the probed models in turn; learning rates and dropouts alternate."""
+    """Train the members, from the probed models in turn; learning rates and dropouts alternate."""
     steps = setting["epochs"] * setting["pairs"] // setting["batch"]
     config = WarmStage(
         id="warm", kind="warm", data="-", policy=policy_config("tiny"), members=setting["members"], steps=steps,
@@ -194,5 +198,5 @@ def _train(setting: Setting, seed: int, probed: Sequence[Path], train: Sequence[
 
 
 def score_all(model: Path, sequences: Sequence[Sequence[int]]) -> list[float]:
-    """The rewards of sequences under the model in a folder."""
+    """Return the rewards of sequences under the model in a folder."""
     return score_sequences(load_reward_model(model, "sdpa").eval(), sequences, BATCH)

@@ -28,11 +28,11 @@ class Gold:
         self.pair = {(a, b): draw.gauss(0, 1) for a in LETTERS for b in LETTERS}
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str], **columns: object) -> list[float]:
-        """The gold reward of each completion."""
+        """Return the gold reward of each completion."""
         return [self.of(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
     def of(self, prompt: str, completion: str) -> float:
-        """The gold reward of one completion."""
+        """Return the gold reward of one completion."""
         length = len(completion)
         distance = ((length - USUAL_LENGTH) / LENGTH_SCALE) ** 2
         if not length:

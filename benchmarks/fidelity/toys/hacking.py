@@ -27,7 +27,7 @@ Serve = Literal["average", "mean", "minimum"]
 
 
 def spread_of(policy: Path, output: Path, serve: Serve, setting: Setting, seed: int) -> float:
-    """Standard deviation of a served reward over the held-out completions of the policy: its unit in training."""
+    """Return the standard deviation of a served reward over the policy's held-out completions: its unit in training."""
     sides = both_sides(make_data(load_policy(policy_config(str(policy))), setting, seed).held_out)
     served = [output] if serve == "average" else [member.folder for member in kept_members(output)]
     each = [score_all(folder, sides) for folder in served]

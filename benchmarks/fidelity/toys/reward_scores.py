@@ -1,4 +1,4 @@
-"""What is measured of reward models, their averages and their ensembles: accuracy, and the gold of the best of N."""
+"""Measures of reward models, their averages and their ensembles: accuracy, and the gold of the best of N."""
 
 import json
 import math
@@ -35,19 +35,19 @@ class Scorer:
     sequences: Sequence[Sequence[int]]
 
     def of(self, name: str, model: Path) -> list[float]:
-        """The rewards under the model in the folder `model`."""
+        """Return the rewards under the model in the folder `model`."""
         return self._kept(name, lambda: score_all(model, self.sequences))
 
     def of_average(self, name: str, models: Sequence[Path]) -> list[float]:
-        """The rewards under the mean of the models' weights."""
+        """Return the rewards under the mean of the models' weights."""
         return self._kept(name, lambda: self._merged(lambda out: average(models, out)))
 
     def of_line(self, name: str, start: Path, end: Path, rate: float) -> list[float]:
-        """The rewards under (1 - rate) start + rate end."""
+        """Return the rewards under (1 - rate) start + rate end."""
         return self._kept(name, lambda: self._merged(lambda out: interpolate(start, end, rate, out)))
 
     def _merged(self, merge: Callable[[Path], None]) -> list[float]:
-        """The rewards under a model that is made for this and removed."""
+        """Return the rewards under a model that is made for this and removed."""
         folder = self.folder / "merged"
         shutil.rmtree(folder, ignore_errors=True)
         merge(folder)
@@ -81,7 +81,7 @@ def accuracies(rewards: Sequence[float], data: Data) -> dict[str, float]:
 
 
 def mean_of(rewards_MS: Sequence[Sequence[float]]) -> list[float]:
-    """The mean of the models' rewards of each sequence."""
+    """Return the mean of the models' rewards of each sequence."""
     return [fmean(column) for column in zip(*rewards_MS, strict=True)]
 
 
@@ -107,12 +107,12 @@ def best_of_n_kl(n: int) -> float:
 
 
 def scorer_of(setting: Setting, seed: int, data: Data) -> Scorer:
-    """The scorer of all pairs of a seed; claims share what it keeps."""
+    """Return the scorer of all pairs of a seed; claims share its cache."""
     return _scorer("warm-scores", {name: setting[name] for name in SETTING}, seed, sequences_of(data))
 
 
 def candidates_scorer(setting: Setting, seed: int, sequences: Sequence[Sequence[int]]) -> Scorer:
-    """The scorer of candidates that were drawn with this setting."""
+    """Return the scorer of candidates that were sampled with this setting."""
     return _scorer("warm-candidates", setting, seed, sequences)
 
 

@@ -53,16 +53,16 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class Report:
-    """What a student comes to; all in nats a token, on prompts that no training sees, end of turn included.
+    """Measures of a student; all in nats per token, on prompts that no training sees, end of turn included.
 
-    The teacher is at the temperature that the student was taught at.
+    The teacher has the temperature that the student was taught at.
 
     Attributes:
         kl: KL(teacher || student) over the whole vocabulary, on completions of the language.
-        tail: the student's mass behind the teacher's 8 likeliest entries over the teacher's there, a ratio.
+        tail: the student's mass outside the teacher's 8 most likely entries over the teacher's mass there, a ratio.
         nll: -log p(completions of the language).
         teacher: the teacher's log-probability of the student's own completions.
-        entropy: the student's, on its own completions.
+        entropy: the student's entropy, on its own completions.
         unlikely: share of their tokens that the teacher gives less than 0.01.
         gold: log-probability of their letters in the language itself; other tokens count as its least likely letter.
     """
@@ -85,7 +85,7 @@ def demonstrations(seed: int, count: int, name: str = "learnt") -> list[dict[str
 
 
 def narrow(folder: Path, width: int, seed: int) -> Path:
-    """A folder of a narrow student with random weights."""
+    """Return a folder of a narrow student with random weights."""
     config = tiny_config("small")
     config.update({**NARROW, "hidden_size": width, "intermediate_size": 2 * width})
     with torch.random.fork_rng(devices=[]):
@@ -97,7 +97,7 @@ def narrow(folder: Path, width: int, seed: int) -> Path:
 
 
 def stage_of(folder: Path, seed: int, rows: Sequence[Mapping[str, str]]) -> Stage:
-    """A stage whose data section `words` has these rows."""
+    """Return a stage whose data section `words` has these rows."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = JsonLinesData.model_validate(
@@ -110,7 +110,7 @@ def stage_of(folder: Path, seed: int, rows: Sequence[Mapping[str, str]]) -> Stag
 def fine_tuned(
     folder: Path, policy: Mapping[str, Any], rows: Sequence[Mapping[str, str]], seed: int, **fields: Any
 ) -> Path:
-    """A policy that stage `sft` makes of another with these demonstrations."""
+    """Run stage `sft` from a policy with these demonstrations; return the new policy."""
     stage = stage_of(folder, seed, rows)
     config = {"id": stage.id, "kind": "sft", "data": "words", "policy": {"attention": "sdpa", **policy}, **fields}
     fine_tune(SftStage.model_validate({"save_every": config["steps"], **config}), stage)
@@ -120,7 +120,7 @@ def fine_tuned(
 def taught(
     folder: Path, student: Path, teacher: Path, rows: Sequence[Mapping[str, str]], seed: int, **fields: Any
 ) -> Path:
-    """A student that stage `distill` makes of another; `keep_steps` are in `kept` of the folder."""
+    """Run stage `distill` from a student; return the new one. Policies of `keep_steps` are in `kept` of the folder."""
     stage = stage_of(folder, seed, rows)
     named = {name: {"model": str(of), "attention": "sdpa"} for name, of in (("policy", student), ("teacher", teacher))}
     config = {"id": stage.id, "kind": "distill", "data": "words", **named, **fields}
@@ -129,7 +129,7 @@ def taught(
 
 
 def teacher_of(size: str, setting: Setting, seed: int) -> Path:
-    """The folder of a teacher: `tiny` of a size, fine-tuned on the language; made once for all claims."""
+    """Return the folder of a teacher: `tiny` of a size, fine-tuned on the language; made once for all claims."""
     read = {"teacher_steps": setting["teacher_steps"], "size": size}
     return shared_folder("teacher", _make_teacher, read, seed) / "output"
 
@@ -140,7 +140,9 @@ def _make_teacher(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def start_of(setting: Setting, seed: int) -> Path:
-    """The folder of a narrow student that was fine-tuned a little, as GKD starts from; made once for all claims."""
+    """Return the folder of a narrow student that was fine-tuned a little, as GKD starts from; made once for all
+    claims.
+    """
     read = {name: setting[name] for name in ("start_steps", "width")}
     return shared_folder("student", _make_start, read, seed) / "output"
 
@@ -152,14 +154,14 @@ def _make_start(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def report_of(options: Options, setting: Setting, seed: int, rows: int = 3000, kind: str = "distill") -> Report:
-    """What a student comes to that is taught with `options`; made once for all claims that ask for it.
+    """Return the measures of a student taught with `options`; made once for all claims that need it.
 
     Args:
         options: fields of the stage that `setting` does not give.
         setting: with `teacher_steps`, `start_steps`, `steps`, `batch`, `learning_rate` and `asked`.
-        seed: of everything.
+        seed: seed of everything.
         rows: demonstrations.
-        kind: `distill`, or `sft` for a student without a teacher, which is there to be compared with.
+        kind: `distill`, or `sft` for a student without a teacher, for comparison.
     """
     read = {name: setting[name] for name in SETTING} | {"options": dict(options), "rows": rows, "kind": kind}
     folder = shared_folder("taught", _make_report, read, seed)
@@ -181,7 +183,7 @@ def _make_report(folder: Path, setting: Setting, seed: int) -> None:
 
 @torch.no_grad()
 def measured(student: Path, teacher: Path, seed: int, asked: int, temperature: float = 1.0) -> Report:
-    """What a student comes to on so many held-out prompts, with a completion of the language and some of its own."""
+    """Measure a student on that many held-out prompts, with a completion of the language and some of its own."""
     ours, theirs = (load_policy(policy_config(str(folder))) for folder in (student, teacher))
     rows = demonstrations(seed, asked, "held out")
     prompt = [prompt_ids(ours.tokenizer, messages(row["prompt"])) for row in rows]

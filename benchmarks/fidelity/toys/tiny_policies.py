@@ -66,12 +66,12 @@ def _demonstrations(policy: Policy, seed: int) -> list[dict[str, list[int]]]:
 
 
 def policy_config(model: str) -> PolicyConfig:
-    """A policy by name or folder; at sequences of thirty tokens the dense mask is the fastest."""
+    """Return a policy by name or folder; at sequences of thirty tokens the dense mask is the fastest."""
     return PolicyConfig(model=model, attention="sdpa")
 
 
 def messages(prompt: str) -> list[dict[str, str]]:
-    """The conversation of a prompt."""
+    """Return the conversation of a prompt."""
     return [{"role": "user", "content": prompt}]
 
 
@@ -82,6 +82,6 @@ def sampled(policy: Policy, asked: Sequence[str], n: int, seed: int) -> list[str
 
 
 def tokens_of(policy: Policy, prompt: str, completion: str) -> tuple[int, ...]:
-    """A prompt with a completion, as reward models read them."""
+    """Return a prompt with a completion, as reward models read them."""
     first = prompt_ids(policy.tokenizer, messages(prompt))
     return (*first, *completion_ids(policy.tokenizer, completion))

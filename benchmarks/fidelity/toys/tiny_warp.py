@@ -46,7 +46,7 @@ QUICK: Setting = {"sft_steps": 12, "prompts": 2, "steps": 4, "kept": (3,), "rate
 
 
 def warp_config(setting: Setting, **options: object) -> WarpStage:
-    """The stage: REINFORCE with the KL to an EMA anchor inside, as in the paper."""
+    """Return the stage's configuration: REINFORCE with the KL to an EMA anchor inside, as in the paper."""
     inner = {
         "kind": "reinforce", "data": "toy", "rewards": ["gold"], "samples": 2, "kl_to": "anchor", "kl": setting["kl"],
         "anchor_rate": setting["anchor_rate"], "steps": setting["steps"], "batch": setting["prompts"],
@@ -58,7 +58,9 @@ def warp_config(setting: Setting, **options: object) -> WarpStage:
 
 
 def stage_in(folder: Path, setting: Setting, seed: int, ruler: Ruler) -> Stage:
-    """A stage whose reward is the gold one, in standard deviations of the initial policy, on prompts not asked."""
+    """Return a stage whose reward is gold in standard deviations of the initial policy, on prompts not used for
+    measuring.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "prompts.jsonl"
     data.write_text("".join(f"{json.dumps({'prompt': each})}\n" for each in trajectory.learnt(setting, seed)))
@@ -69,13 +71,15 @@ def stage_in(folder: Path, setting: Setting, seed: int, ruler: Ruler) -> Stage:
 
 
 def members(setting: Setting, seed: int) -> Path:
-    """A folder with `run-0` to `run-3`, as the stage trains them; in each `final`, and `kept/STEP` of its way."""
+    """Return a folder with `run-0` to `run-3`, as the stage trains them; each has `final`, and `kept/STEP` of its
+    training.
+    """
     read = {name: setting[name] for name in SETTING}
     return shared_folder("warp-members", _train_members, read, seed, names=NAMES)
 
 
 def _train_members(folder: Path, setting: Setting, seed: int) -> None:
-    """As `gemsmith.rl.stages.warp.run.train_run` does, which keeps no policies of the way."""
+    """Train like `gemsmith.rl.stages.warp.run.train_run`, but keep intermediate policies."""
     start, ruler = start_of(setting, seed), Ruler(start_of(setting, seed), setting, seed)
     config = warp_config(setting).inner
     for number in range(setting["runs"]):
@@ -106,13 +110,13 @@ class Merge:
 
 @dataclass(frozen=True)
 class Fronts:
-    """What the members of one seed gave.
+    """Results of the members of one seed.
 
     Attributes:
         ways: points of each run from the initial policy to its last.
         lines: points of the line to the end of each run.
-        merges: by name, as in "slerp 2": of each group of so many runs, one after the other.
-        weights_angle: between the whole weights of two runs, in degrees; mean over the pairs.
+        merges: by name, such as "slerp 2": of each group of that many runs, one after the other.
+        weights_angle: angle between the whole weights of two runs, in degrees; mean over the pairs.
     """
 
     ways: list[list[Point]]
@@ -199,21 +203,21 @@ def line(ruler: Ruler, start: Path, end: Path, out: Path, rates: Sequence[float]
 
 
 def point_of(ruler: Ruler, folder: Path, step: int) -> Point:
-    """What the policy in a folder scores."""
+    """Score the policy in a folder."""
     return ruler.point(load_policy(policy_config(str(folder))), step)
 
 
 def iterated(setting: Setting, seed: int, iterations: int, folder: Path) -> list[Path]:
-    """The last merge of the stage with M = 2 and each number of iterations, by the stage itself.
+    """Return the last merge of the stage with M = 2 and each number of iterations, made by the stage itself.
 
     It finds the runs of the first iteration trained, as after an interruption, and those of earlier iterations in the
     stage with fewer.
 
     Args:
         setting: as SETTING, and `liti`.
-        seed: of the trial.
+        seed: seed of the trial.
         iterations: the largest number.
-        folder: where stages run.
+        folder: folder of the stages.
     """
     ruler, made, merges = Ruler(start_of(setting, seed), setting, seed), members(setting, seed), []
     for count in range(1, iterations + 1):

@@ -82,12 +82,12 @@ def _make_start(folder: Path, setting: Setting, seed: int) -> None:
 
 
 def asked(setting: Setting, seed: int) -> list[str]:
-    """The prompts that policies are measured on."""
+    """Return the prompts that policies are measured on."""
     return prompts(3000, random.Random(f"asked {seed}"))[: setting["asked"]]
 
 
 def learnt(setting: Setting, seed: int) -> list[str]:
-    """The prompts that policies are trained on by reinforcement: none of those that they are measured on."""
+    """Return the prompts of reinforcement: none of those that policies are measured on."""
     measured = set(asked(setting, seed))
     return [prompt for prompt in prompts(2000, random.Random(f"learnt {seed}")) if prompt not in measured]
 
@@ -121,7 +121,7 @@ class Ruler:
         return [(value - self.mean) / self.unit for value in gold]
 
     def point(self, policy: Policy, step: int) -> Point:
-        """What a policy scores."""
+        """Score a policy."""
         drawn = self.drawn(policy)
         ids, reward = drawn[0], fmean(self.standard(self.gold(drawn)))
         asked = [prompt for prompt in self._ids for _ in range(SAMPLES)]
@@ -158,7 +158,7 @@ class GoldReward:
         self._gold, self._ruler = Gold(seed), ruler
 
     def score(self, asked: list[str], completions: list[str], columns: Any) -> list[float | None]:
-        """The rewards of completions."""
+        """Return the rewards of completions."""
         return [*self._ruler.standard(self._gold(asked, completions))]
 
     def close(self) -> None:

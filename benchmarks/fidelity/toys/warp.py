@@ -16,7 +16,7 @@ from gemsmith.weights.vectors import angle_between
 
 
 def warp_bandit(setting: Mapping[str, Any], seed: int) -> Bandit:
-    """The bandit of a setting, measured on held-out prompts."""
+    """Return the bandit of a setting, measured on held-out prompts."""
     return make_bandit(seed, tuple(setting["widths"]), setting["prompts"], setting["held_out"])
 
 
@@ -44,7 +44,7 @@ def inner_run(
 
 
 def merged(start: nn.Sequential, finals: Sequence[nn.Sequential], how: str = "slerp") -> tuple[nn.Sequential, float]:
-    """The merge of runs from `start`, "slerp" layer by layer or "lerp" (the mean), and the mean angle in degrees."""
+    """Merge runs from `start`, "slerp" layer by layer or "lerp" (the mean); return it and the mean angle in degrees."""
     with tempfile.TemporaryDirectory() as name:
         folders = [_store(policy, Path(name) / str(number)) for number, policy in enumerate([start, *finals])]
         if how == "lerp":
@@ -65,7 +65,7 @@ def line(bandit: Bandit, start: nn.Sequential, end: nn.Sequential, rates: Sequen
 
 
 def between(start: nn.Sequential, end: nn.Sequential, rate: float) -> nn.Sequential:
-    """The policy at one rate of the line."""
+    """Return the policy at one rate of the line."""
     with tempfile.TemporaryDirectory() as name:
         folders = _store(start, Path(name) / "start"), _store(end, Path(name) / "end")
         merge.interpolate(*folders, rate, Path(name) / "out")

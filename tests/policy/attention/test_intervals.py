@@ -1,4 +1,4 @@
-"""What transformers' mask arguments mean as intervals, against transformers' own dense mask."""
+"""Intervals made from transformers' mask arguments, against transformers' own dense mask."""
 
 import pytest
 import torch

@@ -51,7 +51,7 @@ def path(request, monkeypatch):
 
 
 def differs(path, tensors, intervals, scale=0.07):
-    """How far a path is from the definition in float64, output and gradients."""
+    """Return the difference of a path from the definition in float64, output and gradients."""
     mask = intervals.dense(tensors[1].shape[2])
     found = with_gradients(lambda q, k, v: path(q, k, v, intervals, scale), *tensors)
     exact = with_gradients(lambda q, k, v: plain_attention(q, k, v, mask, scale), *(t.double() for t in tensors))

@@ -1,4 +1,4 @@
-"""What every sampler must do, as tests that a module takes over by subclassing `SamplerContract`.
+"""Tests that every sampler must pass; a module uses them by subclassing `SamplerContract`.
 
 The module gives a fixture `sampler`: over a policy with `decided`'s weights, with an anchor that has the same weights.
 """

@@ -29,7 +29,7 @@ def process(said):
 
 
 def gone(pid, seconds=10.0):
-    """Whether the process ends within so many seconds."""
+    """Return True if the process ends within that many seconds."""
     end = time.monotonic() + seconds
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > end:

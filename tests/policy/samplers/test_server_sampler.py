@@ -1,4 +1,4 @@
-"""What the sampler that asks a server makes of servers that are absent, slow, broken or not what it needs."""
+"""Reactions of the server sampler to servers that are absent, slow, broken or unsuitable."""
 
 import json
 import threading

@@ -70,7 +70,7 @@ def serving(answer: Answer) -> Iterator[FusionServer]:
 
 
 def result(stdout: str = "", code: int = 0, stderr: str = "", seconds: float = 0.01) -> dict[str, Any]:
-    """What the server says of a program that ended by itself."""
+    """Return the server's text about a program that ended by itself."""
     return {
         "status": "Success" if code == 0 else "Failed",
         "message": "",

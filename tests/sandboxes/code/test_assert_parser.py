@@ -59,7 +59,7 @@ def test_any_other_assert_is_left_to_the_judge(source: str):
 
 
 def run(found: SplitTest, program: str) -> list[bool]:
-    """What a sandbox does, for programs that are no danger."""
+    """Run like a sandbox, for harmless programs."""
     names: dict[str, Any] = {}
     exec(program + found.suffix, names)
     values = [names[found.calls.function](*case.arguments) for case in found.calls.cases]

@@ -130,7 +130,7 @@ sandbox.close()
 
 
 def run_apart(program: str, command: list[str] | None = None, **environment: str) -> str:
-    """What a program prints that runs in an interpreter of its own."""
+    """Return the output of a program that runs in an interpreter of its own."""
     done = subprocess.run(
         [*(command or []), sys.executable, "-c", program],
         cwd=ROOT,

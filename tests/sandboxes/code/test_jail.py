@@ -54,7 +54,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
 
 
 def asked(pool: Pool, what: str, limits: Limits | None = None) -> object:
-    """What a job finds around itself."""
+    """Return what a job sees of its surroundings."""
     jail = pool.take("candidate")
     try:
         trial = Trial(jail, limits or Limits(), b"F")

@@ -24,7 +24,7 @@ def landlock():
 
 
 def _value(landlock, body, *arguments, limits=LIMITS):
-    """What a function of this body prints, by way of the evidence: one printed line, evaluated as an expression."""
+    """Return the printed line of a function with this body, from the evidence, evaluated as an expression."""
     source = "import os, sys\ndef code(action, *arguments):\n    try:\n        action(*arguments)\n"
     source += "    except OSError as error:\n        return error.errno\n    return 0\n"
     source += "def f(*given):\n" + "".join(f"    {line}\n" for line in body.splitlines())

@@ -61,7 +61,7 @@ def _answer(body, **how):
 
 
 def _evaluate(code, architecture, number, arguments=()):
-    """What the kernel would do with a call: the same machine in Python, for the filters that cannot be run here."""
+    """Return what the kernel would do with a call, by the same machine in Python, for filters that cannot run here."""
     data = struct.pack("<iIQ6Q", number, architecture, 0, *[*arguments, *[0] * (6 - len(arguments))])
     operations = list(struct.iter_unpack("HBBI", code))
     place, accumulator = 0, 0

@@ -90,7 +90,7 @@ def verify(request: pytest.FixtureRequest, verifier: MathVerifier) -> Verify:
 
 
 class Busy:
-    """How busy the machine is: wall time over the processor time of a process that does nothing but compute."""
+    """Return how busy the machine is: wall time over the processor time of a process that only computes."""
 
     def __enter__(self) -> "Busy":
         self._process = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])

@@ -1,4 +1,4 @@
-"""What becomes of a comparison whose worker is lost, and whose fault it is; the handler stands in this file."""
+"""Comparisons whose worker is lost, and who caused it; the handler is in this file."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MathPool]:
 
 @pytest.fixture
 def ask(pool: MathPool, tmp_path: Path) -> Ask:
-    """The status of one request, and how often it was tried."""
+    """Return the status of one request, and the number of attempts."""
 
     def asked(word: str) -> tuple[Status, int]:
         log = tmp_path / word

@@ -313,7 +313,7 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[tuple[str, str], Verdict]:
-    """Of all pairs, found in one call."""
+    """Return the verdicts on all pairs, from one call."""
     table = pairs()
     with MathVerifier(workers=2) as verifier:
         found = verifier.verify([completion for completion, _ in table], [truth for _, truth in table])

@@ -74,7 +74,7 @@ def reached(name, number, *arguments):
 
 @dataclass(frozen=True)
 class Places:
-    """What the attacks aim at on the host; its texts replace @CANARY@ and so on in a program."""
+    """Targets of the attacks on the host; its texts replace @CANARY@ and so on in a program."""
 
     canary: str
     port: int

@@ -24,7 +24,7 @@ STUCK = 30.0
 
 @dataclass(frozen=True)
 class Injected:
-    """What came of a job whose sandbox was hit; no verdict means that the call never returned."""
+    """Outcome of a job whose sandbox was hit; no verdict means that the call never returned."""
 
     verdict: Verdict | None
     seconds: float
@@ -32,7 +32,7 @@ class Injected:
 
     @property
     def fair(self) -> bool:
-        """Whether the verdict may be that of a job that is right: it may be lost, never wrong but by its own death."""
+        """Return True if the verdict may be that of a right job: it may be lost, but wrong only by its own death."""
         if self.verdict is None:
             return False
         died = self.verdict.evidence is not None and self.verdict.evidence.exit == "SIGKILL"

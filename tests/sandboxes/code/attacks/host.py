@@ -56,7 +56,7 @@ def orphans() -> set[int]:
 
 
 def open_descriptors() -> int:
-    """How many descriptors this process holds."""
+    """Return the number of descriptors that this process holds."""
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -107,7 +107,7 @@ class Host:
         self._processes = len(descendants())
 
     def problems(self) -> list[str]:
-        """What is not as it must be between two jobs."""
+        """Return what is not as it must be between two jobs."""
         found = []
         if self.hits:
             found.append(f"{self.hits} connections to the listeners")

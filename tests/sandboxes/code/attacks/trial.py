@@ -26,7 +26,7 @@ NOWHERE = Places("/nowhere", 1, "nowhere")
 
 @dataclass(frozen=True)
 class Trial:
-    """How one run of an attack ended; no problems is as it must be."""
+    """End of one run of an attack; no problems means that it failed as it must."""
 
     name: str
     mode: str
