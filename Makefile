@@ -41,10 +41,11 @@ test-all: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=1 $(TESTS)
 
 lint: setup
-	@echo "lint: ruff check, ruff format --check, mypy"
+	@echo "lint: ruff check, ruff format --check, mypy, English"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -P tools/english.py
 
 docs: export WITH_DOCS = 1
 docs: setup

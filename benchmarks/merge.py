@@ -2,7 +2,7 @@
 
 `python -m benchmarks.merge [--quick] [--json PATH] [--mergekit VENV [--install]]`: the average of 3 and of 6 and the
 SLERP of 2, all in bfloat16 on disk, each command in a fresh process, so that imports count. Seconds of processor time
-stand beside those of the clock, as they depend less on what else the machine does. Memory is sampled over the process
+are shown beside those of the clock, because they depend less on other load. Memory is sampled over the process
 and its children: RSS counts pages of mapped files, RssAnon does not. mergekit has an environment of its own.
 """
 

@@ -36,7 +36,7 @@ class Lines:
         self.name, self.begun = name, time.monotonic()
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """A sink that prints a line now and then."""
+        """Print a line now and then."""
         if done % 10 == 0 or done == total:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
             print(

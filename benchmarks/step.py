@@ -1,9 +1,10 @@
 """A whole training step at the shape of Gemma 3 270M: ours against plain transformers with sdpa and its own loss.
 
 `python -m benchmarks.step [--quick] [--json PATH]`; float32, random weights, AdamW (torch's fused one, as transformers
-takes it). Contenders have a process each and take turns. Memory is told twice: all that the process holds at its peak,
-and what a step adds to weights and optimiser state. "recomputing" is gradient checkpointing: plain transformers cannot
-do without at 4,096 tokens in 24 GiB. Where half of the tokens are a prompt, ours makes no logits for it.
+takes it). Contenders have a process each and take turns. Memory is reported twice: the peak of the
+process, and the addition of a step to weights and optimiser state. "recomputing" is gradient checkpointing: plain
+transformers cannot do without at 4,096 tokens in 24 GiB. Where half of the tokens are a prompt, ours makes no logits
+for it.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from benchmarks.memory import peak_of, whole_peak
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore"}
-LONG = 20  # seconds of a turn, or of getting ready, that are told when they end
+LONG = 20  # turns and set-ups that take more seconds than this are reported
 ENDING = 60  # seconds that a contender has to end what it started
 MARK = "turn: "  # before what is said to `contest`, as libraries print too
 

@@ -33,8 +33,8 @@ def main() -> None:
 
 
 def _likeliest(server: Any, ids: list[int], entries: int, token: int) -> list[tuple[int, float]]:
-    # Numbers from before the sampling are asked for, and there are none where what is sampled is no text, such as an
-    # end or half a letter: so the sampled token is settled.
+    # llama.cpp returns log-probabilities only with a sampled token that has text. An end token or half a character has
+    # none, so the bias forces a token with text; the log-probabilities are from before the bias.
     asked = {"prompt": ids, "max_tokens": 1, "logprobs": entries, "logit_bias": [[token, 1000.0]]}
     found = server.handle_completions(asked)
     if "choices" not in found:

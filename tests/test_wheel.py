@@ -152,7 +152,7 @@ class Place:
     """A user's folders: the recipe's with a reward that imports its neighbour rl.py, and another to work in.
 
     Each has a file for every name that our packages once took in site-packages. All but the recipe's rl.py raise, so
-    that whoever imports one fails.
+    that an import of one fails.
     """
 
     def __init__(self, environment: Path, folder: Path) -> None:

@@ -22,7 +22,8 @@ HIGHEST_SHARE = 0.02
 """Share of docstrings that may match `HEADLESS`: a few are right, such as a class called `Of...`."""
 
 PHRASES = re.compile(
-    r"\b(is|are|was|were|be|been) told\b|\b(is|are|was|be) no (number|folder|file|list|text)\b|\bfor each of which\b"
+    r"\b(is|are|was|were|be|been) told\b|(?<!there )\b(is|are|was|be) no (number|folder|file|list|text)\b"
+    r"|\bfor each of which\b"
     r"|\bthe house\b|\bits room\b|\brooms? of\b|\bsaid of\b|\bstands? (before|in(?! for)|under|where|beside)\b"
     r"|\bwhoever\b|\bhad a hand in\b|\ba belt to\b",
     re.IGNORECASE,
@@ -129,8 +130,8 @@ def check(root: Path) -> list[str]:
     if share > HIGHEST_SHARE:
         failures += [f"{fault} (begin with a verb or a noun)" for fault in clauses]
 
-    own = Path("tools/english.py")
-    idioms = [fault for path, source in files.items() if path != own for fault in phrases(path, source)]
+    own = {Path("tools/english.py"), Path("tests/test_english.py")}
+    idioms = [fault for path, source in files.items() if path not in own for fault in phrases(path, source)]
     print(f"english: {len(idioms)} lines with phrases to avoid (at most 0)")
     failures += [f"{fault} (write it plainly)" for fault in idioms]
 

@@ -19,14 +19,14 @@ def measure_ahead(
     """Have the trials that are not kept measured, in the order of the plans.
 
     Args:
-        pool: whose threads wait for the processes: as many trials go on at once.
-        plans: of the claims.
-        folder: where measurements are kept.
-        threads: of torch, in each process.
-        say: is told how far they are.
+        pool: pool of threads that wait for the processes; its size is the number of trials at once.
+        plans: plans of the claims.
+        folder: folder of the measurements.
+        threads: torch's threads in each process.
+        say: function that prints progress.
 
     Returns:
-        What to wait for, by claim. A trial whose process fails is said so and left unmeasured.
+        Futures by claim. A trial whose process fails is reported and not measured.
     """
 
     def measure(plan: Plan, seed: int) -> None:

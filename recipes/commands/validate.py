@@ -19,7 +19,9 @@ def validate(
     from gemsmith.recipes.pipeline.pipeline import open_recipe
 
     pipeline = open_recipe(recipe, sets or [])
-    print(f"{recipe}: good, {len(pipeline.nodes)} stages: {', '.join(node.id for node in pipeline.nodes)}")
+    number = len(pipeline.nodes)
+    ids = ", ".join(node.id for node in pipeline.nodes)
+    print(f"{recipe}: valid, {number} stage{'' if number == 1 else 's'}: {ids}")
     if gold:
         from gemsmith.recipes.commands.actions.gold_check import check_gold, report_gold
 

@@ -8,23 +8,7 @@ from tests.docs.pages import Block, blocks, differs, follow, with_fragment
 from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
-NOT_YET = {  # pages whose examples do not follow the conventions of pages.py yet
-    *(
-        f"docs/guides/{page}.md"
-        for page in (
-            "distillation",
-            "generated-answers",
-            "quantisation",
-            "supervised",
-            "teachers",
-        )
-    ),
-}
-PAGES = [
-    page
-    for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-    if str(page.relative_to(ROOT)) not in NOT_YET
-]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 QUICK = [page for page in PAGES if any("slow" not in block.notes for block in blocks(page))]
 SLOW = [page for page in PAGES if any("slow" in block.notes for block in blocks(page))]
 

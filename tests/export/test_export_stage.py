@@ -37,7 +37,7 @@ def test_what_was_exported_loads_in_plain_transformers_and_stops_at_both_end_ids
     model = AutoModelForCausalLM.from_pretrained(stage.output)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     modes = {path.name: path.stat().st_mode for path in stage.output.iterdir()}
-    assert modes["model.safetensors"] == modes["config.json"]  # whoever can read the folder can read the weights
+    assert modes["model.safetensors"] == modes["config.json"]  # users who can read the folder can read the weights
     assert model.generation_config.eos_token_id == [1, 106]
     prompt = AutoTokenizer.from_pretrained(stage.output).apply_chat_template(
         [{"role": "user", "content": "1 + 1 ="}], add_generation_prompt=True, tokenize=False

@@ -1,4 +1,4 @@
-"""Children are real processes here; their handlers stand in this file."""
+"""Children are real processes here; their handlers are in this file."""
 
 import os
 import signal

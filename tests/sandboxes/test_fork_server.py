@@ -1,4 +1,4 @@
-"""Fork servers and their workers are real processes here; the handler stands in this file."""
+"""Fork servers and their workers are real processes here; the handler is in this file."""
 
 import os
 import signal

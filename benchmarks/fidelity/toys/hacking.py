@@ -37,12 +37,12 @@ def spread_of(policy: Path, output: Path, serve: Serve, setting: Setting, seed: 
 def learn(
     policy: Path, output: Path, serve: Serve, setting: Setting, seed: int, folder: Path
 ) -> list[dict[str, float]]:
-    """REINFORCE from the reward model in `output`; the metrics of every step.
+    """Run REINFORCE on the reward model in `output`; return the metrics of every step.
 
     Args:
-        policy: folder of the policy to begin with.
-        output: folder of a reward model, or of an average whose members stand beside it.
-        serve: whether the model there is the reward, or its members together.
+        policy: folder of the initial policy.
+        output: folder of a reward model, or of an average with its members beside it.
+        serve: use the model itself as the reward, or its members together.
         setting: `steps`, `prompts` (a step), `samples` (a prompt), `rate` and `kl` (a nat, in standard deviations of
             the reward), and what `make_data` reads.
         seed: of the language, the prompts and the samples: the same for every reward.

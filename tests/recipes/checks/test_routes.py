@@ -1,4 +1,4 @@
-"""Rewards and rows that miss each other by their tasks are told before anything is trained."""
+"""Rewards and rows whose tasks do not match are reported before training."""
 
 import json
 import subprocess

@@ -36,7 +36,7 @@ def test_every_shipped_recipe_is_valid(recipe: Path, tmp_path: Path):
 def test_a_shipped_recipe_goes_by_its_name_from_anywhere(tmp_path: Path):
     done = gemsmith("validate", "quickstart", cwd=tmp_path)
     assert done.returncode == 0
-    assert "quickstart: good, " in done.stdout
+    assert "quickstart: valid, " in done.stdout
 
 
 @pytest.mark.parametrize(

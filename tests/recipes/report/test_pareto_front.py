@@ -1,4 +1,4 @@
-"""The front of WARP in the report: what is said of it, and what is drawn."""
+"""The front of WARP in the report: text and drawing."""
 
 from typing import Any
 

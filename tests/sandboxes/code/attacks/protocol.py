@@ -114,7 +114,7 @@ MALFORMED = {
     "a list 10,000 deep": "(b'l' + number(1)) * 10000 + b'N'",
     "two values": "NINE + NINE",
     "the right value and more": "NINE + b'N' * 1000",
-    "a float that is no number": "b'f' + b'\\x7f\\xf8' + bytes(6)",
+    "a NaN": "b'f' + b'\\x7f\\xf8' + bytes(6)",
 }
 VALUES = [
     Attack(
