@@ -129,7 +129,7 @@ FIVE = entry(1, -1.0) | entry(2, -2.0) | entry(3, -3.0) | entry(4, -4.0) | entry
     ("answer", "facts"),
     [
         (lambda body: (400, {"error": "max_logprobs is 20"}), ["status 400", "max_logprobs is 20"]),
-        (lambda body: (200, {}), ["no completion"]),
+        (lambda body: (200, {}), ["completion"]),
         (lambda body: (200, [1]), ["[1]", "JSON object"]),
         (lambda body: (200, {"choices": [{"text": "7"}]}), ["none as prompt_logprobs", "--max-logprobs 5"]),
         (lambda body: (200, {"choices": [{"prompt_logprobs": [None]}]}), ["1 entries as prompt_logprobs of 4"]),
