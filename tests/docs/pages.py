@@ -108,6 +108,7 @@ class Reader:
         self.page, self.folder, self.python = page, folder / "page", python
         self.names: dict[str, Any] = {"__name__": "page"}
         self.printed = ""
+        self.faults: list[str] = []  # outputs that differ from the page's; the examples after them still run
         self.folder.mkdir()
         self.environment = self._commands(folder)
 
@@ -168,8 +169,10 @@ class Reader:
             return
         for command, expected in re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
             code, printed = self._run(command)
-            assert not differs(expected, printed), f"{where}: `{command}` printed\n{printed}\nnot\n{expected}"
-            assert code == expected_code, f"{where}: `{command}`: exit code {code}, not {expected_code}"
+            if differs(expected, printed):
+                self.faults.append(f"{where}: `{command}` printed\n{printed}\nnot\n{expected}")
+            if code != expected_code:
+                self.faults.append(f"{where}: `{command}`: exit code {code}, not {expected_code}\n{printed}")
 
     def _run(self, command: str) -> tuple[int, str]:
         """Run one command; a plain `gemsmith ...` runs in a fork of a process that has imported torch."""
@@ -205,4 +208,5 @@ def follow(page: Path, folder: Path, python: WarmPython, slow: bool) -> int:
         if slow or "slow" not in block.notes:
             reader.follow(block)
             count += 1
+    assert not reader.faults, "\n".join(reader.faults)
     return count
