@@ -19,6 +19,10 @@ HEAD = """# What the papers claim, and what comes out here
 Then come claims, each tried at a size that a CPU can do, with three seeds, and reported as it came out: a claim that
 does not hold is a finding and not an error. The settings are small, so orderings are what to read, and not sizes.
 One JSON file for each claim in `results/` has every number.
+
+A verdict counts signs over three seeds and is not a significance test. If there were no difference, one comparison
+would have the predicted sign in all three seeds in one of eight cases. So "holds" is evidence for a direction at this
+size, stronger the more parts a claim has, and "holds in part" often means that three seeds cannot decide.
 """
 FLAT = re.compile(r"\[[^][{}\"]*\]")  # a list of numbers in JSON: points of curves go on one line
 OUTCOMES = ("holds", "holds in part", "does not hold", "crashed")
