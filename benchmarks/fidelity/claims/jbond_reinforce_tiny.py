@@ -71,10 +71,10 @@ def judge(measurements: Sequence[Measured]) -> Verdict:
             ],
             "weight 1 stops below KL 1": [one.numbers[f"{names[-1]} KL"] < 1 for one in measurements],
         },
-        "Both sample three completions of each prompt per step, but J-BOND has 100 steps and REINFORCE 48, so J-BOND "
-        "has twice the completions and three times the learning rate, and no KL weight lies between 0.1 and 1. Learning "
-        "rates are of a pilot on seed 99, where REINFORCE with weight 0.1 was 0.03 higher at equal KL with a third of its "
-        "rate, and still below J-BOND beyond KL 1.",
+        "Both sample three completions of each prompt per step, but J-BOND has 100 steps and REINFORCE 48, so "
+        "J-BOND has twice the completions and three times the learning rate, and no KL weight lies between "
+        "0.1 and 1. Learning rates are of a pilot on seed 99, where REINFORCE with weight 0.1 was 0.03 higher "
+        "at equal KL with a third of its rate, and still below J-BOND beyond KL 1.",
     )
 
 
