@@ -34,7 +34,6 @@ def export(
     quieten()
     with own_output() as file:
         view = LineView(file)
-        view.show_status("export", "running", 0.0)
         with captured(Path(os.devnull)):
             export_policy(place, stage, to, view, formats or [], gguf)
     print(f"export: {to}")

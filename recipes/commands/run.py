@@ -50,6 +50,9 @@ def run(
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
     if rank() == 0:
+        for node in pipeline.nodes:
+            if (output := folder / pipeline.folder(node) / "output").joinpath("export.json").exists():
+                print(f"exported: {output}")
         print(f"run: {folder}" + (f"\nreport: {report}" if report else ""))
 
 

@@ -75,7 +75,14 @@ def _describe(
         return found, f"at {few} {bound} item{'' if bound == 1 else 's'}", ""
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return found, "a mapping", ""
-    return found, _expectation(detail["msg"]), ""
+    return found, _expectation(detail["msg"]), _quoting_hint(kind, detail["input"])
+
+
+def _quoting_hint(kind: str, found: Any) -> str:
+    """Return a hint for a template such as {question}: without quotes, YAML reads it as a mapping without values."""
+    if kind != "string_type" or not isinstance(found, dict) or not found or any(found.values()):
+        return ""
+    return f'; put templates in quotes: "{{{", ".join(map(str, found))}}}"'
 
 
 def _discriminator(detail: dict[str, Any]) -> str:

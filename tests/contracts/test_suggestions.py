@@ -23,6 +23,11 @@ def test_the_nearest_name_is_suggested_in_its_own_spelling(name: object, hint: s
     assert did_you_mean(name, iter(["Model", "steps", "batch"])) == hint
 
 
+def test_the_name_of_another_library_suggests_the_field_that_means_the_same():
+    assert did_you_mean("lr", ["lora", "learning_rate"]) == ', did you mean "learning_rate"?'
+    assert did_you_mean("lr", ["lora"]) == ', did you mean "lora"?'
+
+
 def test_a_name_is_near_from_the_likeness_on_that_is_asked_for():
     # difflib's ratio: twice the three letters in common, over nine letters of both
     assert did_you_mean("abcx", ["abcde"], likeness=0.66) == ', did you mean "abcde"?'

@@ -293,3 +293,12 @@ def test_a_control_that_is_learnt_from_is_told_in_one_sentence(recipe: Path):
     text = message(recipe, "rewards: [correct, helpful]", "rewards: [correct, helpful]\n      control: [helpful]")
     assert len(text.splitlines()) == 1
     assert_facts(text, f"{recipe}:", "stages.aligned.inner", "control", "helpful", "`rewards`")
+
+
+def test_a_template_without_quotes_is_named_with_the_quotes_that_it_needs(recipe: Path):
+    assert_facts(
+        message(recipe, "task: chain_sum, size: 100", "task: chain_sum, size: 100, prompt: {question}"),
+        "data.sums.prompt",
+        "mapping",
+        'quotes: "{question}"',
+    )
