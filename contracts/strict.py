@@ -23,6 +23,14 @@ class StrictModel(BaseModel):
         """
         return [path for name in type(self).model_fields for path in _files_in(getattr(self, name), root)]
 
+    def changed_results(self) -> dict[str, Any]:
+        """Return what the identity of a stage with this configuration holds besides its fields; empty by default.
+
+        A class returns something for the settings whose results a change of the code has changed. Stages with other
+        settings stay finished, which raising a stage's `version` would not allow.
+        """
+        return {}
+
 
 def _files_in(value: Any, root: Path) -> list[Path]:
     """Return the files of the configurations in a field's value, however deep in lists and mappings."""

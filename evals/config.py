@@ -1,7 +1,7 @@
 """Configuration of evaluation. Imports no torch."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -56,6 +56,10 @@ class EvaluateStage(StageConfig):
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="What draws them.")
     expect: list[Expectation] = Field(default_factory=list, description="Gains without which the stage fails.")
     shown: int = Field(8, ge=0, description="Prompts whose completions are kept for the report.")
+
+    def changed_results(self) -> dict[str, Any]:
+        """Return the revision of another temperature than 1: the KL is that of the distributions at the temperature."""
+        return {} if self.sampling.plain else {"scored_at": "sampling temperature"}
 
     @property
     def named_passes(self) -> list[str]:

@@ -42,12 +42,10 @@ def run(config: EvaluateStage, stage: Stage) -> None:
             raise UserError(
                 f"stage `{config.id}`: `expect` names `{name}`, which is not evaluated; add it to `policies`"
             )
-    sampling = config.sampling
-    if (sampling.temperature, sampling.top_p, sampling.top_k) != (1.0, 1.0, 0):
-        stage.say(
-            "completions are not sampled from the policy's own distribution (temperature, top_p, top_k): the KL "
-            "is biased"
-        )
+    if not config.sampling.untruncated:
+        stage.say("completions are sampled with top_p or top_k, which the KL leaves out: the KL is biased")
+    elif not config.sampling.plain:
+        stage.say(f"the KL is that of the distributions at temperature {config.sampling.temperature:g}")
     examples = _held_out(config, stage)
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)
@@ -177,7 +175,8 @@ class _Evaluation:
         initial = logprobs
         if name != self.initial:
             model = self._load(self.initial).model
-            initial = sequence_logprobs(model, repeated, sampled.ids, batch=self.config.sampling.batch).tolist()
+            sampling = self.config.sampling
+            initial = sequence_logprobs(model, repeated, sampled.ids, sampling.temperature, sampling.batch).tolist()
         rewards = self._open_rewards()
         answers = _score(rewards, [example for example in examples for _ in range(samples)], sampled, logprobs, initial)
         nothing = [None] * len(examples)
@@ -192,14 +191,15 @@ class _Evaluation:
     def _logprobs(self, policy: Policy, sampler: Sampler, prompts: list[list[int]], sampled: Samples) -> list[float]:
         """Return the log-probabilities of whole completions; a sampler with its own weights must agree with them."""
         check_completions(sampled, policy, self.config.sampling)
-        batch = self.config.sampling.batch
+        sampling = self.config.sampling
         if sampler.same_weights:
-            return sequence_logprobs(policy.model, prompts, sampled.ids, batch=batch).tolist()
-        found = scored(policy, prompts, sampled, self.config.sampling, batch)
+            scores_S = sequence_logprobs(policy.model, prompts, sampled.ids, sampling.temperature, sampling.batch)
+            return scores_S.tolist()
+        found = scored(policy, prompts, sampled, sampling, sampling.batch)
         warning = check(found.gap, self.config.sampler)
         if warning:
             self.stage.say(warning)
-        return found.raw_S.tolist()
+        return found.logprob_S.tolist()
 
     def _check_fits(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
         context, longest = policy.model.config.max_position_embeddings, max(map(len, prompts))

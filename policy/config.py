@@ -127,7 +127,12 @@ class SamplingConfig(StrictModel):
     @property
     def plain(self) -> bool:
         """Return True if completions come from the policy's own distribution, unprocessed."""
-        return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
+        return self.temperature == 1.0 and self.untruncated
+
+    @property
+    def untruncated(self) -> bool:
+        """Return True if every token can be sampled: without top_p and top_k."""
+        return (self.top_p, self.top_k) == (1.0, 0)
 
 
 def _address(value: str) -> str:
@@ -247,6 +252,20 @@ class TrainingConfig(StrictModel):
                 f"processes gets of batch {self.batch}; lower micro_batch."
             )
         return None
+
+
+def check_untruncated(sampling: SamplingConfig, learnt: str) -> None:
+    """Reject top_p and top_k where `learnt`, a noun, is learned from log-probabilities of the sampled completions.
+
+    Raises:
+        ValueError: names the field to remove.
+    """
+    for name, value, whole in (("top_p", sampling.top_p, 1), ("top_k", sampling.top_k, 0)):
+        if value != whole:
+            raise ValueError(
+                f"sampling.{name} is {value:g}, but {learnt} needs log-probabilities under the distribution that was "
+                f"sampled, and {name} gives tokens outside it none: set {name} to {whole} (a temperature is allowed)"
+            )
 
 
 class KeepingConfig(TrainingConfig):

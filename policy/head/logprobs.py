@@ -49,6 +49,7 @@ def weighted_logprobs(
     targets: Targets | Objective | None = None,
     entropy: bool = False,
     besides_S: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, VocabularyScores]:
     """Return sum_s weight_s sum_t log p(targets of token t of completion s): a differentiable scalar, in nats.
 
@@ -63,6 +64,8 @@ def weighted_logprobs(
         entropy: also compute the entropy.
         besides_S: a second weight of each sequence, for the completions' own tokens; their sum is added to the scalar.
             It needs another pass of the head, but none of the rest of the model.
+        temperature: divides the logits of the completions' own tokens, which are the default targets and those of
+            `besides_S`; the temperature that they were sampled at. Other targets are at temperature 1.
 
     Returns:
         The scalar, and the scores of the M tokens, without gradients.
@@ -74,7 +77,10 @@ def weighted_logprobs(
     weight_M = weight_S.to(device).repeat_interleave(counts_S)
     besides = None if besides_S is None else (own, besides_S.to(device).repeat_interleave(counts_S))
     inputs = {"input_ids": ids_SL, "attention_mask": attended_SL}
-    return weighted_forward(model, predicts_SL, targets or own, weight_M, entropy, besides, **inputs)
+    scores_at = temperature if targets is None else 1.0
+    return weighted_forward(
+        model, predicts_SL, targets or own, weight_M, entropy, besides, (scores_at, temperature), **inputs
+    )
 
 
 def weighted_forward(
@@ -84,18 +90,22 @@ def weighted_forward(
     weight_M: Tensor,
     entropy: bool = False,
     besides: tuple[Targets, Tensor] | None = None,
+    temperatures: tuple[float, float] = (1.0, 1.0),
     **inputs: Any,
 ) -> tuple[Tensor, VocabularyScores]:
     """Run the model on `inputs`, with `head.weighted_sum` at the M marked positions instead of logits.
 
     `besides` are further targets and weights, whose sum is added to the scalar; the scores belong to the first targets.
+    `temperatures` divide the logits, for the targets and for `besides`.
     """
     kept: list[VocabularyScores] = []
 
     def compute(hidden_MD: Tensor, weight_VD: Tensor) -> Tensor:
-        total, scores = weighted_sum(hidden_MD, weight_VD, targets, weight_M, entropy)
+        total, scores = weighted_sum(hidden_MD, weight_VD, targets, weight_M, entropy, temperatures[0])
         kept.append(scores)
-        return total if besides is None else total + weighted_sum(hidden_MD, weight_VD, *besides)[0]
+        if besides is None:
+            return total
+        return total + weighted_sum(hidden_MD, weight_VD, *besides, temperature=temperatures[1])[0]
 
     with instead_of_logits(model, positions_SL, compute):
         total = model(**inputs, use_cache=False).logits
@@ -148,7 +158,9 @@ def sequence_logprobs(
     return torch.cat(sums)[back.to(sums[0].device)]
 
 
-def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batch: int | None = None) -> list[Tensor]:
+def listed_logprobs(
+    model: nn.Module, prompts: Tokens, completions: Tokens, temperature: float = 1.0, batch: int | None = None
+) -> list[Tensor]:
     """Return the log-probability of each token of each completion, one [T] per completion, in nats, on the CPU.
 
     No gradients are computed.
@@ -157,6 +169,7 @@ def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batc
         model: as in `token_logprobs`.
         prompts: S token sequences of at least one token.
         completions: S token sequences.
+        temperature: divides the logits.
         batch: number of sequences computed at once. Default: all of them.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(completions[i]))
@@ -165,7 +178,9 @@ def listed_logprobs(model: nn.Module, prompts: Tokens, completions: Tokens, batc
     with torch.no_grad(), evaluating(model):
         for start in range(0, len(order), max(rows, 1)):
             chunk = order[start : start + rows]
-            logprobs_ST, _ = token_logprobs(model, [prompts[i] for i in chunk], [completions[i] for i in chunk])
+            logprobs_ST, _ = token_logprobs(
+                model, [prompts[i] for i in chunk], [completions[i] for i in chunk], temperature
+            )
             for i, row_T in zip(chunk, logprobs_ST.cpu(), strict=True):
                 listed[i] = row_T[: len(completions[i])].clone()
     return listed

@@ -98,7 +98,12 @@ def logprobs(hidden_MD: Tensor, weight_VD: Tensor, targets: Targets, temperature
 
 
 def weighted_sum(
-    hidden_MD: Tensor, weight_VD: Tensor, targets: Targets | Objective, coefficient_M: Tensor, entropy: bool = False
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    targets: Targets | Objective,
+    coefficient_M: Tensor,
+    entropy: bool = False,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, VocabularyScores]:
     """Return sum_m coefficient_m log p(targets of m), a differentiable float32 scalar, and the scores of the tokens.
 
@@ -110,11 +115,12 @@ def weighted_sum(
         targets: targets of each token, requested once.
         coefficient_M: constants; no gradient reaches them.
         entropy: also compute the entropy; this needs no product.
+        temperature: divides the logits.
     """
     if not _needs_gradients(hidden_MD, weight_VD):
-        scores = score(hidden_MD, weight_VD, targets, entropy=entropy)
+        scores = score(hidden_MD, weight_VD, targets, temperature, entropy)
         return (coefficient_M * scores.logprobs).sum(), scores
-    total, *per_token = _WeightedSum.apply(hidden_MD, weight_VD, targets, coefficient_M, entropy)
+    total, *per_token = _WeightedSum.apply(hidden_MD, weight_VD, targets, coefficient_M, entropy, temperature)
     return total, VocabularyScores(*per_token)
 
 
@@ -132,11 +138,12 @@ class _WeightedSum(torch.autograd.Function):
         targets: Targets | Objective,
         coefficient_M: Tensor,
         entropy: bool,
+        temperature: float,
     ) -> tuple[Tensor, ...]:
         grads = _Gradients.of(
             hidden_MD, weight_VD if ctx.needs_input_grad[1] else None, coefficient_M.to(widened(hidden_MD.dtype))
         )
-        scores = _run(hidden_MD, weight_VD, targets, 1.0, entropy, grads)
+        scores = _run(hidden_MD, weight_VD, targets, temperature, entropy, grads)
         ctx.save_for_backward(grads.hidden_MD, grads.weight_VD)
         ctx.dtypes = hidden_MD.dtype, weight_VD.dtype
         ctx.set_materialize_grads(False)
@@ -147,11 +154,11 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad[0] is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         hidden_MD, weight_VD = ctx.saved_tensors
         # In place: the weight's gradient is as large as the weight. A second backward pass is refused by autograd.
         scaled_VD = None if weight_VD is None else weight_VD.mul_(grad[0]).to(ctx.dtypes[1])
-        return (hidden_MD * grad[0]).to(ctx.dtypes[0]), scaled_VD, None, None, None
+        return (hidden_MD * grad[0]).to(ctx.dtypes[0]), scaled_VD, None, None, None, None
 
 
 class _Logprobs(torch.autograd.Function):

@@ -57,12 +57,12 @@ class Gap:
 class Scored:
     """The trainer's scores of S sampled completions.
 
-    `raw_S` are log-probabilities of whole completions at temperature 1, `processed_S` those under the distribution that
-    they should have been sampled from, `drawn_S` those that the sampler reported; in nats. `tokens` are the terms of
-    `raw_S`, [T] for each completion.
+    `logprob_S` are log-probabilities of whole completions at the sampling temperature, `processed_S` those under the
+    distribution that they should have been sampled from (the same, unless top-k or top-p is set), `drawn_S` those that
+    the sampler reported; in nats. `tokens` are the terms of `logprob_S`, [T] for each completion.
     """
 
-    raw_S: Tensor
+    logprob_S: Tensor
     processed_S: Tensor
     drawn_S: Tensor
     gap: Gap
@@ -81,16 +81,16 @@ def scored(
         sampling: how they should have been sampled.
         batch: number of completions computed at once. Default: all.
     """
-    raw, processed = [], []
+    tempered, processed = [], []
     rows = batch or max(len(prompts), 1)
     with torch.no_grad(), evaluating(policy.model):
         for start in range(0, len(prompts), rows):
             both = _token_logprobs(policy, prompts[start : start + rows], samples.ids[start : start + rows], sampling)
-            raw.append(both[0])
+            tempered.append(both[0])
             processed.append(both[1])
     lengths = [len(ids) for ids in samples.ids]
     drawn_M = torch.tensor([logprob for row in samples.logprobs for logprob in row])
-    raw_M, processed_M = torch.cat(raw).cpu(), torch.cat(processed).cpu()
+    logprob_M, processed_M = torch.cat(tempered).cpu(), torch.cat(processed).cpu()
     difference_M = (drawn_M - processed_M).abs()
     gap = Gap(
         len(drawn_M),
@@ -100,11 +100,11 @@ def scored(
         difference_M.max().item(),
     )
     return Scored(
-        _summed(raw_M, lengths),
+        _summed(logprob_M, lengths),
         _summed(processed_M, lengths),
         _summed(drawn_M, lengths),
         gap,
-        [tokens_T.clone() for tokens_T in raw_M.split(lengths)],
+        [tokens_T.clone() for tokens_T in logprob_M.split(lengths)],
     )
 
 
@@ -213,25 +213,25 @@ def suspects_of(
 def _token_logprobs(
     policy: Policy, prompts: Sequence[list[int]], completions: Sequence[list[int]], sampling: SamplingConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return raw and processed log-probabilities of the M completion tokens, from one pass."""
+    """Return the log-probabilities of the M completion tokens at the temperature, and after top-k and top-p too."""
     model: Any = policy.model
     device = policy.device
     ids_SL, attended_SL, predicts_SL, _ = right_padded(prompts, completions, device)
     ids_M = torch.tensor([token for completion in completions for token in completion], device=device)
     processed_M = torch.zeros(len(ids_M), device=device)
 
-    # The head calls this per chunk with its logits: the processed log-probabilities are taken on the way, so that one
-    # forward pass gives both.
+    # The head calls this per chunk with its logits, which the temperature has divided: the processed log-probabilities
+    # are taken on the way, so that one forward pass gives both.
     def look(rows: slice, logits_CV: Tensor) -> tuple[Tensor, Tensor]:
         ids_C1 = ids_M[rows].unsqueeze(-1)
-        logprobs_CV = processed_logprobs(logits_CV, sampling.temperature, sampling.top_k, sampling.top_p)
+        logprobs_CV = processed_logprobs(logits_CV, 1.0, sampling.top_k, sampling.top_p)
         processed_M[rows] = logprobs_CV.gather(-1, ids_C1).squeeze(-1)
         return ids_C1, torch.ones_like(ids_C1, dtype=torch.float32)
 
-    targets = Targets.given(ids_M) if sampling.plain else Targets(look)
-    with instead_of_logits(model, predicts_SL, lambda hidden, head: score(hidden, head, targets).logprobs):
-        raw_M = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
-    return raw_M, raw_M if sampling.plain else processed_M
+    targets, heat = Targets.given(ids_M) if sampling.untruncated else Targets(look), sampling.temperature
+    with instead_of_logits(model, predicts_SL, lambda hidden, head: score(hidden, head, targets, heat).logprobs):
+        logprob_M = model(input_ids=ids_SL, attention_mask=attended_SL, use_cache=False).logits
+    return logprob_M, logprob_M if sampling.untruncated else processed_M
 
 
 def _summed(values_M: Tensor, lengths: Sequence[int]) -> Tensor:

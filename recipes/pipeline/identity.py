@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gemsmith.contracts.strict import StrictModel
 from gemsmith.curation.config import PythonData
 from gemsmith.recipes.pipeline.files import fingerprint
 from gemsmith.recipes.pipeline.graph import Node
@@ -73,7 +74,8 @@ def _plain(value: Any) -> Any:
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
         if isinstance(value, PythonReward | PythonData):
             fields["target"] = _shipped_by_name(value.target)
-        return {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
+        plain = {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
+        return plain | (value.changed_results() if isinstance(value, StrictModel) else {})
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -21,7 +21,8 @@ class Completions:
 
     Attributes:
         ids: token ids of the P * N completions, prompt-major.
-        logprob_PN: log-probability of each whole completion under the live policy, at temperature 1, in nats.
+        logprob_PN: log-probability of each whole completion under the live policy, at the temperature that it was
+            sampled at, in nats.
         anchor_logprob_PN: the same under the anchor; None if the algorithm does not need it.
         initial_logprob_PN: the same under the initial policy.
         importance_PN: probability of each completion under the trainer's weights, divided by its probability under

@@ -1,11 +1,17 @@
 """Configuration shared by all algorithms that learn from a policy's own samples. Imports no torch."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
-from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig, check_follows_training
+from gemsmith.policy.config import (
+    SamplerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    check_follows_training,
+    check_untruncated,
+)
 from gemsmith.policy.forecast import TrainingCosts
 from gemsmith.rl.rewards.compatibility import check_gates_of
 
@@ -30,7 +36,9 @@ class RolloutConfig(TrainingConfig):
         "rises, the policy exploits the reward.",
     )
     sampling: SamplingConfig = Field(
-        default_factory=SamplingConfig, description="Settings of the sampling distribution."
+        default_factory=SamplingConfig,
+        description="Settings of the sampling distribution. Log-probabilities are computed at its temperature; top_p "
+        "and top_k are refused (WARP: temperature 0.9).",
     )
     sampler: SamplerConfig = Field(default_factory=SamplerConfig, description="Engine that samples completions.")
     importance_cap: float | None = Field(
@@ -116,6 +124,15 @@ class RolloutConfig(TrainingConfig):
                 f"updates {self.steps_per_rollout} does not divide steps {self.steps}: set steps to a multiple of it"
             )
         return self
+
+    @model_validator(mode="after")
+    def _samples_what_it_scores(self) -> "RolloutConfig":
+        check_untruncated(self.sampling, "the algorithm")
+        return self
+
+    def changed_results(self) -> dict[str, Any]:
+        """Return the revision of training at another temperature than 1: log-probabilities are at that temperature."""
+        return {} if self.sampling.plain else {"scored_at": "sampling temperature"}
 
     @model_validator(mode="after")
     def _follows_the_training(self) -> "RolloutConfig":

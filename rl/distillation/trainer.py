@@ -94,8 +94,10 @@ class DistillTrainer(Trainer):
             lowered = WholeDivergence(targets, self.divergence, self.jsd_beta)
         weight_S, besides_S = self._weights(inputs)
         prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        # The divergence is at temperature 1 for whatever completions; REINFORCE needs the sampled distribution.
+        heat = 1.0 if self.on_policy_completions is None else self.on_policy_completions.sampling.temperature
         total, scores = weighted_logprobs(
-            model, prompts, completions, weight_S, lowered.objective, entropy=True, besides_S=besides_S
+            model, prompts, completions, weight_S, lowered.objective, True, besides_S, temperature=heat
         )
         self._watch(lowered.watched(scores), own="place" in inputs[0])
         return -total / num_items_in_batch * self.accelerator.num_processes

@@ -20,8 +20,8 @@ def estimators_of(config: RolloutConfig) -> dict[str, str]:
 def record_estimators(configs: Sequence[RolloutConfig], stage: Stage) -> None:
     """Write estimators.json into the stage's folder, from the first process only.
 
-    Its field `own_distribution` is true if completions are sampled from the unmodified policy (temperature 1, no top_p
-    or top_k); only then are the KLs and the entropy unbiased.
+    All of them are unbiased: completions are scored at the temperature that they are sampled at, and configurations
+    refuse top_p and top_k.
 
     Args:
         configs: configurations of the stage's trainings; different descriptions of a metric are joined by "; or ".
@@ -32,5 +32,4 @@ def record_estimators(configs: Sequence[RolloutConfig], stage: Stage) -> None:
     each = [estimators_of(config) for config in configs]
     names = dict.fromkeys(name for estimators in each for name in estimators)
     record: dict[str, Any] = {name: "; or ".join(dict.fromkeys(e[name] for e in each if name in e)) for name in names}
-    record["own_distribution"] = all(config.sampling.plain for config in configs)
     write_atomically(stage.folder / FILE, json.dumps(record, indent=1) + "\n")

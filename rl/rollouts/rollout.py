@@ -163,9 +163,8 @@ class RolloutCollector:
     @property
     def scorings(self) -> int:
         """Return the number of scoring passes over the policy's completions: under initial, anchor and live weights."""
-        # The live log-probabilities come from the sampler if it has the same weights and a plain distribution.
-        from_the_sampler = self.sampler.same_weights and self.sampling.plain
-        return 1 + self.algorithm.needs_anchor_logprob + (not from_the_sampler)
+        # The live log-probabilities come from the sampler if it has the same weights.
+        return 1 + self.algorithm.needs_anchor_logprob + (not self.sampler.same_weights)
 
     def _compose_rewards(
         self, examples: Sequence[Example], part: _ProcessRollout
@@ -265,33 +264,33 @@ class RolloutCollector:
     ) -> tuple[Completions, Scored | None]:
         """Return the policy's completions with log-probabilities, and the trainer's scores if the sampler's can differ.
 
+        All of them, under each set of weights, are at the sampling temperature: the ratios and KLs of an algorithm are
+        those of the distributions that are sampled. At another temperature than the completions', a loss would pull
+        the policy towards the sampled distribution even without a reward. (Configurations refuse top_k and top_p.)
         Token-level log-probabilities are kept only for algorithms with a `TokenLoss`.
         """
         n = len(draw.ids) // len(prompts)
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        by_token = isinstance(self.algorithm, TokenLoss)
+        by_token, heat = isinstance(self.algorithm, TokenLoss), self.sampling.temperature
 
         def under_live_weights() -> tuple[Tensor, list[Tensor] | None]:
             if by_token:
-                listed = listed_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch)
+                listed = listed_logprobs(self.policy.model, repeated, draw.ids, heat, self.batch)
                 return torch.stack([each.sum() for each in listed]).view(-1, n), listed
-            return sequence_logprobs(self.policy.model, repeated, draw.ids, batch=self.batch).view(-1, n).cpu(), None
+            sums_S = sequence_logprobs(self.policy.model, repeated, draw.ids, heat, self.batch)
+            return sums_S.view(-1, n).cpu(), None
 
         importance_PN, own = None, None
         tokens: list[Tensor] | None
-        # Live log-probabilities, cheapest source first: a separate engine is always rescored, because its weights or
-        # kernels differ and the importance ratio needs both sides; the trainer's own sampler reports them, unless
-        # temperature, top_p or top_k changed its distribution.
+        # Live log-probabilities: a separate engine is always rescored, because its weights or kernels differ and the
+        # importance ratio needs both sides; the trainer's own sampler reports them.
         if not self.sampler.same_weights:
             own = scored(self.policy, repeated, samples["policy"], self.sampling, self.batch)
-            live_PN, tokens = own.raw_S.view(-1, n), own.tokens
-            # `processed_S` is after temperature, top_p and top_k, as `drawn_S` is.
+            live_PN, tokens = own.logprob_S.view(-1, n), own.tokens
             importance_PN = (own.processed_S - own.drawn_S).exp().view(-1, n)
-        elif self.sampling.plain:
+        else:
             live_PN = torch.tensor([sum(logprobs) for logprobs in samples["policy"].logprobs]).view(-1, n)
             tokens = [torch.tensor(logprobs) for logprobs in samples["policy"].logprobs]
-        else:
-            live_PN, tokens = under_live_weights()
         done = replace(draw, logprob_PN=live_PN, importance_PN=importance_PN, tokens=tokens if by_token else None)
         # `applied` swaps another set of weights into the live model for the duration of the block.
         with self.initial.applied():

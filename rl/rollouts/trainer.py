@@ -131,6 +131,8 @@ class RolloutTrainer(Trainer):
     ) -> Tensor:
         """Return -sum(weight * log pi) of one micro-batch, or the algorithm's own `token_loss`.
 
+        Log-probabilities are at the temperature that the completions were sampled at.
+
         The factor `parts` undoes the division by the number of micro-batches and processes, because the weights already
         contain the step's normalisation.
         """
@@ -138,17 +140,16 @@ class RolloutTrainer(Trainer):
         if not sequences:  # all weights are zero: the loss is 0 but still needs a graph for the backward pass
             return sum(parameter.sum() for parameter in model.parameters() if parameter.requires_grad) * 0.0
         prompts, completions = [each.prompt for each in sequences], [each.completion for each in sequences]
-        algorithm = self.collector.algorithm
+        algorithm, heat = self.collector.algorithm, self.collector.sampling.temperature
         if isinstance(algorithm, TokenLoss):
-            logprobs_ST, _ = token_logprobs(model, prompts, completions)
+            logprobs_ST, _ = token_logprobs(model, prompts, completions, heat)
             loss, token_metrics = algorithm.token_loss(logprobs_ST, sequences)
             for name, values in token_metrics.items():
                 before, tokens = self._token_metrics.get(name, (0.0, 0))
                 self._token_metrics[name] = (before + values.sum().item(), tokens + values.numel())
             return loss * inputs["parts"]
-        total, _ = weighted_logprobs(
-            model, prompts, completions, torch.tensor([sequence.weight for sequence in sequences])
-        )
+        weight_S = torch.tensor([sequence.weight for sequence in sequences])
+        total, _ = weighted_logprobs(model, prompts, completions, weight_S, temperature=heat)
         return -total * inputs["parts"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

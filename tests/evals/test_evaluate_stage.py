@@ -14,6 +14,7 @@ from gemsmith.evals.rows import load_rows
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.rl.rewards.config import MathReward, PythonReward
+from tests.messages import missing_facts
 
 pytestmark = pytest.mark.usefixtures("shallow_tiny")
 REWARD = """
@@ -195,9 +196,13 @@ def test_progress_counts_completions_and_shows_the_pass_rate(stage):
     assert all("pass_rate" in shown for *_, shown in stage.sink.progressed)
 
 
-def test_a_kl_of_completions_that_were_not_drawn_from_the_policy_itself_is_said(stage):
-    run(config(policies=["start"], sampling={"max_tokens": 6, "temperature": 0.5}), stage)
-    assert any("temperature" in message and "KL is biased" in message for message in stage.sink.said)
+@pytest.mark.parametrize(
+    ("sampling", "facts"),
+    [({"temperature": 0.5}, ["KL", "temperature 0.5"]), ({"top_k": 5}, ["KL", "biased", "top_k"])],
+)
+def test_a_kl_of_another_distribution_than_the_policys_is_announced(stage, sampling, facts):
+    run(config(policies=["start"], sampling={"max_tokens": 6, **sampling}), stage)
+    assert any(not missing_facts(message, *facts) for message in stage.sink.said)
 
 
 def test_another_reward_can_decide_what_passes(stage):

@@ -1,7 +1,7 @@
 """Configuration of distillation. Imports no torch."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from gemsmith.policy.config import (
     SamplerConfig,
     SamplingConfig,
     check_follows_training,
+    check_untruncated,
 )
 from gemsmith.policy.forecast import TrainingCosts
 from gemsmith.policy.training_stage import TrainingStage
@@ -86,6 +87,10 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
         """Number of completions that the student samples per prompt in an on-policy step."""
         return self.samples or (2 if self.rewards else 1)
 
+    def changed_results(self) -> dict[str, Any]:
+        """Return the revision of rewards at another temperature than 1: log-probabilities are at that temperature."""
+        return {"scored_at": "sampling temperature"} if self.rewards and not self.sampling.plain else {}
+
     def _given(self, *names: str) -> list[str]:
         """Return the names of the fields that differ from their defaults."""
         fields = type(self).model_fields
@@ -108,6 +113,8 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
             raise ValueError(
                 "rewards compare the completions of one prompt, but samples is 1: set samples to 2 or more"
             )
+        if self.rewards:
+            check_untruncated(self.sampling, "a reward")
         if self._given("reward_weight") and not self.rewards:
             raise ValueError(
                 "reward_weight has no effect because `rewards` is empty: list rewards, or remove reward_weight"

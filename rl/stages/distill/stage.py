@@ -151,11 +151,6 @@ def _opened_completions(
             f"reward {running[0]} has `normalise: running`, but a distill stage keeps no running mean and variance: "
             "set normalise to batch, group or none"
         )
-    if rewards.terms and not config.sampling.plain:
-        stage.say(
-            "the gradient of the rewards is biased: completions are sampled with a temperature other than 1, or with "
-            "top_p or top_k, and a distill stage has no importance weights"
-        )
     with open_sampler(live, config.sampling, config.sampler, stage.say) as sampler:
         yield OnPolicyCompletions(
             live,

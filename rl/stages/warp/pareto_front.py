@@ -93,7 +93,6 @@ def measure_front(
         _measure(config, stage, rewards, examples, (start, end), {rate: kept[rate] for rate in missing})
     return {
         "kl_estimator": KL_ESTIMATOR,
-        "own_distribution": inner.sampling.plain,
         "points": [json.loads(path.read_text()) for path in kept.values()],
         "trajectory": trajectory(stage.metrics_file, alike) if rank() == 0 else [],
     }
@@ -219,9 +218,9 @@ def _answers(
     prompts = [prompt_ids(live.tokenizer, example.messages) for example in examples]
     samples = sampler.sample(prompts, 1, stage.seed, before=rank() * len(prompts))
     logprobs = _logprobs(inner, stage, live, sampler, prompts, samples)
-    batch = inner.micro_batch or inner.batch
+    batch, heat = inner.micro_batch or inner.batch, inner.sampling.temperature
     with initial.applied():
-        initial_logprobs = sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
+        initial_logprobs = sequence_logprobs(live.model, prompts, samples.ids, heat, batch).tolist()
     columns = columns_of(examples, samples.finish, samples.ids)
     asked = [example.prompt for example in examples]
     table, control = (rewards.score(asked, samples.text, columns) for rewards in judges)
@@ -250,8 +249,8 @@ def _logprobs(
     check_completions(samples, live, inner.sampling)
     batch = inner.micro_batch or inner.batch
     if sampler.same_weights:
-        return sequence_logprobs(live.model, prompts, samples.ids, batch=batch).tolist()
+        return sequence_logprobs(live.model, prompts, samples.ids, inner.sampling.temperature, batch).tolist()
     comparison = scored(live, prompts, samples, inner.sampling, batch)
     if (warning := check(comparison.gap, inner.sampler)) and rank() == 0:
         stage.say(warning)
-    return comparison.raw_S.tolist()
+    return comparison.logprob_S.tolist()

@@ -38,14 +38,15 @@ def close(found, expected, dtype=torch.float32):
     torch.testing.assert_close(found.float(), expected.float(), atol=1e-5, rtol=tolerance)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("trained", [False, True])
-def test_weighted_sum_and_gradients_equal_plain_logits(problem, dtype, trained):
+def test_weighted_sum_and_gradients_equal_plain_logits(problem, dtype, trained, temperature):
     hidden, weight, ids, shares, coefficient = problem
     hidden, weight = hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(trained)
     inputs = [hidden, weight] if trained else [hidden]
-    total, scores = weighted_sum(hidden, weight, Targets.given(ids, shares), coefficient, entropy=True)
-    each, logits = plain(hidden, weight, ids, shares)
+    total, scores = weighted_sum(hidden, weight, Targets.given(ids, shares), coefficient, True, temperature)
+    each, logits = plain(hidden, weight, ids, shares, temperature)
     expected = (coefficient * each).sum()
     close(total, expected)
     close(scores.logprobs, each)

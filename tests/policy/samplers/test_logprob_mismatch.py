@@ -8,6 +8,7 @@ import torch
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.config import SamplerConfig, SamplingConfig
+from gemsmith.policy.head.logprobs import sequence_logprobs
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.contract import Samples
 from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, scored, suspects_of
@@ -38,8 +39,9 @@ def test_the_trainers_own_samples_have_no_gap(decided: Policy, sampling: Samplin
     assert found.gap.sampler == pytest.approx(sum(map(sum, samples.logprobs)), rel=1e-5)
     assert check(found.gap, LIMITS) is None
     assert torch.allclose(found.processed_S, found.drawn_S, atol=1e-3)
-    plain = sampling == SamplingConfig(max_tokens=12)
-    assert torch.allclose(found.raw_S, found.processed_S) == plain
+    own_S = sequence_logprobs(decided.model, PROMPTS, samples.ids, sampling.temperature)
+    assert torch.allclose(found.logprob_S, own_S, atol=1e-4)
+    assert torch.allclose(found.logprob_S, found.processed_S) == sampling.untruncated
 
 
 def test_another_temperature_is_a_gap(decided: Policy) -> None:
