@@ -31,6 +31,10 @@ def build_reinforce(config: ReinforceAlgorithm) -> Algorithm:
     return Reinforce(config) if linear else TokenReinforce(config)
 
 
+STD_EPSILON = 1e-4
+"""Added to the standard deviation that advantages are divided by (TRL's GRPOTrainer), in units of the reward."""
+
+
 def penalised_reward(reward_PN: Tensor, logprob_PN: Tensor, reference_logprob_PN: Tensor, kl: float) -> Tensor:
     """Compute r - kl (log pi - log pi_reference), [P, N], whose mean is the reward minus kl * KL(pi || reference)."""
     return reward_PN - kl * (logprob_PN - reference_logprob_PN)
@@ -44,15 +48,16 @@ def advantages(
     leave_one_out is unbiased (Kool et al. 2019) and equals N / (N - 1) times group_mean. Division by the standard
     deviation of the N rewards (DeepSeekMath, section 4.1.2; population form, over N) weighs prompts by difficulty: for
     binary rewards with a share p of correct answers, by 1 / sqrt(p (1 - p)). If all rewards of a prompt are equal, its
-    advantages are 0.
+    advantages are 0. `STD_EPSILON` is added to the standard deviation, as in TRL: without it, rewards that differ by
+    1e-6 would have advantages as large as those of right and wrong answers.
     """
     mean_P1 = reward_PN.mean(dim=1, keepdim=True)
     value_PN = leave_one_out(reward_PN) if baseline == "leave_one_out" else reward_PN - mean_P1
     if scale == "none":
         return value_PN
-    # Rounding can leave equal rewards a tiny standard deviation; testing for equality avoids dividing by it.
+    # Rounding can leave equal rewards a tiny mean difference; testing for equality gives exactly 0.
     std_P1 = reward_PN.std(dim=1, keepdim=True, correction=0)
-    return torch.where(all_equal(reward_PN)[:, None], 0.0, value_PN / std_P1)
+    return torch.where(all_equal(reward_PN)[:, None], 0.0, value_PN / (std_P1 + STD_EPSILON))
 
 
 def all_equal(reward_PN: Tensor) -> Tensor:

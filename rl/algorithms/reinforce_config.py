@@ -1,6 +1,6 @@
 """Configuration of REINFORCE: RLOO, GRPO, and RLEF over turns. Imports no torch."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,7 +27,8 @@ class ReinforceAlgorithm(RolloutConfig):
     )
     scale: Literal["none", "std"] = Field(
         "none",
-        description="Scaling of advantages. std: division by the standard deviation of the prompt's rewards (GRPO). "
+        description="Scaling of advantages. std: division by the standard deviation of the prompt's rewards plus 1e-4 "
+        "(GRPO, TRL). "
         "This gives more weight to prompts that are nearly always or nearly never solved; equal rewards give 0.",
     )
     kl: float = Field(
@@ -90,6 +91,10 @@ class ReinforceAlgorithm(RolloutConfig):
         description="Number of a row's first tests whose failures the policy sees, if `turns` is above 1; the reward "
         "uses all tests.",
     )
+
+    def changed_results(self) -> dict[str, Any]:
+        """Add that advantages are divided by the standard deviation plus an epsilon, where they are divided at all."""
+        return super().changed_results() | ({"std_epsilon": 1e-4} if self.scale == "std" else {})
 
     @property
     def own_completions(self) -> int:

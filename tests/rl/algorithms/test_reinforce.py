@@ -82,7 +82,7 @@ def test_completions_of_other_weights_are_corrected_and_the_correction_is_trunca
 
 def test_group_mean_and_std_are_grpos_advantages() -> None:
     reward_PN = torch.tensor([[1.0, 0.0, 0.0, 0.0], [3.0, 3.0, 3.0, 3.0]])
-    std = math.sqrt(0.25 * 0.75)
+    std = math.sqrt(0.25 * 0.75) + 1e-4
     got = advantages(reward_PN, "group_mean", "std")
     assert got[0].tolist() == pytest.approx([0.75 / std, *[-0.25 / std] * 3])
     assert got[1].tolist() == [0.0] * 4
@@ -94,7 +94,13 @@ def test_std_weighs_prompts_by_difficulty() -> None:
     """With a share p of correct answers, a correct one has advantage sqrt((1 - p) / p): a lone success counts most."""
     reward_PN = torch.tensor([[1.0] + [0.0] * 9, [1.0] * 5 + [0.0] * 5, [1.0] * 9 + [0.0]])
     got = advantages(reward_PN, "group_mean", "std")[:, 0]
-    assert got.tolist() == pytest.approx([math.sqrt((1 - p) / p) for p in (0.1, 0.5, 0.9)], rel=1e-5)
+    assert got.tolist() == pytest.approx([math.sqrt((1 - p) / p) for p in (0.1, 0.5, 0.9)], rel=1e-3)
+
+
+def test_rewards_that_differ_by_almost_nothing_teach_almost_nothing() -> None:
+    """The standard deviation of 0 and 1e-6 is 5e-7: the advantages are 5e-7 / (5e-7 + 1e-4), about 0.005, and not 1."""
+    got = advantages(torch.tensor([[0.0, 1e-6]], dtype=torch.float64), "group_mean", "std")
+    assert got[0].tolist() == pytest.approx([-5e-7 / 1.005e-4, 5e-7 / 1.005e-4])
 
 
 def test_equal_rewards_teach_nothing_and_are_counted() -> None:
