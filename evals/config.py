@@ -19,7 +19,9 @@ class Expectation(StrictModel):
     than: str = Field(description="Id of the stage that it is compared with.")
     by: float = Field(0.0, ge=0, le=100, description="Least gain, in percentage points of sampled pass rate.")
     task: str | None = Field(None, description="Task of the prompts to compare. Default: all prompts.")
-    apart: bool = Field(True, description="Whether the two 95% intervals must not overlap.")
+    apart: bool = Field(
+        True, description="Whether the 95% interval of the difference, paired by prompt, must be above 0."
+    )
 
 
 class EvaluateStage(StageConfig):

@@ -12,7 +12,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data, unique_prompts
-from gemsmith.evals.comparison import check_expected
+from gemsmith.evals.comparison import check_expected, score_lines
 from gemsmith.evals.config import EvaluateStage
 from gemsmith.evals.rows import Answer, AnsweredPrompt, load_rows, save_rows
 from gemsmith.evals.scores import RowScorer, shown_samples
@@ -50,20 +50,21 @@ def run(config: EvaluateStage, stage: Stage) -> None:
     with ExitStack() as opened:
         evaluation = _Evaluation(config, stage, examples, passes, opened)
         rows = {name: evaluation.rows(name) for name in dict.fromkeys(config.policies)}
-    scorer = RowScorer(passes, stage.seed, scratch=stage.folder / "evaluate")
+    scorer = RowScorer(passes, scratch=stage.folder / "evaluate")
     scores = {
         "prompts": len(examples),
         "samples": config.samples,
         "initial": evaluation.initial,
         "passes": ", ".join(passes),
         "policies": [scorer.policy_scores(name, found) for name, found in rows.items()],
+        "differences": scorer.differences(rows),
     }
     samples = shown_samples(rows, passes, config.shown)
     write_atomically(
         stage.output / "samples.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples)
     )
     write_atomically(stage.output / "scores.json", json.dumps(scores, indent=1) + "\n")
-    for line in check_expected(scores, config.expect):
+    for line in [*score_lines(scores), *check_expected(scores, config.expect)]:
         stage.say(line)
 
 

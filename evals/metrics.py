@@ -7,14 +7,12 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 
-from gemsmith.evals.intervals import RESAMPLES, bootstrap_mean
+from gemsmith.contracts.intervals import mean_interval, rate_interval
 
 _INPUTS = """
 Args:
     predictions: {predictions}
     prompts: the number of the prompt that each completion answers.
-    seed: seed of the bootstrap over prompts.
-    resamples: how often the prompts are drawn again.
 Returns:
     mean, low, high: the mean over completions and its 95% interval.
 """
@@ -45,11 +43,8 @@ class PassRate(_PromptMetric):
     description = "Share of completions whose ground-truth reward is at least 1."
     predictions = "ground-truth reward of each completion."
 
-    def _compute(
-        self, predictions: Sequence[float], prompts: Sequence[int], seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Any]:
-        passed = [float(value >= 1.0) for value in predictions]
-        return asdict(bootstrap_mean(passed, prompts, seed=seed, resamples=resamples))
+    def _compute(self, predictions: Sequence[float], prompts: Sequence[int]) -> dict[str, Any]:
+        return asdict(rate_interval([float(value >= 1.0) for value in predictions], prompts))
 
 
 class MeanReward(_PromptMetric):
@@ -58,30 +53,24 @@ class MeanReward(_PromptMetric):
     description = "Mean reward of completions."
     predictions = "reward of each completion."
 
-    def _compute(
-        self, predictions: Sequence[float], prompts: Sequence[int], seed: int = 0, resamples: int = RESAMPLES
-    ) -> dict[str, Any]:
-        return asdict(bootstrap_mean(predictions, prompts, seed=seed, resamples=resamples))
+    def _compute(self, predictions: Sequence[float], prompts: Sequence[int]) -> dict[str, Any]:
+        return asdict(mean_interval(predictions, prompts))
 
 
 class KLToInitial(_PromptMetric):
     """Divergence of a policy from the initial one, in nats per completion, estimated on the policy's own samples.
 
-    KL(policy || initial) = E_policy[log policy(y) - log initial(y)]. Unbiased for completions sampled at temperature 1
-    from the whole vocabulary. Single differences may be negative; the expectation cannot.
+    KL(policy || initial) = E_policy[log policy(y) - log initial(y)]. Unbiased for completions sampled from the whole
+    vocabulary, at the temperature that the log-probabilities are at. Single differences may be negative; the
+    expectation cannot.
     """
 
-    description = "KL of a policy to the initial policy, in nats a completion."
+    description = "KL of a policy to the initial policy, in nats per completion."
     predictions = "log-probability of each completion under the policy."
     references = "log-probability of each completion under the initial policy."
 
     def _compute(
-        self,
-        predictions: Sequence[float],
-        references: Sequence[float],
-        prompts: Sequence[int],
-        seed: int = 0,
-        resamples: int = RESAMPLES,
+        self, predictions: Sequence[float], references: Sequence[float], prompts: Sequence[int]
     ) -> dict[str, Any]:
         differences = [policy - initial for policy, initial in zip(predictions, references, strict=True)]
-        return asdict(bootstrap_mean(differences, prompts, seed=seed, resamples=resamples))
+        return asdict(mean_interval(differences, prompts))

@@ -131,7 +131,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         f"{scores['prompts']} held-out prompts, {scores['samples']} sampled completions each, and a greedy one. A pass "
         f"is reward `{scores['passes']}` at 1. KL is measured from `{scores['initial']}`, in nats per completion. "
         "In brackets: 95% "
-        "intervals, bootstrapped over prompts.",
+        "intervals over prompts.",
         "",
         "| policy | sampled pass rate | greedy pass rate | reward | KL | tokens |",
         "|---|---|---|---|---|---|",

@@ -17,9 +17,9 @@ NO_MODULE_TO_IMPORT = {"ruff", "wheel", "setuptools", "ninja"}
 
 
 def requested(file: Path) -> list[str]:
-    """Names in a requirements input file, normalised (PEP 503), without extras."""
+    """Names in a requirements input file, normalised (PEP 503), without extras, versions and markers."""
     lines = (line.split("#")[0].strip() for line in file.read_text().splitlines())
-    return [re.sub(r"[-_.]+", "-", line.split("[")[0]).lower() for line in lines if line]
+    return [re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", line)[0]).lower() for line in lines if line]
 
 
 def modules() -> dict[str, list[str]]:

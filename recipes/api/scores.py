@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.intervals import Interval
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.evals.comparison import Gain, gain
-from gemsmith.evals.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TaskScores:
 class PolicyScores:
     """Scores of one policy.
 
-    An interval has the fields `mean`, `low` and `high`; the bounds are 95% (bootstrap over prompts).
+    An interval has the fields `mean`, `low` and `high`; the bounds are those of the 95% interval over prompts.
 
     Attributes:
         stage: id of the stage that trained the policy.
@@ -91,7 +91,7 @@ class Scores:
         return len(self.policies)
 
     def gain(self, better: str, than: str, task: str | None = None) -> Gain:
-        """Return the difference in sampled pass rate between two policies, in points, and whether intervals are apart.
+        """Return the difference in sampled pass rate between two policies, paired by prompt, in points.
 
         Args:
             better: id of the stage that should have the higher pass rate.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.stage import write_atomically
+from gemsmith.evals.comparison import gain
 from gemsmith.recipes.report.contents import RunContents, StageContents, read_contents
 from gemsmith.recipes.report.curves import curves
 from gemsmith.recipes.report.details import details_sections
@@ -88,9 +89,8 @@ def _headline(run: RunContents) -> Content:
     if not scores or len(scores.get("policies", [])) < 2:
         return None
     first, last = scores["policies"][0], scores["policies"][-1]
-    apart = (
-        last["pass_rate"]["low"] > first["pass_rate"]["high"] or last["pass_rate"]["high"] < first["pass_rate"]["low"]
-    )
+    lead = gain(scores, last["stage"], first["stage"])
+    settled = "." if lead.apart else ": no difference is shown."
     distance: list[Content] = []
     if last.get("kl"):
         distance = [f", at a KL of {short(last['kl']['mean'])} nats from ", element("code", scores["initial"])]
@@ -100,9 +100,7 @@ def _headline(run: RunContents) -> Content:
         element("b", first["stage"]),
         f" on {100 * first['pass_rate']['mean']:.1f}%",
         distance,
-        ". The two 95% intervals do not overlap."
-        if apart
-        else ". The two 95% intervals overlap: no difference is shown.",
+        f". The difference is {lead}{settled}".replace("-", "−"),
     ]
     return element("p", sentence, class_="headline")
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gemsmith.evals.comparison import gain
 from gemsmith.recipes.report.chart import COLOURS, Axis
 from gemsmith.recipes.report.contents import RunContents, StageContents
 from gemsmith.recipes.report.markup import Content, Markup, element, section
@@ -63,10 +64,11 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
         *(" (of several, the first that applies)" if ", " in scores["passes"] else "", " is 1. The KL is from "),
         *(
             element("code", scores["initial"]),
-            " (k1, sampled: the mean of log policy − log initial). Bars are 95% intervals (bootstrap over prompts). ",
+            " (k1, sampled: the mean of log policy − log initial). Bars are 95% intervals over prompts. ",
             "The gain of a stage ",
         ),
-        "is in sampled pass rate, over the policy that its training started from.",
+        "is in sampled pass rate, over the policy that its training started from; its interval is that of the "
+        "difference, prompt by prompt.",
     ]
     policies = scores["policies"]
     return section(title, policy_table(run, scores), task_table(policies), reward_kl_plane(policies), note=note)
@@ -75,7 +77,6 @@ def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, An
 def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
     """Return one row for each policy: its stage's own gain, each measure with its interval, and each reward's mean."""
     policies = scores["policies"]
-    by_stage = {policy["stage"]: policy for policy in policies}
     columns = [
         MeasureColumn(title, [policy.get(key) for policy in policies], key in SHARES)
         for key, title in MEASURES.items()
@@ -88,7 +89,7 @@ def policy_table(run: RunContents, scores: dict[str, Any]) -> Markup:
         known = run.stage(policy["stage"])
         key = element("i", class_=f"key c{number % COLOURS}")
         cells = [element("th", key, policy["stage"], element("small", known.kind if known else ""))]
-        cells.append(element("td", _gain(run, by_stage, policy)))
+        cells.append(element("td", _gain(run, scores, policy["stage"])))
         cells += [element("td", _interval(column, number)) for column in columns]
         cells += [element("td", _mean(part, number)) for part in parts]
         cells.append(element("td", f"{100 * policy['ended']:.1f}%"))
@@ -134,18 +135,17 @@ def start_of(run: RunContents, stage: str, evaluated: Sequence[str]) -> str | No
     return None
 
 
-def _gain(run: RunContents, by_stage: dict[str, dict[str, Any]], policy: dict[str, Any]) -> Content:
-    start = start_of(run, policy["stage"], list(by_stage))
+def _gain(run: RunContents, scores: dict[str, Any], stage: str) -> Content:
+    start = start_of(run, stage, [policy["stage"] for policy in scores["policies"]])
     if start is None:
         return element("small", "—", title="the policy that its training started from is not in this table")
-    before, after = by_stage[start]["pass_rate"], policy["pass_rate"]
-    apart = after["low"] > before["high"] or after["high"] < before["low"]
-    points = 100 * (after["mean"] - before["mean"])
-    tone = ("up" if points > 0 else "down") if apart else "even"
+    found = gain(scores, stage, start)
+    tone = ("up" if found.points > 0 else "down") if found.apart else "even"
+    points, _, rest = str(found).replace("-", "−").partition(" points")
     return [
-        element("b", f"{points:+.1f} points".replace("-", "−"), class_=tone),
+        element("b", f"{points} points", class_=tone),
         element("small", f"from {start}"),
-        element("small", f"intervals {'apart' if apart else 'overlap'}"),
+        element("small", rest.strip(" ,()")),
     ]
 
 

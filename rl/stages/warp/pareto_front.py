@@ -5,7 +5,6 @@ Each point is measured once and saved in the stage's folder, so that an interrup
 
 import gc
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.intervals import mean_interval
 from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.example import Example
@@ -113,11 +113,9 @@ def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
-    """Return the mean of n >= 1 independent values and its 95% normal interval, mean -+ 1.96 s / sqrt(n)."""
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-    reach = 1.96 * math.sqrt(variance / len(values))
-    return {"low": mean - reach, "mean": mean, "high": mean + reach}
+    """Return the mean of n >= 1 independent values and its 95% interval."""
+    found = mean_interval(values, range(len(values)))
+    return {"low": found.low, "mean": found.mean, "high": found.high}
 
 
 def summarise(rate: float, measured: Sequence[Measured]) -> dict[str, Any]:

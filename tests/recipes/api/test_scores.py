@@ -58,7 +58,7 @@ def test_every_number_has_its_place():
 
 
 def test_a_gain_is_in_points():
-    assert SCORES.gain("aligned", "sft") == Gain(points=100 * (0.75 - 0.25), apart=True)
+    assert SCORES.gain("aligned", "sft") == Gain(100 * (0.75 - 0.25), None, None, None, apart=True)
 
 
 def test_the_table_has_a_line_for_each_policy():

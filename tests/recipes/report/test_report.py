@@ -90,7 +90,17 @@ def test_overlapping_intervals_are_called_no_difference(whole_run):
     path.write_text(json.dumps(scores))
     text = read(whole_run).text
     assert "+1.9 points from sft intervals overlap" in text
-    assert "The two 95% intervals overlap: no difference is shown." in text
+    assert "The difference is +1.9 points, intervals overlapping: no difference is shown." in text
+
+
+def test_a_gain_has_the_interval_of_the_paired_difference(whole_run):
+    path = whole_run.stage("scores") / "output" / "scores.json"
+    scores = json.loads(path.read_text())
+    stage, than = scores["policies"][1]["stage"], scores["policies"][0]["stage"]
+    found = {"mean": 0.353, "low": 0.3, "high": 0.406, "p_value": 1e-9, "prompts": 64}
+    scores["differences"] = [{"stage": stage, "than": than, "task": None, "pass_rate": found, "reward": None}]
+    path.write_text(json.dumps(scores))
+    assert "+35.3 points from sft +30.0 to +40.6, p < 0.001" in read(whole_run).text
 
 
 def test_hostile_samples_stay_text(whole_run):

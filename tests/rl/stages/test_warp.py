@@ -213,10 +213,10 @@ def test_a_front_needs_held_out_prompts_before_anything_is_trained(tmp_path: Pat
     assert not (stage.folder / "metrics.jsonl").exists()
 
 
-def test_an_interval_is_two_standard_errors_wide_on_either_side():
-    # mean 2, deviations -1 0 1: s = sqrt(2 / 2) = 1, s / sqrt(3) = 0.577
+def test_an_interval_is_students():
+    # mean 2, deviations -1 0 1: s = sqrt(2 / 2) = 1, s / sqrt(3) = 0.577; t with two degrees of freedom is 4.303
     found = interval([1.0, 2.0, 3.0])
-    assert found == pytest.approx({"low": 2 - 1.96 / 3**0.5, "mean": 2.0, "high": 2 + 1.96 / 3**0.5})
+    assert found == pytest.approx({"low": 2 - 4.3027 / 3**0.5, "mean": 2.0, "high": 2 + 4.3027 / 3**0.5}, rel=1e-4)
 
 
 def test_a_front_is_of_single_turns():
