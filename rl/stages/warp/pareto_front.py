@@ -33,6 +33,7 @@ from gemsmith.rl.algorithms.rollout_config import RolloutConfig
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.rollouts.prompt_room import with_room
+from gemsmith.rl.rollouts.rollout import share
 from gemsmith.rl.stages.warp.config import WarpStage
 from gemsmith.weights.merge import interpolate
 
@@ -150,7 +151,8 @@ def _measure(
     inner = config.inner
     live = _load(config, stage, ends[0])
     initial = WeightSet(live.model)
-    mine = _fitting(config, stage, live, examples)[rank() :: count()]
+    fitting = _fitting(config, stage, live, examples)
+    mine = share(len(fitting), count())
     done = len(config.front) - len(missing)
     with (
         open_rewards(inner.control, stage) as control,
@@ -161,8 +163,9 @@ def _measure(
             live.model.load_state_dict(_load(config, stage, folder).model.state_dict())
             gc.collect()
             sampler.sync()
-            own = _answers(inner, stage, live, initial, sampler, (rewards, control), mine) if mine else []
-            measured = [sample for share in from_all(own) for sample in share]
+            judges = rewards, control
+            own = _answers(inner, stage, live, initial, sampler, judges, fitting[mine], mine.start)
+            measured = [sample for each in from_all(own) for sample in each]
             point = summarise(rate, measured)
             if rank() == 0:
                 write_atomically(path, json.dumps(point, indent=1) + "\n")
@@ -211,10 +214,17 @@ def _answers(
     sampler: Sampler,
     judges: tuple[Rewards, Rewards],
     examples: Sequence[Example],
+    before: int,
 ) -> list[Measured]:
-    """Sample and score one completion per prompt; all points use one seed, so that only their weights differ."""
+    """Sample and score one completion per prompt; all points use one seed, so that only their weights differ.
+
+    `before` is the offset of these prompts among all of them: a prompt's completion does not depend on the number of
+    processes.
+    """
+    if not examples:
+        return []
     prompts = [prompt_ids(live.tokenizer, example.messages) for example in examples]
-    samples = sampler.sample(prompts, 1, stage.seed, before=rank() * len(prompts))
+    samples = sampler.sample(prompts, 1, stage.seed, before=before)
     logprobs = _logprobs(inner, stage, live, sampler, prompts, samples)
     batch, heat = inner.micro_batch or inner.batch, inner.sampling.temperature
     with initial.applied():

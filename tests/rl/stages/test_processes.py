@@ -84,6 +84,10 @@ def compare(alone: Path, together: Path, case: str) -> None:
     for name in names:
         expected, found = ([row.get(name) for row in each] for each in rows)
         assert found == [x if x is None else pytest.approx(x, rel=1e-5, abs=1e-5) for x in expected], name
+    if case.startswith("warp"):
+        (ours,), (theirs,) = (json.loads((d / "output/warp.json").read_text())["front"]["points"] for d in (one, two))
+        assert ours["prompts"] == theirs["prompts"] == 5
+        assert theirs["length"] == pytest.approx(ours["length"]) and theirs["reward"] == pytest.approx(ours["reward"])
     weights = [load_file(d / "output/model.safetensors") for d in (one, two)]
     assert weights[0].keys() == weights[1].keys()  # the tied head is stored once
     for name, tensor in weights[0].items():

@@ -12,16 +12,20 @@ import torch
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Silence, Stage
 from gemsmith.curation.config import ReasoningGymData
+from gemsmith.curation.load import load_data
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.liti_points import point_on_line, write_line
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.policy import Policy
+from gemsmith.policy.samplers.transformers_sampler import TransformersSampler
+from gemsmith.policy.weight_set import WeightSet
 from gemsmith.recipes.pipeline.pipeline import open_recipe
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
 from gemsmith.rl.algorithms.reinforce_config import ReinforceAlgorithm
+from gemsmith.rl.rewards.compose import open_rewards
 from gemsmith.rl.rewards.config import MathReward, PythonReward
 from gemsmith.rl.stages.warp.config import WarpStage
-from gemsmith.rl.stages.warp.pareto_front import interval
+from gemsmith.rl.stages.warp.pareto_front import Measured, _answers, interval
 from gemsmith.rl.stages.warp.stage import run
 from tests.messages import raises_facts
 from tests.warm_python import WarmPython
@@ -203,6 +207,23 @@ def _check_front(report: dict[str, Any]) -> None:
     assert [len(each["points"]) for each in runs] == [INNER["steps"]] * 2
     assert runs[0]["points"][0][0] == pytest.approx(0, abs=1e-5)  # before the first update
     assert all(group["shares"] == [0.5, 0.5] for group in report["merges"][0]["groups"])  # merge: lerp
+
+
+def test_a_completion_of_the_front_does_not_depend_on_the_share_that_its_prompt_is_in(tmp_path: Path):
+    stage, config = stage_at(tmp_path), warp()
+    policy = load_policy(PolicyConfig(model="tiny"))
+    examples = load_data(SUMS, name="sums", seed=3, root=tmp_path).test[:5]
+    with open_rewards(["short"], stage) as rewards, open_rewards(["correct"], stage) as control:
+        sampler, initial = TransformersSampler(policy, config.inner.sampling), WeightSet(policy.model)
+
+        def answered(part: slice) -> list[Measured]:
+            judges = rewards, control
+            return _answers(config.inner, stage, policy, initial, sampler, judges, examples[part], part.start)
+
+        whole = answered(slice(0, 5))
+        shares = answered(slice(0, 3)) + answered(slice(3, 5)) + answered(slice(5, 5))
+    assert [answer.length for answer in shares] == [answer.length for answer in whole]
+    assert [answer.reward for answer in shares] == [answer.reward for answer in whole]
 
 
 def test_a_front_needs_held_out_prompts_before_anything_is_trained(tmp_path: Path):

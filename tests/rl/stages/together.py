@@ -68,13 +68,16 @@ def stage_config(kind: str, lora: bool) -> StageConfig:
     if kind == "reinforce":
         return ReinforceStage(id="s", kind="reinforce", policy=TINY, kl_to="anchor", **ROLLOUTS, **more)
     inner = BondAlgorithm(kind="bond", anchor_rate=0.3, **{**ROLLOUTS, "steps": 2}, **more)
-    return WarpStage(id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=inner)
+    front = {"front": [1.0], "front_prompts": 5}  # an odd number of prompts: the processes' shares differ
+    return WarpStage(id="s", kind="warp", policy=TINY, runs=2, iterations=2, inner=inner, **front)
 
 
 def recorded(sample: Any, folder: Path) -> Any:
     """Wrap the sampler's method: record the samples of one process, and replay them in several processes."""
 
-    def replayed(self: Any, prompts: list[list[int]], n: int, seed: int, weights: str, before: int) -> Samples:
+    def replayed(
+        self: Any, prompts: list[list[int]], n: int, seed: int, weights: str = "policy", before: int = 0
+    ) -> Samples:
         drawn = sample(self, prompts, n, seed, weights=weights, before=before)
         file = folder / f"{seed}-{weights}.json"
         if count() == 1:
@@ -117,6 +120,7 @@ def train(folder: Path, case: str) -> None:
         options={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
         prompt="{metadata[expression]} =",
         synthesise={"right": 0.5},
+        holdout=0.2,
     )
     pairs = JsonLinesData(source="jsonl", path="pairs.jsonl", chosen="{chosen}", rejected="{rejected}", holdout=0.1)
     stage = Stage(
