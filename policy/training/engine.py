@@ -16,9 +16,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import count, rank
 from gemsmith.contracts.stage import Stage, write_atomically
+from gemsmith.contracts.stopping import Stopped, stop_request
 from gemsmith.policy.config import EngineConfig, TrainingConfig
 from gemsmith.policy.training.data_order import DataOrder
-from gemsmith.policy.training.processes import wait_for_all
+from gemsmith.policy.training.processes import from_all, wait_for_all
 from gemsmith.policy.training.sequence_parallel import data_processes, sequences_shared
 
 COMPLETE = "complete"
@@ -109,6 +110,7 @@ def run_training(
 
     Raises:
         UserError: the loss, or the norm of its gradient, is NaN or infinite.
+        Stopped: a signal stopped the training, if possible after a checkpoint at the end of the step.
     """
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback", "RichProgressCallback"):
@@ -120,7 +122,8 @@ def run_training(
     checkpoint = _newest(folder)
     if checkpoint:
         _check_processes(checkpoint, trainer)
-    trainer.add_callback(_StageCallback(stage, shown, part, where))
+    # A rollout serves `updates` steps and is in no checkpoint, so a training can only stop between rollouts.
+    trainer.add_callback(_StageCallback(stage, shown, part, where, getattr(trainer, "updates", 1)))
     shared = (stage.engine or EngineConfig()).sequence_parallel
     order = DataOrder(
         len(trainer.train_dataset), _batch(trainer.args) // shared, trainer.args.max_steps, trainer.args.data_seed
@@ -129,8 +132,12 @@ def run_training(
     if trainer.args.gradient_checkpointing and hasattr(trainer.model, "peft_config"):
         trainer.model.enable_input_require_grads()  # else nothing reaches the adapters of the first checkpointed layer
     try:
-        with sequences_shared(trainer, shared):
+        with sequences_shared(trainer, shared), stop_request.saves_at_step_end():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except BaseException as error:
+        if stop_request.requested or isinstance(error, KeyboardInterrupt):
+            raise Stopped(_where_it_continues(folder)) from error
+        raise
     finally:
         unset_hf_deepspeed_config()  # else the next model that is loaded is split across processes (ZeRO-3)
 
@@ -146,6 +153,13 @@ def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) ->
     _remove_half_written(folder)
     checkpoint = _newest(folder)
     _forget_rows_after(stage.metrics_file, _step(checkpoint) if checkpoint else 0, where)
+
+
+def _where_it_continues(folder: Path) -> str:
+    """Return the step that a stopped training continues from, as text."""
+    complete = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / COMPLETE).exists()]
+    step = max(map(_step, complete), default=0)
+    return f"from step {step}" if step else "from its start, because it had no checkpoint yet"
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -240,8 +254,11 @@ def _check_numbers(logged: dict[str, float], step: int, learning_rate: float) ->
 class _StageCallback(TrainerCallback):
     """Callback that reports a trainer's logs and steps to a stage, and marks each complete checkpoint."""
 
-    def __init__(self, stage: Stage, shown: Sequence[str], part: tuple[int, int], where: dict[str, Any]) -> None:
-        self.stage, self.shown, self.part, self.where = stage, shown, part, where
+    def __init__(
+        self, stage: Stage, shown: Sequence[str], part: tuple[int, int], where: dict[str, Any], updates: int
+    ) -> None:
+        self.stage, self.shown, self.part, self.where, self.updates = stage, shown, part, where, updates
+        self.stopping = False
         self.latest: dict[str, float] = {}
 
     def on_log(
@@ -267,9 +284,15 @@ class _StageCallback(TrainerCallback):
             index, parts = self.part
             done = index * state.max_steps + state.global_step
             self.stage.progress(done, parts * state.max_steps, "step", **self.latest)
+        # All processes must stop at the same step, and the signal reaches them at different times.
+        if state.global_step % self.updates == 0 and any(from_all(stop_request.requested)):
+            self.stopping = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         wait_for_all()  # the others have written their parts
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             write_atomically(checkpoint / COMPLETE, f"{args.world_size}\n")
+        if self.stopping:
+            wait_for_all()  # the checkpoint is complete for every process
+            raise Stopped

@@ -22,8 +22,10 @@ import torch
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Silence, Stage
+from gemsmith.contracts.stopping import Stopped, stop_request
 
 LAST_LINES = 8
+POLL_SECONDS = 0.5  # interval of looking for a signal
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -62,7 +64,10 @@ def serve(messages: Connection, train: Callable[[Order], None]) -> int:
     try:
         order: Order = pickle.load(sys.stdin.buffer)
         order.stage.sink = Teller(messages)
-        train(order)
+        with stop_request.watched():
+            train(order)
+    except Stopped as error:
+        messages.send(("stopped", str(error)))
     except Exception as error:  # whatever fails here is the parent's to tell
         traceback.print_exc()
         sys.stderr.flush()
@@ -83,6 +88,15 @@ class _Worker:
     messages: Connection
     log: Path
     failure: tuple[bool, str] | None = field(default=None)  # whether it is the user's, and what it is
+    stopped: str | None = None  # where its training continues
+    asked: bool = False  # whether it was asked to stop
+
+    def stop(self) -> None:
+        """Ask the process once to save at the end of its step and to end."""
+        if not self.asked:
+            self.asked = True
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:
         """Kill the process and its children, and wait for them; do nothing if it has ended."""
@@ -114,6 +128,7 @@ def train_together(
     Raises:
         UserError: an order raised a UserError; the others are stopped.
         RunError: an order failed otherwise, or was killed; the others are stopped.
+        Stopped: a signal stopped this process; the workers save at the end of their step, if they can within the limit.
     """
     if not orders:
         return
@@ -124,29 +139,42 @@ def train_together(
     waiting = list(orders)
     steps: dict[int, int] = {}
     running: dict[Connection, _Worker] = {}
+    stopped: list[str] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                worker = _start(program, waiting.pop(0), _environment(os.environ, threads))
-                running[worker.messages] = worker
-            for messages in wait(list(running)):
-                worker = running[messages]  # type: ignore[index]
-                try:
-                    kind, *values = worker.messages.recv()
-                except (EOFError, OSError):
-                    del running[worker.messages]
-                    _check(worker)
-                    continue
-                if kind == "progress":
-                    steps[worker.number], shown = values
-                    progress(sum(steps.values()), shown)
-                elif kind == "say":
-                    stage.say(f"{worker.name}: {values[0]}")
-                else:
-                    worker.failure = (values[0], values[1])
+        with stop_request.saves_at_step_end():
+            while running or (waiting and not stop_request.requested):
+                while waiting and len(running) < parallel and not stop_request.requested:
+                    worker = _start(program, waiting.pop(0), _environment(os.environ, threads))
+                    running[worker.messages] = worker
+                if stop_request.requested:
+                    for worker in running.values():
+                        worker.stop()
+                for messages in wait(list(running), timeout=POLL_SECONDS):
+                    worker = running[messages]  # type: ignore[index]
+                    try:
+                        kind, *values = worker.messages.recv()
+                    except (EOFError, OSError):
+                        del running[worker.messages]
+                        if worker.stopped is None:
+                            _check(worker)
+                        else:
+                            worker.end()
+                        continue
+                    if kind == "progress":
+                        steps[worker.number], shown = values
+                        progress(sum(steps.values()), shown)
+                    elif kind == "say":
+                        stage.say(f"{worker.name}: {values[0]}")
+                    elif kind == "stopped":
+                        worker.stopped = values[0]
+                        stopped.append(f"{worker.name} {values[0]}")
+                    else:
+                        worker.failure = (values[0], values[1])
     finally:
         for worker in running.values():
             worker.end()
+    if stop_request.requested:
+        raise Stopped(", ".join(stopped))
 
 
 def thread_share(threads: int, parallel: int) -> int:

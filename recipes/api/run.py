@@ -45,7 +45,8 @@ def run(
     Raises:
         UserError: the recipe or an argument is invalid; one line for each fault.
         RunError: a stage failed. Call again to continue where it stopped; `open_run(out)` opens the results so far.
-        KeyboardInterrupt: you pressed Ctrl-C. Call again to continue.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP stopped the run; the message says where the next call continues. A
+            training stops at the end of its step and saves, a second signal stops it at once.
     """
     from gemsmith.contracts.processes import count
     from gemsmith.recipes.run.launch import check_shares

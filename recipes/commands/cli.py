@@ -4,6 +4,7 @@ This module does not import torch; a command imports it when it needs it.
 """
 
 import functools
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stopping import stop_request
 from gemsmith.recipes.commands import merge, reward, verify
 from gemsmith.recipes.commands.build import build
 from gemsmith.recipes.commands.chat import chat
@@ -28,7 +30,7 @@ from gemsmith.recipes.commands.validate import validate
 from gemsmith.recipes.run.failure import as_run_error
 from gemsmith.recipes.run.failure_handoff import ProcessFailedError, hand_off_failure
 
-USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
+USER_FAULT, OTHER_FAULT = 2, 1
 
 app = typer.Typer(
     name="gemsmith",
@@ -54,7 +56,7 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
         except RunError as error:
             _end(str(error), OTHER_FAULT)
         except KeyboardInterrupt as error:
-            _end(str(error) or "interrupted", INTERRUPTED)
+            _end(str(error) or "interrupted", 128 + (stop_request.signal or signal.SIGINT))
         except BrokenPipeError:  # the program that reads our output has ended, as `head` does
             sys.stderr.close()
             raise typer.Exit(OTHER_FAULT) from None

@@ -48,7 +48,7 @@ def run(
             return
         report = run_pipeline(pipeline, folder, only=names, fresh=fresh, verbose=verbose)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
+        raise KeyboardInterrupt(str(error) or "interrupted; the same command continues") from error
     if rank() == 0:
         for node in pipeline.nodes:
             if (output := folder / pipeline.folder(node) / "output").joinpath("export.json").exists():

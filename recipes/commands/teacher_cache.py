@@ -29,5 +29,5 @@ def teacher_cache(
     try:
         write_teacher_cache(pipeline, stage, run or default_out(pipeline.name), out)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("interrupted; the same command continues where it stopped") from error
+        raise KeyboardInterrupt("interrupted; the same command continues after the shards that are written") from error
     print(f"store: {out}")

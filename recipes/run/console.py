@@ -1,14 +1,12 @@
-"""Redirect the trainers' output to a file, and hold back Ctrl-C while records are written."""
+"""Redirect the trainers' output to a file."""
 
 import contextlib
 import io
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from gemsmith.contracts.errors import UserError
@@ -128,42 +126,6 @@ def _descriptor(stream: object) -> int | None:
         return int(stream.fileno())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError, TypeError):  # io.UnsupportedOperation is a ValueError
         return None
-
-
-class Interrupts:
-    """A record of Ctrl-C: `seen` stays true even if a library swallows the KeyboardInterrupt."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._held = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator["Interrupts"]:
-        """Handle SIGINT while the body runs; outside the main thread, Python's own handler stays."""
-        before = signal.getsignal(signal.SIGINT)
-        # None means a handler that was not set from Python (an embedding program); it could not be restored.
-        if threading.current_thread() is not threading.main_thread() or before is None:
-            yield self
-            return
-        signal.signal(signal.SIGINT, self._on_signal)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Delay Ctrl-C until the body has ended; the caller must check `seen` afterwards."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
-        if not self._held:
-            raise KeyboardInterrupt
 
 
 def _flush() -> None:

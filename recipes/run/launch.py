@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.stopping import GRACE
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.failure_handoff import FOLDER_VARIABLE, ProcessFailedError, launched, read_failures
@@ -24,7 +25,7 @@ from gemsmith.recipes.run.record import forget, locked
 from gemsmith.recipes.schema.faults import Faults
 
 USER_FAULT = 2
-SHUTDOWN_SECONDS = 30  # time for a process to end by itself before it is killed
+SHUTDOWN_SECONDS = int(GRACE) + 15  # time for a process to save and end by itself before it is killed
 
 
 def check_count(processes: int) -> None:
@@ -132,9 +133,10 @@ def _start(arguments: Sequence[str], processes: int, handoff: Path) -> None:
     try:
         elastic_launch(config, sys.executable)("-P", "-m", "gemsmith", *arguments)
     except SignalException as error:
+        message = read_failures(handoff).get(0, {}).get("message", "")
         if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt(read_failures(handoff).get(0, {}).get("message", "")) from error
-        raise ProcessFailedError(f"ended by {error.sigval.name}", 128 + error.sigval) from error
+            raise KeyboardInterrupt(message) from error
+        raise ProcessFailedError(message or f"ended by {error.sigval.name}", 128 + error.sigval) from error
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         _raise_first_failure(codes, processes, handoff)

@@ -12,12 +12,13 @@ from pathlib import Path
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.processes import rank
 from gemsmith.contracts.stage import write_atomically
+from gemsmith.contracts.stopping import Stopped, StopRequest, stop_request
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
+from gemsmith.recipes.run.console import captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
@@ -46,24 +47,26 @@ def run_pipeline(
     Raises:
         UserError: the recipe or the command line is invalid (exit code 2).
         RunError: any other failure (exit code 1).
-        KeyboardInterrupt: the user pressed Ctrl-C; the same command continues (exit code 130).
+        Stopped: a signal stopped the run; the message says where the same command continues.
     """
     chosen = _chosen(pipeline, only)
     if rank():
         quieten()
         run_as_worker(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
         return None
-    with sole_run(), locked(run), Interrupts().watched() as interrupts, own_output() as file:
+    with sole_run(), locked(run), stop_request.watched() as interrupts, own_output() as file:
         try:
             view = LineView(file) if verbose else view_for(file)
             return _PipelineRun(pipeline, run, interrupts, view, verbose).execute(chosen, fresh)
-        except KeyboardInterrupt:
+        except Stopped:
             raise
+        except KeyboardInterrupt as error:
+            raise Stopped("interrupted; the same command continues") from error
         except (UserError, RunError):
             raise
         except BaseException as error:
-            if interrupts.seen:
-                raise KeyboardInterrupt from error
+            if interrupts.requested:
+                raise Stopped("interrupted; the same command continues") from error
             raise as_run_error(error, run, "run") from error
 
 
@@ -80,7 +83,7 @@ def chosen_nodes(pipeline: Pipeline, only: Sequence[str]) -> list[Node]:
 class _PipelineRun:
     """One run of a pipeline in a folder, from the checks to the report."""
 
-    def __init__(self, pipeline: Pipeline, run: Path, interrupts: Interrupts, view: View, verbose: bool) -> None:
+    def __init__(self, pipeline: Pipeline, run: Path, interrupts: StopRequest, view: View, verbose: bool) -> None:
         self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
 
     def execute(self, chosen: set[str], fresh: bool) -> Path | None:
@@ -142,10 +145,12 @@ class _PipelineRun:
             if not stage.output.is_dir():
                 raise RunError("it ended without writing its output folder")
         except BaseException as error:
-            interrupted = self.interrupts.seen or isinstance(error, KeyboardInterrupt)
+            interrupted = self.interrupts.requested or isinstance(error, KeyboardInterrupt)
             self._record_failure(node, record("interrupted" if interrupted else "failed"))
+            if isinstance(error, Stopped):
+                raise Stopped(f"interrupted; the same command continues {node.id} {error}") from error
             if interrupted:
-                raise KeyboardInterrupt from error
+                raise Stopped(f"interrupted in {node.id}; the same command continues with this stage") from error
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
                 named = f"stage {node.id}: "  # checks that also run before a run already name the stage
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
@@ -154,13 +159,14 @@ class _PipelineRun:
         _free_memory()
 
     def _record(self, node: Node, record: StageRecord) -> None:
-        """Write a stage's new state to disk and to the screen; a Ctrl-C takes effect only after both."""
+        """Write a stage's new state to disk and to the screen; a signal takes effect only after both."""
         with self.interrupts.held():
             write_stage(self.run, self.pipeline, node, record)
             write_run(self.run, self.pipeline, node.id if record.status == "running" else None)
             self.view.show_status(node.id, record.status, record.seconds)
-        if self.interrupts.seen:
-            raise KeyboardInterrupt
+        if self.interrupts.requested:
+            done = "after" if record.status == "finished" else "with"
+            raise Stopped(f"interrupted; the same command continues {done} {node.id}")
 
     def _record_failure(self, node: Node, record: StageRecord) -> None:
         """Record a stage that failed, like `_record`; a full disk prints a message instead of raising."""

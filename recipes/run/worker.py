@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.processes import rank
+from gemsmith.contracts.stopping import stop_request
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.console import captured
@@ -37,14 +38,15 @@ def run_as_worker(pipeline: Pipeline, run: Path, nodes: Sequence[Node], fresh: b
     """
     if fresh:
         raise UserError("--fresh: not supported with several processes; delete the run's folder instead")
-    for node in nodes:
-        folder = run / pipeline.folder(node)
-        if read_stage(folder).status == "finished":
-            continue
-        if node.config.runs_in_every_process:
-            _train_along(pipeline, node, run)
-        while read_stage(folder).status != "finished":
-            time.sleep(POLL_SECONDS)
+    with stop_request.watched():
+        for node in nodes:
+            folder = run / pipeline.folder(node)
+            if read_stage(folder).status == "finished":
+                continue
+            if node.config.runs_in_every_process:
+                _train_along(pipeline, node, run)
+            while read_stage(folder).status != "finished":
+                time.sleep(POLL_SECONDS)
 
 
 def _train_along(pipeline: Pipeline, node: Node, run: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Silence
+from gemsmith.contracts.stopping import Stopped, stop_request
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig
 from gemsmith.policy.training.parallel_workers import thread_share
 from gemsmith.reward_models.warm import run
@@ -123,6 +124,31 @@ def test_a_stage_that_is_killed_leaves_no_member_at_work(
     os.kill(started.pid, signal.SIGKILL)
     wait_for(lambda: not children(started.pid), seconds=5)
     assert started.wait(60).returncode == -signal.SIGKILL
+
+
+class Stopper(Watcher):
+    """Sink that sends its own process SIGTERM at the first progress of a member."""
+
+    def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
+        """Send the signal once."""
+        if not self.told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        super().progress(done, total, unit, shown)
+
+
+@pytest.mark.slow
+def test_members_that_are_stopped_save_at_the_end_of_their_step_and_continue(root: Path, tmp_path: Path, in_turn: Path):
+    config, stage = warm_stage(tmp_path, root, parallel=2, **FIELDS | {"save_every": 100})
+    shutil.copytree(in_turn / "probe", tmp_path / "probe")
+    stage.sink = Stopper()
+    with stop_request.watched(), raises_facts(Stopped, "member", "from step"):
+        run(config, stage)
+    assert children(os.getpid()) == [] and list((tmp_path / "members").glob("*.checkpoints/checkpoint-*/complete"))
+    stage.sink = Watcher()
+    with stop_request.watched():
+        run(config, stage)
+    assert (tmp_path / "output/warm.json").read_text() == (in_turn / "output/warm.json").read_text()
+    assert losses(tmp_path) == losses(in_turn)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -1,15 +1,19 @@
 """TRL's SFTTrainer with the cross-entropy of policy/head, which needs fewer head matmuls and skips prompt tokens."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
 from gemsmith.policy.head.logprobs import weighted_forward
 from gemsmith.policy.head.vocabulary_head import Targets
 
 IGNORED = -100
+TOKENS = "tokens_seen.json"
 
 
 class SftTrainer(SFTTrainer):
@@ -54,3 +58,15 @@ class SftTrainer(SFTTrainer):
         if mode == "train":
             self._total_train_tokens += int(tokens) // self._sequence_parallel
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save the number of tokens seen too, which TRL counts from 0 again after an interruption."""
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            (folder / TOKENS).write_text(json.dumps(self._total_train_tokens))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (file := Path(checkpoint) / TOKENS).exists():  # not in those of earlier versions
+            self._total_train_tokens = json.loads(file.read_text())

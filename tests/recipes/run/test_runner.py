@@ -147,7 +147,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_continues(tmp_path: Path, fau
     process.send_signal(signal.SIGINT)
     code, _, error = ended(process)
     assert code == 130
-    assert error == "gemsmith: interrupted\n"
+    assert error == "gemsmith: interrupted in b; the same command continues with this stage\n"
     assert record(run, "b")["status"] == "interrupted"
     assert json.loads((run / "run.json").read_text())["stages"][1]["status"] == "interrupted"
     cured.touch()

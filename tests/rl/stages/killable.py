@@ -1,4 +1,4 @@
-"""Program that runs one stage and can kill itself at a step: killable.py FOLDER KIND STEP [ZERO]."""
+"""Program that runs one stage and can signal itself at a step: killable.py FOLDER KIND STEP[:SIGNAL] [ZERO]."""
 
 import importlib
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.contracts.stage import Stage, StageConfig
+from gemsmith.contracts.stopping import Stopped, stop_request
 from gemsmith.curation.config import ReasoningGymData
 from gemsmith.policy.config import DeepSpeedConfig, EngineConfig, LoraConfig, PolicyConfig
 from gemsmith.rl.algorithms.bond_config import BondAlgorithm
@@ -60,23 +61,29 @@ STAGES: dict[str, StageConfig] = {
 
 
 class Killer:
-    """A sink that kills its process with SIGKILL after a number of progress messages."""
+    """A sink that sends its process a signal after a number of progress messages."""
 
-    def __init__(self, after: int) -> None:
-        self.left = after
+    def __init__(self, after: int, sent: signal.Signals) -> None:
+        self.left, self.sent = after, sent
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
-        """Count the message, and kill the process at the last one."""
+        """Count the message, and send the signal at the last one."""
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.sent)
 
     def say(self, message: str) -> None:
         """Ignore the message."""
 
 
-def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
-    """Run the stage `kind` in `folder`; kill the process after `after` steps (0: never), under ZeRO stage `zero`."""
+def main(folder: Path, kind: str, when: str, zero: str = "") -> None:
+    """Run the stage `kind` in `folder`, under ZeRO stage `zero`.
+
+    `when` is the step at which the process gets a signal (0: never), SIGKILL or the one named after a colon, as in
+    "3:SIGTERM". A stage that was stopped writes where it continues to stopped.txt.
+    """
+    after, _, sent = when.partition(":")
+    killer = Killer(int(after), signal.Signals[sent or "SIGKILL"])
     make_tiny_shallow()
     sums = ReasoningGymData(
         source="reasoning_gym",
@@ -93,11 +100,16 @@ def main(folder: Path, kind: str, after: int, zero: str = "") -> None:
     )
     engine = EngineConfig(deepspeed=DeepSpeedConfig(zero=int(zero))) if zero else EngineConfig()
     data = {"sums": sums}
-    stage = Stage("s", folder, 3, root=folder, data=data, rewards=rewards, engine=engine, sink=Killer(after))
+    stage = Stage("s", folder, 3, root=folder, data=data, rewards=rewards, engine=engine, sink=killer)
     config = STAGES[kind]
     module, _, function = config.entry.partition(":")
-    getattr(importlib.import_module(module), function)(config, stage)
+    try:
+        with stop_request.watched():
+            getattr(importlib.import_module(module), function)(config, stage)
+    except Stopped as stopped:
+        (folder / "stopped.txt").write_text(str(stopped))
+        sys.exit(128 + (stop_request.signal or 0))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
+    main(Path(sys.argv[1]), *sys.argv[2:])
