@@ -1,4 +1,4 @@
-"""Checks of stores against a recipe that need only their manifests. Imports no torch."""
+"""Checks of teachers against a recipe that load no weights. Imports no torch."""
 
 from pathlib import Path
 
@@ -25,6 +25,11 @@ def check_stores(config: TaughtConfig, root: Path) -> None:
                     f"The store {folder} is unfinished, with {there} of {manifest.about.rows} rows: run `gemsmith "
                     "teacher-cache` with this folder again to complete it."
                 )
+
+
+def rows_text(name: str, rows: int, used: int) -> str:
+    """Return a sentence about a teacher whose embedding has more rows than are used."""
+    return f"teacher {name}: {rows:,} rows, {used:,} used; the others are padding and are cut from its logits"
 
 
 def named_store(name: str, root: Path) -> Path:

@@ -25,7 +25,7 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
     """Distillation from a teacher's sampled logits (Gemma 3 report, section 2.2), optionally on-policy (GKD)."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.distill.stage:run"
-    version: ClassVar[int] = 4  # entries are drawn from uniform numbers
+    version: ClassVar[int] = 5  # the rows of the embedding beyond the tokenizer are cut
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["distill"]
