@@ -22,8 +22,8 @@ def draw_targets(
         teacher_logprobs_TV: log-probabilities of the teacher, [T, V].
         k: entries per token, at most V.
         mode: `gumbel_renorm` samples without replacement (Gumbel top-k) and renormalises the teacher's probabilities
-            over the sample, as the report describes it; this sharpens the distribution's head. `multinomial_counts`
-            samples with replacement and weighs by counts / K: unbiased. `topk` takes the most likely: biased, no noise.
+            over the sample; this sharpens the distribution's head and thins its tail. `multinomial_counts` samples
+            with replacement and weighs by counts / K: unbiased. `topk` takes the most likely: biased, no noise.
         seeds: one per token, which makes a token's sample independent of its neighbours; None: torch's global
             generator.
 

@@ -48,7 +48,8 @@ def named_store(name: str, root: Path) -> Path:
 
 
 def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
-    """Check the store's sampling settings against a stage's; a stage without `sampled_logits` accepts any K.
+    """Check the store's sampling settings against a stage's; a stage without `sampled_logits` accepts any K, and one
+    without `mode` any mode.
 
     Raises:
         UserError: mode, temperature or K differ.
@@ -59,7 +60,7 @@ def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
             "lower it"
         )
     stated: list[tuple[str, object, object]] = [
-        ("mode", about.mode, config.mode),
+        ("mode", about.mode, config.mode if config.asks_for_mode else about.mode),
         ("temperature", about.temperature, config.temperature),
         ("sampled_logits", about.k, config.sampled_logits or about.k),
     ]

@@ -105,7 +105,7 @@ class TaughtStage(StageConfig, TaughtConfig):
             context.add((name,), f"found {found}, expected {expected}, {because}")
 
     def _differences(self, source: "TaughtStage") -> Iterator[tuple[str, object, object]]:
-        if self.mode != source.mode:
+        if self.asks_for_mode and self.mode != source.mode:
             yield "mode", self.mode, source.mode
         if self.temperature != source.temperature:
             yield "temperature", self.temperature, source.temperature

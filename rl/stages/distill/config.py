@@ -25,7 +25,7 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
     """Distillation from a teacher's sampled logits (Gemma 3 report, section 2.2), optionally on-policy (GKD)."""
 
     entry: ClassVar[str] = "gemsmith.rl.stages.distill.stage:run"
-    version: ClassVar[int] = 5  # the rows of the embedding beyond the tokenizer are cut
+    version: ClassVar[int] = 4  # entries are drawn from uniform numbers
     produces: ClassVar[OutputKind] = "policy"
 
     kind: Literal["distill"]
@@ -91,6 +91,11 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
         fields = type(self).model_fields
         return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
+    @property
+    def _mode(self) -> list[str]:
+        """Return the name of the field `mode` if its value is neither the default nor that of earlier versions."""
+        return [name for name in self._given("mode") if self.mode != "gumbel_renorm"]
+
     @model_validator(mode="after")
     def _on_policy_fields_have_their_steps(self) -> "DistillStage":
         given = self._given("samples", "sampling", "sampler", "rewards")
@@ -117,7 +122,7 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
                 f"jsd_beta applies only to `divergence: jsd`, but divergence is {self.divergence}: change divergence "
                 "or remove jsd_beta"
             )
-        if self.divergence != "forward" and (drawn := self._given("sampled_logits", "mode")):
+        if self.divergence != "forward" and (drawn := [*self._given("sampled_logits"), *self._mode]):
             raise ValueError(
                 f"divergence {self.divergence} covers the whole vocabulary and samples no logits: remove {drawn[0]}"
             )
