@@ -67,6 +67,13 @@ class StageConfig(StrictModel):
         """Return which rewards score which data, so that a row without a reward is found before the run."""
         return ()
 
+    @property
+    def results_version(self) -> int | str:
+        """Return what the identity covers of the code: `version`, with a mark where a change of the code changed the
+        results of some settings alone, so that stages with other settings stay finished.
+        """
+        return type(self).version
+
     def check(self, context: CheckContext) -> None:
         """Report what is wrong with the stage's settings, beyond its fields' own types; nothing is loaded or run."""
 

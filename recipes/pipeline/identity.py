@@ -46,7 +46,7 @@ def identities(
         parts = [node.config, *(data[name] for name in node.data), *(rewards[name] for name in node.rewards)]
         content = {
             "stage": _plain(node.config),
-            "version": type(node.config).version,
+            "version": node.config.results_version,
             "data": {name: _plain(data[name]) for name in node.data},
             "rewards": {name: _plain(rewards[name]) for name in node.rewards},
             "inputs": {name: known[name] for name in node.inputs},

@@ -5,7 +5,13 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from gemsmith.contracts.planning import CheckContext, ForecastContext, ModelSize, Scoring
-from gemsmith.policy.config import SamplerConfig, SamplingConfig, TrainingConfig, check_follows_training
+from gemsmith.policy.config import (
+    SamplerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    average_rank,
+    check_follows_training,
+)
 from gemsmith.policy.forecast import TrainingCosts
 from gemsmith.rl.rewards.compatibility import check_gates_of
 
@@ -80,6 +86,16 @@ class RolloutConfig(TrainingConfig):
         return {}
 
     @property
+    def averages_policy(self) -> bool:
+        """Return True if the anchor is a moving average of the policy."""
+        return False
+
+    @property
+    def averages_adapters(self) -> bool:
+        """Return True if the anchor is a moving average of the products of adapters."""
+        return self.lora is not None and self.averages_policy
+
+    @property
     def warp_fault(self) -> str | None:
         """Return a message if WARP cannot run the algorithm with these settings, else None."""
         return None
@@ -88,11 +104,14 @@ class RolloutConfig(TrainingConfig):
         """Add the costs of the initial policy, the anchor, and the reward models that score completions."""
         learnt = context.judge_parameters(tuple(self.rewards))
         control = context.judge_parameters(tuple(self.control))
+        anchor = trained
+        if self.lora is not None and self.averages_policy:
+            anchor = trained * average_rank(self.lora.rank) // self.lora.rank
         return TrainingCosts(
             passes=self.passes_per_prompt,
             completions=self.completions_per_prompt,
             frozen=learnt + control,
-            copied=2 * trained,
+            copied=trained + anchor,
             scoring_flops=2.0 * (self.completions_per_prompt * learnt + self.own_completions * control),
         )
 

@@ -22,6 +22,11 @@ class AlgorithmStage(TrainingStage, RolloutConfig, KeepingConfig):
 
     policy: PolicyConfig | None = Field(None, description="Initial policy. Not set: the recipe's `policy`.")
 
+    @property
+    def results_version(self) -> int | str:
+        """Return the version, with a mark where an anchor averages the products of adapters and not their factors."""
+        return f"{type(self).version}, products" if self.averages_adapters else type(self).version
+
     def scorings(self) -> Sequence[Scoring]:
         """Return the data and rewards of the algorithm."""
         return (self.scoring(),)

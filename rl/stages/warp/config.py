@@ -142,6 +142,12 @@ class WarpStage(StageConfig):
                 raise ValueError(fault)
         return self
 
+    @property
+    def results_version(self) -> int | str:
+        """Return the version, with a mark where the anchors average the products of adapters and not their factors."""
+        averaged = any(run.averages_adapters for run in self.run_configs)
+        return f"{type(self).version}, products" if averaged else type(self).version
+
     def trainings(self) -> Sequence[StageTraining]:
         """Return the training settings of `inner`."""
         return (StageTraining(self.inner, "inner"),)
