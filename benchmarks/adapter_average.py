@@ -4,8 +4,8 @@
 [--steps 400]`. Adapters of `tiny` are trained on repeated random tokens. Beside them run the exact average of each
 product B A, the averages of A and of B (what earlier versions kept), and factors of one, two and four times the
 adapters' rank, with `kept`, the rank that training uses. Distances are Frobenius norms over all modules, relative to
-the lag, the distance between the exact average and the live weights; the worst of all logged steps is shown. The last rows
-are milliseconds of one update at the shapes of Gemma 3's MLP matrices, beside the average of the whole product.
+the lag, the distance between the exact average and the live weights; the worst of all logged steps is shown. The last
+rows are milliseconds of one update at the shapes of Gemma 3's MLP matrices, beside the average of the whole product.
 """
 
 import argparse

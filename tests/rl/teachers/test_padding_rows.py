@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
@@ -16,7 +17,7 @@ from gemsmith.policy.head.logprobs import weighted_logprobs
 from gemsmith.policy.loading.load import load_policy, save_policy
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
-from gemsmith.recipes.pipeline.pipeline import open_recipe
+from gemsmith.recipes.commands.cli import app
 from gemsmith.rl.distillation.divergence import SampledDivergence, WholeDivergence
 from gemsmith.rl.stages.distill.config import DistillStage
 from gemsmith.rl.stages.distill.stage import run
@@ -218,5 +219,7 @@ def test_validate_tells_the_rows_of_released_models(
         f"stages: [{{id: it, kind: distill, data: d, teacher: {{model: {teacher}}}, steps: 1, batch: 2, "
         "learning_rate: 1.0e-3}]\n"
     )
-    remarks = open_recipe(str(tmp_path / "r.yaml")).remarks
-    assert (remark is None and not remarks) or remark in remarks["it"][0]
+    printed = CliRunner().invoke(app, ["validate", str(tmp_path / "r.yaml")])
+    assert printed.exit_code == 0
+    assert "valid, 1 stage: it" in printed.output
+    assert (" used" not in printed.output) if remark is None else (f"  it: teacher {remark}" in printed.output)
