@@ -114,8 +114,8 @@ class LoraConfig(StrictModel):
 
 
 def average_rank(rank: int) -> int:
-    """Return the rank of a moving average of adapters of this rank, at most; it leaves out 0.1% to 0.6% of the distance
-    to the live weights (`gemsmith.policy.adapter_products`).
+    """Return the rank of a moving average of adapters of this rank, at most; it leaves out up to 0.15% of the distance
+    to the live weights (`python -m benchmarks.adapter_average`).
     """
     return max(4 * rank, 32)
 
