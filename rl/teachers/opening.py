@@ -5,11 +5,12 @@ from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
-from gemsmith.curation.teacher_store.manifest import MANIFEST, tokenizer_hash
+from gemsmith.curation.teacher_store.manifest import MANIFEST, read_manifest, tokenizer_hash
 from gemsmith.curation.teacher_store.store import TeacherStore
 from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.text.vocabulary import lacks_entries, other_entries, rows_of, used_rows
+from gemsmith.rl.distillation.sampled_logits import Mode
 from gemsmith.rl.teachers.config import SampledConfig, ShareConfig, TaughtConfig, TeacherConfig
 from gemsmith.rl.teachers.identity import teacher_identity
 from gemsmith.rl.teachers.in_process import InProcessTeacher
@@ -88,7 +89,7 @@ def _mean(opened: Sequence[tuple[ShareConfig, Teacher]], of: str) -> Teacher:
 
 
 def _open(
-    share: ShareConfig, policy: Policy | None, config: SampledConfig, student: Policy, stage: Stage, used: int
+    share: ShareConfig, policy: Policy | None, config: TaughtConfig, student: Policy, stage: Stage, used: int
 ) -> Teacher:
     """Open a teacher whose `policy` is loaded, a store or a server; targets cover the first `used` rows."""
     teacher = share.teacher
@@ -100,7 +101,13 @@ def _open(
     assert policy is not None
     if teacher.quantise is not None:
         quantise(policy.model, teacher.quantise)
-    return InProcessTeacher(policy.model, k, config.mode, config.temperature, used)
+    return InProcessTeacher(policy.model, k, _mode(config, stage), config.temperature, used)
+
+
+def _mode(config: TaughtConfig, stage: Stage) -> Mode:
+    """Return the stage's mode; if the recipe sets none, that of a store beside which other teachers sample."""
+    folders = [] if config.asks_for_mode else [store_folder(share.teacher, stage) for share in config.shares]
+    return next((read_manifest(folder).about.mode for folder in folders if folder is not None), config.mode)
 
 
 def _load(teacher: TeacherConfig, student: Policy, stage: Stage) -> Policy | None:

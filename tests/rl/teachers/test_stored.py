@@ -158,6 +158,8 @@ def test_a_store_that_was_drawn_otherwise_is_refused(
 def test_a_stage_without_a_mode_reads_a_store_in_its_own(stage: Stage, student: Policy) -> None:
     folder = cached(stage, mode="gumbel_renorm")  # the default of earlier versions
     assert open_teacher(taught(teacher={"store": str(folder)}), student, stage, []).mode == "gumbel_renorm"
+    both = [{"teacher": {"store": str(folder)}, "tasks": ["sums"]}, {"teacher": {"model": "tiny"}}]
+    assert open_teacher(taught(teachers=both), student, stage, []).mode == "gumbel_renorm"
     with raises_facts(UserError, "mode gumbel_renorm", "multinomial_counts"):
         open_teacher(taught(teacher={"store": str(folder)}, mode="multinomial_counts"), student, stage, [])
 
