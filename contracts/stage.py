@@ -70,6 +70,10 @@ class StageConfig(StrictModel):
     def check(self, context: CheckContext) -> None:
         """Report what is wrong with the stage's settings, beyond its fields' own types; nothing is loaded or run."""
 
+    def remarks(self, context: CheckContext) -> Sequence[str]:
+        """Return what `gemsmith validate` prints about the stage beside its being valid; called after `check`."""
+        return ()
+
     def check_files(self, root: Path) -> None:
         """Check files that the stage will read, just before a run begins; `root` is the recipe's folder.
 

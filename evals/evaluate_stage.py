@@ -24,6 +24,7 @@ from gemsmith.policy.samplers.contract import Sampler, Samples
 from gemsmith.policy.samplers.logprob_mismatch import check, check_completions, scored
 from gemsmith.policy.samplers.open import open_sampler
 from gemsmith.policy.text.chat import prompt_ids
+from gemsmith.policy.text.vocabulary import other_entries, rows_of
 from gemsmith.rl.rewards.compatibility import check_routes
 from gemsmith.rl.rewards.compose import Rewards, open_rewards
 from gemsmith.rl.rewards.reward import columns_of
@@ -175,9 +176,11 @@ class _Evaluation:
         logprobs = self._logprobs(policy, sampler, repeated, sampled)
         initial = logprobs
         if name != self.initial:
-            model = self._load(self.initial).model
-            sampling = self.config.sampling
-            initial = sequence_logprobs(model, repeated, sampled.ids, sampling.temperature, sampling.batch).tolist()
+            start, sampling = self._load(self.initial), self.config.sampling
+            self._check_vocabulary(name, policy, start, sampled)
+            initial = sequence_logprobs(
+                start.model, repeated, sampled.ids, sampling.temperature, sampling.batch
+            ).tolist()
         rewards = self._open_rewards()
         answers = _score(rewards, [example for example in examples for _ in range(samples)], sampled, logprobs, initial)
         nothing = [None] * len(examples)
@@ -201,6 +204,25 @@ class _Evaluation:
         if warning:
             self.stage.say(warning)
         return found.logprob_S.tolist()
+
+    def _check_vocabulary(self, name: str, policy: Policy, start: Policy, sampled: Samples) -> None:
+        """Check that the initial policy can score the samples: token ids must mean the same in both policies.
+
+        Rows of the embedding beyond the tokenizer are padding, so that their number may differ.
+
+        Raises:
+            UserError: the tokenizers differ, or a sample has a token that the initial policy has no row for.
+        """
+        owners = (self.initial, name)
+        different = other_entries(start.tokenizer.get_vocab(), policy.tokenizer.get_vocab(), owners)
+        largest = max((token for ids in sampled.ids for token in ids), default=0)
+        if different is None and largest >= rows_of(start):
+            different = f"{name} sampled the id {largest}, and {self.initial} has {rows_of(start)} rows"
+        if different is not None:
+            raise UserError(
+                f"stage `{self.config.id}`: the policy of {name} has another vocabulary than that of {self.initial} "
+                f"({different}), so that it has no KL from it: compare policies that start from one model"
+            )
 
     def _check_fits(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
         context, longest = policy.model.config.max_position_embeddings, max(map(len, prompts))

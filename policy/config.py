@@ -113,6 +113,13 @@ class LoraConfig(StrictModel):
     targets: str | list[str] = Field("all-linear", description="Modules that get adapters, as in peft.")
 
 
+def average_rank(rank: int) -> int:
+    """Return the rank of a moving average of adapters of this rank, at most; it leaves out up to 0.15% of the distance
+    to the live weights (`python -m benchmarks.adapter_average`).
+    """
+    return max(4 * rank, 32)
+
+
 class SamplingConfig(StrictModel):
     """Settings for sampling completions."""
 

@@ -10,37 +10,53 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gemsmith.contracts.processes import rank
+from gemsmith.policy.adapter_products import adapter_pairs, averaged_product
 from gemsmith.policy.training.sharding import shard_of, unsharded
 
 
 class WeightSet:
     """Float32 copy of a model's trainable parameters, which can be swapped in for the live ones.
 
-    Under LoRA only the adapters are copied. The copy is float32 for every dtype of the model, because bfloat16 loses an
-    EMA of rate 0.01: the step is below the spacing of its numbers. Under ZeRO-3 each process keeps its shard, split
-    like the model, from the first use after the model was sharded.
+    Under LoRA only the adapters are copied. `update` averages their products B A, which are what the policy computes
+    with, as factors of a higher rank (`gemsmith.policy.adapter_products`). The copy is float32 for every dtype of the
+    model, because bfloat16 loses an EMA of rate 0.01: the step is below the spacing of its numbers. Under ZeRO-3 each
+    process keeps its shard, split like the model, from the first use after the model was sharded; of adapters it keeps
+    the whole.
     """
 
     def __init__(self, model: nn.Module) -> None:
         """Copy the current trainable parameters of `model`, before they are sharded."""
         self._live: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._copy = {name: parameter.detach().float().clone() for name, parameter in self._live.items()}
+        self._pairs = adapter_pairs(list(self._live))
+        self._factors = {name for pair in self._pairs for name in pair}
         self.sharded = False
 
     def shard(self) -> None:
         """Keep only this process's shard if the model has been sharded since; otherwise do nothing."""
         if self.sharded or not any(hasattr(parameter, "ds_tensor") for parameter in self._live.values()):
             return
-        self._copy = {name: shard_of(self._copy[name], parameter) for name, parameter in self._live.items()}
+        for name, parameter in self._live.items():
+            if name not in self._factors:
+                self._copy[name] = shard_of(self._copy[name], parameter)
         self.sharded = True
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
-        """Update copy <- (1 - rate) copy + rate live (BOND Algorithm 2 step 5 with eta, WARP section 3.1 with mu)."""
+        """Update copy <- (1 - rate) copy + rate live (BOND Algorithm 2 step 5 with eta, WARP section 3.1 with mu).
+
+        Of adapters it is the product B A that is averaged. Under ZeRO-3 every process calls this.
+        """
         self.shard()
         for name, parameter in self._live.items():
-            live = parameter.ds_tensor if self.sharded else parameter
-            self._copy[name].lerp_(live.detach().float().to(self._copy[name].device), rate)
+            if name not in self._factors:
+                live = parameter.ds_tensor if self.sharded else parameter
+                self._copy[name].lerp_(live.detach().float().to(self._copy[name].device), rate)
+        for pair in self._pairs:
+            b, a = (self._whole_live(name) for name in pair)
+            left, right = (self._copy[name] for name in pair)
+            for name, factor in zip(pair, averaged_product(left, right, b, a, rate), strict=True):
+                self._copy[name] = factor
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -71,10 +87,22 @@ class WeightSet:
         self.shard()
         stored = load_file(self._path(path))
         for name, tensor in self._copy.items():
-            tensor.copy_(stored[name])
+            if name not in self._factors:
+                tensor.copy_(stored[name])
+            elif stored[name].dim() == 1:  # a shard, as earlier versions wrote adapters under ZeRO-3
+                self._copy[name] = unsharded(stored[name].to(tensor.device), self._live[name])
+            else:  # factors of any rank
+                self._copy[name] = stored[name].to(tensor.device)
+
+    def _whole_live(self, name: str) -> Tensor:
+        """Return a live parameter as a whole, in float32; under ZeRO-3 every process calls this."""
+        parameter, device = self._live[name], self._copy[name].device
+        if self.sharded:
+            parameter = unsharded(parameter.ds_tensor.detach().to(device), parameter)
+        return parameter.detach().float().to(device)
 
     def _whole(self, name: str) -> Tensor:
-        if not self.sharded:
+        if not self.sharded or name in self._factors:
             return self._copy[name]
         if self._live[name].numel() != self._live[name].ds_numel:
             raise RuntimeError("a second set of weights can only be swapped in while the live weights are gathered")

@@ -22,6 +22,9 @@ def validate(
     number = len(pipeline.nodes)
     ids = ", ".join(node.id for node in pipeline.nodes)
     print(f"{recipe}: valid, {number} stage{'' if number == 1 else 's'}: {ids}")
+    for node in pipeline.nodes:
+        for remark in pipeline.remarks.get(node.id, ()):
+            print(f"  {node.id}: {remark}")
     if gold:
         from gemsmith.recipes.commands.actions.gold_check import check_gold, report_gold
 

@@ -48,6 +48,8 @@ class Pipeline:
     document: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
     """Location of each stage, such as "file:line: stages.it", for errors that are found later."""
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What `validate` prints about a stage, by its id; stages without remarks are left out."""
 
     def folder(self, node: Node) -> str:
         """Return the folder of a stage, relative to the run's folder."""
@@ -148,15 +150,19 @@ def build_pipeline(
         if isinstance(config, PythonReward):
             _check_plugin(reward, config, nodes, data, root, faults)
     by_id = {node.id: node.config for node in nodes}
+    remarks = {}
     for index, stage in enumerate(stages):
         config = by_id[stage.id]
-        config.check(CheckContext(config.id, index, by_id, data, rewards, engine, root, faults.add))
+        context = CheckContext(config.id, index, by_id, data, rewards, engine, root, faults.add)
+        config.check(context)
         check_trainings(config, index, by_id, engine, root, faults)
+        if said := config.remarks(context):
+            remarks[config.id] = said
     add_route_faults(stages, data, rewards, faults)
     faults.raise_if_any()
     known = identities(nodes, data, rewards, engine, seed, root)
     places = {config.id: faults.locate(("stages", index)) for index, config in enumerate(stages)}
-    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document, places)
+    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document, places, remarks)
 
 
 def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:

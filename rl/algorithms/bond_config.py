@@ -129,6 +129,11 @@ class BondAlgorithm(RolloutConfig):
         return {"kl_to_anchor": K1.format("anchor"), "log_quantile": quantile}
 
     @property
+    def averages_policy(self) -> bool:
+        """Return True if the anchor is a moving average of the policy."""
+        return self.anchor == "ema"
+
+    @property
     def warp_fault(self) -> str | None:
         """Return a message if the anchor or the quantile cannot be used inside WARP, else None.
 

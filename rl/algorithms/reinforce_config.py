@@ -120,6 +120,11 @@ class ReinforceAlgorithm(RolloutConfig):
         return estimators
 
     @property
+    def averages_policy(self) -> bool:
+        """Return True if the KL's reference is a moving average of the policy."""
+        return self.kl_to == "anchor"
+
+    @property
     def warp_fault(self) -> str | None:
         """Return a message if the KL's reference is not the anchor, which WARP requires, else None."""
         if self.kl_to != "anchor":

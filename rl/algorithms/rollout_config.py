@@ -9,6 +9,7 @@ from gemsmith.policy.config import (
     SamplerConfig,
     SamplingConfig,
     TrainingConfig,
+    average_rank,
     check_follows_training,
     check_untruncated,
 )
@@ -88,6 +89,16 @@ class RolloutConfig(TrainingConfig):
         return {}
 
     @property
+    def averages_policy(self) -> bool:
+        """Return True if the anchor is a moving average of the policy."""
+        return False
+
+    @property
+    def averages_adapters(self) -> bool:
+        """Return True if the anchor is a moving average of the products of adapters."""
+        return self.lora is not None and self.averages_policy
+
+    @property
     def warp_fault(self) -> str | None:
         """Return a message if WARP cannot run the algorithm with these settings, else None."""
         return None
@@ -96,11 +107,14 @@ class RolloutConfig(TrainingConfig):
         """Add the costs of the initial policy, the anchor, and the reward models that score completions."""
         learnt = context.judge_parameters(tuple(self.rewards))
         control = context.judge_parameters(tuple(self.control))
+        anchor = trained
+        if self.lora is not None and self.averages_policy:
+            anchor = trained * average_rank(self.lora.rank) // self.lora.rank
         return TrainingCosts(
             passes=self.passes_per_prompt,
             completions=self.completions_per_prompt,
             frozen=learnt + control,
-            copied=2 * trained,
+            copied=trained + anchor,
             scoring_flops=2.0 * (self.completions_per_prompt * learnt + self.own_completions * control),
         )
 
@@ -131,8 +145,9 @@ class RolloutConfig(TrainingConfig):
         return self
 
     def changed_results(self) -> dict[str, Any]:
-        """Return the revision of training at another temperature than 1: log-probabilities are at that temperature."""
-        return {} if self.sampling.plain else {"scored_at": "sampling temperature"}
+        """Mark training at another temperature than 1, and anchors that average the products of adapters."""
+        scored = {} if self.sampling.plain else {"scored_at": "sampling temperature"}
+        return scored | ({"anchor": "average of products"} if self.averages_adapters else {})
 
     @model_validator(mode="after")
     def _follows_the_training(self) -> "RolloutConfig":

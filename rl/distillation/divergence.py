@@ -88,6 +88,10 @@ class WholeDivergence:
 
     def _evaluate(self, chunk: slice, logits_CV: Tensor) -> VocabularyScores:
         teacher_CV = self.targets.logprobs(chunk)
+        # Rows that the teacher does not use are padding: KL(Q || P) would be infinite with them. They are left out of
+        # Q as well, and have no gradient.
+        logits_CV[:, teacher_CV.shape[1] :] = 0.0
+        logits_CV = logits_CV[:, : teacher_CV.shape[1]]
         highest_C = logits_CV.amax(dim=-1)
         best_C = logits_CV.gather(-1, self.targets.best_M[chunk].unsqueeze(-1)).squeeze(-1) >= highest_C
         normaliser_C = logits_CV.logsumexp(dim=-1)

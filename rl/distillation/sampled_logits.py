@@ -22,8 +22,8 @@ def draw_targets(
         teacher_logprobs_TV: log-probabilities of the teacher, [T, V].
         k: entries per token, at most V.
         mode: `gumbel_renorm` samples without replacement (Gumbel top-k) and renormalises the teacher's probabilities
-            over the sample, as the report describes it; this sharpens the distribution's head. `multinomial_counts`
-            samples with replacement and weighs by counts / K: unbiased. `topk` takes the most likely: biased, no noise.
+            over the sample; this sharpens the distribution's head and thins its tail. `multinomial_counts` samples
+            with replacement and weighs by counts / K: unbiased. `topk` takes the most likely: biased, no noise.
         seeds: one per token, which makes a token's sample independent of its neighbours; None: torch's global
             generator.
 
@@ -81,7 +81,7 @@ class ExactTargets:
 
         Args:
             logprobs: function from a slice of the tokens to the teacher's log-probabilities, [C, V], in a new tensor
-                that the caller may overwrite.
+                that the caller may overwrite. V may be less than the student's: further rows are padding.
             own_M: ids of the completion tokens, [M], on the device of the student's logits.
             k: entries per token.
             mode: see `draw_targets`.
@@ -99,7 +99,10 @@ class ExactTargets:
         with torch.no_grad():
             teacher_CV = self._logprobs(chunk)
             self.best_M[chunk] = teacher_CV.argmax(dim=-1)
-            self.own_M[chunk] = teacher_CV.gather(-1, self.ids_M[chunk].unsqueeze(-1)).squeeze(-1).float()
+            ids_C = self.ids_M[chunk]
+            known_C = ids_C < teacher_CV.shape[1]  # a student with more rows may sample one that is padding
+            own_C = teacher_CV.gather(-1, ids_C.where(known_C, 0).unsqueeze(-1)).squeeze(-1).float()
+            self.own_M[chunk] = own_C.where(known_C, math.nan)
         return teacher_CV
 
     def choose(self, chunk: slice, student_CV: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +121,8 @@ class ExactTargets:
             targets = draw_targets(teacher_CV, self.k, self.mode, self.seeds and self.seeds[chunk])
             for part in row_parts(teacher_CV):
                 teacher_RV = teacher_CV[part]
-                self._gap_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV.sub_(student_CV[part]))
+                student_RV = student_CV[part, : teacher_RV.shape[1]]  # the teacher's probability of further rows is 0
+                self._gap_M[chunk][part] = torch.linalg.vecdot(teacher_RV.exp(), teacher_RV.sub_(student_RV))
         return targets
 
     def divergence(self, student: VocabularyScores) -> Tensor:

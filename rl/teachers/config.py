@@ -120,12 +120,17 @@ class SampledConfig(StrictModel):
         description="K, vocabulary entries per token. Not set: 256 (Gemma 3), or the vocabulary size if smaller.",
     )
     mode: Literal["gumbel_renorm", "multinomial_counts", "topk"] = Field(
-        "gumbel_renorm",
-        description="How entries are chosen. gumbel_renorm: sampled without replacement, probabilities renormalised "
-        "(as the Gemma 3 report describes it). multinomial_counts: sampled with replacement, weighted by counts "
-        "(unbiased). topk: the K most likely entries.",
+        "multinomial_counts",
+        description="How entries are chosen. multinomial_counts: sampled with replacement, weighted by counts "
+        "(unbiased). gumbel_renorm: sampled without replacement, probabilities renormalised (makes likely entries "
+        "likelier and thins the tail). topk: the K most likely entries. With a store and no `mode`, the store's.",
     )
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="Softmax temperature of the teacher.")
+
+    @property
+    def asks_for_mode(self) -> bool:
+        """True if the recipe sets `mode`; a store is read with its own mode otherwise."""
+        return "mode" in self.model_fields_set
 
 
 class TaughtConfig(SampledConfig):

@@ -12,6 +12,8 @@ from gemsmith.policy.policy import evaluating
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, Mode
 from gemsmith.rl.teachers.teacher import TeacherRow
 
+PADDING = 0  # id of Gemma's `<pad>`
+
 
 class InProcessTeacher:
     """Teacher with a frozen model; its logits are computed for one chunk of tokens at a time."""
@@ -19,10 +21,21 @@ class InProcessTeacher:
     exact = True
     on_policy = True
 
-    def __init__(self, model: torch.nn.Module, k: int, mode: Mode, temperature: float = 1.0) -> None:
-        """Freeze `model`, which must be on its final device; see `draw_targets` for `k` and `mode`."""
+    def __init__(
+        self, model: torch.nn.Module, k: int, mode: Mode, temperature: float = 1.0, used: int | None = None
+    ) -> None:
+        """Freeze `model`, which must be on its final device.
+
+        Args:
+            model: the teacher's model.
+            k: see `draw_targets`.
+            mode: see `draw_targets`.
+            temperature: softmax temperature.
+            used: rows of the vocabulary that the distribution covers; the logits of rows beyond them, which are
+                padding, are never computed. None: all rows.
+        """
         self.model = model.requires_grad_(False)
-        self.k, self.mode, self.temperature = k, mode, temperature
+        self.k, self.mode, self.temperature, self.used = k, mode, temperature, used
 
     def targets(self, rows: Sequence[TeacherRow], seeds: Sequence[int]) -> ExactTargets:
         """Run the model up to the hidden states; the head is applied later, chunk by chunk with the student's.
@@ -30,7 +43,8 @@ class InProcessTeacher:
         Raises:
             UserError: the hidden states contain NaN or infinity.
         """
-        prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+        prompts = [self._readable(row.prompt) for row in rows]
+        completions = [self._readable(row.completion) for row in rows]
         with torch.no_grad(), evaluating(self.model):
             hidden_MD, weight_VD = completion_hidden(self.model, prompts, completions)
         if not hidden_MD.isfinite().all():
@@ -38,8 +52,17 @@ class InProcessTeacher:
                 "the teacher's hidden states are not finite (NaN or infinity), although its weights are: set its dtype "
                 "to float32 or bfloat16 if it is narrower, or check whether the training of the teacher diverged"
             )
-        own_M = torch.tensor([token for completion in completions for token in completion], device=hidden_MD.device)
-        return ExactTargets(head_logprobs(hidden_MD, weight_VD, self.temperature), own_M, self.k, self.mode, seeds)
+        own_M = torch.tensor([token for row in rows for token in row.completion], device=hidden_MD.device)
+        return ExactTargets(
+            head_logprobs(hidden_MD, weight_VD[: self.used], self.temperature), own_M, self.k, self.mode, seeds
+        )
+
+    def _readable(self, tokens: list[int]) -> list[int]:
+        """Return the tokens with padding for those that the teacher has no row for, as an untrained student samples."""
+        rows = self.used
+        if rows is None or max(tokens, default=0) < rows:
+            return tokens
+        return [token if token < rows else PADDING for token in tokens]
 
     def close(self) -> None:
         """Do nothing: no resource is open."""

@@ -5,17 +5,19 @@ from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.stage import Stage
-from gemsmith.curation.teacher_store.manifest import MANIFEST, tokenizer_hash
+from gemsmith.curation.teacher_store.manifest import MANIFEST, read_manifest, tokenizer_hash
 from gemsmith.curation.teacher_store.store import TeacherStore
 from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.policy import Policy
+from gemsmith.policy.text.vocabulary import lacks_entries, other_entries, rows_of, used_rows
+from gemsmith.rl.distillation.sampled_logits import Mode
 from gemsmith.rl.teachers.config import SampledConfig, ShareConfig, TaughtConfig, TeacherConfig
 from gemsmith.rl.teachers.identity import teacher_identity
 from gemsmith.rl.teachers.in_process import InProcessTeacher
 from gemsmith.rl.teachers.quantised import quantise
 from gemsmith.rl.teachers.server import ServerTeacher
 from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
-from gemsmith.rl.teachers.stated import check_stated, named_store
+from gemsmith.rl.teachers.stated import check_stated, named_store, rows_text
 from gemsmith.rl.teachers.store import StoreTeacher
 from gemsmith.rl.teachers.teacher import Teacher, TeacherRow
 
@@ -35,7 +37,15 @@ def open_teacher(config: TaughtConfig, student: Policy, stage: Stage, rows: Sequ
         UserError: the teacher cannot be opened, has another tokenizer, or is a store with other settings or without
             some of these rows.
     """
-    opened = [(share, _open(share, config, student, stage)) for share in config.shares]
+    loaded = [_load(share.teacher, student, stage) for share in config.shares]
+    used = _used_rows(student, [(share, policy) for share, policy in zip(config.shares, loaded, strict=True) if policy])
+    for share, policy in zip(config.shares, loaded, strict=True):
+        if policy is not None and rows_of(policy) != used:
+            stage.say(rows_text(share.teacher.name, rows_of(policy), used))
+    opened = [
+        (share, _open(share, policy, config, student, stage, used))
+        for share, policy in zip(config.shares, loaded, strict=True)
+    ]
     teacher = opened[0][1] if len(opened) == 1 and not opened[0][0].tasks else _by_task(opened)
     if isinstance(teacher, TeachersByTask) and rows:
         teacher.check_tasks(rows, stage.say)
@@ -78,38 +88,61 @@ def _mean(opened: Sequence[tuple[ShareConfig, Teacher]], of: str) -> Teacher:
     return Ensemble([teacher for _, teacher in opened], [share.weight for share, _ in opened])
 
 
-def _open(share: ShareConfig, config: SampledConfig, student: Policy, stage: Stage) -> Teacher:
-    teacher, vocabulary = share.teacher, student.model.config.vocab_size
+def _open(
+    share: ShareConfig, policy: Policy | None, config: TaughtConfig, student: Policy, stage: Stage, used: int
+) -> Teacher:
+    """Open a teacher whose `policy` is loaded, a store or a server; targets cover the first `used` rows."""
+    teacher = share.teacher
     if (folder := store_folder(teacher, stage)) is not None:
-        return _open_store(folder, teacher, config, student, stage)
-    k = entries_of(config.sampled_logits, vocabulary)
+        return _open_store(folder, teacher, config, student, stage, used)
+    k = entries_of(config.sampled_logits, used)
     if teacher.server is not None:
-        return ServerTeacher(teacher.server, teacher.model, k, vocabulary, teacher.timeout, student.device, stage.say)
-    assert teacher.weights is not None
+        return ServerTeacher(teacher.server, teacher.model, k, used, teacher.timeout, student.device, stage.say)
+    assert policy is not None
+    if teacher.quantise is not None:
+        quantise(policy.model, teacher.quantise)
+    return InProcessTeacher(policy.model, k, _mode(config, stage), config.temperature, used)
+
+
+def _mode(config: TaughtConfig, stage: Stage) -> Mode:
+    """Return the stage's mode; if the recipe sets none, that of a store beside which other teachers sample."""
+    folders = [] if config.asks_for_mode else [store_folder(share.teacher, stage) for share in config.shares]
+    return next((read_manifest(folder).about.mode for folder in folders if folder is not None), config.mode)
+
+
+def _load(teacher: TeacherConfig, student: Policy, stage: Stage) -> Policy | None:
+    """Load a teacher that runs in this process and check its tokenizer; return None for a store or a server.
+
+    Raises:
+        UserError: the weights cannot be read, or the tokenizer is not the student's.
+    """
+    if store_folder(teacher, stage) is not None or teacher.weights is None:
+        return None
     policy = load_policy(teacher.weights, stage.inputs, stage.root, seed=stage.seed)
-    if different := other_entries(student.tokenizer.get_vocab(), policy.tokenizer.get_vocab()):
+    owners = ("the student", "the teacher")
+    if different := other_entries(student.tokenizer.get_vocab(), policy.tokenizer.get_vocab(), owners):
         raise UserError(
             f"the teacher {teacher.name} has another tokenizer than the student ({different}), and logits can only be "
             "distilled with the same vocabulary: use a teacher with the student's tokenizer, or train on the "
             "teacher's answers (`kind: generate`) instead of its logits"
         )
-    if policy.model.config.vocab_size != vocabulary:
-        raise UserError(
-            f"the teacher {teacher.name} has a vocabulary of {policy.model.config.vocab_size} entries and the student "
-            f"one of {vocabulary}: use a teacher with the student's vocabulary"
-        )
-    if teacher.quantise is not None:
-        quantise(policy.model, teacher.quantise)
-    return InProcessTeacher(policy.model, k, config.mode, config.temperature)
+    return policy
 
 
-def other_entries(student: dict[str, int], teacher: dict[str, int]) -> str | None:
-    """Return the first difference between two vocabularies as text; None if they are equal."""
-    if student == teacher:
-        return None
-    text = min(text for text in {**student, **teacher} if student.get(text) != teacher.get(text))
-    ids = ["no id" if text not in entries else f"id {entries[text]}" for entries in (teacher, student)]
-    return f"{text!r} has {ids[0]} for the teacher and {ids[1]} for the student"
+def _used_rows(student: Policy, teachers: Sequence[tuple[ShareConfig, Policy]]) -> int:
+    """Return how many rows of the vocabulary the student and all loaded teachers use; rows beyond them are padding.
+
+    Raises:
+        UserError: a teacher or the student has no row for an entry of their tokenizer.
+    """
+    used = used_rows([student, *(policy for _, policy in teachers)])
+    for share, policy in teachers:
+        if rows_of(policy) != rows_of(student) and lacks_entries(student, used):
+            raise UserError(
+                f"the teacher {share.teacher.name} has a vocabulary of {rows_of(policy)} entries and the student one "
+                f"of {rows_of(student)}: use a teacher with the student's vocabulary"
+            )
+    return used
 
 
 def entries_of(asked: int | None, vocabulary: int) -> int:
@@ -136,16 +169,17 @@ def store_folder(teacher: TeacherConfig, stage: Stage) -> Path | None:
 
 
 def _open_store(
-    folder: Path, teacher: TeacherConfig, config: SampledConfig, student: Policy, stage: Stage
+    folder: Path, teacher: TeacherConfig, config: SampledConfig, student: Policy, stage: Stage, used: int
 ) -> StoreTeacher:
-    """Open a store and check its settings, tokenizer and teacher against the recipe."""
+    """Open a store and check its settings, tokenizer and teacher against the recipe; entries beyond `used` are cut."""
     again = "run `gemsmith teacher-cache` into it again"
     if teacher.store is None:
         again = f"run `gemsmith run RECIPE --only {teacher.from_} --fresh`"
     store = TeacherStore(folder, again)
     about, tokens = store.about, tokenizer_hash(student.tokenizer.get_vocab())
     check_stated(folder, about, config)
-    if about.tokenizer != tokens or about.vocabulary != student.model.config.vocab_size:
+    narrow = min(about.vocabulary, rows_of(student))
+    if about.tokenizer != tokens or (about.vocabulary != rows_of(student) and lacks_entries(student, narrow)):
         raise UserError(
             f"The store {folder} was written with another tokenizer than the student's: write a store with the "
             "student's tokenizer, or use a student with the store's tokenizer."
@@ -158,4 +192,4 @@ def _open_store(
                 f"recipe expects {teacher.weights.name} ({asked_for[:12]}): change the recipe's teacher, or write a "
                 "store with it."
             )
-    return StoreTeacher(store, student.device)
+    return StoreTeacher(store, student.device, used)

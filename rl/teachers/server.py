@@ -10,7 +10,7 @@ import torch
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.samplers.completions_server import CompletionsServer
 from gemsmith.rl.distillation.sampled_logits import Mode
-from gemsmith.rl.teachers.sparse import SparseTargets
+from gemsmith.rl.teachers.sparse import SparseTargets, used_entries
 from gemsmith.rl.teachers.teacher import TeacherRow
 
 Candidates = dict[str, dict[str, Any]]
@@ -54,7 +54,7 @@ class ServerTeacher:
             url: address; see `gemsmith.rl.teachers.config.TeacherConfig.server`.
             model: name of the served model; None selects the first.
             k: entries per token.
-            vocabulary: size of the student's vocabulary.
+            vocabulary: rows of the vocabulary that the student uses; entries beyond them are cut.
             timeout: longest time in seconds for one call.
             device: device of the student's logits.
             say: called with a message when a call takes long.
@@ -108,7 +108,8 @@ class ServerTeacher:
         ids_MK = torch.tensor([ids for answer in read for ids in answer.ids], device=self.device)
         logprobs_MK = torch.tensor([values for answer in read for values in answer.logprobs], device=self.device)
         own_M = torch.tensor([value for answer in read for value in answer.own], device=self.device)
-        return SparseTargets(ids_MK, logprobs_MK, logprobs_MK.softmax(dim=-1), own_M, drawn=False)
+        weights_MK = logprobs_MK.softmax(dim=-1)
+        return SparseTargets(*used_entries(ids_MK, logprobs_MK, weights_MK, self.vocabulary), own_M, drawn=False)
 
     def close(self) -> None:
         """Close the connections."""
@@ -154,11 +155,11 @@ class ServerTeacher:
                 f"The teacher's server {self._server.url} gives {len(best)} entries per token, but sampled_logits is "
                 f"{self.k}: start the server with --max-logprobs {self.k}, or lower sampled_logits."
             )
-        if any(math.isnan(value) for _, value in found) or any(not 0 <= id < self.vocabulary for id, _ in best):
+        if any(math.isnan(value) for _, value in found) or not 0 <= best[0][0] < self.vocabulary:
             raise UserError(
-                f"The teacher's server {self._server.url} gives a log-probability that is NaN, or an id outside the "
-                f"student's vocabulary of {self.vocabulary}: check that it serves the right model and that the weights "
-                "are intact."
+                f"The teacher's server {self._server.url} gives a log-probability that is NaN, or as the most likely "
+                f"entry an id outside the student's vocabulary of {self.vocabulary}: check that it serves the right "
+                "model and that the weights are intact."
             )
         return [id for id, _ in best], [value for _, value in best], dict(found).get(own, math.nan)
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from gemsmith.contracts.errors import UserError
+from gemsmith.curation.teacher_store.shard import LEAST_LOGPROB as LOG_ZERO
 from gemsmith.policy.head.vocabulary_head import VocabularyScores
 
 
@@ -46,6 +48,38 @@ class SparseTargets:
         raise NotImplementedError(
             "this teacher provides K entries per token, not log-probabilities of the whole vocabulary"
         )
+
+
+def used_entries(ids_MK: Tensor, logprobs_MK: Tensor, weights_MK: Tensor, used: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ids, log-probabilities and weights, [M, K] each, without the entries of rows that are padding.
+
+    The rest is renormalised, which gives the teacher's distribution over the used rows. The places of the entries that
+    are cut repeat the token's first entry, with weight 0 and a log-probability that stands for minus infinity.
+
+    Args:
+        ids_MK: ids of the entries, the most likely first.
+        logprobs_MK: their log-probabilities, in nats.
+        weights_MK: their target weights.
+        used: number of rows that are no padding; all ids below it are kept.
+
+    Raises:
+        UserError: a token has no other entries.
+    """
+    cut_MK = ids_MK >= used
+    if not cut_MK.any():
+        return ids_MK, logprobs_MK, weights_MK
+    mass_M1 = logprobs_MK.exp().where(cut_MK & (weights_MK > 0), 0.0).sum(dim=-1, keepdim=True)
+    order_MK = cut_MK.int().argsort(dim=-1, stable=True)  # the entries that are kept first, in their order
+    ids_MK, kept_MK, weights_MK = (values.gather(-1, order_MK) for values in (ids_MK, ~cut_MK, weights_MK))
+    weights_MK = weights_MK.where(kept_MK, 0.0)
+    total_M1 = weights_MK.sum(dim=-1, keepdim=True)
+    if not bool((total_M1 > 0).all()):
+        raise UserError(
+            f"all entries that the teacher gives for a token are padding of its embedding (ids from {used} on): check "
+            "that it is the right model, or raise sampled_logits"
+        )
+    logprobs_MK = (logprobs_MK.gather(-1, order_MK) - torch.log1p(-mass_M1)).clamp(max=0.0).where(kept_MK, LOG_ZERO)
+    return ids_MK.where(kept_MK, ids_MK[:, :1]), logprobs_MK, weights_MK / total_M1
 
 
 def own_logprobs(ids_MK: Tensor, logprobs_MK: Tensor, own_M: Tensor) -> Tensor:

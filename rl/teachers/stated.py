@@ -1,4 +1,4 @@
-"""Checks of stores against a recipe that need only their manifests. Imports no torch."""
+"""Checks of teachers against a recipe that load no weights. Imports no torch."""
 
 from pathlib import Path
 
@@ -27,6 +27,11 @@ def check_stores(config: TaughtConfig, root: Path) -> None:
                 )
 
 
+def rows_text(name: str, rows: int, used: int) -> str:
+    """Return a sentence about a teacher whose embedding has more rows than are used."""
+    return f"teacher {name}: {rows:,} rows, {used:,} used; the others are padding and are cut from its logits"
+
+
 def named_store(name: str, root: Path) -> Path:
     """Return the folder that `store` names.
 
@@ -43,7 +48,8 @@ def named_store(name: str, root: Path) -> Path:
 
 
 def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
-    """Check the store's sampling settings against a stage's; a stage without `sampled_logits` accepts any K.
+    """Check the store's sampling settings against a stage's; a stage without `sampled_logits` accepts any K, and one
+    without `mode` any mode.
 
     Raises:
         UserError: mode, temperature or K differ.
@@ -54,7 +60,7 @@ def check_stated(folder: Path, about: About, config: SampledConfig) -> None:
             "lower it"
         )
     stated: list[tuple[str, object, object]] = [
-        ("mode", about.mode, config.mode),
+        ("mode", about.mode, config.mode if config.asks_for_mode else about.mode),
         ("temperature", about.temperature, config.temperature),
         ("sampled_logits", about.k, config.sampled_logits or about.k),
     ]

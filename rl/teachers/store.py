@@ -9,7 +9,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.curation.teacher_store.shard import Entries
 from gemsmith.curation.teacher_store.store import TeacherStore
 from gemsmith.rl.distillation.sampled_logits import Mode
-from gemsmith.rl.teachers.sparse import SparseTargets, own_logprobs
+from gemsmith.rl.teachers.sparse import SparseTargets, own_logprobs, used_entries
 from gemsmith.rl.teachers.teacher import TeacherRow
 
 
@@ -19,9 +19,13 @@ class StoreTeacher:
     exact = False
     on_policy = False
 
-    def __init__(self, store: TeacherStore, device: torch.device) -> None:
-        """Read from `store` and put targets on `device`, the device of the student's logits."""
+    def __init__(self, store: TeacherStore, device: torch.device, used: int | None = None) -> None:
+        """Read from `store` and put targets on `device`, the device of the student's logits.
+
+        `used` is the number of rows of the vocabulary that the student uses; entries beyond them are cut.
+        """
         self.store, self.device = store, device
+        self.used = used or store.about.vocabulary
         self.k, self.temperature = store.about.k, store.about.temperature
         self.mode: Mode = store.about.mode
 
@@ -59,6 +63,7 @@ class StoreTeacher:
             torch.cat(parts).to(self.device)
             for parts in zip(*(_padded(entries, width) for entries in found), strict=True)
         )
+        ids_MK, logprobs_MK, weights_MK = used_entries(ids_MK, logprobs_MK, weights_MK, self.used)
         own_M = torch.tensor([token for row in rows for token in row.completion], device=self.device)
         return SparseTargets(
             ids_MK, logprobs_MK, weights_MK, own_logprobs(ids_MK, logprobs_MK, own_M), drawn=self.mode != "topk"

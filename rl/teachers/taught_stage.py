@@ -1,6 +1,6 @@
 """Base class of stages with teachers, and their checks before a run. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -9,10 +9,11 @@ from gemsmith.contracts.planning import CheckContext, Keys
 from gemsmith.contracts.stage import StageConfig
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.curation.sections import can_demonstrate, stated_tasks
+from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.origins import origin_of
-from gemsmith.policy.sizes import shape_of
+from gemsmith.policy.sizes import Shape, shape_of
 from gemsmith.rl.teachers.config import TaughtConfig, TeacherConfig
-from gemsmith.rl.teachers.stated import check_stores
+from gemsmith.rl.teachers.stated import check_stores, rows_text
 
 GEMMA_ENTRIES = 262_144
 """Vocabulary size of the released text models; those with a vision tower have 64 more rows."""
@@ -46,6 +47,17 @@ class TaughtStage(StageConfig, TaughtConfig):
             if isinstance(source, TaughtStage) and source.produces == "targets":
                 self._check_targets(context, field, source)
         self._check_entries(context)
+
+    def remarks(self, context: CheckContext) -> Sequence[str]:
+        """Return a sentence about each teacher whose embedding has more rows than the student's and it use together."""
+        teachers = [share.teacher for share in self.shares if share.teacher.loaded is not None]
+        found = [(teacher.name, _shape(teacher, context)) for teacher in teachers]
+        origin = origin_of(self, context.stages)
+        student = shape_of(origin, context.root) if origin is not None else None
+        if student is None:
+            return ()
+        used = min([student.vocabulary, *(shape.vocabulary for _, shape in found if shape is not None)])
+        return [rows_text(name, shape.vocabulary, used) for name, shape in found if shape and shape.vocabulary > used]
 
     def check_files(self, root: Path) -> None:
         """Check that every folder in `store` exists, is complete, and has the stage's sampling settings.
@@ -93,7 +105,7 @@ class TaughtStage(StageConfig, TaughtConfig):
             context.add((name,), f"found {found}, expected {expected}, {because}")
 
     def _differences(self, source: "TaughtStage") -> Iterator[tuple[str, object, object]]:
-        if self.mode != source.mode:
+        if self.asks_for_mode and self.mode != source.mode:
             yield "mode", self.mode, source.mode
         if self.temperature != source.temperature:
             yield "temperature", self.temperature, source.temperature
@@ -115,3 +127,12 @@ class TaughtStage(StageConfig, TaughtConfig):
             whose = origin.name if origin is not None and shape is not None else "Gemma 3"
             expected = f"expected at most {entries}, the vocabulary size of {whose}"
             context.add(("sampled_logits",), f"found {self.sampled_logits}, {expected}")
+
+
+def _shape(teacher: PolicyConfig, context: CheckContext) -> Shape | None:
+    """Return the shape of the weights that a teacher descends from; None if it is unknown, or the teacher a store."""
+    if teacher.from_ is None:
+        return shape_of(teacher, context.root)
+    source = context.stages.get(teacher.from_)
+    origin = origin_of(source, context.stages) if source is not None and source.produces == "policy" else None
+    return shape_of(origin, context.root) if origin is not None else None

@@ -96,6 +96,11 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
         fields = type(self).model_fields
         return [name for name in names if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
 
+    @property
+    def _mode(self) -> list[str]:
+        """Return the name of the field `mode` if its value is neither the default nor that of earlier versions."""
+        return [name for name in self._given("mode") if self.mode != "gumbel_renorm"]
+
     @model_validator(mode="after")
     def _on_policy_fields_have_their_steps(self) -> "DistillStage":
         given = self._given("samples", "sampling", "sampler", "rewards")
@@ -124,7 +129,7 @@ class DistillStage(TaughtStage, TrainingStage, TargetsConfig, KeepingConfig):
                 f"jsd_beta applies only to `divergence: jsd`, but divergence is {self.divergence}: change divergence "
                 "or remove jsd_beta"
             )
-        if self.divergence != "forward" and (drawn := self._given("sampled_logits", "mode")):
+        if self.divergence != "forward" and (drawn := [*self._given("sampled_logits"), *self._mode]):
             raise ValueError(
                 f"divergence {self.divergence} covers the whole vocabulary and samples no logits: remove {drawn[0]}"
             )

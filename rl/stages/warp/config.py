@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -141,6 +141,10 @@ class WarpStage(StageConfig):
             if fault := run.warp_fault:
                 raise ValueError(fault)
         return self
+
+    def changed_results(self) -> dict[str, Any]:
+        """Return what the code changed for any of the runs; entries of `vary` may differ from `inner`."""
+        return {name: value for run in self.run_configs for name, value in run.changed_results().items()}
 
     def trainings(self) -> Sequence[StageTraining]:
         """Return the training settings of `inner`."""

@@ -66,7 +66,7 @@ def opened(recipe: Path, old: str = "", new: str = "") -> Pipeline:
         (
             "teacher: {from: targets}\n",
             "teacher: {from: targets}\n    mode: topk\n",
-            ("mode", "topk", "gumbel_renorm", '"targets"'),
+            ("mode", "topk", "multinomial_counts", '"targets"'),
         ),
         (
             "{from: targets}\n",
@@ -138,6 +138,10 @@ def test_teachers_that_cannot_be_are_refused_by_validate(
 ) -> None:
     with raises_facts(UserError, *facts):
         opened(recipe, old, new)
+
+
+def test_a_stage_without_a_mode_takes_that_of_the_stage_that_wrote_its_targets(recipe: Path) -> None:
+    assert opened(recipe, "    sampled_logits: 8\n", "    sampled_logits: 8\n    mode: gumbel_renorm\n").nodes
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import torch
 from gemsmith.policy.head import tiled_matmul
 from gemsmith.policy.head.vocabulary_head import Targets, weighted_sum
 from gemsmith.rl.distillation.sampled_logits import ExactTargets, draw_targets
+from gemsmith.rl.teachers.config import SampledConfig
 
 
 def _zipf(size: int, exponent: float) -> torch.Tensor:
@@ -109,3 +110,23 @@ def test_the_expected_gradient_is_that_of_full_cross_entropy_by_counts_alone(mod
     (got,) = torch.autograd.grad(loss, logits_V)
     # standard error of a component with counts: sqrt(p (1 - p) / 4 / 20,000) < 0.002
     assert ((got - expected).abs().max() < 0.01) == unbiased
+
+
+def test_the_default_mode_teaches_the_teachers_distribution_and_the_others_do_not() -> None:
+    """Compare the mean target of 4,000 tokens, which a student of full capacity learns, with the teacher.
+
+    benchmarks/sampled_modes.py trains such students, at 64 of 2,000 entries of a Zipf law as here.
+    """
+    teacher_V = _zipf(2_000, 1.2).float()
+    found = {}
+    for mode in ("multinomial_counts", "gumbel_renorm", "topk"):
+        mean_V = torch.zeros(2_000)
+        for start in range(0, 4_000, 500):
+            ids_TK, weights_TK = draw_targets(teacher_V.expand(500, -1), 64, mode, range(start, start + 500))
+            mean_V.index_add_(0, ids_TK.flatten(), weights_TK.flatten() / 4_000)
+        found[mode] = [
+            float(mean_V[part].sum() / teacher_V[part].exp().sum()) for part in (slice(16), slice(1000, None))
+        ]
+    assert found[SampledConfig().mode] == pytest.approx([1.0, 1.0], abs=0.03)
+    assert found["gumbel_renorm"] == pytest.approx([1.455, 0.008], abs=0.003)
+    assert found["topk"] == pytest.approx([1.316, 0.0], abs=0.001)

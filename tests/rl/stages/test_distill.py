@@ -153,6 +153,11 @@ def test_fields_that_do_not_fit_each_other_are_refused(fields: dict[str, Any], f
         DistillStage.model_validate(FIELDS | fields)
 
 
+@pytest.mark.parametrize("mode", ["multinomial_counts", "gumbel_renorm"])
+def test_a_default_mode_of_any_version_may_stand_beside_a_divergence_that_samples_nothing(mode: str) -> None:
+    assert DistillStage.model_validate(FIELDS | {"divergence": "reverse", "mode": mode}).mode == mode
+
+
 def test_prompts_without_demonstrations_will_do_where_every_step_is_on_the_students_words(tmp_path: Path) -> None:
     policy, stage = tiny_policy(), Stage("s", tmp_path, 0, root=tmp_path)
     examples = [Example("one"), Example("two " * 50)]

@@ -11,7 +11,7 @@ from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.rl.teachers.config import TaughtConfig
 from gemsmith.rl.teachers.in_process import InProcessTeacher
-from gemsmith.rl.teachers.opening import open_teacher, other_entries
+from gemsmith.rl.teachers.opening import open_teacher
 from gemsmith.rl.teachers.several import Ensemble, TeachersByTask, same_draws
 from gemsmith.rl.teachers.sparse import SparseTargets
 from gemsmith.rl.teachers.teacher import TeacherRow
@@ -111,14 +111,6 @@ def test_a_task_that_no_row_has_is_told_and_refused_where_it_is_nearly_one(
     assert_facts(said[0], "`teachers`", '"verse"', "code, sums")
     with raises_facts(UserError, "`teachers`", '"cod"', "code, sums", 'did you mean "code"'):
         TeachersByTask({"cod": of(others[0], 8)}, of(others[1], 8)).check_tasks(rows, said.append)
-
-
-def test_a_teacher_with_another_tokenizer_is_named_with_the_entry_that_differs() -> None:
-    assert other_entries({"a": 0, "b": 1}, {"b": 1, "a": 0}) is None
-    assert_facts(
-        other_entries({"a": 0, "b": 1}, {"a": 0, "b": 2}), "'b'", "id 2 for the teacher", "id 1 for the student"
-    )
-    assert_facts(other_entries({"a": 0}, {"a": 0, "c": 1}), "'c'", "id 1 for the teacher", "no id for the student")
 
 
 def test_teachers_draw_alike(others: list[Policy]) -> None:

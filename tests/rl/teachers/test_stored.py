@@ -140,7 +140,7 @@ def test_rows_that_the_student_alone_has_are_refused_before_anything_trains(writ
     ("more", "facts"),
     [
         ({"temperature": 2.0}, ["temperature 1.0", "2.0"]),
-        ({"mode": "topk"}, ["mode gumbel_renorm", "topk"]),
+        ({"mode": "topk"}, ["mode multinomial_counts", "topk"]),
         ({"sampled_logits": 8}, ["sampled_logits 24", 8]),
         ({"sampled_logits": 513}, ["sampled_logits", 513, 512]),
     ],
@@ -153,6 +153,15 @@ def test_a_store_that_was_drawn_otherwise_is_refused(
         open_teacher(taught(teacher={"store": str(folder)}, **more), student, written, [])
     fewer = TaughtConfig.model_validate({"teacher": {"store": str(folder)}})
     assert open_teacher(fewer, student, written, []).k == K  # a stage without sampled_logits uses the store's K
+
+
+def test_a_stage_without_a_mode_reads_a_store_in_its_own(stage: Stage, student: Policy) -> None:
+    folder = cached(stage, mode="gumbel_renorm")  # the default of earlier versions
+    assert open_teacher(taught(teacher={"store": str(folder)}), student, stage, []).mode == "gumbel_renorm"
+    both = [{"teacher": {"store": str(folder)}, "tasks": ["sums"]}, {"teacher": {"model": "tiny"}}]
+    assert open_teacher(taught(teachers=both), student, stage, []).mode == "gumbel_renorm"
+    with raises_facts(UserError, "mode gumbel_renorm", "multinomial_counts"):
+        open_teacher(taught(teacher={"store": str(folder)}, mode="multinomial_counts"), student, stage, [])
 
 
 def test_a_store_of_another_teacher_or_tokenizer_is_refused(written: Stage, student: Policy) -> None:
