@@ -42,6 +42,7 @@ def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
         pipeline: the checked recipe.
         run: the run's folder, whose records show which stages are finished and how long they took; it may not exist.
     """
+    pipeline = pipeline.for_run(run)
     sizes: dict[str, ModelSize | None] = {}
 
     def size_of(policy: PolicyConfig) -> ModelSize | None:

@@ -17,6 +17,7 @@ from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.checksums import changed_files, raise_if_changed, record_files
 from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
@@ -48,7 +49,7 @@ def run_pipeline(
         RunError: any other failure (exit code 1).
         KeyboardInterrupt: the user pressed Ctrl-C; the same command continues (exit code 130).
     """
-    chosen = _chosen(pipeline, only)
+    chosen, pipeline = _chosen(pipeline, only), pipeline.for_run(run)
     if rank():
         quieten()
         run_as_worker(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
@@ -82,9 +83,13 @@ class _PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Path, interrupts: Interrupts, view: View, verbose: bool) -> None:
         self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
+        self.known_whole: set[str] = set()
+        """Ids of the stages whose files were compared whole, or written, during this run."""
 
     def execute(self, chosen: set[str], fresh: bool) -> Path | None:
         """Run the chosen stages that are not finished, and write the report; return its path."""
+        kept = [node for node in self.pipeline.nodes if not (fresh and node.id in chosen)]
+        self._check_finished(kept)
         if fresh:
             forget(self.run, chosen)
         records = {node.id: read_stage(self.run / self.pipeline.folder(node)) for node in self.pipeline.nodes}
@@ -109,6 +114,26 @@ class _PipelineRun:
             self.view.close()
         return self._report() if waiting or not report.exists() else report
 
+    def _check_finished(self, nodes: Sequence[Node], *, whole: bool = False) -> None:
+        """Check that the files of those of the stages that are finished are as the stage wrote them.
+
+        Raises:
+            UserError: a file is missing or changed.
+        """
+        faults = {}
+        for node in nodes:
+            folder = self.run / self.pipeline.folder(node)
+            if (record := read_stage(folder)).status == "finished":
+                faults[node.id] = changed_files(folder, record.files, whole=whole)
+        raise_if_changed(faults)
+
+    def _check_inputs_of(self, node: Node) -> None:
+        """Read the files of the stage's inputs whole, once in a run; what this run has written need not be read."""
+        inputs = [other for other in self.pipeline.nodes if other.id in node.inputs]
+        self._check_finished([other for other in inputs if other.id in self.known_whole])
+        self._check_finished([other for other in inputs if other.id not in self.known_whole], whole=True)
+        self.known_whole.update(other.id for other in inputs)
+
     def _check(self, waiting: list[Node]) -> None:
         """Check what can only be found by loading: reward functions (in a child process), data and stages' files."""
         content = json.dumps(environment(), indent=2)
@@ -124,6 +149,7 @@ class _PipelineRun:
 
     def _run_and_record(self, node: Node) -> None:
         """Run one stage to its end; if it fails, record its state and raise."""
+        self._check_inputs_of(node)
         folder = self.run / self.pipeline.folder(node)
         before = read_stage(folder)
         begun = time.monotonic()
@@ -141,6 +167,7 @@ class _PipelineRun:
                 run_stage(node, stage)
             if not stage.output.is_dir():
                 raise RunError("it ended without writing its output folder")
+            files = record_files(folder, node.config.results)
         except BaseException as error:
             interrupted = self.interrupts.seen or isinstance(error, KeyboardInterrupt)
             self._record_failure(node, record("interrupted" if interrupted else "failed"))
@@ -150,7 +177,8 @@ class _PipelineRun:
                 named = f"stage {node.id}: "  # checks that also run before a run already name the stage
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
             raise as_run_error(error, self.run, f"stage {node.id}") from error
-        self._record(node, record("finished"))
+        self.known_whole.add(node.id)
+        self._record(node, replace(record("finished"), files=files))
         _free_memory()
 
     def _record(self, node: Node, record: StageRecord) -> None:
