@@ -98,8 +98,8 @@ class HubData(DataConfig):
 
     source: Literal["hub"]
     name: str = Field(
-        description="Hub id, such as openai/gsm8k, or a folder with the files of a data set (parquet, JSON lines, CSV); "
-        "a relative path is beside the recipe, else in the working folder."
+        description="Hub id, such as openai/gsm8k, or a folder with the files of a data set (parquet, JSON lines, "
+        "CSV); a relative path is beside the recipe, else in the working folder."
     )
     subset: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split to read; the hold-out is taken from it.")

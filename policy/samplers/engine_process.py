@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.waits import waiting
+from gemsmith.policy.samplers.scratch import with_scratch
 
 LAST_LINES = 8
 ORPHAN_CHECK_SECONDS = 1.0
@@ -62,7 +63,7 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(environment),
+                env=with_scratch(environment, self.folder),
                 pass_fds=[its.fileno()],
                 # its own session and process group, so that one killpg ends it with all its children
                 start_new_session=True,

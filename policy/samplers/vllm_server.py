@@ -3,10 +3,12 @@
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from gemsmith.contracts.waits import waiting
 from gemsmith.policy.config import SamplerConfig
 from gemsmith.policy.samplers import vllm_engine, vllm_serve
 from gemsmith.policy.samplers.completions_server import AT_ONCE
+from gemsmith.policy.samplers.scratch import with_scratch
 from gemsmith.policy.samplers.vllm_sampler import CPU_BLOCK
 
 LAST_LINES = 5
@@ -46,8 +49,9 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
     port, device = _free_port(), _device()
     address = f"http://127.0.0.1:{port}"
     say(f"starting vLLM's server on port {port}, which takes half a minute or more; it writes to {log}")
-    environment = vllm_engine.variables(os.environ, device)
     log.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="gemsmith-served-"))
+    environment = with_scratch(vllm_engine.variables(os.environ, device), scratch)
     with log.open("wb") as output:
         server = subprocess.Popen(
             [
@@ -66,6 +70,7 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
         yield f"{address}/v1"
     finally:
         _end(server)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _options(folder: Path, port: int, config: SamplerConfig, device: int | None) -> list[str]:

@@ -5,14 +5,13 @@ This module does not import torch; a command imports it when it needs it.
 
 import functools
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gemsmith.contracts.digests import cache_folder
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.recipes.commands import merge, reward, verify
 from gemsmith.recipes.commands.build import build
@@ -61,8 +60,8 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            folder = Path(tempfile.mkdtemp(prefix="gemsmith-"))
-            _end(str(as_run_error(error, folder, f"gemsmith {command.__name__}")), OTHER_FAULT)
+            # The newest traceback replaces the one before: failed commands must not fill the temporary folder.
+            _end(str(as_run_error(error, cache_folder(), f"gemsmith {command.__name__}")), OTHER_FAULT)
 
     return run_command
 

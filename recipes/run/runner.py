@@ -21,6 +21,7 @@ from gemsmith.recipes.run.checksums import changed_files, raise_if_changed, reco
 from gemsmith.recipes.run.console import Interrupts, captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
+from gemsmith.recipes.run.ownership import claim
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from gemsmith.recipes.run.stages import make_stage, run_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
@@ -89,6 +90,7 @@ class _PipelineRun:
     def execute(self, chosen: set[str], fresh: bool) -> Path | None:
         """Run the chosen stages that are not finished, and write the report; return its path."""
         kept = [node for node in self.pipeline.nodes if not (fresh and node.id in chosen)]
+        claim(self.run, self.pipeline, fresh=fresh)
         self._check_finished(kept)
         if fresh:
             forget(self.run, chosen)
@@ -112,6 +114,7 @@ class _PipelineRun:
             raise
         finally:
             self.view.close()
+        (self.run / "error.log").unlink(missing_ok=True)
         return self._report() if waiting or not report.exists() else report
 
     def _check_finished(self, nodes: Sequence[Node], *, whole: bool = False) -> None:
@@ -176,7 +179,9 @@ class _PipelineRun:
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
                 named = f"stage {node.id}: "  # checks that also run before a run already name the stage
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
-            raise as_run_error(error, self.run, f"stage {node.id}") from error
+            raise as_run_error(error, folder, f"stage {node.id}") from error
+        for log in folder.glob("error*.log"):  # of an earlier attempt, also of other processes
+            log.unlink()
         self.known_whole.add(node.id)
         self._record(node, replace(record("finished"), files=files))
         _free_memory()

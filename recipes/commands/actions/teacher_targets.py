@@ -8,8 +8,8 @@ from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.policy.origins import origin_of
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.checksums import changed_files, raise_if_changed
+from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.record import read_stage
 from gemsmith.recipes.run.view import LineView
 from gemsmith.rl.stages.teacher_cache.config import TeacherCacheStage
