@@ -9,7 +9,7 @@ import json
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,21 @@ def read_json(path: Path, expected: str, remedy: str, *, keys: Sequence[str] = (
     """
     with reading(path, expected, remedy):
         return as_object(json.loads(path.read_text(encoding="utf-8")), keys)
+
+
+def log_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in a JSON lines file that is appended to while a stage runs; [] if it does not exist.
+
+    A line that is no object is left out: a kill may cut the line that is being written, and the next attempt writes on.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    with reading(path, "a log of JSON lines", "delete it"):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, RecursionError):
+                rows.append(as_object(json.loads(line)))
+    return rows
 
 
 def as_object(content: Any, keys: Sequence[str] = ()) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gemsmith.contracts.processes import rank
+from gemsmith.contracts.reading import reading
 from gemsmith.policy.training.sharding import shard_of, unsharded
 
 
@@ -69,9 +70,11 @@ class WeightSet:
     def load(self, path: Path) -> None:
         """Read the set back from the file that `save` wrote."""
         self.shard()
-        stored = load_file(self._path(path))
-        for name, tensor in self._copy.items():
-            tensor.copy_(stored[name])
+        file = self._path(path)
+        with reading(file, "a second set of this model's weights", "delete the checkpoint that it is in"):
+            stored = load_file(file)
+            for name, tensor in self._copy.items():
+                tensor.copy_(stored[name])
 
     def _whole(self, name: str) -> Tensor:
         if not self.sharded:

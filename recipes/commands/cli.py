@@ -26,10 +26,25 @@ from gemsmith.recipes.commands.teacher_cache import teacher_cache
 from gemsmith.recipes.commands.validate import validate
 from gemsmith.recipes.run.failure import as_run_error
 from gemsmith.recipes.run.failure_handoff import ProcessFailedError, hand_off_failure
+from gemsmith.recipes.run.output import OutputLostError, guarded_output
 
 USER_FAULT, OTHER_FAULT, INTERRUPTED = 2, 1, 130
 
-app = typer.Typer(
+
+class GuardedTyper(typer.Typer):
+    """The commands, and their help, with a message if standard output cannot be written."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            with guarded_output():
+                return super().__call__(*args, **kwargs)
+        except OutputLostError as error:
+            print(f"gemsmith: {error}", file=sys.stderr)
+            sys.exit(OTHER_FAULT)
+
+
+app = GuardedTyper(
     name="gemsmith",
     help="Post-train Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export.",
     no_args_is_help=True,
@@ -45,7 +60,8 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with guarded_output():
+                command(*args, **kwargs)
         except UserError as error:
             _end(str(error), USER_FAULT)
         except ProcessFailedError as error:

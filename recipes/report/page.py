@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.stage import write_atomically
 from gemsmith.recipes.report.contents import RunContents, StageContents, read_contents
 from gemsmith.recipes.report.curves import curves
@@ -21,7 +22,10 @@ def write_report(run_folder: Path) -> Path:
         UserError: the folder does not contain a run.
     """
     path = run_folder / "report.html"
-    write_atomically(path, str(page(read_contents(run_folder))))
+    contents = read_contents(run_folder)
+    with reading(run_folder, "the results of a run", "see which of its files was changed, and put it back"):
+        text = str(page(contents))
+    write_atomically(path, text)
     return path
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import IO
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.output import OutputLostError, output_stream
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -63,8 +64,12 @@ def own_output() -> Iterator[IO[str]]:
     if _descriptor(stream) != 1:
         yield stream
         return
-    with os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace") as file:
-        yield file
+    copy = output_stream(os.dup(1), owned=True)
+    try:
+        yield copy
+    finally:
+        with contextlib.suppress(OutputLostError, OSError):  # its first failure was raised where it happened
+            copy.close()
 
 
 @contextlib.contextmanager
