@@ -102,8 +102,8 @@ def reason_of(error: BaseException) -> str:
         return f"not valid JSON in line {error.lineno}, column {error.colno}: {error.msg}"
     if isinstance(error, KeyError):
         return f"it lacks {str(error.args[0])[:LONGEST_REASON] if error.args else 'an entry'}"
-    short = message if len(message) <= LONGEST_REASON else message[:LONGEST_REASON] + "..."
-    return short.rstrip(".: ") or type(error).__name__
+    message = message.rstrip(".: ") or type(error).__name__
+    return message if len(message) <= LONGEST_REASON else message[:LONGEST_REASON] + "..."
 
 
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (

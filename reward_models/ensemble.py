@@ -35,7 +35,11 @@ def kept_members(output: Path) -> list[Member]:
     Raises:
         UserError: `output` is not the output of a `warm` stage, or the members are not next to it.
     """
-    with reading(output / SUMMARY, "the summary of a `warm` stage", "name the output of one, or set `serve: average`"):
+    with reading(
+        output / SUMMARY,
+        "the summary of a `warm` stage with its averaged members",
+        "name the output of one, or set `serve: average`",
+    ):
         summary = json.loads((output / SUMMARY).read_text())
         mean_rewards = {member["member"]: member["mean_reward"] for member in summary["members"]}
         members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in summary["kept"]]

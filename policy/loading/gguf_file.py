@@ -14,6 +14,8 @@ from gemsmith.contracts.reading import reading
 from gemsmith.policy.loading.rope import check_window, set_global_factor
 from gemsmith.policy.policy import Policy
 
+_SIZES = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
+
 
 def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
     """Return the Gemma 3 of a GGUF file as plain weights that can be trained and saved.
@@ -26,6 +28,9 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
     architecture = metadata.get("general.architecture")
     if architecture != "gemma3":
         raise UserError(f"{path} holds a model of architecture {architecture!r}; expected a GGUF file of Gemma 3.")
+    if missing := [name for name in _SIZES if not isinstance(metadata.get(f"gemma3.{name}"), int)]:
+        # transformers would build a model of billions of random weights from its own defaults
+        raise UserError(f"{path} lacks gemma3.{missing[0]}: expected a GGUF file of Gemma 3; download it again.")
     with reading(path, "the weights and the tokenizer of a Gemma 3 in a GGUF file", "download it again"):
         model = Gemma3ForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention

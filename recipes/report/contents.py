@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from gemsmith.contracts.reading import as_object, log_rows, read_json, reading
 from gemsmith.recipes.run.record import read_run
@@ -147,7 +146,7 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
 def _document(recipe: str) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(StringIO(recipe))
-    except YAMLError:
+    except Exception:  # the parser raises many kinds; the page then shows the text, and goes without its fields
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -44,9 +44,11 @@ def page(run: RunContents) -> Markup:
     waiting = (
         None if scores else section("Policies", note="No evaluation has finished yet; its table will be shown here.")
     )
+    with reading(run.folder / "environment.json", "the machine and the software of a run", "delete it"):
+        header, repeat = _header(run), _recipe_and_machine(run)
     body = element(
         "main",
-        _header(run),
+        header,
         _headline(run),
         section("Stages", stage_graph(run.stages)) if run.stages else None,
         _failures(run),
@@ -55,7 +57,7 @@ def page(run: RunContents) -> Markup:
         curves(run),
         details_sections(run),
         _loading(run),
-        _recipe_and_machine(run),
+        repeat,
     )
     return render([Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en")])
 

@@ -56,17 +56,33 @@ def read_stage(folder: Path) -> StageRecord:
 
 def _stage_record(content: Mapping[str, Any]) -> StageRecord:
     """Return the record in the content of `stage.json`, after a check of every type: a wrong one would fail later."""
-    status, seconds, files = content["status"], float(content["seconds"]), as_object(content.get("files", {}))
+    status, seconds, files = content["status"], float(content["seconds"]), _files(content)
     if status not in get_args(Status):
         raise ValueError(f"its status is {str(status)[:40]!r}")
     if not isinstance(content["started"], str):
         raise ValueError("its time of starting is not a text")
     as_object(content.get("config", {}))
+    return StageRecord("interrupted" if status == "running" else status, content["started"], seconds, files)
+
+
+def recorded_files(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return the files in a stage's record (`StageRecord.files`), which may lack everything else.
+
+    Raises:
+        UserError: the record is missing or damaged.
+    """
+    path = folder / "stage.json"
+    with reading(path, "the record of a stage", "put it back from a copy, or delete the folder to run the stage again"):
+        return _files(as_object(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    files = as_object(content.get("files", {}))
     for name, entry in files.items():
         as_object(entry, ("bytes", "sha256"))
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"it names the file {name[:80]!r}, which is not in the stage's folder")
-    return StageRecord("interrupted" if status == "running" else status, content["started"], seconds, files)
+    return files
 
 
 def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) -> None:
@@ -120,13 +136,15 @@ def read_run(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{run}: found no run.json, expected the folder of a run (see `--out`)")
     with reading(path, "the record of a run", "put it back from a copy, or run the recipe again, which renews it"):
-        content = as_object(json.loads(path.read_text(encoding="utf-8")), ("name", "seed", "started", "stages"))
+        content = as_object(json.loads(path.read_text(encoding="utf-8")), ("name", "stages"))
+        content = as_object({"seed": 0, "started": "", **content})
         for stage in content["stages"]:
-            as_object(stage, ("id", "kind", "folder", "status", "seconds", "inputs"))
+            as_object(stage, ("id", "kind", "folder", "status"))
+            stage |= {"seconds": stage.get("seconds") or 0.0, "inputs": stage.get("inputs", [])}
             for name in ("id", "kind", "folder", "status"):
                 if not isinstance(stage[name], str):
                     raise ValueError(f"the {name} of a stage is not a text")
-            if not isinstance(stage["inputs"], list) or not isinstance(stage["seconds"] or 0, int | float):
+            if not isinstance(stage["inputs"], list) or not isinstance(stage["seconds"], int | float):
                 raise ValueError(f"the entry of stage {stage['id']} has another structure")
         return content
 

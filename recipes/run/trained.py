@@ -9,7 +9,7 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.reading import as_object, read_json, reading
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.run.checksums import changed_files, raise_if_changed
-from gemsmith.recipes.run.record import read_run, read_stage
+from gemsmith.recipes.run.record import read_run, recorded_files
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _check_files(folders: Sequence[Path]) -> None:
         UserError: one of them is missing or changed.
     """
     raise_if_changed(
-        {folder.name[:-9]: changed_files(folder, read_stage(folder).files, whole=True) for folder in folders}
+        {folder.name[:-9]: changed_files(folder, recorded_files(folder), whole=True) for folder in folders}
     )
 
 
