@@ -29,16 +29,16 @@ def reading_model(source: Path | str, expected: str, remedy: str) -> Iterator[No
             yield
     except UserError as error:
         if isinstance(source, Path) and source.is_dir():
-            _raise_for_damaged_file(source, remedy, error)
+            _raise_for_damaged_file(source, expected, remedy, error)
         raise
 
 
-def _raise_for_damaged_file(folder: Path, remedy: str, cause: UserError) -> None:
+def _raise_for_damaged_file(folder: Path, expected: str, remedy: str, cause: UserError) -> None:
     try:
         for path in sorted(folder.glob("*.json")):
-            read_json(path, "a JSON object", remedy, keys=REQUIRED.get(path.name, ()))
+            read_json(path, expected, remedy, keys=REQUIRED.get(path.name, ()))
         for path in sorted(folder.glob("*.safetensors")):
-            with reading(path, "a safetensors file", remedy), safe_open(path, framework="numpy"):
+            with reading(path, expected, remedy), safe_open(path, framework="numpy"):
                 pass
     except UserError as found:
         raise found from cause

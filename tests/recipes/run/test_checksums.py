@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from counting_stage import pipeline_of
 
-from gemsmith.contracts.digests import LARGE
+from gemsmith.contracts.digests import LARGE, digest
 from gemsmith.contracts.errors import UserError
 from gemsmith.recipes.run.checksums import changed_files, record_files
 from gemsmith.recipes.run.runner import run_pipeline
@@ -52,8 +52,8 @@ def large(folder: Path) -> Path:
 
 def test_a_finished_stage_records_its_files(tmp_path: Path):
     record = json.loads((folder_of(ran(tmp_path), "a") / "stage.json").read_text())
-    digest = "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"  # printf 3 | sha256sum
-    assert record["files"] == {"output/count": {"bytes": 1, "sha256": digest}}
+    three = "4e07408562bedb8b60ce05c1decfe3ad16b72230967de01f640b7e4729b49fce"  # printf 3 | sha256sum
+    assert record["files"] == {"output/count": {"bytes": 1, "sha256": three}}
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,34 @@ def test_two_changed_stages_are_named_together(tmp_path: Path):
     assert (folder_of(run, "b") / "output" / "count").read_text() == "7"
 
 
-def test_a_stage_that_changed_while_another_ran_is_not_read(tmp_path: Path):
+def test_a_file_that_changes_during_the_run_is_found_before_it_is_read(tmp_path: Path):
+    run = tmp_path / "run"
+    probe = pipeline_of({"a": {}}, tmp_path)
+    count = run / probe.folder(probe.nodes[0]) / "output" / "count"
+    overwrite = f"$(printf 9 > '{count}')"  # by the shell of the stage b
+    with raises_facts(UserError, "stage a", str(count), "other content"):
+        ran(tmp_path, {"a": {}, "b": {"noise": overwrite}, "c": {"from": "a"}})
+    assert (folder_of(run, "b") / "output").is_dir() and not list((run / "stages").glob("c-*"))
+
+
+def test_an_input_is_read_whole_whatever_is_remembered_of_it(tmp_path: Path):
+    folder = folder_of(ran(tmp_path, {"a": {}}), "a")
+    path = large(folder)
+    record = json.loads((folder / "stage.json").read_text())
+    (folder / "stage.json").write_text(json.dumps({**record, "files": record_files(folder, ["output"])}))
+    flip(path)
+    digest(path)
+    (entry,) = (tmp_path / "cache" / "gemsmith" / "digests").iterdir()
+    remembered = {**json.loads(entry.read_text()), "sha256": record_digest(folder, path)}
+    entry.write_text(json.dumps(remembered))  # as if the disk had changed the bytes, and no program
     ran(tmp_path, {"a": {}})
-    run, read = tmp_path / "run", run_pipeline
-    (folder_of(run, "a") / "output" / "count").write_text("9")
-    with raises_facts(UserError, "stage a", "other content"):
-        read(pipeline_of(TWO, tmp_path), run)
-    assert not list((run / "stages").glob("b-*"))
+    with raises_facts(UserError, "stage a", str(path), "other content"):
+        ran(tmp_path)
+
+
+def record_digest(folder: Path, path: Path) -> str:
+    files = json.loads((folder / "stage.json").read_text())["files"]
+    return str(files[str(path.relative_to(folder))]["sha256"])
 
 
 def test_files_without_a_record_are_not_compared(tmp_path: Path):
