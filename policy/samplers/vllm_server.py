@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -50,27 +49,26 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
     address = f"http://127.0.0.1:{port}"
     say(f"starting vLLM's server on port {port}, which takes half a minute or more; it writes to {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="gemsmith-served-"))
-    environment = with_scratch(vllm_engine.variables(os.environ, device), scratch)
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", vllm_serve.__name__, str(os.getpid())),
-                *_options(folder, port, config, device),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        with waiting(say, "vLLM's server to start", config.timeout):
-            _wait_for(server, address, config.timeout, log)
-        yield f"{address}/v1"
-    finally:
-        _end(server)
-        shutil.rmtree(scratch, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="gemsmith-served-", ignore_cleanup_errors=True) as scratch:
+        environment = with_scratch(vllm_engine.variables(os.environ, device), Path(scratch))
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-m", vllm_serve.__name__, str(os.getpid())),
+                    *_options(folder, port, config, device),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            with waiting(say, "vLLM's server to start", config.timeout):
+                _wait_for(server, address, config.timeout, log)
+            yield f"{address}/v1"
+        finally:
+            _end(server)
 
 
 def _options(folder: Path, port: int, config: SamplerConfig, device: int | None) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gemsmith.contracts.digests import digests
 from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.record import recorded_files
 
 OUTPUT = "output"
 UNRECORDED = (".part", ".lock", ".old")  # ends of the names of files that are being written
@@ -80,6 +81,25 @@ def raise_if_changed(faults: Mapping[str, Sequence[str]], remedy: str = "") -> N
         "and runs it again"
     )
     raise UserError(f"stage {id} is finished, but {first}{more}: it changed after the stage wrote it; {remedy}")
+
+
+def check_whole(folders: Iterable[Path]) -> None:
+    """Read the recorded files of finished stages whole, before a command uses their outputs.
+
+    Args:
+        folders: outputs of stages; other folders, and stages of older versions, have nothing to compare.
+
+    Raises:
+        UserError: a file is missing or changed, or a stage's record is damaged.
+    """
+    stages = [folder.resolve().parent for folder in folders if folder.resolve().name == OUTPUT]
+    raise_if_changed(
+        {
+            stage.name[:-9]: changed_files(stage, recorded_files(stage), whole=True)
+            for stage in stages
+            if (stage / "stage.json").is_file()
+        }
+    )
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -1,15 +1,14 @@
 """Find the policies that a run has trained, by the run's folder and a stage's id."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.reading import as_object, read_json, reading
 from gemsmith.contracts.suggestions import did_you_mean, listed
-from gemsmith.recipes.run.checksums import changed_files, raise_if_changed
-from gemsmith.recipes.run.record import read_run, recorded_files
+from gemsmith.recipes.run.checksums import check_whole
+from gemsmith.recipes.run.record import read_run
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
                 raise UserError(
                     f"{place}: found a model, which has no stages; leave {stage} out, or name the folder of a run"
                 )
-            if place.name == "output" and (place.parent / "stage.json").is_file():
-                _check_files([place.parent])
+            check_whole([place])
             return TrainedPolicy(place)
         raise UserError(
             f"{place}: found no run and no model, expected the folder of a run (with run.json) or of a model"
@@ -66,22 +64,11 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
         config = as_object(as_object(json.loads(path.read_text(encoding="utf-8")), ("config",))["config"])
         origin = as_object(config.get("policy") or {}).get("from") or ""
     base = place / stages[origin]["folder"] / "output" if origin in finished else None
-    _check_files([folder] if base is None else [folder, base.parent])
+    check_whole([folder / "output"] if base is None else [folder / "output", base])
     return TrainedPolicy(folder / "output", chosen, base)
 
 
 _RECORD = "put it back from a copy, or delete the folder to run the stage again"
-
-
-def _check_files(folders: Sequence[Path]) -> None:
-    """Read the recorded files of finished stages whole.
-
-    Raises:
-        UserError: one of them is missing or changed.
-    """
-    raise_if_changed(
-        {folder.name[:-9]: changed_files(folder, recorded_files(folder), whole=True) for folder in folders}
-    )
 
 
 def _is_policy(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.policy.origins import origin_of
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
-from gemsmith.recipes.run.checksums import changed_files, raise_if_changed
+from gemsmith.recipes.run.checksums import check_whole
 from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.record import read_stage
 from gemsmith.recipes.run.view import LineView
@@ -41,8 +41,7 @@ def write_teacher_cache(pipeline: Pipeline, stage: str, run: Path, out: Path) ->
                 f"(`gemsmith run RECIPE --only {name}`), or give the run's folder with --run"
             )
         if name is not None:
-            folder = run / pipeline.folder(_node(pipeline, name))
-            raise_if_changed({name: changed_files(folder, read_stage(folder).files, whole=True)})
+            check_whole([run / pipeline.folder(_node(pipeline, name)) / "output"])
     from gemsmith.recipes.run.stages import make_stage
     from gemsmith.rl.stages.teacher_cache.stage import write_targets
 

@@ -213,3 +213,5 @@ def test_eight_flipped_bytes_in_a_policy_stop_what_reads_it(run: Path, made: Pat
     for command in (["run", str(run.parent / "small.yaml"), "--out", str(run)], ["chat", str(run)]):
         ends_well(command, may_succeed=False, name=str(path))
     ends_well(["export", str(run), "--to", str(run / "to")], may_succeed=False, name=str(path))
+    merge = ["merge", "average", str(made / "run" / folder.relative_to(run) / "output"), str(folder / "output")]
+    ends_well([*merge, "--out", str(run / "to")], may_succeed=False, name=str(path))
