@@ -12,7 +12,7 @@ from types import FrameType
 from typing import IO
 
 from gemsmith.contracts.errors import UserError
-from gemsmith.recipes.run.output import OutputLostError, output_stream
+from gemsmith.recipes.run.output import OutputLostError, is_guarded, output_stream
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -90,7 +90,8 @@ def captured(log: Path) -> Iterator[None]:
             os.dup2(file.fileno(), number)
         for name, number in (("stdout", 1), ("stderr", 2)):
             stream = getattr(sys, name)
-            if stream is None or _descriptor(stream) == number:
+            # A guarded stream is replaced too: what the file refuses is not a fault of standard output.
+            if stream is None or (_descriptor(stream) == number and not is_guarded(stream)):
                 continue
             detour = _Detour(
                 restored.enter_context(

@@ -52,10 +52,15 @@ class _Output(io.RawIOBase):
         super().close()
 
 
-def output_stream(descriptor: int, *, owned: bool) -> IO[str]:
+def output_stream(descriptor: int, *, owned: bool, encoding: str = "utf-8") -> IO[str]:
     """Return a text stream, by lines, that writes to a descriptor; `owned` closes it with the stream."""
     buffered = io.BufferedWriter(_Output(descriptor, owned=owned))
-    return io.TextIOWrapper(buffered, encoding="utf-8", errors="replace", line_buffering=True)
+    return io.TextIOWrapper(buffered, encoding=encoding, errors="replace", line_buffering=True)
+
+
+def is_guarded(stream: object) -> bool:
+    """Return True if `output_stream` made the stream: its failed writes are blamed on standard output."""
+    return isinstance(getattr(getattr(stream, "buffer", None), "raw", None), _Output)
 
 
 @contextlib.contextmanager
@@ -82,7 +87,7 @@ def guarded_output() -> Iterator[None]:
         yield
         return
     before.flush()
-    stream = output_stream(1, owned=False)
+    stream = output_stream(1, owned=False, encoding=before.encoding)
     sys.stdout = stream
     try:
         yield
