@@ -27,6 +27,8 @@ class StageConfig(StrictModel):
         version: number to raise when a change of the code changes results; part of a stage's identity.
         produces: kind of output, which decides which stages may refer to this one.
         keeps_line: True if a policy's `liti` may name other points than the output.
+        results: patterns of the files and folders in the stage's folder that later stages read; their checksums are
+            recorded when the stage has finished.
         shares_sequences: True if `engine.sequence_parallel` may be above 1.
     """
 
@@ -34,6 +36,7 @@ class StageConfig(StrictModel):
     version: ClassVar[int] = 1
     produces: ClassVar[OutputKind]
     keeps_line: ClassVar[bool] = False
+    results: ClassVar[tuple[str, ...]] = ("output",)
     shares_sequences: ClassVar[bool] = False
 
     id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of the stage, unique in the recipe.")

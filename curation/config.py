@@ -97,10 +97,18 @@ class HubData(DataConfig):
     reader: ClassVar[str] = "gemsmith.curation.sources.hub:read_hub"
 
     source: Literal["hub"]
-    name: str = Field(description="Hub id, such as openai/gsm8k.")
+    name: str = Field(
+        description="Hub id, such as openai/gsm8k, or a folder with the files of a data set (parquet, JSON lines, "
+        "CSV); a relative path is beside the recipe, else in the working folder."
+    )
     subset: str | None = Field(None, description="Configuration of the data set.")
     split: str = Field("train", description="Split to read; the hold-out is taken from it.")
     revision: str | None = Field(None, description="Commit or tag, so that the data stays the same.")
+
+    def local_files(self, root: Path) -> list[Path]:
+        """Return the data set's folder, if it is on this disk."""
+        found = find_local(root, self.name)
+        return [] if found is None or not found.is_dir() else [found]
 
 
 class PythonData(DataConfig):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.stage import write_atomically
 
 
@@ -56,7 +57,10 @@ def load_rows(path: Path, prompts: Sequence[str], samples: int) -> list[Answered
     """Return the rows of an earlier attempt; None if there are none or they belong to other prompts."""
     if not path.is_file():
         return None
-    with path.open() as file:
+    with (
+        reading(path, "the answers of a policy", "delete it, and run the same command again"),
+        path.open(encoding="utf-8") as file,
+    ):
         rows = [_row(json.loads(line)) for line in file]
     same = [row.prompt for row in rows] == list(prompts) and all(len(row.sampled) == samples for row in rows)
     return rows if same else None

@@ -8,6 +8,7 @@ from typing import Any
 import peft
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.reading import read_json, reason_of
 from gemsmith.export.proof import Sequences, logprobs
 from gemsmith.policy.loading.lora import ADAPTER
 from gemsmith.policy.policy import Policy
@@ -34,7 +35,8 @@ def write_adapter(adapter: Path, to: Path, base: str) -> None:
     """Copy an adapter, and write the name of its base where peft looks for it."""
     shutil.copytree(adapter, to)
     path = to / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}, indent=2) + "\n")
+    config = read_json(path, "the configuration of an adapter", "run the stage that wrote it again")
+    path.write_text(json.dumps({**config, "base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str
     """
     try:
         model = peft.PeftModel.from_pretrained(base.model, str(adapter)).eval()
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        raise RunError(f"the adapter in {adapter} does not load in peft: {error}") from error
+    except Exception as error:  # peft and safetensors raise many unrelated kinds
+        raise RunError(f"the adapter in {adapter} does not load in peft: {reason_of(error)}") from error
     found_ST = logprobs(model, sequences.prompts, sequences.completions)
     gap = (found_ST - sequences.logprobs_ST).abs().max().item()
     if not gap <= TOLERANCE:

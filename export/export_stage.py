@@ -11,6 +11,7 @@ import torch
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.local import find_local
+from gemsmith.contracts.reading import read_json
 from gemsmith.contracts.stage import Stage
 from gemsmith.export.adapter import check_adapter, find_adapter, write_adapter
 from gemsmith.export.config import ExportStage
@@ -157,7 +158,10 @@ def check_text_only(source: Path | None) -> None:
         UserError: the checkpoint has a vision tower.
     """
     path = source / "config.json" if source is not None else None
-    if path is not None and path.is_file() and json.loads(path.read_text()).get("model_type") == "gemma3":
+    if path is None or not path.is_file():
+        return
+    config = read_json(path, "the configuration of a Gemma 3", "put the released one beside the weights")
+    if config.get("model_type") == "gemma3":
         raise UserError(
             f"{source} has a vision tower, which this GGUF file would leave out: export its text tower with "
             "`formats: [transformers]` first, and that folder as gguf"

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.reading import as_object, reading
 from gemsmith.policy.config import PolicyConfig
+
+REMEDY = "put it back from a copy, or run its stage again"
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,15 @@ def read_lineage(folder: Path, liti: float | None = None) -> Lineage:
     own, run = folder.parent / "stage.json", folder.parents[2] if len(folder.parts) > 3 else folder
     if not own.is_file() or not (run / "run.json").is_file():
         return Lineage()
-    content = json.loads((run / "run.json").read_text())
-    records = {stage["id"]: _record(run / stage["folder"]) for stage in content["stages"]}
-    name = json.loads(own.read_text())["id"]
-    records[name] = _record(folder.parent)  # the folder that was asked for, even if the recipe has moved on since
+    with reading(run / "run.json", "the record of a run", REMEDY):
+        content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        for stage in content["stages"]:
+            as_object(stage, ("id", "kind", "folder", "status"))
+        records = {stage["id"]: _record(run / stage["folder"]) for stage in content["stages"]}
+    own_record = _record(folder.parent)  # the folder that was asked for, even if the recipe has moved on since
+    with reading(own, "the record of a stage", REMEDY):
+        name = own_record["id"]
+        records[name] = own_record
     behind = _behind(name, records)
     recipe = run / "recipe.yaml"
     return Lineage(
@@ -88,7 +96,13 @@ def read_lineage(folder: Path, liti: float | None = None) -> Lineage:
 
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / "stage.json"
-    return json.loads(path.read_text()) if path.is_file() else {"inputs": {}, "kind": "", "config": {}}
+    if not path.is_file():
+        return {"inputs": {}, "kind": "", "config": {}}
+    with reading(path, "the record of a stage", REMEDY):
+        content = as_object(json.loads(path.read_text(encoding="utf-8")), ("kind", "inputs", "config"))
+        as_object(content["inputs"])
+        as_object(content["config"])
+        return content
 
 
 def _behind(name: str, records: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -105,9 +119,10 @@ def _scores(run: Path, stages: list[dict[str, Any]], name: str) -> dict[str, Any
     for stage in reversed(stages):
         path = run / stage["folder"] / "output" / "scores.json"
         if stage["kind"] == "evaluate" and stage["status"] == "finished" and path.is_file():
-            scores = json.loads(path.read_text())
-            if name in (policy["stage"] for policy in scores["policies"]):
-                return scores
+            with reading(path, "the scores of an evaluation", REMEDY):
+                scores = as_object(json.loads(path.read_text(encoding="utf-8")))
+                if name in [policy["stage"] for policy in scores["policies"]]:
+                    return scores
     return None
 
 

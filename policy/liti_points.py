@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.reading import read_json
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.weights.merge import interpolate
 
@@ -59,14 +60,9 @@ def point_on_line(output: Path, rate: float) -> Path:
 
 def _ends(output: Path) -> tuple[Path, Path]:
     index = output.parent / INDEX
-    try:
-        content = json.loads(index.read_text())
-        start, end = output.parent / str(content["start"]), output.parent / str(content["end"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{index} describes no line; `liti` needs the output of a `warp` stage, in the folder where "
-            "that stage wrote it."
-        ) from error
+    wanted = "the line of a `warp` stage, which `liti` needs", "name its output in the folder where it wrote it"
+    content = read_json(index, *wanted, keys=("start", "end"))
+    start, end = output.parent / str(content["start"]), output.parent / str(content["end"])
     for folder in (start, end):
         if not folder.is_dir():
             raise UserError(f"{folder}, which {index} names, does not exist; run the stage that wrote it again.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn.functional import embedding, linear
 from transformers import Gemma3ForCausalLM
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import as_object, reading
 from gemsmith.weights.quantise import Format, fault_of_size, fault_of_width, quantised, straight_through, ties_spread
 
 MARK = "quantisation.json"
@@ -47,14 +48,14 @@ def read_mark(folder: Path) -> Scheme | None:
     path = folder / MARK
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text())
-        return Scheme(content["format"], content["embedding"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} was not written by a `qat` stage ({error}); run the stage again, or remove the file to "
-            "load the weights as plain numbers."
-        ) from error
+    remedy = "run the stage again, or remove the file to load the weights as plain numbers"
+    with reading(path, "the mark of a `qat` stage", remedy):
+        content = as_object(json.loads(path.read_text(encoding="utf-8")))
+        scheme = Scheme(content["format"], content["embedding"])
+        for name in (scheme.format, scheme.embedding):
+            if name not in get_args(Format):
+                raise ValueError(f"its format is {str(name)[:40]!r}")
+        return scheme
 
 
 def write_mark(folder: Path, scheme: Scheme) -> None:

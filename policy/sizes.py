@@ -93,7 +93,7 @@ def context_of(policy: PolicyConfig, root: Path) -> int | None:
             config = _text_config(local / "config.json")
             rope = config.get("rope_parameters", {}).get("full_attention") or config.get("rope_scaling") or {}
             context, before = int(config["max_position_embeddings"]), float(rope.get("factor", 1))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        except Exception:  # loading the policy says what is wrong with the file
             return None
     return round(context * policy.rope.factor / before) if policy.rope else context
 
@@ -107,6 +107,6 @@ def _text_config(path: Path) -> dict[str, Any]:
 def _from_config(path: Path) -> Shape | None:
     try:
         config = _text_config(path)
-        return Shape(*(config[name] for name in _FIELDS))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return Shape(*(int(config[name]) for name in _FIELDS))
+    except Exception:  # loading the policy says what is wrong with the file
         return None

@@ -1,6 +1,7 @@
 """Base class of stage kinds that train a policy. Imports no torch."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gemsmith.contracts.planning import ForecastContext, StageForecast, StageTraining
 from gemsmith.contracts.stage import StageConfig
@@ -13,6 +14,8 @@ class TrainingStage(StageConfig, TrainingConfig):
 
     A kind that holds or computes more than the trained policy overrides `TrainingConfig.costs`.
     """
+
+    results: ClassVar[tuple[str, ...]] = ("output", "kept", "kept.json")
 
     def trainings(self) -> Sequence[StageTraining]:
         """Return the stage's own settings."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gemsmith.contracts.processes import rank
+from gemsmith.contracts.reading import reading
 from gemsmith.policy.adapter_products import adapter_pairs, averaged_product
 from gemsmith.policy.training.sharding import shard_of, unsharded
 
@@ -85,14 +86,16 @@ class WeightSet:
     def load(self, path: Path) -> None:
         """Read the set back from the file that `save` wrote."""
         self.shard()
-        stored = load_file(self._path(path))
-        for name, tensor in self._copy.items():
-            if name not in self._factors:
-                tensor.copy_(stored[name])
-            elif stored[name].dim() == 1:  # a shard, as earlier versions wrote adapters under ZeRO-3
-                self._copy[name] = unsharded(stored[name].to(tensor.device), self._live[name])
-            else:  # factors of any rank
-                self._copy[name] = stored[name].to(tensor.device)
+        file = self._path(path)
+        with reading(file, "a second set of this model's weights", "delete the checkpoint that it is in"):
+            stored = load_file(file)
+            for name, tensor in self._copy.items():
+                if name not in self._factors:
+                    tensor.copy_(stored[name])
+                elif stored[name].dim() == 1:  # a shard, as earlier versions wrote adapters under ZeRO-3
+                    self._copy[name] = unsharded(stored[name].to(tensor.device), self._live[name])
+                else:  # factors of any rank
+                    self._copy[name] = stored[name].to(tensor.device)
 
     def _whole_live(self, name: str) -> Tensor:
         """Return a live parameter as a whole, in float32; under ZeRO-3 every process calls this."""

@@ -23,6 +23,7 @@ class WarmStage(TrainingStage):
     entry: ClassVar[str] = "gemsmith.reward_models.warm:run"
     version: ClassVar[int] = 3  # the ridge of the shared head is chosen by what predicts left-out pairs
     produces: ClassVar[OutputKind] = "reward_model"
+    results: ClassVar[tuple[str, ...]] = ("output", "members")
 
     kind: Literal["warm"]
     policy: PolicyConfig | None = Field(

@@ -12,6 +12,7 @@ from statistics import fmean, pstdev
 from typing import Literal
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import reading
 
 MEMBERS = "members"
 SUMMARY = "warm.json"
@@ -34,15 +35,14 @@ def kept_members(output: Path) -> list[Member]:
     Raises:
         UserError: `output` is not the output of a `warm` stage, or the members are not next to it.
     """
-    try:
+    with reading(
+        output / SUMMARY,
+        "the summary of a `warm` stage with its averaged members",
+        "name the output of one, or set `serve: average`",
+    ):
         summary = json.loads((output / SUMMARY).read_text())
         mean_rewards = {member["member"]: member["mean_reward"] for member in summary["members"]}
         members = [Member(output.parent / MEMBERS / str(name), mean_rewards[name]) for name in summary["kept"]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            f"{output / SUMMARY} could not be read, or does not list the averaged members: name the output of a `warm` "
-            "stage, or set `serve: average`."
-        ) from error
     for member in members:
         if not member.folder.is_dir():
             raise UserError(

@@ -1,21 +1,22 @@
 """Reward models (Gemma 3's layers with a linear head on the last token's features): creation, saving and loading."""
 
 import copy
-import json
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, Gemma3TextForSequenceClassification, PreTrainedTokenizerFast
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.reading import read_json
 from gemsmith.policy.attention.attention import implementation
 from gemsmith.policy.loading.load import END_IDS
+from gemsmith.policy.loading.model_files import reading_model
 from gemsmith.policy.policy import Policy
 from gemsmith.weights.checkpoint import whole_folder
 
+_COPY = "copy it again"
 _EXPECTED = "expected the complete output folder of a `warm` stage; copy it again"
 
 
@@ -46,7 +47,7 @@ def load_reward_model(
         UserError: the folder is incomplete or does not contain a reward model.
     """
     _check_kind(folder)
-    try:
+    with reading_model(folder, "the complete output folder of a `warm` stage", _COPY):
         model, report = Gemma3TextForSequenceClassification.from_pretrained(
             folder,
             attn_implementation=implementation(attention),
@@ -54,9 +55,6 @@ def load_reward_model(
             ignore_mismatched_sizes=True,  # reported below, with the file's shape and the expected one
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split()).rstrip(".:")
-        raise UserError(f"The reward model in {folder} could not be read ({reason}): {_EXPECTED}.") from error
     if model.config.num_labels != 1:
         raise UserError(f"{folder}: found num_labels {model.config.num_labels}, expected 1 for a reward model.")
     if missing := sorted(report["missing_keys"]):  # transformers would initialise them randomly
@@ -71,14 +69,10 @@ def load_reward_model(
 
 def _check_kind(folder: Path) -> None:
     path = folder / "config.json"
-    try:
-        architectures = json.loads(path.read_text()).get("architectures")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} could not be read: expected the folder of a reward model, such as the output of a `warm` stage."
-        ) from error
+    remedy = "name the folder of a reward model, such as the output of a `warm` stage"
+    architectures = read_json(path, "the config.json of a reward model", remedy).get("architectures")
     name = Gemma3TextForSequenceClassification.__name__
-    if name not in (architectures or []):
+    if not isinstance(architectures, list) or name not in architectures:
         raise UserError(f"{folder} contains {architectures}, expected {name}: name the output of a `warm` stage.")
 
 
@@ -88,11 +82,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         UserError: the folder has no tokenizer, or not that of Gemma 3.
     """
-    try:
+    with reading_model(folder, "the tokenizer of a reward model", _COPY):
         tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".:")
-        raise UserError(f"The tokenizer in {folder} could not be read ({reason}): {_EXPECTED}.") from error
     found = {token: tokenizer.convert_tokens_to_ids(token) for token in END_IDS}
     if found != END_IDS or tokenizer.chat_template is None:  # without files, transformers builds an empty one
         raise UserError(f"The tokenizer in {folder} is not that of a Gemma 3 reward model: {_EXPECTED}.")

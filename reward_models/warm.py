@@ -23,6 +23,7 @@ from accelerate import PartialState
 from transformers import AutoConfig
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.load import load_data
 from gemsmith.policy.config import EngineConfig
@@ -109,8 +110,9 @@ def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple
     folder = stage.folder / "probe"
     with first():
         if folder.exists():
-            known = AutoConfig.from_pretrained(folder)
-            return folder, _split(config, stage, load_tokenizer(folder), known.max_position_embeddings)
+            with reading(folder, "the model that this stage probed", "delete it, and run the same command again"):
+                context = int(AutoConfig.from_pretrained(folder).max_position_embeddings)
+            return folder, _split(config, stage, load_tokenizer(folder), context)
         assert config.policy is not None
         policy = load_policy(config.policy, stage.inputs, stage.root, seed=stage.seed, tokens=config.stated_length)
         split = _split(config, stage, policy.tokenizer, policy.model.config.max_position_embeddings)
@@ -152,7 +154,8 @@ def _rewards(
     path = _held_out(stage, name)
     with first():
         if path.exists():
-            return [(chosen, rejected) for chosen, rejected in json.loads(path.read_text())]
+            with reading(path, "the rewards of held-out pairs", "delete it, and run the same command again"):
+                return [(float(chosen), float(rejected)) for chosen, rejected in json.loads(path.read_text())]
         model = load_reward_model(folder, attention_of(config)).eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         each = score_sequences(model, both_sides(split.held_out), _batch(config))

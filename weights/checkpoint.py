@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import as_object, reading
 from gemsmith.weights.ahead import computed_ahead
 from gemsmith.weights.formats import FLOATING, STORED, Array, narrowed
 
@@ -69,21 +70,19 @@ class Checkpoint:
             raise
 
     def _add(self, path: Path) -> None:
-        try:
+        with reading(path, "safetensors", "write the checkpoint again"):
             with safe_open(path, framework="numpy"):  # checks that header and file fit
                 file = self._open.enter_context(path.open("rb", buffering=0))
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        except (SafetensorError, OSError, ValueError, struct.error) as error:
-            raise UserError(f"{path} cannot be read as safetensors ({error}); write the checkpoint again.") from error
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            if entry["dtype"] not in STORED:
-                raise UserError(f"tensor {name} of {path} is {entry['dtype']}: expected one of {', '.join(STORED)}.")
-            begin, end = entry["data_offsets"]
-            self.tensors[name] = StoredTensor(tuple(entry["shape"]), entry["dtype"], end - begin)
-            self._place_of[name] = file, 8 + length + begin
+            header = as_object(json.loads(file.read(length)))
+            for name, entry in header.items():
+                if name == "__metadata__":
+                    continue
+                if (dtype := entry["dtype"]) not in STORED:
+                    raise UserError(f"tensor {name} of {path} is {dtype}: expected one of {', '.join(STORED)}.")
+                begin, end = entry["data_offsets"]
+                self.tensors[name] = StoredTensor(tuple(entry["shape"]), dtype, end - begin)
+                self._place_of[name] = file, 8 + length + begin
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -192,10 +191,9 @@ def _sync(path: Path) -> None:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} is not an index of safetensors files; write the checkpoint again.") from error
+        with reading(index, "an index of safetensors files", "write the checkpoint again"):
+            places = as_object(as_object(json.loads(index.read_text(encoding="utf-8")), ("weight_map",))["weight_map"])
+            names = sorted({str(name) for name in places.values()})
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
             raise UserError(f"{index} names {missing[0]}, which does not exist; copy the missing file into {folder}.")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from gemsmith.contracts.digests import content_digest
 from gemsmith.contracts.errors import UserError
 from gemsmith.curation.config import HubData
 from gemsmith.curation.sources.rows import SourceRow
@@ -12,8 +13,15 @@ def read_hub(config: HubData, *, name: str, seed: int, root: Path) -> Iterator[S
     """Return the rows of a data set's split."""
     import datasets
 
+    name_or_folder, cache = config.name, None
+    if local := config.local_files(root):
+        # The library's own cache knows a folder by the times of its files, which a copy may keep; ours goes by content.
+        name_or_folder = str(local[0])
+        cache = str(Path(datasets.config.HF_DATASETS_CACHE) / f"content-{content_digest(local[0])[:16]}")
     try:
-        table = datasets.load_dataset(config.name, config.subset, split=config.split, revision=config.revision)
+        table = datasets.load_dataset(
+            name_or_folder, config.subset, split=config.split, revision=config.revision, cache_dir=cache
+        )
     except Exception as error:  # the hub client raises many unrelated kinds
         raise UserError(f"data {name}: {_hub_reason(config, error)}") from error
     return (SourceRow(f"{config.name} row {index}", row) for index, row in enumerate(table))

@@ -1,6 +1,5 @@
 """Loading of a policy from a GGUF file: weights dequantised, tokenizer rebuilt from the file."""
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,11 @@ from transformers import Gemma3ForCausalLM, GemmaTokenizer, PreTrainedTokenizerF
 from transformers.integrations.gguf import read_gguf_metadata
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import reading
 from gemsmith.policy.loading.rope import check_window, set_global_factor
 from gemsmith.policy.policy import Policy
+
+_SIZES = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
 
 
 def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
@@ -21,24 +23,23 @@ def load_gguf(path: Path, dtype: torch.dtype, attention: str) -> Policy:
     Raises:
         UserError: the file is damaged, or not a Gemma 3.
     """
-    try:
+    with reading(path, "a GGUF file", "download it again"):
         metadata, _ = read_gguf_metadata(str(path))
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise UserError(f"{path} cannot be read as a GGUF file ({error}); download it again.") from error
     architecture = metadata.get("general.architecture")
     if architecture != "gemma3":
         raise UserError(f"{path} holds a model of architecture {architecture!r}; expected a GGUF file of Gemma 3.")
-    try:
+    if missing := [name for name in _SIZES if not isinstance(metadata.get(f"gemma3.{name}"), int)]:
+        # transformers would build a model of billions of random weights from its own defaults
+        raise UserError(f"{path} lacks gemma3.{missing[0]}: expected a GGUF file of Gemma 3; download it again.")
+    with reading(path, "the weights and the tokenizer of a Gemma 3 in a GGUF file", "download it again"):
         model = Gemma3ForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=dtype, attn_implementation=attention
         )
         tokenizer = _tokenizer(path, metadata)
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"The weights of {path} could not be read ({error}); download the file again.") from error
-    _forget_quantisation(model)
-    check_window(model.config, path)
-    if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the context's length, and not this
-        set_global_factor(model, float(metadata["gemma3.rope.scaling.factor"]))
+        _forget_quantisation(model)
+        check_window(model.config, path)
+        if metadata.get("gemma3.rope.scaling.type") == "linear":  # transformers reads the length, and not this
+            set_global_factor(model, float(metadata["gemma3.rope.scaling.factor"]))
     return Policy(model, tokenizer)
 
 

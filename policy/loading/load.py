@@ -1,6 +1,5 @@
 """Loading of policies from `tiny`, a transformers folder, a hub id, a GGUF file or a stage, and saving to disk."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,10 +14,12 @@ from transformers.utils import logging
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.local import find_local
+from gemsmith.contracts.reading import read_json, reading
 from gemsmith.policy.attention.attention import implementation
 from gemsmith.policy.config import PolicyConfig
 from gemsmith.policy.liti_points import point_on_line
 from gemsmith.policy.loading.gguf_file import load_gguf
+from gemsmith.policy.loading.model_files import reading_model
 from gemsmith.policy.loading.multimodal import KEY_MAPPING, forget_multimodal
 from gemsmith.policy.loading.rope import check_window, rescale_context
 from gemsmith.policy.loading.tiny import tiny_policy
@@ -28,6 +29,7 @@ from gemsmith.weights.checkpoint import whole_folder
 
 END_IDS = {"<eos>": 1, "<end_of_turn>": 106}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_RELEASED = "put the released one beside the weights"
 _EXPECTED = "expected `tiny`, a hub id such as google/gemma-3-1b-pt, a transformers folder, or a .gguf file"
 
 
@@ -140,19 +142,15 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
     shown = logging.get_verbosity()
     logging.set_verbosity_error()  # else every tensor of a vision tower is listed as unexpected
     try:
-        model, report = Gemma3ForCausalLM.from_pretrained(
-            source,
-            config=config,
-            key_mapping=KEY_MAPPING,
-            dtype=dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"The weights of {source} could not be read ({_first_line(error)}); expected the safetensors files of a "
-            "Gemma 3; download or save them again."
-        ) from error
+        with reading_model(source, "the safetensors files of a Gemma 3", "download or save them again"):
+            model, report = Gemma3ForCausalLM.from_pretrained(
+                source,
+                config=config,
+                key_mapping=KEY_MAPPING,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
     finally:
         logging.set_verbosity(shown)
     forget_multimodal(model)
@@ -162,31 +160,23 @@ def _load_transformers(source: Path | str, dtype: torch.dtype, attention: str) -
             f"{source} lacks {len(missing)} of the model's tensors ({missing[0]}, ...): expected the complete weights "
             "of a Gemma 3 text model; download or save them again."
         )
-    try:
+    with reading_model(source, "the tokenizer of a Gemma 3", "put the tokenizer's files beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{source} has no tokenizer that transformers can read ({_first_line(error)}); put the tokenizer's files "
-            "beside the weights."
-        ) from error
     return Policy(model, tokenizer)
 
 
 def _text_config(source: Path | str) -> Gemma3TextConfig:
     """Return the configuration of the text model or text tower; reject other models before their weights are read."""
     if isinstance(source, Path):
-        try:
-            kind = json.loads((source / "config.json").read_text()).get("model_type")
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{source} is not a transformers folder ({_first_line(error)}); expected a config.json of Gemma 3."
-            ) from error
-        _check_kind(kind, source)
+        path = source / "config.json"
+        _check_kind(read_json(path, "the config.json of a Gemma 3", _RELEASED).get("model_type"), source)
+        with reading(path, "the config.json of a Gemma 3", _RELEASED):
+            text: Gemma3TextConfig = AutoConfig.from_pretrained(source).get_text_config()
+            check_window(text, source)
+            return text
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        if isinstance(source, Path):
-            raise _bad_config(source, error) from error
         raise UserError(
             f"`model: {source}` is not a local folder, and the hub did not provide it ({_first_line(error)}); "
             "check the "
@@ -195,7 +185,7 @@ def _text_config(source: Path | str) -> Gemma3TextConfig:
     except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
         raise _bad_config(source, error) from error
     _check_kind(config.model_type, source)
-    text: Gemma3TextConfig = config.get_text_config()
+    text = config.get_text_config()
     check_window(text, source)
     return text
 
@@ -229,6 +219,8 @@ def _complete(policy: Policy, source: Path | str) -> None:
         raise UserError(f"The tokenizer of {source} is not Gemma 3's: expected the ids {END_IDS}, found {found}.")
     ids = policy.model.generation_config.eos_token_id
     others = [i for i in (ids if isinstance(ids, list) else [ids]) if i is not None and i not in END_IDS.values()]
+    if not all(isinstance(id, int) for id in others):
+        raise UserError(f"{source}: found eos_token_id {ids!r} in generation_config.json, expected ids of tokens.")
     policy.model.generation_config.eos_token_id = [*END_IDS.values(), *others]
     tokenizer.padding_side = "left"
     if tokenizer.chat_template is None:

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import Gemma3ForCausalLM
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import as_object, read_json, reading
 from gemsmith.contracts.stage import write_atomically
 from gemsmith.weights.checkpoint import Checkpoint, write_checkpoint
 from gemsmith.weights.formats import Array
@@ -72,8 +73,10 @@ def put_back(text: Path, multimodal: Path, out: Path) -> None:
 
         write_checkpoint(out, whole, block)
     config, trained_config = _config(out), _config(text)
-    config["text_config"].update({name: trained_config[name] for name in _CONTEXT_FIELDS if name in trained_config})
-    config["text_config"].pop("rope_scaling", None)  # the older spelling of rope_parameters
+    with reading(out / "config.json", "the configuration of a multimodal Gemma 3", "copy it beside the weights"):
+        text_config = as_object(config["text_config"])
+        text_config.update({name: trained_config[name] for name in _CONTEXT_FIELDS if name in trained_config})
+        text_config.pop("rope_scaling", None)  # the older spelling of rope_parameters
     write_atomically(out / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -98,7 +101,4 @@ def _check_pair(trained: Checkpoint, whole: Checkpoint, source: dict[str, str], 
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no readable config.json ({error}); copy it beside the weights.") from error
+    return read_json(folder / "config.json", "the configuration of a Gemma 3", "copy it beside the weights")

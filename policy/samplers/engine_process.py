@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.waits import waiting
+from gemsmith.policy.samplers.scratch import with_scratch
 
 LAST_LINES = 8
 ORPHAN_CHECK_SECONDS = 1.0
@@ -56,17 +57,22 @@ class EngineProcess:
         self.folder = Path(tempfile.mkdtemp(prefix="gemsmith-engine-", dir=_memory_with_room(room)))
         # A socket pair instead of pipes: the parent can shut it down from another thread, which ends a blocked recv.
         ours, its = socket.socketpair()
-        with its, open(self.folder / "engine.log", "wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(self.folder), str(its.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(environment),
-                pass_fds=[its.fileno()],
-                # its own session and process group, so that one killpg ends it with all its children
-                start_new_session=True,
-            )
+        try:
+            with its, open(self.folder / "engine.log", "wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, str(self.folder), str(its.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=with_scratch(environment, self.folder),
+                    pass_fds=[its.fileno()],
+                    # its own session and process group, so that one killpg ends it with all its children
+                    start_new_session=True,
+                )
+        except BaseException:  # nothing has started that would remove the folder
+            ours.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self._connection = Connection(ours.detach())
         # finalize runs on close, on garbage collection and at exit of the interpreter, whichever comes first.
         self._end = weakref.finalize(self, _end, os.getpid(), self._process, self._connection, self.folder)

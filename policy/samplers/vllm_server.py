@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gemsmith.contracts.waits import waiting
 from gemsmith.policy.config import SamplerConfig
 from gemsmith.policy.samplers import vllm_engine, vllm_serve
 from gemsmith.policy.samplers.completions_server import AT_ONCE
+from gemsmith.policy.samplers.scratch import with_scratch
 from gemsmith.policy.samplers.vllm_sampler import CPU_BLOCK
 
 LAST_LINES = 5
@@ -46,26 +48,27 @@ def serving(folder: Path, config: SamplerConfig, log: Path, say: Callable[[str],
     port, device = _free_port(), _device()
     address = f"http://127.0.0.1:{port}"
     say(f"starting vLLM's server on port {port}, which takes half a minute or more; it writes to {log}")
-    environment = vllm_engine.variables(os.environ, device)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", vllm_serve.__name__, str(os.getpid())),
-                *_options(folder, port, config, device),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        with waiting(say, "vLLM's server to start", config.timeout):
-            _wait_for(server, address, config.timeout, log)
-        yield f"{address}/v1"
-    finally:
-        _end(server)
+    with tempfile.TemporaryDirectory(prefix="gemsmith-served-", ignore_cleanup_errors=True) as scratch:
+        environment = with_scratch(vllm_engine.variables(os.environ, device), Path(scratch))
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-m", vllm_serve.__name__, str(os.getpid())),
+                    *_options(folder, port, config, device),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            with waiting(say, "vLLM's server to start", config.timeout):
+                _wait_for(server, address, config.timeout, log)
+            yield f"{address}/v1"
+        finally:
+            _end(server)
 
 
 def _options(folder: Path, port: int, config: SamplerConfig, device: int | None) -> list[str]:

@@ -15,9 +15,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import count, rank
+from gemsmith.contracts.reading import as_object
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.contracts.stopping import Stopped, stop_request
 from gemsmith.policy.config import EngineConfig, TrainingConfig
+from gemsmith.policy.training.checkpoint_reading import check_reading
 from gemsmith.policy.training.data_order import DataOrder
 from gemsmith.policy.training.processes import from_all, wait_for_all
 from gemsmith.policy.training.sequence_parallel import data_processes, sequences_shared
@@ -122,6 +124,7 @@ def run_training(
     checkpoint = _newest(folder)
     if checkpoint:
         _check_processes(checkpoint, trainer)
+        check_reading(trainer, checkpoint)
     # A rollout serves `updates` steps and is in no checkpoint, so a training can only stop between rollouts.
     trainer.add_callback(_StageCallback(stage, shown, part, where, getattr(trainer, "updates", 1)))
     shared = (stage.engine or EngineConfig()).sequence_parallel
@@ -215,7 +218,7 @@ def _check_processes(checkpoint: Path, trainer: Trainer) -> None:
         UserError: there are more or fewer now.
     """
     written = (checkpoint / COMPLETE).read_text().strip()
-    if trainer.is_deepspeed_enabled and written and int(written) != trainer.args.world_size:
+    if trainer.is_deepspeed_enabled and written.isdecimal() and int(written) != trainer.args.world_size:
         raise UserError(
             f"{checkpoint} was written by {written} processes under DeepSpeed, and cannot be continued by "
             f"{trainer.args.world_size}: run with --processes {written}, or start the stage again with --fresh."
@@ -226,13 +229,18 @@ def _forget_rows_after(path: Path, step: int, where: dict[str, Any]) -> None:
     """Remove the metrics of steps that a resumed training will run again."""
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and not _is_after(json.loads(line), step, where)]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and not _is_after(line, step, where)]
     if len(kept) < len(lines):
         write_atomically(path, "".join(kept))
 
 
-def _is_after(row: dict[str, Any], step: int, where: dict[str, Any]) -> bool:
+def _is_after(line: str, step: int, where: dict[str, Any]) -> bool:
+    """Return True if a line is a row of a later step, or damaged: a kill may have cut it."""
+    try:
+        row = as_object(json.loads(line), ("step",))
+    except (ValueError, RecursionError):
+        return True
     return row["step"] > step and all(row.get(name) == value for name, value in where.items())
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainerContro
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import rank
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.loading.load import save_policy
 from gemsmith.policy.policy import Policy
@@ -31,12 +32,9 @@ def kept_policy(output: Path, step: int) -> Path:
         UserError: that step was not kept, or the kept policies are not beside `output`.
     """
     index = output.parent / INDEX
-    try:
+    remedy = "use the output of an `sft` stage, in the folder where that stage wrote it"
+    with reading(index, "the folders of kept steps", remedy):
         folders = {int(known): str(folder) for known, folder in json.loads(index.read_text()).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{index} names no kept steps; use the output of an `sft` stage, in the folder where that stage wrote it."
-        ) from error
     if step not in folders:
         raise UserError(f"step {step} is not among {', '.join(map(str, folders))}, the steps in {index}.")
     folder = output.parent / folders[step]

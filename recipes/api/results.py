@@ -110,7 +110,8 @@ class Run:
                 f"{self.folder}: stage {stage} ({entry.kind}, {entry.status}) has no scores, expected a finished "
                 f"evaluation: {listed(scored)}"
             )
-        return read_scores(entry.output("scores.json"))
+        with entry.reading("output/scores.json"):
+            return read_scores(entry.output("scores.json"))
 
     def policy(self, stage: str | None = None) -> "Policy":
         """Load the policy that a stage has trained, on the GPU if there is one, ready to generate.

@@ -75,6 +75,7 @@ def _check_only(only: Sequence[str], pipeline: "Pipeline", folder: Path, fresh: 
     """Check that the chosen stages exist, and that their input stages are finished or chosen too."""
     from gemsmith.recipes.run.record import read_stage
 
+    pipeline = pipeline.for_run(folder)
     finished = {node.id for node in pipeline.nodes if read_stage(folder / pipeline.folder(node)).status == "finished"}
     nodes = {node.id: node for node in pipeline.nodes}
     for name in only:

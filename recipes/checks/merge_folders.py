@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.checksums import check_whole
 
 MARKS = ("config.json", "model.safetensors", "model.safetensors.index.json")
 """Files that identify a folder as a checkpoint; a merge replaces no other folder."""
@@ -22,12 +23,14 @@ def check_merge_folders(
         replace_option: the option that sets `replace`, for messages.
 
     Raises:
-        UserError: a folder is missing, or `out` exists and may not be replaced.
+        UserError: a folder is missing, or is the output of a stage and has changed since; or `out` exists and may not
+            be replaced.
     """
     for folder in folders:
         if not folder.is_dir():
             existing = "a file" if folder.exists() else "nothing"
             raise UserError(f"{folder}: found {existing}, expected a checkpoint folder")
+    check_whole(folders)
     if not (out.exists() or out.is_symlink()):
         return
     if not replace:

@@ -6,14 +6,13 @@ This module does not import torch; a command imports it when it needs it.
 import functools
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gemsmith.contracts.digests import cache_folder
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stopping import stop_request
 from gemsmith.recipes.commands import merge, reward, verify
@@ -29,10 +28,25 @@ from gemsmith.recipes.commands.teacher_cache import teacher_cache
 from gemsmith.recipes.commands.validate import validate
 from gemsmith.recipes.run.failure import as_run_error
 from gemsmith.recipes.run.failure_handoff import ProcessFailedError, hand_off_failure
+from gemsmith.recipes.run.output import OutputLostError, guarded_output
 
 USER_FAULT, OTHER_FAULT = 2, 1
 
-app = typer.Typer(
+
+class GuardedTyper(typer.Typer):
+    """The commands, and their help, with a message if standard output cannot be written."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            with guarded_output():
+                return super().__call__(*args, **kwargs)
+        except OutputLostError as error:
+            print(f"gemsmith: {error}", file=sys.stderr)
+            sys.exit(OTHER_FAULT)
+
+
+app = GuardedTyper(
     name="gemsmith",
     help="Post-train Gemma 3 from one YAML recipe: distillation, BOND, WARM, WARP, evaluation and export.",
     no_args_is_help=True,
@@ -48,7 +62,8 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with guarded_output():
+                command(*args, **kwargs)
         except UserError as error:
             _end(str(error), USER_FAULT)
         except ProcessFailedError as error:
@@ -63,8 +78,8 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            folder = Path(tempfile.mkdtemp(prefix="gemsmith-"))
-            _end(str(as_run_error(error, folder, f"gemsmith {command.__name__}")), OTHER_FAULT)
+            # The newest traceback replaces the one before: failed commands must not fill the temporary folder.
+            _end(str(as_run_error(error, cache_folder(), f"gemsmith {command.__name__}")), OTHER_FAULT)
 
     return run_command
 

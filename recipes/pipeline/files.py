@@ -1,9 +1,10 @@
-"""Local files that a recipe names: which names must be files, and a fingerprint of their content."""
+"""Local files that a recipe names: which names must be files, and the fingerprint that older versions gave them."""
 
 import hashlib
 from pathlib import Path
 
-CHUNK = 1 << 20
+from gemsmith.contracts.digests import digest
+
 CONFIGS = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -12,27 +13,18 @@ def names_a_file(model: str) -> bool:
     return model.startswith((".", "/", "~")) or model.endswith(".gguf") or model.count("/") > 1
 
 
-def fingerprint(path: Path) -> str:
-    """Return a SHA-256 hash (hex) that identifies the content of a file or a model folder.
+def former_fingerprint(path: Path) -> str:
+    """Return the fingerprint of older versions, which identified weights by size and time of modification.
 
-    A text file is hashed whole. Weights are too large for that: for a model folder and a GGUF file, the names, sizes
-    and modification times of the files are hashed, and the content of a folder's configuration and tokenizer.
+    Stages that were finished under it stay finished (`gemsmith.recipes.pipeline.identity`).
     """
     if path.is_file() and path.suffix != ".gguf":
-        return _digest(path)
+        return digest(path, remembered=True)
     parts = []
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             stat = file.stat()
             small = file.name in CONFIGS
             relative = file.relative_to(path) if path.is_dir() else file.name
-            parts.append(f"{relative} {stat.st_size} {_digest(file) if small else stat.st_mtime_ns}")
+            parts.append(f"{relative} {stat.st_size} {digest(file) if small else stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

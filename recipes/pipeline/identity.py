@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from gemsmith.contracts.digests import content_digest
 from gemsmith.contracts.strict import StrictModel
 from gemsmith.curation.config import PythonData
-from gemsmith.recipes.pipeline.files import fingerprint
+from gemsmith.recipes.pipeline.files import former_fingerprint
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.rl.rewards.config import PythonReward
 
@@ -25,16 +27,11 @@ WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
 SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
 
-def identities(
-    nodes: Sequence[Node], data: Mapping[str, Any], rewards: Mapping[str, Any], engine: Any, seed: int, root: Path
-) -> dict[str, str]:
-    """Return the identity of each stage by its id, as 64 hexadecimal digits.
+@dataclass(frozen=True)
+class Settings:
+    """What identities are computed from.
 
-    An identity covers the stage's configuration with its defaults filled in, the data sections and rewards that it
-    uses, the identities of its input stages, the seed, the engine, the version of the stage kind's code, and the
-    content of the local files that these name. It leaves out the other stages, the recipe's name and WITHOUT_EFFECT.
-
-    Args:
+    Attributes:
         nodes: the stages, each after its inputs.
         data: the recipe's data sections by name.
         rewards: the recipe's rewards by name.
@@ -42,21 +39,67 @@ def identities(
         seed: the recipe's seed.
         root: the recipe's folder, for local files.
     """
-    known: dict[str, str] = {}
-    for node in nodes:
-        parts = [node.config, *(data[name] for name in node.data), *(rewards[name] for name in node.rewards)]
-        content = {
-            "stage": _plain(node.config),
-            "version": type(node.config).version,
-            "data": {name: _plain(data[name]) for name in node.data},
-            "rewards": {name: _plain(rewards[name]) for name in node.rewards},
-            "inputs": {name: known[name] for name in node.inputs},
-            "seed": seed,
-            "engine": _plain(engine),
-            "files": [fingerprint(path) for part in parts for path in part.local_files(root)],
-        }
-        known[node.id] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return known
+
+    nodes: Sequence[Node]
+    data: Mapping[str, Any]
+    rewards: Mapping[str, Any]
+    engine: Any
+    seed: int
+    root: Path
+
+
+def identities(settings: Settings, begun: Callable[[str, str], bool] = lambda id, identity: True) -> dict[str, str]:
+    """Return the identity of each stage by its id, as 64 hexadecimal digits.
+
+    An identity covers the stage's configuration with its defaults filled in, the data sections and rewards that it
+    uses, the identities of its input stages, the seed, the engine, the version of the stage kind's code, and the
+    content of the local files and folders that these name. It leaves out the other stages, the recipe's name and
+    WITHOUT_EFFECT.
+
+    Args:
+        settings: the recipe.
+        begun: function of a stage's id and an identity that returns True if the run has a folder for the two. A stage
+            that an older version began keeps the identity that it was given then.
+    """
+    found: dict[str, str] = {}
+    for node in settings.nodes:
+        found[node.id] = _identity(node, settings, found, content_digest)
+        if not begun(node.id, found[node.id]) and _had_another(node, settings):
+            former = _identity(node, settings, found, former_fingerprint)
+            if begun(node.id, former):
+                found[node.id] = former
+    return found
+
+
+def _had_another(node: Node, settings: Settings) -> bool:
+    """Return True if an older version gave the stage another identity, with which its result is still the same.
+
+    Older versions identified a model by the times of its files (`files.former_fingerprint`). They did not count data in
+    a folder at all, so the data of such a stage may have changed since.
+    """
+    data = [path for name in node.data for path in settings.data[name].local_files(settings.root)]
+    paths = [path for part in _parts(node, settings) for path in part.local_files(settings.root)]
+    return any(path.is_dir() or path.suffix == ".gguf" for path in paths) and not any(path.is_dir() for path in data)
+
+
+def _identity(node: Node, settings: Settings, known: Mapping[str, str], fingerprint_of: Callable[[Path], str]) -> str:
+    content = {
+        "stage": _plain(node.config),
+        "version": type(node.config).version,
+        "data": {name: _plain(settings.data[name]) for name in node.data},
+        "rewards": {name: _plain(settings.rewards[name]) for name in node.rewards},
+        "inputs": {name: known[name] for name in node.inputs},
+        "seed": settings.seed,
+        "engine": _plain(settings.engine),
+        "files": [fingerprint_of(path) for part in _parts(node, settings) for path in part.local_files(settings.root)],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _parts(node: Node, settings: Settings) -> list[Any]:
+    """Return the configurations that a stage's result depends on."""
+    data = [settings.data[name] for name in node.data]
+    return [node.config, *data, *(settings.rewards[name] for name in node.rewards)]
 
 
 def _shipped_by_name(target: str) -> str:

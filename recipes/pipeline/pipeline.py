@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gemsmith.recipes.checks.trainings import check_trainings
 from gemsmith.recipes.pipeline.files import names_a_file
 from gemsmith.recipes.pipeline.generated import with_prompts
 from gemsmith.recipes.pipeline.graph import Node, build_graph
-from gemsmith.recipes.pipeline.identity import identities
+from gemsmith.recipes.pipeline.identity import Settings, identities
 from gemsmith.recipes.pipeline.mixtures import with_sections
 from gemsmith.recipes.schema.faults import Faults
 from gemsmith.recipes.schema.recipe import Recipe
@@ -41,7 +42,6 @@ class Pipeline:
     seed: int
     root: Path
     nodes: list[Node]
-    identities: dict[str, str]
     data: Mapping[str, Any]
     rewards: Mapping[str, Any]
     engine: Any
@@ -50,10 +50,24 @@ class Pipeline:
     """Location of each stage, such as "file:line: stages.it", for errors that are found later."""
     remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What `validate` prints about a stage, by its id; stages without remarks are left out."""
+    run: Path | None = None
+    """Folder of the run, in which stages that an older version began keep their identity (`for_run`)."""
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """Return the identity of each stage by its id; computed when it is first used, as it reads local files."""
+        settings, run = Settings(self.nodes, self.data, self.rewards, self.engine, self.seed, self.root), self.run
+        if run is None:
+            return identities(settings)
+        return identities(settings, lambda id, identity: (run / _folder(id, identity)).is_dir())
+
+    def for_run(self, run: Path) -> "Pipeline":
+        """Return the pipeline as it continues the run in this folder."""
+        return replace(self, run=run)
 
     def folder(self, node: Node) -> str:
         """Return the folder of a stage, relative to the run's folder."""
-        return f"stages/{node.id}-{self.identities[node.id][:8]}"
+        return _folder(node.id, self.identities[node.id])
 
     def targets(self, nodes: Sequence[Node]) -> list[Target]:
         """Return the reward functions that these stages use, with their options."""
@@ -61,6 +75,10 @@ class Pipeline:
         plugins = [self.rewards[name] for name in used if isinstance(self.rewards[name], PythonReward)]
         found = [find_target(plugin.target, self.root, REWARDS) for plugin in plugins]
         return [replace(target, options=plugin.options) for target, plugin in zip(found, plugins, strict=True)]
+
+
+def _folder(id: str, identity: str) -> str:
+    return f"stages/{id}-{identity[:8]}"
 
 
 def open_recipe(argument: str, sets: Sequence[str] = (), schema: type[Recipe] = Recipe) -> Pipeline:
@@ -160,9 +178,8 @@ def build_pipeline(
             remarks[config.id] = said
     add_route_faults(stages, data, rewards, faults)
     faults.raise_if_any()
-    known = identities(nodes, data, rewards, engine, seed, root)
     places = {config.id: faults.locate(("stages", index)) for index, config in enumerate(stages)}
-    return Pipeline(name, seed, root, nodes, known, data, rewards, engine, document, places, remarks)
+    return Pipeline(name, seed, root, nodes, data, rewards, engine, document, places, remarks)
 
 
 def _check_models(config: Any, keys: Keys, root: Path, faults: Faults) -> None:

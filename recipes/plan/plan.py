@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from rich.table import Table
 
+from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.planning import ForecastContext, ModelSize, Throughput
+from gemsmith.contracts.reading import reading
 from gemsmith.policy.config import PolicyConfig, SamplerConfig
 from gemsmith.policy.forecast import SAMPLING_FLOPS, TRAINING_FLOPS
 from gemsmith.policy.sizes import shape_of
@@ -42,6 +45,7 @@ def forecast(pipeline: Pipeline, run: Path) -> list[Forecast]:
         pipeline: the checked recipe.
         run: the run's folder, whose records show which stages are finished and how long they took; it may not exist.
     """
+    pipeline = pipeline.for_run(run)
     sizes: dict[str, ModelSize | None] = {}
 
     def size_of(policy: PolicyConfig) -> ModelSize | None:
@@ -167,14 +171,12 @@ def _seconds_before(run: Path, node: Node) -> float | None:
     """Return the seconds of the stage's newest finished run with other settings, scaled by its steps; None if none."""
     newest: tuple[float, float] | None = None
     for path in (run / "stages").glob(f"{node.id}-????????/stage.json"):
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        if record["status"] != "finished" or record["kind"] != node.kind:
-            continue
-        if newest is None or path.stat().st_mtime > newest[0]:
-            newest = (path.stat().st_mtime, record["seconds"] * _more_steps(node, record["config"]))
+        with suppress(UserError), reading(path, "the record of a stage", ""):  # else this estimate goes without it
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["status"] != "finished" or record["kind"] != node.kind:
+                continue
+            if newest is None or path.stat().st_mtime > newest[0]:
+                newest = (path.stat().st_mtime, float(record["seconds"]) * _more_steps(node, record["config"]))
     return newest[1] if newest else None
 
 

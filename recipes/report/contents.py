@@ -1,7 +1,8 @@
 """The content of a run's folder; missing files are allowed, because a run may be unfinished or have failed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from gemsmith.contracts.reading import as_object, log_rows, read_json, reading
 from gemsmith.recipes.run.record import read_run
 from gemsmith.recipes.schema.recipe import produced_by
+
+REMEDY = "put it back from a copy, or run its stage again"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,14 @@ class StageContents:
     @cached_property
     def config(self) -> dict[str, Any]:
         """Return the stage's configuration with all defaults; empty before the stage starts."""
-        return _mapping(self.folder / "stage.json").get("config", {})
+        path = self.folder / "stage.json"
+        with reading(path, "the record of a stage", REMEDY):
+            return as_object(_mapping(path).get("config", {}))
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Return the rows of `metrics.jsonl` that have a step."""
-        return [row for row in json_lines(self.folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
+        return [row for row in log_rows(self.folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
 
     @cached_property
     def estimators(self) -> dict[str, Any]:
@@ -45,6 +50,16 @@ class StageContents:
     def output(self, name: str) -> dict[str, Any]:
         """Return the content of a JSON file in the stage's output; empty if it is missing."""
         return _mapping(self.folder / "output" / name)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Run a block that interprets a file of the stage's folder, such as "output/scores.json".
+
+        Raises:
+            UserError: the block failed, as the content of the file is not as expected.
+        """
+        with reading(self.folder / name, f"the file of stage {self.id}", REMEDY):
+            yield
 
     def log_tail(self, lines: int = 12) -> str:
         """Return the last lines of the stage's log, which usually show why it failed."""
@@ -116,33 +131,28 @@ def read_contents(folder: Path) -> RunContents:
     )
 
 
-def json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects in a JSON Lines file; a line that was cut short when the run was killed is skipped."""
-    rows = []
-    for line in _text(path).splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects in a JSON lines file that a stage wrote at once; [] if it does not exist.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    with reading(path, "JSON lines, one object each", REMEDY):
+        return [as_object(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _document(recipe: str) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(StringIO(recipe))
-    except YAMLError:
+    except Exception:  # the parser raises many kinds; the page then shows the text, and goes without its fields
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_text(path))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(path, "a file that gemsmith wrote", REMEDY) if path.is_file() else {}
 
 
 def _text(path: Path) -> str:

@@ -45,7 +45,11 @@ TITLES = {
 def curves(run: RunContents) -> Markup | None:
     """Return a group of panels for each stage that has logged something; None if no stage has."""
     trained = [stage for stage in run.stages if stage.produces != "data"]  # generation logs progress, not training
-    groups = [group for stage in trained if (group := stage_curves(stage, run.normalised)) is not None]
+    groups = []
+    for stage in trained:
+        with stage.reading("metrics.jsonl"):
+            if (group := stage_curves(stage, run.normalised)) is not None:
+                groups.append(group)
     note = "Lines are moving averages; the logged values are shown in pale colours behind them."
     if any(breaks_of(stage.metrics) for stage in run.stages):
         note += " A dotted line marks where the runs of an iteration were merged."

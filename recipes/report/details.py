@@ -21,7 +21,13 @@ def details_sections(run: RunContents) -> list[Markup]:
         ("qat.json", _qat),
         ("export.json", _export),
     )
-    return [make(stage, found) for name, make in makers for stage in run.stages if (found := stage.output(name))]
+    sections = []
+    for name, make in makers:
+        for stage in run.stages:
+            with stage.reading(f"output/{name}"):
+                if found := stage.output(name):
+                    sections.append(make(stage, found))
+    return sections
 
 
 def _warp(stage: StageContents, warp: dict[str, Any]) -> Markup:

@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.stage import write_atomically
 from gemsmith.evals.comparison import gain
 from gemsmith.recipes.report.contents import RunContents, StageContents, read_contents
@@ -22,7 +23,10 @@ def write_report(run_folder: Path) -> Path:
         UserError: the folder does not contain a run.
     """
     path = run_folder / "report.html"
-    write_atomically(path, str(page(read_contents(run_folder))))
+    contents = read_contents(run_folder)
+    with reading(run_folder, "the results of a run", "see which of its files was changed, and put it back"):
+        text = str(page(contents))
+    write_atomically(path, text)
     return path
 
 
@@ -41,9 +45,11 @@ def page(run: RunContents) -> Markup:
     waiting = (
         None if scores else section("Policies", note="No evaluation has finished yet; its table will be shown here.")
     )
+    with reading(run.folder / "environment.json", "the machine and the software of a run", "delete it"):
+        header, repeat = _header(run), _recipe_and_machine(run)
     body = element(
         "main",
-        _header(run),
+        header,
         _headline(run),
         section("Stages", stage_graph(run.stages)) if run.stages else None,
         _failures(run),
@@ -52,7 +58,7 @@ def page(run: RunContents) -> Markup:
         curves(run),
         details_sections(run),
         _loading(run),
-        _recipe_and_machine(run),
+        repeat,
     )
     return render([Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en")])
 

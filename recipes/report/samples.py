@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from gemsmith.recipes.report.contents import RunContents, json_lines
+from gemsmith.contracts.reading import reading
+from gemsmith.recipes.report.contents import REMEDY, RunContents, whole_lines
 from gemsmith.recipes.report.markup import Content, Markup, element, section, short
 
 MOST_ANSWERS = 5  # distinct sampled answers shown per policy
@@ -14,13 +15,15 @@ def samples_sections(run: RunContents) -> list[Markup]:
     """Return a section for each evaluation that has kept samples of at least one policy."""
     sections = []
     for stage in run.stages:
-        rows = [row for row in json_lines(stage.folder / "output" / "samples.jsonl") if row.get("policies")]
-        if rows:
-            ids = list(rows[0]["policies"])
-            shown = list(dict.fromkeys((ids[0], ids[-1])))
-            note = "Greedy answer first, then the sampled ones, the most common first; ✓ passes, ✗ fails."
-            title = "Before and after" if len(shown) == 2 else "Samples"
-            sections.append(section(title, [_card(row, shown) for row in rows], note=note))
+        path = stage.folder / "output" / "samples.jsonl"
+        with reading(path, "the samples of an evaluation", REMEDY):
+            rows = [row for row in whole_lines(path) if row.get("policies")]
+            if rows:
+                ids = list(rows[0]["policies"])
+                shown = list(dict.fromkeys((ids[0], ids[-1])))
+                note = "Greedy answer first, then the sampled ones, the most common first; ✓ passes, ✗ fails."
+                title = "Before and after" if len(shown) == 2 else "Samples"
+                sections.append(section(title, [_card(row, shown) for row in rows], note=note))
     return sections
 
 

@@ -52,7 +52,12 @@ class MeasureColumn:
 
 def scores_sections(run: RunContents) -> list[Markup]:
     """Return a section for each evaluation that has written scores."""
-    return [_scores_section(run, stage, scores) for stage in run.stages if (scores := stage.output("scores.json"))]
+    sections = []
+    for stage in run.stages:
+        with stage.reading("output/scores.json"):
+            if scores := stage.output("scores.json"):
+                sections.append(_scores_section(run, stage, scores))
+    return sections
 
 
 def _scores_section(run: RunContents, stage: StageContents, scores: dict[str, Any]) -> Markup:

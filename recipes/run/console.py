@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.recipes.run.output import OutputLostError, is_guarded, output_stream
 
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -61,8 +62,12 @@ def own_output() -> Iterator[IO[str]]:
     if _descriptor(stream) != 1:
         yield stream
         return
-    with os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8", errors="replace") as file:
-        yield file
+    copy = output_stream(os.dup(1), owned=True)
+    try:
+        yield copy
+    finally:
+        with contextlib.suppress(OutputLostError, OSError):  # its first failure was raised where it happened
+            copy.close()
 
 
 @contextlib.contextmanager
@@ -83,7 +88,8 @@ def captured(log: Path) -> Iterator[None]:
             os.dup2(file.fileno(), number)
         for name, number in (("stdout", 1), ("stderr", 2)):
             stream = getattr(sys, name)
-            if stream is None or _descriptor(stream) == number:
+            # A guarded stream is replaced too: what the file refuses is not a fault of standard output.
+            if stream is None or (_descriptor(stream) == number and not is_guarded(stream)):
                 continue
             detour = _Detour(
                 restored.enter_context(

@@ -15,24 +15,26 @@ WRITE_MESSAGES = ("inline_container", "pytorchstreamwriter", "iostream error", "
 ALMOST_FULL = 4 << 20
 
 
-def as_run_error(error: BaseException, run: Path, what: str) -> RunError:
-    """Return a one-sentence RunError for an unexpected error, and write its traceback to `error.log` in `run`.
+def as_run_error(error: BaseException, folder: Path, what: str) -> RunError:
+    """Return a one-sentence RunError for an unexpected error, and write its traceback to `error.log` in `folder`.
 
     Args:
         error: the unexpected error; a RunError is returned unchanged.
-        run: the run's folder.
+        folder: folder of the run or of its stage; it is created if it is missing.
         what: the failed step, such as "stage sft"; the message begins with it.
     """
     if isinstance(error, RunError):
         return error
-    if is_disk_full(error, run):
+    if is_disk_full(error, folder):
+        place = _full_place(error) or folder
         return RunError(
-            f"{what}: the disk of {run} is full; free some space and run the same command again (finished stages are "
+            f"{what}: the disk of {place} is full; free some space and run the same command again (finished stages are "
             "kept)"
         )
-    log = run / "error.log"
+    log = folder / "error.log"
     reason = (str(error).strip().splitlines() or [""])[0][:300]
     try:
+        log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join(traceback.format_exception(error)))
     except OSError as failed:
         return RunError(f"{what}: {type(error).__name__}: {reason} (and {log} cannot be written: {failed.strerror})")
@@ -50,6 +52,12 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
         if any(phrase in message for phrase in WRITE_MESSAGES) and _almost_full(folder):
             return True
     return False
+
+
+def _full_place(error: BaseException) -> str | None:
+    """Return the file whose disk is full, where the system names it: it may be on another disk than the run."""
+    links = (link for link in chain(error) if isinstance(link, OSError) and link.errno in FULL_CODES)
+    return next((str(link.filename) for link in links if link.filename is not None), None)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -6,10 +6,13 @@ The launcher sets an environment variable to a folder; each worker that fails wr
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import rank
+from gemsmith.contracts.reading import read_json
 
 FOLDER_VARIABLE = "GEMSMITH_FAILURE_HANDOFF"
 
@@ -38,4 +41,8 @@ def hand_off_failure(message: str, code: int) -> bool:
 
 def read_failures(folder: Path) -> dict[int, dict[str, Any]]:
     """Return `message`, `code` and `time` of each failure that the workers wrote to `folder`, by rank."""
-    return {int(path.stem): json.loads(path.read_text()) for path in folder.glob("*.json")}
+    found = {}
+    for path in folder.glob("*.json"):
+        with suppress(UserError):  # a process that was killed while it wrote has handed off nothing
+            found[int(path.stem)] = read_json(path, "a failure", "", keys=("message", "code", "time"))
+    return found

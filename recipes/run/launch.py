@@ -21,6 +21,7 @@ from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
 from gemsmith.recipes.run.failure_handoff import FOLDER_VARIABLE, ProcessFailedError, launched, read_failures
 from gemsmith.recipes.run.machine import cores, gpus
+from gemsmith.recipes.run.ownership import claim
 from gemsmith.recipes.run.record import forget, locked
 from gemsmith.recipes.schema.faults import Faults
 
@@ -80,6 +81,7 @@ def launch_run(
     """
     if fresh and folder.exists():
         with locked(folder):
+            claim(folder, pipeline.for_run(folder), fresh=True)
             forget(folder, set(only) or {node.id for node in pipeline.nodes})
     launch(["run", *arguments, f"--out={folder}"], processes)
 

@@ -4,14 +4,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.reading import as_object, reading
 from gemsmith.contracts.stage import write_atomically
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
@@ -21,11 +22,16 @@ Status = Literal["to run", "running", "finished", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The state of a stage: `seconds` counts all attempts, `started` is the time of the first one."""
+    """The state of a stage: `seconds` counts all attempts, `started` is the time of the first one.
+
+    `files` holds size and digest of every file that a finished stage wrote, by its path in the stage's folder; it is
+    empty for a stage of an older version.
+    """
 
     status: Status = "to run"
     started: str = ""
     seconds: float = 0.0
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_stage(folder: Path) -> StageRecord:
@@ -33,17 +39,50 @@ def read_stage(folder: Path) -> StageRecord:
 
     Call this with the run's lock held: a record with the status "running" then belongs to a process that was killed,
     and is returned as "interrupted".
+
+    Raises:
+        UserError: the record is damaged.
     """
-    try:
-        record = json.loads((folder / "stage.json").read_text())
-    except (OSError, ValueError):
+    path = folder / "stage.json"
+    if not path.is_file():
         return StageRecord()
-    status = record["status"]
-    if status == "running":
-        status = "interrupted"
-    if status == "finished" and not (folder / "output").is_dir():
-        status = "to run"
-    return StageRecord(status, record["started"], record["seconds"])
+    with reading(path, "the record of a stage", "put it back from a copy, or delete the folder to run the stage again"):
+        content = as_object(json.loads(path.read_text(encoding="utf-8")), ("status", "started", "seconds"))
+        record = _stage_record(content)
+    if record.status == "finished" and not (folder / "output").is_dir():
+        return StageRecord("to run", record.started, record.seconds)
+    return record
+
+
+def _stage_record(content: Mapping[str, Any]) -> StageRecord:
+    """Return the record in the content of `stage.json`, after a check of every type: a wrong one would fail later."""
+    status, seconds, files = content["status"], float(content["seconds"]), _files(content)
+    if status not in get_args(Status):
+        raise ValueError(f"its status is {str(status)[:40]!r}")
+    if not isinstance(content["started"], str):
+        raise ValueError("its time of starting is not a text")
+    as_object(content.get("config", {}))
+    return StageRecord("interrupted" if status == "running" else status, content["started"], seconds, files)
+
+
+def recorded_files(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return the files in a stage's record (`StageRecord.files`), which may lack everything else.
+
+    Raises:
+        UserError: the record is missing or damaged.
+    """
+    path = folder / "stage.json"
+    with reading(path, "the record of a stage", "put it back from a copy, or delete the folder to run the stage again"):
+        return _files(as_object(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _files(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    files = as_object(content.get("files", {}))
+    for name, entry in files.items():
+        as_object(entry, ("bytes", "sha256"))
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"it names the file {name[:80]!r}, which is not in the stage's folder")
+    return files
 
 
 def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) -> None:
@@ -58,6 +97,7 @@ def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) 
         "seconds": round(record.seconds, 3),
         "inputs": {name: pipeline.identities[name] for name in node.inputs},
         "config": node.config.model_dump(mode="json", by_alias=True),
+        "files": dict(record.files),
     }
     write_atomically(run / pipeline.folder(node) / "stage.json", json.dumps(content, indent=2) + "\n")
 
@@ -65,10 +105,9 @@ def write_stage(run: Path, pipeline: Pipeline, node: Node, record: StageRecord) 
 def write_run(run: Path, pipeline: Pipeline, running: str | None = None) -> None:
     """Write `run.json` from the records of the stages; `running` is the id of the stage that is running now."""
     path = run / "run.json"
-    try:
-        started = json.loads(path.read_text())["started"]
-    except (OSError, ValueError, KeyError):
-        started = now()
+    started = now()
+    with suppress(UserError):  # a damaged file is renewed here
+        started = read_run(run)["started"]
     stages = []
     for node in pipeline.nodes:
         record = read_stage(run / pipeline.folder(node))
@@ -91,13 +130,23 @@ def read_run(run: Path) -> dict[str, Any]:
     """Read `run.json`.
 
     Raises:
-        UserError: the folder does not contain a run.
+        UserError: the folder does not contain a run, or the file is damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads((run / "run.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run}: found no readable run.json, expected the folder of a run (see `--out`)") from error
-    return content
+    path = run / "run.json"
+    if not path.is_file():
+        raise UserError(f"{run}: found no run.json, expected the folder of a run (see `--out`)")
+    with reading(path, "the record of a run", "put it back from a copy, or run the recipe again, which renews it"):
+        content = as_object(json.loads(path.read_text(encoding="utf-8")), ("name", "stages"))
+        content = as_object({"seed": 0, "started": "", **content})
+        for stage in content["stages"]:
+            as_object(stage, ("id", "kind", "folder", "status"))
+            stage |= {"seconds": stage.get("seconds") or 0.0, "inputs": stage.get("inputs", [])}
+            for name in ("id", "kind", "folder", "status"):
+                if not isinstance(stage[name], str):
+                    raise ValueError(f"the {name} of a stage is not a text")
+            if not isinstance(stage["inputs"], list) or not isinstance(stage["seconds"], int | float):
+                raise ValueError(f"the entry of stage {stage['id']} has another structure")
+        return content
 
 
 def forget(run: Path, ids: set[str]) -> None:

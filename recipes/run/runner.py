@@ -18,9 +18,11 @@ from gemsmith.recipes.checks.disjoint import check_data
 from gemsmith.recipes.checks.plugins import check_importable
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.checksums import changed_files, raise_if_changed, record_files
 from gemsmith.recipes.run.console import captured, own_output, quieten, sole_run
 from gemsmith.recipes.run.failure import as_run_error, is_disk_full
 from gemsmith.recipes.run.machine import environment
+from gemsmith.recipes.run.ownership import claim
 from gemsmith.recipes.run.record import StageRecord, forget, locked, now, read_stage, write_run, write_stage
 from gemsmith.recipes.run.stages import make_stage, run_stage
 from gemsmith.recipes.run.view import LineView, View, view_for
@@ -49,7 +51,7 @@ def run_pipeline(
         RunError: any other failure (exit code 1).
         Stopped: a signal stopped the run; the message says where the same command continues.
     """
-    chosen = _chosen(pipeline, only)
+    chosen, pipeline = _chosen(pipeline, only), pipeline.for_run(run)
     if rank():
         quieten()
         run_as_worker(pipeline, run, [node for node in pipeline.nodes if node.id in chosen], fresh)
@@ -85,9 +87,14 @@ class _PipelineRun:
 
     def __init__(self, pipeline: Pipeline, run: Path, interrupts: StopRequest, view: View, verbose: bool) -> None:
         self.pipeline, self.run, self.interrupts, self.view, self.verbose = pipeline, run, interrupts, view, verbose
+        self.known_whole: set[str] = set()
+        """Ids of the stages whose files were compared whole, or written, during this run."""
 
     def execute(self, chosen: set[str], fresh: bool) -> Path | None:
         """Run the chosen stages that are not finished, and write the report; return its path."""
+        kept = [node for node in self.pipeline.nodes if not (fresh and node.id in chosen)]
+        claim(self.run, self.pipeline, fresh=fresh)
+        self._check_finished(kept)
         if fresh:
             forget(self.run, chosen)
         records = {node.id: read_stage(self.run / self.pipeline.folder(node)) for node in self.pipeline.nodes}
@@ -110,7 +117,28 @@ class _PipelineRun:
             raise
         finally:
             self.view.close()
+        (self.run / "error.log").unlink(missing_ok=True)
         return self._report() if waiting or not report.exists() else report
+
+    def _check_finished(self, nodes: Sequence[Node], *, whole: bool = False) -> None:
+        """Check that the files of those of the stages that are finished are as the stage wrote them.
+
+        Raises:
+            UserError: a file is missing or changed.
+        """
+        faults = {}
+        for node in nodes:
+            folder = self.run / self.pipeline.folder(node)
+            if (record := read_stage(folder)).status == "finished":
+                faults[node.id] = changed_files(folder, record.files, whole=whole)
+        raise_if_changed(faults)
+
+    def _check_inputs_of(self, node: Node) -> None:
+        """Read the files of the stage's inputs whole, once in a run; what this run has written need not be read."""
+        inputs = [other for other in self.pipeline.nodes if other.id in node.inputs]
+        self._check_finished([other for other in inputs if other.id in self.known_whole])
+        self._check_finished([other for other in inputs if other.id not in self.known_whole], whole=True)
+        self.known_whole.update(other.id for other in inputs)
 
     def _check(self, waiting: list[Node]) -> None:
         """Check what can only be found by loading: reward functions (in a child process), data and stages' files."""
@@ -127,6 +155,7 @@ class _PipelineRun:
 
     def _run_and_record(self, node: Node) -> None:
         """Run one stage to its end; if it fails, record its state and raise."""
+        self._check_inputs_of(node)
         folder = self.run / self.pipeline.folder(node)
         before = read_stage(folder)
         begun = time.monotonic()
@@ -144,6 +173,7 @@ class _PipelineRun:
                 run_stage(node, stage)
             if not stage.output.is_dir():
                 raise RunError("it ended without writing its output folder")
+            files = record_files(folder, node.config.results)
         except BaseException as error:
             interrupted = self.interrupts.requested or isinstance(error, KeyboardInterrupt)
             self._record_failure(node, record("interrupted" if interrupted else "failed"))
@@ -154,8 +184,11 @@ class _PipelineRun:
             if isinstance(error, UserError | RunError) and not is_disk_full(error, self.run):
                 named = f"stage {node.id}: "  # checks that also run before a run already name the stage
                 raise type(error)(f"{named}{str(error).removeprefix(named)}") from error
-            raise as_run_error(error, self.run, f"stage {node.id}") from error
-        self._record(node, record("finished"))
+            raise as_run_error(error, folder, f"stage {node.id}") from error
+        for log in folder.glob("error*.log"):  # of an earlier attempt, also of other processes
+            log.unlink()
+        self.known_whole.add(node.id)
+        self._record(node, replace(record("finished"), files=files))
         _free_memory()
 
     def _record(self, node: Node, record: StageRecord) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import as_object, read_json, reading
 from gemsmith.contracts.suggestions import did_you_mean, listed
+from gemsmith.recipes.run.checksums import check_whole
 from gemsmith.recipes.run.record import read_run
 
 
@@ -26,7 +28,7 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
         stage: id of a stage of the run; None chooses the last finished stage with a policy.
 
     Raises:
-        UserError: there is no such policy.
+        UserError: there is no such policy, or one of its files is not as the stage wrote it.
     """
     if not (place / "run.json").is_file():
         if (place / "config.json").is_file() or (place.suffix == ".gguf" and place.is_file()):
@@ -34,6 +36,7 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
                 raise UserError(
                     f"{place}: found a model, which has no stages; leave {stage} out, or name the folder of a run"
                 )
+            check_whole([place])
             return TrainedPolicy(place)
         raise UserError(
             f"{place}: found no run and no model, expected the folder of a run (with run.json) or of a model"
@@ -55,16 +58,23 @@ def find_policy(place: Path, stage: str | None = None) -> TrainedPolicy:
         state = stages[chosen]["status"]
         reason = "has no policy" if state == "finished" else f"is {state}"
         raise UserError(f"{place}: stage {chosen} {reason}, expected a finished one with a policy: {listed(finished)}")
-    record = json.loads((place / stages[chosen]["folder"] / "stage.json").read_text())
-    origin = ((record["config"].get("policy") or {}).get("from")) or ""
+    folder = place / stages[chosen]["folder"]
+    path = folder / "stage.json"
+    with reading(path, "the record of a stage", _RECORD):
+        config = as_object(as_object(json.loads(path.read_text(encoding="utf-8")), ("config",))["config"])
+        origin = as_object(config.get("policy") or {}).get("from") or ""
     base = place / stages[origin]["folder"] / "output" if origin in finished else None
-    return TrainedPolicy(place / stages[chosen]["folder"] / "output", chosen, base)
+    check_whole([folder / "output"] if base is None else [folder / "output", base])
+    return TrainedPolicy(folder / "output", chosen, base)
+
+
+_RECORD = "put it back from a copy, or delete the folder to run the stage again"
 
 
 def _is_policy(folder: Path) -> bool:
     """Return whether a stage's output is a causal language model."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+    path = folder / "config.json"
+    if not path.is_file():
         return False
-    return any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or [])
+    architectures = read_json(path, "the configuration of a model", _RECORD).get("architectures")
+    return isinstance(architectures, list) and any(str(name).endswith("ForCausalLM") for name in architectures)

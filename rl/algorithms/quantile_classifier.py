@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from transformers import Gemma3TextForSequenceClassification, set_seed
 
+from gemsmith.contracts.reading import reading
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.training.sharding import plain_module
 from gemsmith.reward_models.member import peft_config
@@ -73,10 +74,12 @@ class QuantileClassifier:
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """Load the parameters and the optimiser's state that `save` wrote."""
-        kept = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-        for name, parameter in self._trained.items():
-            parameter.copy_(kept["trained"][name])
-        self.optimiser.load_state_dict(kept["optimiser"])
+        path = folder / STATE
+        with reading(path, "the state of the quantile classifier", "delete the checkpoint that it is in"):
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            for name, parameter in self._trained.items():
+                parameter.copy_(kept["trained"][name])
+            self.optimiser.load_state_dict(kept["optimiser"])
 
     @torch.enable_grad()
     def _learn(self, sequences: Sequence[Sequence[int]], share_P: Tensor) -> Tensor:

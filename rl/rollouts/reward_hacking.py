@@ -4,12 +4,13 @@ Gao et al. (2023, arXiv 2210.10760) describe the pattern: as the KL to the initi
 keeps rising while the true objective rises at first, peaks, and falls. Imports no torch.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from gemsmith.contracts.reading import log_rows
 
 BLOCKS = 10  # equal parts of a run that are compared
 LEAST_ROWS = 4  # fewest rows of a block
@@ -94,8 +95,7 @@ def read_hacking_onsets(metrics: Path, normalised: bool, where: Mapping[str, int
         normalised: see `learnt_metric`.
         where: values of `iteration` and `run` that select the training's rows.
     """
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-    own = [row for row in rows if where.items() <= row.items()]
+    own = [row for row in log_rows(metrics) if where.items() <= row.items()]
     return hacking_onsets(own, learnt_metric({name for row in own for name in row}, normalised))
 
 

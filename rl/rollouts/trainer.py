@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gemsmith.contracts.reading import reading
 from gemsmith.contracts.seeds import seed_of_step
 from gemsmith.curation.example import Example
 from gemsmith.policy.head.logprobs import token_logprobs, weighted_logprobs
@@ -173,8 +174,10 @@ class RolloutTrainer(Trainer):
         if checkpoint is not None and self.collector.algorithm.auxiliary_learner is not None:
             self.collector.algorithm.auxiliary_learner.load(Path(checkpoint))
         if checkpoint is not None and self.collector.running:
-            kept = json.loads((Path(checkpoint) / RUNNING).read_text())
-            self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
+            path = Path(checkpoint) / RUNNING
+            with reading(path, "the running statistics of rewards", "delete the checkpoint that it is in"):
+                kept = json.loads(path.read_text())
+                self.collector.running = {name: Moments(**moments) for name, moments in kept.items()}
 
     def _write_shown(self) -> None:
         with self.shown.open("a") as file:

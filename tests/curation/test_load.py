@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from pydantic import TypeAdapter
 
@@ -200,6 +201,17 @@ def test_a_hub_data_set_is_read_through_datasets(tmp_path: Path):
     assert [example.answer for example in split.train] == ["0", "1", "2", "3", "4", "5"]
     with pytest.raises(UserError, match="split test could not be read"):
         load(tmp_path, source="hub", name=str(folder), split="test")
+
+
+def test_a_data_set_in_a_folder_is_read_again_if_its_content_changed(tmp_path: Path):
+    """The cache of `datasets` knows a local file by its time, which `cp --preserve` keeps."""
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for number in (1, 2):
+        pandas.DataFrame({"prompt": [f"{number} + 1 ="]}).to_parquet(folder / "train.parquet")
+        os.utime(folder / "train.parquet", (1, 1))
+        (row,) = load(tmp_path, source="hub", name="table", holdout=0).train  # relative to the recipe, as every path
+        assert row.prompt == f"{number} + 1 ="
 
 
 def test_an_unreachable_hub_is_one_sentence_with_a_way_out(tmp_path: Path):

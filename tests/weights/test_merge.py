@@ -185,7 +185,7 @@ def test_missing_and_damaged_weights_are_the_users_fault(three: list[Path], tmp_
     whole = (three[1] / "model.safetensors").read_bytes()
     for damaged in (whole[:-10], whole[:4], b""):
         (three[1] / "model.safetensors").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        with pytest.raises(UserError, match=r"model\.safetensors could not be read"):
             average(three, tmp_path / "out")
     (three[2] / "model.safetensors.index.json").write_text('{"weight_map": {"w": "gone.safetensors"}}')
     with pytest.raises(UserError, match=r"gone\.safetensors"):

@@ -8,6 +8,7 @@ from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.policy.origins import origin_of
 from gemsmith.recipes.pipeline.graph import Node
 from gemsmith.recipes.pipeline.pipeline import Pipeline
+from gemsmith.recipes.run.checksums import check_whole
 from gemsmith.recipes.run.console import captured, own_output, quieten
 from gemsmith.recipes.run.record import read_stage
 from gemsmith.recipes.run.view import LineView
@@ -30,6 +31,7 @@ def write_teacher_cache(pipeline: Pipeline, stage: str, run: Path, out: Path) ->
         UserError: the stage does not exist or has no teacher, or the teacher's stage is not finished.
         RunError: the store cannot be written.
     """
+    pipeline = pipeline.for_run(run)
     node = _node(pipeline, stage)
     config = _cache_of(pipeline, node)
     for name in (share.teacher.from_ for share in config.shares):
@@ -38,6 +40,8 @@ def write_teacher_cache(pipeline: Pipeline, stage: str, run: Path, out: Path) ->
                 f"teacher-cache {stage}: its teacher is stage {name}, which is not finished in {run}; run it first "
                 f"(`gemsmith run RECIPE --only {name}`), or give the run's folder with --run"
             )
+        if name is not None:
+            check_whole([run / pipeline.folder(_node(pipeline, name)) / "output"])
     from gemsmith.recipes.run.stages import make_stage
     from gemsmith.rl.stages.teacher_cache.stage import write_targets
 

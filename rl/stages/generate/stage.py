@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.reading import as_object, read_json, reading
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.example import Example, unique_prompts
 from gemsmith.curation.generated import FILE, answer_row, check_columns
@@ -97,8 +98,12 @@ def _chunks(config: GenerateStage, examples: Sequence[Example]) -> Iterator[tupl
 def _read(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    chunk: dict[str, Any] = json.loads(path.read_text())
-    return chunk
+    remedy = "delete it, and run the same command again"
+    with reading(path, "a chunk of generated answers", remedy):
+        chunk = read_json(path, "a chunk of generated answers", remedy, keys=("rows", "sums", "shown"))
+        Counter(as_object(chunk["sums"])).update({name: 0 for name in chunk["sums"]})  # sums must be numbers
+        [as_object(row) for part in ("rows", "shown") for row in chunk[part]]
+        return chunk
 
 
 def _answering(

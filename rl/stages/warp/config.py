@@ -31,6 +31,7 @@ class WarpStage(StageConfig):
     version: ClassVar[int] = 3  # the order of the prompts does not depend on the number of processes
     produces: ClassVar[OutputKind] = "policy"
     keeps_line: ClassVar[bool] = True
+    results: ClassVar[tuple[str, ...]] = ("output", "line.json", "start", "iteration-*/merged")
 
     kind: Literal["warp"]
     policy: PolicyConfig | None = Field(None, description="Initial policy. Not set: the recipe's `policy`.")

@@ -16,6 +16,7 @@ import numpy as np
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.intervals import mean_interval
 from gemsmith.contracts.processes import count, rank
+from gemsmith.contracts.reading import log_rows, read_json
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.curation.example import Example
 from gemsmith.curation.load import load_data
@@ -94,7 +95,10 @@ def measure_front(
         _measure(config, stage, rewards, examples, (start, end), {rate: kept[rate] for rate in missing})
     return {
         "kl_estimator": KL_ESTIMATOR,
-        "points": [json.loads(path.read_text()) for path in kept.values()],
+        "points": [
+            read_json(path, "a point of the front", "delete it, and run the same command again")
+            for path in kept.values()
+        ],
         "trajectory": trajectory(stage.metrics_file, alike) if rank() == 0 else [],
     }
 
@@ -106,8 +110,7 @@ def trajectory(metrics: Path, alike: Sequence[int]) -> list[dict[str, Any]]:
     because their KL is to another start.
     """
     runs: dict[int, list[list[float]]] = {}
-    for line in metrics.read_text().splitlines() if metrics.is_file() else []:
-        row = json.loads(line)
+    for row in log_rows(metrics):
         if row.get("iteration") == 0 and row["run"] in alike and "reward" in row and "kl_to_initial" in row:
             runs.setdefault(row["run"], []).append([row["kl_to_initial"], row["reward"]])
     return [{"run": run, "points": points} for run, points in sorted(runs.items())]

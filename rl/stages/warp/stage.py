@@ -12,6 +12,7 @@ from typing import Any
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.processes import count, rank
+from gemsmith.contracts.reading import as_object, reading
 from gemsmith.contracts.stage import Stage, write_atomically
 from gemsmith.policy.config import EngineConfig
 from gemsmith.policy.liti_points import write_line
@@ -112,7 +113,8 @@ def _merge(config: WarpStage, beginning: Path, finals: list[Path], folder: Path)
         groups = slerp(beginning, finals, merged, config.group, config.merge)
         write_atomically(kept, json.dumps([asdict(group) | {"norm_ratio": group.norm_ratio} for group in groups]))
     wait_for_all()
-    return merged, json.loads(kept.read_text())
+    with reading(kept, "the angles and norms of a merge", "delete it, and run the same command again"):
+        return merged, [as_object(group) for group in json.loads(kept.read_text(encoding="utf-8"))]
 
 
 def _once(out: Path, write: Any) -> Path:

@@ -119,16 +119,16 @@ def set_field(name, value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_weights, "weights of .* could not be read"),
+        (damage_weights, r"model\.safetensors could not be read"),
         (damage_tokenizer, "tokenizer of .* is not Gemma 3's"),
         (drop_a_layer, r"lacks \d+ of the model's tensors \(model.layers.6"),
         (set_field("model_type", "gemma2"), "type 'gemma2'"),
         (set_field("sliding_window", 0), "have a window of 0 tokens"),
         (set_field("sliding_window", None), "have a window of None tokens"),
-        (set_field("hidden_size", "many"), "config.json of .*hidden_size"),
-        (lambda folder: (folder / "config.json").write_text("{"), "expected a config.json"),
-        (lambda folder: (folder / "config.json").unlink(), "expected a config.json"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "weights of .* could not be read"),
+        (set_field("hidden_size", "many"), "config.json could not be read .*hidden_size"),
+        (lambda folder: (folder / "config.json").write_text("{"), "expected the config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "expected the config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "could not be read .*expected the safetensors files"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_sentence(tiny, tmp_path, damage, message):

@@ -116,3 +116,21 @@ def test_a_process_goes_when_its_parent_is_killed_while_it_works():
     pid, folder = run.stdout.split()
     assert run.returncode == -signal.SIGKILL
     assert gone(int(pid)) and not Path(folder).exists()
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(FileNotFoundError):
+        EngineProcess("stand-in", STAND_IN, ENVIRONMENT, room=10**18)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_temporary_files_go_with_it(process):
+    """vLLM leaves `vllm_dist_*` and sockets where it is killed."""
+    process.ask(1, 30, "double")
+    variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    assert f"TMPDIR={process.folder}/tmp".encode() in variables
+    (process.folder / "tmp" / "vllm_dist_0").touch()
+    process.close()
+    assert not process.folder.exists()

@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import typer
 
+from gemsmith.recipes.commands.cli import ends_with_one_message
 from tests.messages import assert_facts
 
 SHIPPED = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
@@ -85,16 +88,27 @@ def test_a_faulty_command_line_ends_with_2(arguments: list[str], facts: tuple[st
     assert "Traceback" not in done.stderr
 
 
-def test_an_unforeseen_error_ends_with_1_and_its_traceback_in_a_file(tmp_path: Path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "run.json").write_text('{"stages": 3}')
-    done = gemsmith("chat", str(run), TMPDIR=str(tmp_path))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    (log,) = tmp_path.glob("gemsmith-*/error.log")
-    assert str(log) in done.stderr
+def test_an_unforeseen_error_ends_with_1_and_its_traceback_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The file is the same each time, so that failures fill no folder; nothing is left in the temporary one."""
+    for name, value in {"XDG_CACHE_HOME": tmp_path / "cache", "TMPDIR": tmp_path / "tmp"}.items():
+        value.mkdir()
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    @ends_with_one_message
+    def divide() -> None:
+        print(1 / 0)
+
+    for _ in range(2):
+        with pytest.raises(typer.Exit) as ended:
+            divide()
+        assert ended.value.exit_code == 1
+    log = tmp_path / "cache" / "gemsmith" / "error.log"
+    assert_facts(capsys.readouterr().err, "gemsmith divide", "ZeroDivisionError", str(log))
     assert "Traceback" in log.read_text()
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_runs_folder_that_cannot_be_written_ends_with_1(tmp_path: Path):

@@ -1,10 +1,15 @@
 """A stage's identity changes when something that it depends on changes, and only then."""
 
+import os
 from pathlib import Path
 
 import pytest
 from counting_stage import CountStage, pipeline_of
 
+from gemsmith.recipes.pipeline import identity
+from gemsmith.recipes.pipeline.files import former_fingerprint
+from gemsmith.recipes.pipeline.identity import Settings
+from gemsmith.recipes.pipeline.identity import identities as identities_of
 from gemsmith.recipes.pipeline.pipeline import open_recipe
 
 RECIPE = """\
@@ -103,15 +108,67 @@ def test_the_source_of_a_data_function_counts(folder: Path):
     assert changed(before, identities(folder, *sets)) == {"rl", "other"}
 
 
-def test_a_model_folder_counts_by_its_configuration_and_the_state_of_its_weights(folder: Path):
+def model_folder(folder: Path) -> Path:
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"12")
+    return model
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json", "new.safetensors"])
+def test_a_model_folder_counts_by_the_content_of_every_file(folder: Path, name: str):
+    model = model_folder(folder)
     before = identities(folder, "policy.model=./model")
+    (model / "model.safetensors").touch()
+    (model / ".cache").mkdir()
+    (model / ".cache" / "when").write_text("just now")
     assert identities(folder, "policy.model=./model") == before
-    (model / "model.safetensors").write_bytes(b"123")
+    weights = (model / "model.safetensors").stat()
+    (model / name).write_bytes(b"34")
+    os.utime(model / name, ns=(weights.st_atime_ns, weights.st_mtime_ns))
     assert changed(before, identities(folder, "policy.model=./model")) == ALL
+
+
+def test_a_gguf_file_counts_by_its_content(folder: Path):
+    (folder / "model.gguf").write_bytes(b"12")
+    before, stat = identities(folder, "policy.model=./model.gguf"), (folder / "model.gguf").stat()
+    (folder / "model.gguf").write_bytes(b"34")
+    os.utime(folder / "model.gguf", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert changed(before, identities(folder, "policy.model=./model.gguf")) == ALL
+
+
+@pytest.mark.parametrize("source", ["hub", "mixture"])
+def test_a_data_set_in_a_folder_counts_by_the_content_of_its_files(folder: Path, source: str):
+    sets = ["data.rows={source: hub, name: table}"]
+    if source == "mixture":
+        sets = ["data.table={source: hub, name: table}", "data.rows={source: mixture, of: {table: 1, sums: 1}}"]
+    (folder / "table" / "data").mkdir(parents=True)
+    path = folder / "table" / "data" / "train.parquet"
+    path.write_bytes(b"12")
+    before, stat = identities(folder, *sets), path.stat()
+    path.write_bytes(b"34")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert changed(before, identities(folder, *sets)) == {"rl", "other"}
+
+
+def test_a_stage_that_an_older_version_began_with_a_model_folder_keeps_its_identity(folder: Path):
+    model_folder(folder)
+    pipeline = open_recipe(str(folder / "sums.yaml"), ["policy.model=./model"])
+    settings = Settings(pipeline.nodes, pipeline.data, pipeline.rewards, pipeline.engine, pipeline.seed, pipeline.root)
+    by_content = pipeline.identities
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "content_digest", former_fingerprint)
+        former = identities_of(settings)
+    assert changed(by_content, former) == ALL
+    run = folder / "run"
+    (run / "stages" / f"sft-{former['sft'][:8]}").mkdir(parents=True)
+    continued = pipeline.for_run(run).identities
+    assert continued["sft"] == former["sft"] and continued["other"] == by_content["other"]
+    (run / "stages" / f"rl-{continued['rl'][:8]}").mkdir()  # begun by this version
+    assert pipeline.for_run(run).identities == continued
+    (folder / "model" / "model.safetensors").write_bytes(b"123")
+    assert pipeline.for_run(run).identities["sft"] not in (former["sft"], by_content["sft"])
 
 
 def test_writing_a_default_out_changes_nothing(folder: Path):

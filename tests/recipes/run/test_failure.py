@@ -46,7 +46,8 @@ def test_other_errors_are_no_full_disk(tmp_path: Path):
 
 
 def test_an_error_that_cannot_be_logged_is_still_told(tmp_path: Path):
-    error = as_run_error(ValueError("three"), tmp_path / "gone", "stage a")
+    (tmp_path / "file").touch()
+    error = as_run_error(ValueError("three"), tmp_path / "file", "stage a")
     assert str(error).startswith("stage a: ValueError: three (and ")
 
 

@@ -173,8 +173,8 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work(t
         ("user", 2, "stage b: found a prompt that is too long", ()),
         ("user_named", 2, "stage b: found a prompt that is too long", ()),
         ("run", 1, "stage b: the reward brief never came back", ()),
-        ("bug", 1, "stage b: ZeroDivisionError: inside the trainer", ("{run}/error.log",)),
-        ("exit", 1, "stage b: SystemExit: 3", ("{run}/error.log",)),
+        ("bug", 1, "stage b: ZeroDivisionError: inside the trainer", ("{run}/stages/b-", "/error.log")),
+        ("exit", 1, "stage b: SystemExit: 3", ("{run}/stages/b-", "/error.log")),
         ("full", 1, "stage b: ", ("disk", "{run}", "full")),
         ("wrapped_full", 1, "stage b: ", ("disk", "{run}", "full")),
         ("no_output", 1, "stage b: ", ("output folder",)),
@@ -198,9 +198,23 @@ def test_the_traceback_of_an_unforeseen_error_is_kept(tmp_path: Path):
     run = tmp_path / "run"
     with pytest.raises(RunError):
         run_pipeline(pipeline_of({"a": {"fault": "bug"}}, tmp_path), run)
-    text = (run / "error.log").read_text()
+    text = (stage_folder(run, "a") / "error.log").read_text()
     assert "counting_stage.py" in text
     assert "ZeroDivisionError: inside the trainer" in text
+
+
+def test_the_traceback_goes_when_the_stage_succeeds(tmp_path: Path):
+    run, cured = tmp_path / "run", tmp_path / "cured"
+    pipeline = pipeline_of({"a": {"fault": "bug", "cured": str(cured)}, "b": {"fault": "bug"}}, tmp_path)
+    with raises_facts(RunError, "stage a", "error.log"):
+        run_pipeline(pipeline, run)
+    (run / "error.log").write_text("of an older version")
+    cured.touch()
+    with raises_facts(RunError, "stage b", "error.log"):
+        run_pipeline(pipeline, run)
+    assert sorted(run.rglob("error.log")) == [run / "error.log", stage_folder(run, "b") / "error.log"]
+    run_pipeline(pipeline, run, only=["a"])
+    assert list(run.rglob("error.log")) == [stage_folder(run, "b") / "error.log"]
 
 
 def test_a_failed_stage_continues_once_the_fault_is_gone(tmp_path: Path):
