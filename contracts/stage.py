@@ -39,7 +39,9 @@ class StageConfig(StrictModel):
     results: ClassVar[tuple[str, ...]] = ("output",)
     shares_sequences: ClassVar[bool] = False
 
-    id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", description="Name of the stage, unique in the recipe.")
+    id: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=100, description="Name of the stage, unique in the recipe."
+    )
     kind: str = Field(description="Kind of the stage.")
 
     @property

@@ -58,7 +58,7 @@ class ReasoningGymData(DataConfig):
 
     source: Literal["reasoning_gym"]
     task: str = Field(description="A reasoning-gym task such as chain_sum; also the task name that routes rewards.")
-    size: int = Field(ge=1, description="Items to generate (duplicate prompts are dropped).")
+    size: int = Field(ge=1, le=10_000_000, description="Items to generate (duplicate prompts are dropped).")
     options: dict[str, Any] = Field(default_factory=dict, description="The task's own options.")
     prompt: str = Field("{question}", description="Template of the user's turn.")
     answer: str | None = Field("{answer}", description="Template of the ground truth.")

@@ -14,6 +14,7 @@ import typer
 
 from gemsmith.contracts.digests import cache_folder
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.escaping import visible
 from gemsmith.contracts.stopping import stop_request
 from gemsmith.recipes.commands import merge, reward, verify
 from gemsmith.recipes.commands.build import build
@@ -42,7 +43,7 @@ class GuardedTyper(typer.Typer):
             with guarded_output():
                 return super().__call__(*args, **kwargs)
         except OutputLostError as error:
-            print(f"gemsmith: {error}", file=sys.stderr)
+            print(f"gemsmith: {visible(str(error))}", file=sys.stderr)
             sys.exit(OTHER_FAULT)
 
 
@@ -87,7 +88,7 @@ def ends_with_one_message(command: Callable[..., None]) -> Callable[..., None]:
 def _end(message: str, code: int) -> None:
     if not hand_off_failure(message, code):
         for line in message.splitlines():
-            print(f"gemsmith: {line}", file=sys.stderr)
+            print(f"gemsmith: {visible(line)}", file=sys.stderr)
     raise typer.Exit(code)
 
 

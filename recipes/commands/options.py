@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,5 +25,6 @@ def default_out(name: str) -> Path:
 
 def wide_console() -> Console:
     """Return a console on standard output: as wide as the terminal, or 160 columns if it is not a terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    file = getattr(sys.stdout, "unescaped", sys.stdout)
+    console = Console(file=file)
+    return console if console.is_terminal else Console(file=file, width=160)

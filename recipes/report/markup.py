@@ -4,6 +4,8 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
+from gemsmith.contracts.escaping import visible
+
 VOID = {"meta", "br", "hr"}
 
 
@@ -23,7 +25,7 @@ def render(content: Content) -> Markup:
     if isinstance(content, Markup):
         return content
     if isinstance(content, str):
-        return Markup(html.escape(content))
+        return Markup(html.escape(visible(content)))
     return Markup("".join(render(part) for part in content))
 
 
@@ -36,7 +38,7 @@ def element(tag: str, *content: Content, **attributes: str | float | None) -> Ma
     for name, value in attributes.items():
         if value is not None:
             shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-            parts.append(f'{name.rstrip("_").replace("_", "-")}="{html.escape(shown)}"')
+            parts.append(f'{name.rstrip("_").replace("_", "-")}="{html.escape(visible(shown))}"')
     opening = f"<{' '.join(parts)}>"
     return Markup(opening if tag in VOID else f"{opening}{render(content)}</{tag}>")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from gemsmith.contracts.errors import RunError
+from gemsmith.contracts.escaping import visible
 
 
 class OutputLostError(RunError):
@@ -52,6 +53,20 @@ class _Output(io.RawIOBase):
         super().close()
 
 
+class EscapingStream(io.TextIOWrapper):
+    """A text stream that writes control characters out, so that what users, files and models wrote cannot act.
+
+    `unescaped` is a second stream on the same buffer, for a program that draws with control characters itself.
+    """
+
+    unescaped: IO[str]
+
+    def write(self, text: str) -> int:
+        """Write the text with control characters made visible."""
+        super().write(visible(text))
+        return len(text)
+
+
 def output_stream(descriptor: int, *, owned: bool, encoding: str = "utf-8") -> IO[str]:
     """Return a text stream, by lines, that writes to a descriptor; `owned` closes it with the stream."""
     buffered = io.BufferedWriter(_Output(descriptor, owned=owned))
@@ -87,7 +102,9 @@ def guarded_output() -> Iterator[None]:
         yield
         return
     before.flush()
-    stream = output_stream(1, owned=False, encoding=before.encoding)
+    buffered = io.BufferedWriter(_Output(1, owned=False))
+    stream = EscapingStream(buffered, encoding=before.encoding, errors="replace", line_buffering=True)
+    stream.unescaped = io.TextIOWrapper(buffered, encoding=before.encoding, errors="replace", line_buffering=True)
     sys.stdout = stream
     try:
         yield

@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gemsmith.contracts.escaping import visible
+
 LINE_EVERY = 5.0
 STYLES = {"finished": "green", "running": "bold cyan", "failed": "bold red", "interrupted": "yellow", "to run": "dim"}
 MARKS = {"finished": "✓", "running": "▶", "failed": "✗", "interrupted": "◼", "to run": "·"}
@@ -102,18 +104,18 @@ class LineView:
         self.stage, self.pace, self.last = stage, StagePace(), time.monotonic()
         again = f", continued after {duration(seconds)}" if status == "running" and seconds else ""
         after = f" after {duration(seconds)}" if status != "running" else ""
-        self.console.print(f"{stage}: {status}{again}{after}")
+        self.console.print(visible(f"{stage}: {status}{again}{after}"))
 
     def progress(self, done: int, total: int, unit: str, shown: Mapping[str, float]) -> None:
         """Print one line, unless the last one is only a few seconds old."""
         self.pace.report(done, total, unit, shown)
         if time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            self.console.print(f"{self.stage}: {self.pace.text()}")
+            self.console.print(visible(f"{self.stage}: {self.pace.text()}"))
 
     def say(self, message: str) -> None:
         """Print one line."""
-        self.console.print(f"{self.stage}: {message}" if self.stage else message)
+        self.console.print(visible(f"{self.stage}: {message}" if self.stage else message))
 
     def close(self) -> None:
         """Stop attributing messages to a stage."""
@@ -152,7 +154,7 @@ class LiveView:
 
     def say(self, message: str) -> None:
         """Print one line above the list."""
-        self.live.console.print(Text(message))
+        self.live.console.print(Text(visible(message)))
 
     def close(self) -> None:
         """Draw the list a last time and leave it on the screen."""
@@ -175,7 +177,7 @@ class LiveView:
         bar = ProgressBar(total=self.pace.total, completed=self.pace.done, width=40)
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(" "), bar, Text(f"{100 * self.pace.done // self.pace.total}%"))
-        return Group(table, line, Text("  " + self.pace.text(), style="dim", overflow="ellipsis"))
+        return Group(table, line, Text("  " + visible(self.pace.text()), style="dim", overflow="ellipsis"))
 
 
 def view_for(file: IO[str]) -> View:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.escaping import visible
 from gemsmith.contracts.planning import Keys
 
 
@@ -20,7 +21,7 @@ class Faults:
 
     def add(self, keys: Keys, text: str) -> None:
         """Add a fault of the field at `keys`; `text` describes it."""
-        line = f"{self.locate(keys)}: {text}"
+        line = visible(f"{self.locate(keys)}: {text}", keep="")  # a newline in a key must not look like another fault
         if line not in self.lines:
             self.lines.append(line)
 

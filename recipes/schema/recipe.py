@@ -48,9 +48,11 @@ def produced_by(kind: str) -> str:
 class Recipe(StrictModel):
     """A whole pipeline: data, rewards, and the stages that use them."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run and of its folder.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="Name of the run and of its folder."
+    )
     description: str = Field("", description="Purpose of the recipe, shown in the report.")
-    seed: int = Field(0, ge=0, description="Seed of all random choices.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of all random choices.")
     policy: PolicyConfig = Field(description="Policy that a stage starts from if it does not name one.")
     data: dict[str, AnyData] = Field(default_factory=dict, description="Data sections by name.")
     rewards: dict[str, AnyReward] = Field(default_factory=dict, description="Rewards by name.")

@@ -16,9 +16,12 @@ from gemsmith.contracts.errors import UserError
 from gemsmith.contracts.planning import Keys
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.recipes.schema.faults import Faults, dotted
+from gemsmith.recipes.schema.limits import MOST_BYTES, MOST_DEPTH, check_text, check_value
 from gemsmith.recipes.schema.recipe import Recipe
 from gemsmith.recipes.schema.translate import add_faults
 
+MOST_SHOWN = 10_000  # characters of one --set
+MOST_LABEL = 200  # characters of it in messages
 SHIPPED = Path(__file__).resolve().parents[1]
 
 
@@ -100,7 +103,11 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
         UserError: the file is not YAML, or an override names an unknown list item or a field inside a plain value.
     """
     try:
-        loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UserError(f"{path}: found {size:,} bytes, expected a recipe of at most {MOST_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+        check_text(text, str(path), line=1)
+        loaded = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -108,7 +115,7 @@ def read_source(path: Path, sets: list[str] | None = None) -> Source:
         if duplicate := re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL):
             problem = f'found the key "{duplicate[1]}" a second time, expected each key once'
         raise UserError(f"{path}{line}: the file is not YAML: {problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, TypeError) as error:  # also what YAML's own tags make of a value
         raise UserError(f"{path}: the file is not YAML: {str(error).splitlines()[0]}") from error
     except OSError as error:
         raise UserError(f"{path}: the file cannot be read: {error.strerror}") from error
@@ -128,7 +135,7 @@ def read_mapping(recipe: Mapping[str, Any]) -> Source:
         UserError: a value has a type that YAML cannot represent.
     """
     source = Source(None, None)
-    source.document = _copied(recipe, "recipe", ())
+    source.document = _copied(recipe, "recipe", (), [0])
     return source
 
 
@@ -142,7 +149,7 @@ def override(source: Source, values: Mapping[str, Any]) -> None:
         label = f"set={{{name!r}: {repr(value) if value is None or isinstance(value, str | int | float) else '...'}}}"
         if not isinstance(name, str) or not name:
             raise UserError(f"{label}: expected the dotted name of a field, such as stages.sft.steps")
-        _assign(source, name, _copied(value, label, ()), label)
+        _assign(source, name, _copied(value, label, (), [0]), label)
 
 
 def read_recipe(source: Source, schema: type[Recipe] = Recipe) -> Recipe:
@@ -186,22 +193,26 @@ def _plain(node: Any, keys: Keys, lines: dict[Keys, int]) -> Any:
 
 def _override(source: Source, assignment: str) -> None:
     """Apply one `dotted.key=value`; the value is YAML."""
+    label = f"--set {assignment if len(assignment) <= MOST_LABEL else assignment[:MOST_LABEL] + '...'}"
+    if len(assignment) > MOST_SHOWN:
+        raise UserError(f"{label}: found {len(assignment):,} characters, expected at most {MOST_SHOWN:,}")
     name, equals, text = assignment.partition("=")
     if not equals or not name:
-        raise UserError(f"--set {assignment}: expected dotted.key=value, such as stages.sft.steps=10")
+        raise UserError(f"{label}: expected dotted.key=value, such as stages.sft.steps=10")
     try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UserError(
-            f"--set {assignment}: the value is not YAML; quote it for YAML as well as for the shell"
-        ) from error
-    _assign(source, name, value, f"--set {assignment}")
+        check_text(text, label)
+        value = _plain(YAML(typ="safe", pure=True).load(text), (), {})
+    except (YAMLError, ValueError, TypeError) as error:
+        raise UserError(f"{label}: the value is not YAML; quote it for YAML as well as for the shell") from error
+    _assign(source, name, value, label)
 
 
 def _assign(source: Source, name: str, value: Any, label: str) -> None:
     """Set the field with a dotted name; `label` is the user's own text, for messages."""
     keys: Keys = ()
     node, parts = source.document, name.split(".")
+    if len(parts) > MOST_DEPTH:
+        raise UserError(f"{label}: found a name of {len(parts)} parts, expected at most {MOST_DEPTH}")
     for depth, part in enumerate(parts):
         key = _key(node, part, label, parts[:depth])
         keys = (*keys, key)
@@ -213,15 +224,19 @@ def _assign(source: Source, name: str, value: Any, label: str) -> None:
     source.overrides[keys] = label
 
 
-def _copied(value: Any, label: str, keys: Keys) -> Any:
-    """Convert a Python value to what YAML would give: tuples to lists, paths to text, NumPy numbers to plain ones."""
+def _copied(value: Any, label: str, keys: Keys, seen: list[int]) -> Any:
+    """Convert a Python value to what YAML would give: tuples to lists, paths to text, NumPy numbers to plain ones.
+
+    `seen` counts the values; see `limits.check_value`.
+    """
+    check_value(value, label, keys, seen)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise UserError(f"{label}: found the key {key!r}{_below(keys)}, expected text as every key")
-        return {str(key): _copied(item, label, (*keys, key)) for key, item in value.items()}
+        return {str(key): _copied(item, label, (*keys, key), seen) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_copied(item, label, (*keys, index)) for index, item in enumerate(value)]
+        return [_copied(item, label, (*keys, index), seen) for index, item in enumerate(value)]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str | PurePath):
