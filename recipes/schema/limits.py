@@ -34,7 +34,7 @@ def check_text(text: str, where: str, line: int | None = None) -> None:
     """Reject a YAML text that is too large, too deep, repeats itself without end, or has numbers or keys too long.
 
     Args:
-        text: the text; that it is not YAML is left to whoever loads it.
+        text: the text to check.
         where: the file, or the option that the text belongs to, for messages.
         line: number of the text's first line, if messages are to name lines.
 
