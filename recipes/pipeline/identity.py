@@ -22,8 +22,9 @@ WITHOUT_EFFECT = frozenset(
     | {"timeout", "gpu_memory", "cache_gib", "sleep", "mismatch_warning", "mismatch_limit"}
     | {"parallel"}
 )
-# Newer optional fields: left out of the hash if unset, so that stages finished before they existed stay finished.
-WITHOUT_EFFECT_IF_NONE = frozenset({"liti"})
+# Newer fields with the value that means what earlier versions did: left out of the hash with it, so that stages that
+# were finished before the fields existed stay finished.
+AS_BEFORE: Mapping[str, Any] = {"liti": None, "cut_off": "score", "cut_off_penalty": 1.0}
 SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
 
@@ -117,7 +118,7 @@ def _plain(value: Any) -> Any:
         fields = {name: getattr(value, name) for name in type(value).model_fields if name not in WITHOUT_EFFECT}
         if isinstance(value, PythonReward | PythonData):
             fields["target"] = _shipped_by_name(value.target)
-        plain = {n: _plain(v) for n, v in fields.items() if v is not None or n not in WITHOUT_EFFECT_IF_NONE}
+        plain = {n: _plain(v) for n, v in fields.items() if n not in AS_BEFORE or v != AS_BEFORE[n]}
         return plain | (value.changed_results() if isinstance(value, StrictModel) else {})
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

@@ -144,7 +144,7 @@ class OnPolicyCompletions:
             return [0.0] * len(drawn.ids), {}
         prompt = [i for i in range(len(rows)) for _ in range(self.samples)]
         tasks = [self.examples[rows[i]["number"]].task for i in prompt]
-        composed = compose(self.rewards.terms, drawn.raw, prompt, tasks, {})
+        composed = compose(self.rewards.terms, drawn.raw, prompt, tasks, {}, drawn.ended)
         reward_PN = torch.tensor(composed.total).view(len(rows), self.samples)
         means = reward_metrics(self.rewards.terms, drawn.raw, composed.counted, {})
         return leave_one_out(reward_PN).flatten().tolist(), {"reward": reward_PN.mean().item(), **means}

@@ -68,6 +68,9 @@ class Rewards:
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> RewardTable:
         """Score a batch with every reward; each scores only the rows of its `tasks`, and None counts as 0 in the sum.
 
+        A completion that was cut off (`finished` is False) is treated as the reward's `cut_off` says. One that is left
+        out has no score, and counts as the mean of the batch's other scores in the sum.
+
         Args:
             prompts: text of each sample's last user turn.
             completions: text of each sample's completion.
@@ -85,15 +88,27 @@ class Rewards:
         each: dict[str, list[float | None]] = {}
         for name, term in self.terms.items():
             each[name] = self._scored(name, prompts, completions, columns)
-            total = [t + term.weight * (score or 0.0) for t, score in zip(total, each[name], strict=True)]
+            known = [score for score in each[name] if score is not None]
+            neutral = sum(known) / len(known) if known else 0.0
+            left_out = term.left_out({**columns, "completion": completions})
+            filled = [neutral if left_out[row] else score or 0.0 for row, score in enumerate(each[name])]
+            total = [t + term.weight * score for t, score in zip(total, filled, strict=True)]
         return RewardTable(total, each)
 
     def _scored(self, name: str, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """Return one reward's score of each sample; None for samples whose task is not one of the reward's."""
         term = self.terms[name]
         tasks = columns.get("task") or [None] * len(prompts)
-        rows = [row for row, task in enumerate(tasks) if term.applies_to(task)]
+        finished = columns.get("finished") or [True] * len(prompts)
         scores: list[float | None] = [None] * len(prompts)
+        rows = []
+        for row, task in enumerate(tasks):
+            if not term.applies_to(task):
+                continue
+            if finished[row] or term.cut_off == "score":
+                rows.append(row)
+            elif term.cut_off == "penalty":
+                scores[row] = -term.cut_off_penalty
         if not rows:
             return scores
         given = {column: values for column, values in columns.items() if column != "completion_ids" or term.takes_ids}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -61,6 +62,24 @@ class RewardConfig(StrictModel):
         None, min_length=1, description="Values of the `task` column of the rows to score; not set: every row."
     )
 
+    cut_off: Literal["score", "penalty", "none"] = Field(
+        "score",
+        description="Treatment of a completion that `max_tokens` cut off. score: like any other. penalty: its value is "
+        "minus `cut_off_penalty`. none: it is left out; in the sum it counts as the mean of the prompt's other "
+        "completions, so that it neither gains nor loses.",
+    )
+    cut_off_penalty: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="With `cut_off: penalty`: a cut-off completion's value, negated."
+    )
+
+    @model_validator(mode="after")
+    def _penalty_has_its_use(self) -> Self:
+        if self.cut_off != "penalty" and self.cut_off_penalty != 1.0:
+            raise ValueError(
+                f"cut_off_penalty is set, but cut_off is {self.cut_off}: set `cut_off: penalty`, or remove it"
+            )
+        return self
+
     @model_validator(mode="after")
     def _clip_is_a_range(self) -> Self:
         if self.clip is not None and not self.clip[0] < self.clip[1]:
@@ -83,6 +102,18 @@ class RewardConfig(StrictModel):
     def applies_to(self, task: str | None) -> bool:
         """Return True if the reward scores rows of this task."""
         return self.tasks is None or task in self.tasks
+
+    def left_out(self, columns: Mapping[str, Sequence[Any]]) -> list[bool]:
+        """Return, for each completion of a batch, True if it was cut off and `cut_off` leaves it out.
+
+        Args:
+            columns: the batch's columns; `task` and `finished` are read.
+        """
+        size = max((len(values) for values in columns.values()), default=0)
+        if self.cut_off != "none":
+            return [False] * size
+        finished, tasks = columns.get("finished") or [True] * size, columns.get("task") or [None] * size
+        return [not ended and self.applies_to(task) for ended, task in zip(finished, tasks, strict=True)]
 
     def model_parameters(self, context: ForecastContext) -> int:
         """Return the number of parameters of the reward models that the reward keeps in memory."""
@@ -323,6 +354,13 @@ class RewardModelReward(RewardConfig):
 
     kind: Literal["reward_model"]
     from_: str = Field(alias="from", description="Id of the stage that trained the reward model.")
+    cut_off: Literal["score", "penalty", "none"] = Field(
+        "none",
+        description="Treatment of a completion that `max_tokens` cut off. none: it is left out, because the model was "
+        "trained on whole answers and would score it as if it had ended there; in the sum it counts as the mean of the "
+        "prompt's other completions. score: it is scored so nevertheless. penalty: its value is minus "
+        "`cut_off_penalty`.",
+    )
     batch: int = Field(256, ge=1, description="Number of completions per forward pass.")
     serve: Literal["average", "mean", "minimum", "lower_bound"] = Field(
         "average",

@@ -63,12 +63,15 @@ def compose(
     prompt: Sequence[int],
     task: Sequence[str | None],
     running: Mapping[str, Moments],
+    finished: Sequence[bool] | None = None,
 ) -> Composed:
     """Sum the contributions of all rewards to each completion of a step.
 
     A reward counts where it has a value and its gate is open; it contributes weight * clip(normalised value) there, and
     only these values enter its mean and standard deviation. Where its gate is closed, it contributes its smallest
     contribution in the step, at most 0, so that an open gate is never worse. Where it does not apply, it contributes 0.
+    A completion that was cut off and is left out (`cut_off: none`) gets the mean contribution to the prompt's other
+    completions, or to all of the step if there are none: nothing is learned from its having been cut off.
 
     Args:
         terms: configuration of each reward, in the order of the sum, with valid gates (see `gate_fault`).
@@ -76,6 +79,7 @@ def compose(
         prompt: index of the prompt of each completion, which defines the groups of `normalise: group`.
         task: task of each completion's row.
         running: moments after the step before; a missing reward starts from none.
+        finished: false for each completion that was cut off. Default: all are finished.
     """
     total, counted, after = [0.0] * len(prompt), {}, dict(running)
     for name, term in terms.items():
@@ -88,9 +92,21 @@ def compose(
         given = {i: term.weight * value for i, value in shaped.items()}
         least = min([0.0, *given.values()])
         closed = {i: least for i, its_task in enumerate(task) if term.applies_to(its_task) and not is_open[i]}
-        total = [t + given.get(i, closed.get(i, 0.0)) for i, t in enumerate(total)]
+        left_out = term.left_out({"task": task, "finished": [True] * len(prompt) if finished is None else finished})
+        neutral = _neutral(given, prompt, [i for i in range(len(prompt)) if left_out[i]])
+        total = [t + given.get(i, neutral.get(i, closed.get(i, 0.0))) for i, t in enumerate(total)]
         counted[name] = [i in given for i in range(len(prompt))]
     return Composed(total, counted, after)
+
+
+def _neutral(given: Mapping[int, float], prompt: Sequence[int], left_out: Sequence[int]) -> dict[int, float]:
+    """Return the mean contribution to the other completions of each left-out completion's prompt, or to all."""
+    by_prompt: dict[int, list[float]] = defaultdict(list)
+    for i, value in given.items():
+        by_prompt[prompt[i]].append(value)
+    whole = sum(given.values()) / len(given) if given else 0.0
+    means = {number: sum(values) / len(values) for number, values in by_prompt.items()}
+    return {i: means.get(prompt[i], whole) for i in left_out}
 
 
 def open_gates(terms: Mapping[str, RewardConfig], raw: Raw, name: str) -> list[bool]:

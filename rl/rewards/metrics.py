@@ -21,7 +21,7 @@ def reward_metrics(
     Returns:
         `reward/NAME` and `reward/NAME_std`, mean and standard deviation over the completions where the reward applied;
         `reward/NAME_counted`, the share of completions where it applied and its gate was open, for rewards with a
-        gate, tasks or normalisation; `control/NAME`, the mean of a control.
+        gate, tasks or normalisation, or where cut-off completions are left out; `control/NAME`, the mean of a control.
     """
     metrics: dict[str, float] = {}
     for name, values in raw.items():
@@ -30,7 +30,8 @@ def reward_metrics(
             metrics[f"reward/{name}"] = sum(known) / len(known)
             metrics[f"reward/{name}_std"] = statistics.pstdev(known)
         term = terms[name]
-        if term.normalise != "none" or term.gate is not None or term.tasks is not None:
+        partly = term.gate is not None or term.tasks is not None or term.cut_off == "none"
+        if term.normalise != "none" or partly:
             metrics[f"reward/{name}_counted"] = sum(counted[name]) / len(values)
     for name, values in control.items():
         known = [value for value in values if value is not None]

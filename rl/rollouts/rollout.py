@@ -174,7 +174,9 @@ class RolloutCollector:
         # Flat lists over all completions of the step: by set of weights, then prompt-major.
         prompt = [i for weights in part.raw for i in range(len(examples)) for _ in range(draws[weights])]
         raw = {name: [v for scores in part.raw.values() for v in scores[name]] for name in self.rewards.terms}
-        composed = compose(self.rewards.terms, raw, prompt, [examples[i].task for i in prompt], self.running)
+        tasks = [examples[i].task for i in prompt]
+        finished = [bool(ended) for w in part.raw for ended in part.draws[w].finished_PN.flatten()]  # type: ignore[union-attr]
+        composed = compose(self.rewards.terms, raw, prompt, tasks, self.running, finished)
         totals = torch.tensor(composed.total).split([len(part.draws[weights].ids) for weights in part.raw])
         learnt = dict(zip(part.raw, totals, strict=True))
         return {w: draw.rewarded(learnt[w].view(-1, draws[w])) for w, draw in part.draws.items()}, composed

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,31 @@ def test_a_reward_is_asked_only_about_the_rows_of_its_tasks(with_function: Calla
     assert table.each == {"correct": [1.0, None, None], "mine": [None, 4.0, None]}
     assert table.total == [1.0, 4.0, 0.0]
     assert none_of_math.each == {"correct": [None], "mine": [4.0]}
+
+
+ASKED = """
+def f(completions, finished, **columns):
+    assert finished == EXPECTED
+    return [-float(len(c)) for c in completions]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "asked", "each", "total"),
+    [
+        ({}, [True, False, True], [-1.0, -2.0, -3.0], [-1.0, -2.0, -3.0]),
+        ({"cut_off": "penalty", "cut_off_penalty": 5.0}, [True, True], [-1.0, -5.0, -3.0], [-1.0, -5.0, -3.0]),
+        ({"cut_off": "none"}, [True, True], [-1.0, None, -3.0], [-1.0, -2.0, -3.0]),  # the mean of -1 and -3
+    ],
+)
+def test_cut_off_completions_are_scored_penalised_or_left_out(
+    with_function: Callable[..., Stage],
+    fields: dict[str, Any],
+    asked: list[bool],
+    each: list[float | None],
+    total: list[float],
+):
+    stage = with_function(ASKED.replace("EXPECTED", repr(asked)), **fields)
+    with open_rewards(["mine"], stage) as rewards:
+        table = rewards.score(["p"] * 3, ["a", "bb", "ccc"], {"finished": [True, False, True]})
+    assert table.each["mine"] == each and table.total == total

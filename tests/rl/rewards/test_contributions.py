@@ -148,3 +148,33 @@ def test_a_row_of_another_task_gets_nothing_whatever_the_gate() -> None:
 def test_fields_that_say_nothing_sensible_are_refused(fields: dict[str, Any], facts: list[str]) -> None:
     with raises_facts(ValidationError, *facts):
         RewardConfig(**fields)
+
+
+def cut_off(term: Mapping[str, Any], values: Values, finished: Sequence[bool], prompt: Sequence[int]) -> Composed:
+    """Compose one reward whose completions may be cut off."""
+    config = RewardConfig(**term)
+    return compose({"it": config}, {"it": values}, prompt, [None] * len(values), {}, finished)
+
+
+def test_a_left_out_completion_counts_as_the_mean_of_its_prompts_others() -> None:
+    finished = [True, True, False, True, False, False]
+    values = [-4.0, -6.0, None, -1.0, None, None]
+    found = cut_off({"cut_off": "none", "weight": 2.0}, values, finished, [0, 0, 0, 1, 1, 2])
+    # prompt 0: 2 * (-4 - 6) / 2; prompt 1: 2 * -1; prompt 2 has no other completion: the mean of all, 2 * -11 / 3
+    assert found.total == pytest.approx([-8, -12, -10, -2, -2, 2 * -11 / 3])
+    assert found.counted["it"] == [True, True, False, True, False, False]
+
+
+def test_completions_that_are_all_left_out_count_as_nothing() -> None:
+    assert cut_off({"cut_off": "none"}, [None, None], [False, False], [0, 0]).total == [0.0, 0.0]
+
+
+def test_a_row_of_another_task_is_not_left_out() -> None:
+    config = RewardConfig(cut_off="none", tasks=["sums"])
+    found = compose({"it": config}, {"it": [4.0, None]}, [0, 0], ["sums", "talk"], {}, [True, False])
+    assert found.total == [4.0, 0.0]
+
+
+def test_a_penalty_needs_its_treatment() -> None:
+    with raises_facts(ValidationError, "cut_off_penalty", "cut_off is score", "`cut_off: penalty`"):
+        RewardConfig(cut_off_penalty=2.0)

@@ -94,3 +94,19 @@ def test_a_sample_beyond_the_context_names_the_reward(output: Path):
         raises_facts(UserError, "reward it (reward_model)", "tokens", "context", 512, "sampling.max_tokens"),
     ):
         rewards.score(["1"], ["2" * 600], {})
+
+
+def test_a_reward_model_is_not_asked_about_completions_that_were_cut_off(output: Path):
+    columns: dict[str, Any] = {"system": [None] * 3, "finished": [True, False, True]}
+
+    def scores(**fields: Any) -> list[float | None]:
+        reward = RewardModelReward(kind="reward_model", from_="warm", **fields)
+        stage = Stage(id="rl", folder=output, seed=0, root=output, inputs={"warm": output}, rewards={"it": reward})
+        with open_rewards(["it"], stage) as rewards:
+            return rewards.score(PROMPTS, COMPLETIONS, columns).each["it"]
+
+    whole = scores(cut_off="score")
+    assert None not in whole
+    assert scores() == [pytest.approx(whole[0]), None, pytest.approx(whole[2])]  # the default
+    penalised = scores(cut_off="penalty", cut_off_penalty=2.5)
+    assert penalised == [pytest.approx(whole[0]), -2.5, pytest.approx(whole[2])]
