@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gemsmith.contracts.deaths import killed_by
 from gemsmith.contracts.errors import RunError
 from gemsmith.export.proof import Sequences
 from gemsmith.policy.head.logprobs import completion_hidden
@@ -77,6 +78,7 @@ def _answers(path: Path, asked: list[list[int]], text: int) -> list[list[tuple[i
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line.partition(" E ")[2] for line in lines if " E " in line]  # the first is the cause of the others
         said = " / ".join(errors[:1] or lines[-3:]) or "it said nothing"
-        raise RunError(f"llama.cpp ended with {done.returncode} over {path}: {said}")
+        how = killed_by(-done.returncode) if done.returncode < 0 else f"ended with {done.returncode}"
+        raise RunError(f"llama.cpp {'was ' if done.returncode < 0 else ''}{how} over {path}: {said}")
     answers: list[list[tuple[int, float]]] = json.loads(done.stdout)
     return answers

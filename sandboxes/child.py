@@ -5,6 +5,7 @@ not forked, and it does not import `__main__` again. It leads its own session, s
 it. It dies with its parent: on Linux by PR_SET_PDEATHSIG, elsewhere when it next reads its closed pipe.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from gemsmith.contracts.deaths import killed_by
 from gemsmith.sandboxes.channel import (
     Channel,
     ChannelClosedError,
@@ -63,6 +65,7 @@ class Child:
         self._errors: int = subprocess.DEVNULL if quiet else 2
         self._inherited = tuple(inherited)
         self._process: subprocess.Popen[bytes] | None = None
+        self._peak = 0
         self._reaping = threading.Lock()
         self._failure: OSError | None = None
         self._started, self._ended = threading.Event(), threading.Event()
@@ -136,8 +139,18 @@ class Child:
             self._process.wait()
         with self._reaping:
             _kill_group(self._process.pid)
-            self._process.wait()
+            self._reap()
             self._ended.set()
+
+    def _reap(self) -> None:
+        """Free the process id, and record the exit code and the peak memory of the child and what it waited for."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            with contextlib.suppress(ChildProcessError):
+                _, status, usage = os.wait4(self._process.pid, 0)
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        self._process.wait()
 
     def _receive(self, time_limit: float, patience: float) -> bytes:
         try:
@@ -145,15 +158,18 @@ class Child:
         except ChannelClosedError as error:
             self._ended.wait(5.0)
             assert self._process is not None
-            raise exited(self._process.returncode, str(error)) from None
+            raise exited(self._process.returncode, str(error), self._peak) from None
 
 
-def exited(code: int | None, otherwise: str) -> ChildExitedError:
-    """Return an error that describes how a child ended; its message is `otherwise` if there is no exit code (yet)."""
+def exited(code: int | None, otherwise: str, peak: int = 0) -> ChildExitedError:
+    """Return an error that describes how a child ended; its message is `otherwise` if there is no exit code (yet).
+
+    `peak` is the largest resident memory of the child in bytes, for a child that a signal ended; 0 if unknown.
+    """
     if code is None:
         return ChildExitedError(otherwise, None)
     if code < 0:
-        return ChildExitedError(f"was ended by {signal.Signals(-code).name}", code)
+        return ChildExitedError(f"was {killed_by(-code, peak)}", code)
     return ChildExitedError(f"exited with code {code}", code)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import requests
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.deaths import killed_by
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.waits import waiting
 from gemsmith.policy.config import SamplerConfig
 from gemsmith.policy.samplers import vllm_engine, vllm_serve
@@ -91,6 +92,10 @@ def _wait_for(server: "subprocess.Popen[bytes]", address: str, limit: float, log
     begun = time.monotonic()
     while True:
         if server.poll() is not None:
+            if server.returncode < 0:
+                raise RunError(
+                    f"vLLM's server was {killed_by(-server.returncode)} before it answered: {_last_lines(log)}"
+                )
             raise UserError(f"vLLM's server ended with {server.returncode} before it answered: {_last_lines(log)}")
         try:
             if requests.get(f"{address}/health", timeout=5).ok:

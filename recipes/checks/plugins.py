@@ -3,12 +3,14 @@
 import ast
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.deaths import CRASHES, killed_by
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.contracts.target import Target
 from gemsmith.rl.rewards.plugins.options import ONLY_TRL
@@ -104,6 +106,7 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
 
     Raises:
         UserError: a target cannot be imported within `limit` seconds, is not callable, or does not accept its options.
+        RunError: a signal ended the process.
     """
     if not targets:
         return
@@ -121,6 +124,12 @@ def check_importable(targets: Sequence[Target], root: Path, limit: float = IMPOR
     if done.stdout.rstrip().endswith("\x1eend"):
         return
     reason = f"the process ended with code {done.returncode}"
+    if done.returncode < 0 and -done.returncode not in CRASHES:
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        raise RunError(
+            f"{_last(done.stdout, targets)}: the process that tried the import was "
+            f"{killed_by(-done.returncode, peak)}; the import may have done it, or the system for lack of memory"
+        )
     if "\x1f" in done.stdout:
         what, reason = json.loads(done.stdout.rpartition("\x1f")[2])
         if what == "options":

@@ -5,6 +5,7 @@ from typing import Any
 
 from gemsmith.recipes.report.chart import CurveLine, legend, line_chart
 from gemsmith.recipes.report.contents import RunContents, StageContents
+from gemsmith.recipes.report.dominance import dominance_note
 from gemsmith.recipes.report.markup import Content, Markup, duration, element, section
 from gemsmith.recipes.report.reward_hacking import hacking_watch
 from gemsmith.rl.rollouts.reward_hacking import is_number
@@ -70,6 +71,7 @@ def stage_curves(stage: StageContents, normalised: Iterable[str] = ()) -> Markup
     names = [line.name for line in max(lines.values(), key=len)]
     head = element("h3", stage.id, " ", element("small", " · ".join([stage.kind, *time, stage.status])))
     body = [legend(names), hacking_watch(stage, normalised), element("div", panels, class_="panels"), _bias(stage)]
+    body.append(dominance_note(stage))
     return element("div", head, body, class_="stage")
 
 
@@ -94,7 +96,7 @@ def chosen_metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     for name in wanted:
         if name.endswith("*"):
             each = (metric for metric in counts if metric.startswith(name[:-1]) and metric in present)
-            found += [metric for metric in each if not metric.endswith(("_std", "_counted"))]
+            found += [metric for metric in each if not metric.endswith(("_std", "_counted", "_share"))]
         elif name in present:
             found.append(name)
     if not found:

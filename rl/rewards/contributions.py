@@ -50,11 +50,14 @@ class Composed:
         total: value of each completion that the policy learns from.
         counted: by reward, true for each completion where the reward applied and its gate was open.
         running: moments of the rewards with `normalise: running`, including this step.
+        spread: by reward, the mean over prompts of the variance of its contributions to the prompt's completions. This
+            is what advantages and rankings are made of; a reward's mean has no effect on them.
     """
 
     total: list[float]
     counted: dict[str, list[bool]]
     running: dict[str, Moments]
+    spread: dict[str, float]
 
 
 def compose(
@@ -82,6 +85,7 @@ def compose(
         finished: false for each completion that was cut off. Default: all are finished.
     """
     total, counted, after = [0.0] * len(prompt), {}, dict(running)
+    spread: dict[str, float] = {}
     for name, term in terms.items():
         # `values`, `shaped` and `given` have the same keys: the completions where the reward counts.
         is_open = open_gates(terms, raw, name)
@@ -94,9 +98,19 @@ def compose(
         closed = {i: least for i, its_task in enumerate(task) if term.applies_to(its_task) and not is_open[i]}
         left_out = term.left_out({"task": task, "finished": [True] * len(prompt) if finished is None else finished})
         neutral = _neutral(given, prompt, [i for i in range(len(prompt)) if left_out[i]])
-        total = [t + given.get(i, neutral.get(i, closed.get(i, 0.0))) for i, t in enumerate(total)]
+        added = [given.get(i, neutral.get(i, closed.get(i, 0.0))) for i in range(len(prompt))]
+        total = [t + value for t, value in zip(total, added, strict=True)]
         counted[name] = [i in given for i in range(len(prompt))]
-    return Composed(total, counted, after)
+        spread[name] = _spread(added, prompt)
+    return Composed(total, counted, after, spread)
+
+
+def _spread(added: Sequence[float], prompt: Sequence[int]) -> float:
+    """Return the mean over prompts of the population variance of the contributions to the prompt's completions."""
+    by_prompt: dict[int, list[float]] = defaultdict(list)
+    for number, value in zip(prompt, added, strict=True):
+        by_prompt[number].append(value)
+    return sum(Moments().including(values).std ** 2 for values in by_prompt.values()) / max(len(by_prompt), 1)
 
 
 def _neutral(given: Mapping[int, float], prompt: Sequence[int], left_out: Sequence[int]) -> dict[int, float]:

@@ -7,6 +7,18 @@ from gemsmith.rl.rewards.config import RewardConfig
 from gemsmith.rl.rewards.contributions import Raw
 
 
+def share_metrics(spread: Mapping[str, float]) -> dict[str, float]:
+    """Compute `reward/NAME_share`, each reward's share of the spread of the weighted sum; none for a single reward.
+
+    Args:
+        spread: see `Composed.spread`.
+    """
+    whole = sum(spread.values())
+    if len(spread) < 2 or not whole:
+        return {}
+    return {f"reward/{name}_share": value / whole for name, value in spread.items()}
+
+
 def reward_metrics(
     terms: Mapping[str, RewardConfig], raw: Raw, counted: Mapping[str, Sequence[bool]], control: Raw
 ) -> dict[str, float]:

@@ -33,7 +33,7 @@ from gemsmith.policy.weight_set import WeightSet
 from gemsmith.rl.algorithms.algorithm import Algorithm, Completions, Draw, Rollouts, TokenLoss, Weights, learnt_metric
 from gemsmith.rl.rewards.compose import Rewards
 from gemsmith.rl.rewards.contributions import Composed, Moments, compose
-from gemsmith.rl.rewards.metrics import reward_metrics
+from gemsmith.rl.rewards.metrics import reward_metrics, share_metrics
 from gemsmith.rl.rewards.reward import columns_of
 from gemsmith.rl.rollouts.distinct import distinct_metrics
 from gemsmith.rl.rollouts.prefetch import Prefetcher
@@ -146,6 +146,7 @@ class RolloutCollector:
         # `composed` covers all sets of weights, the policy's completions first; metrics are of the policy's only.
         counted = {name: each[: len(part.text)] for name, each in composed.counted.items()}
         metrics |= reward_metrics(self.rewards.terms, part.raw["policy"], counted, part.control)
+        metrics |= share_metrics(composed.spread)
         metrics |= {f"{name}_seconds": s for name, s in part.seconds.items()} | self._rates(part)
         metrics |= {f"sampler_gap/{weights}": gap.mean for weights, gap in part.gaps.items()}
         if part.drift is not None:

@@ -5,6 +5,7 @@ import pickle
 import time
 from typing import Any
 
+from gemsmith.contracts.deaths import CRASHES
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.contracts.target import REWARDS, find_target
@@ -28,10 +29,14 @@ class _BrokenError(Exception):
         index: index of the sample, if known.
         late: True if the call was stopped at its time limit.
         remedy: advice for the message.
+        killed: True if a signal from outside ended the process: a fault of the machine, such as too little memory.
     """
 
-    def __init__(self, how: str, index: int | None = None, late: bool = False, remedy: str = FINITE) -> None:
+    def __init__(
+        self, how: str, index: int | None = None, late: bool = False, remedy: str = FINITE, killed: bool = False
+    ) -> None:
         super().__init__(how)
+        self.killed = killed
         self.index = index
         self.late = late
         self.remedy = remedy
@@ -62,7 +67,8 @@ class Plugin:
             self._open()
         except _BrokenError as error:
             self.close()
-            raise UserError(f"{self._label} could not be loaded: {error}.") from error
+            kind = RunError if error.killed else UserError
+            raise kind(f"{self._label} could not be loaded: {error}.") from error
 
     def score(self, prompts: list[str], completions: list[str], columns: Columns) -> list[float | None]:
         """See `Reward.score`."""
@@ -81,7 +87,8 @@ class Plugin:
                 index = 0
             if index is not None:
                 where = f"on {sample(index, prompts, completions)}"
-            raise UserError(f"{self._label} failed {where}: {failure}; {failure.remedy}.") from error
+            kind = RunError if failure.killed else UserError
+            raise kind(f"{self._label} failed {where}: {failure}; {failure.remedy}.") from error
 
     def close(self) -> None:
         """See `Reward.close`."""
@@ -112,7 +119,7 @@ class Plugin:
                     "gemsmith.rl.rewards.plugins.worker:open_function", self._arguments, self._config.memory, limit
                 )
             except ChildError as error:
-                raise _BrokenError(f"its process {error}") from error
+                raise _BrokenError(f"its process {error}", killed=_was_killed(error)) from error
             try:
                 self._answer(
                     b"", limit, f"{limit:g} s for its module to be imported (a longer `time_limit` extends this too)"
@@ -172,4 +179,13 @@ def _lost(error: ChildError, waited: str) -> _BrokenError:
     if isinstance(error, ChildTimeoutError):
         longer = "raise the reward's `time_limit` if it needs longer"
         return _BrokenError(f"the run waited {waited} and then stopped it", late=True, remedy=longer)
+    if _was_killed(error):
+        remedy = "a function of yours may have done it, or the system for lack of memory"
+        return _BrokenError(f"its process {error}", remedy=remedy, killed=True)
     return _BrokenError(f"its process {error}" if isinstance(error, ChildExitedError) else str(error))
+
+
+def _was_killed(error: ChildError) -> bool:
+    """Return True if a signal from outside ended the process, and not a crash of the function's own code."""
+    code = error.code if isinstance(error, ChildExitedError) else None
+    return code is not None and code < 0 and -code not in CRASHES

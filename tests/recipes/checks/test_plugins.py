@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.recipes.checks.plugins import check_importable, check_signature
 from tests.messages import assert_facts, raises_facts
@@ -165,3 +165,11 @@ def test_a_module_with_a_slip_in_its_name_is_suggested(tmp_path: Path):
     written(tmp_path, GOOD, "good.py")
     with raises_facts(UserError, "module", "goood", '"good"'):
         find_target("goood:f", tmp_path)
+
+
+def test_a_process_that_a_signal_ends_during_the_import_is_a_fault_of_the_machine(tmp_path: Path):
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\ndef f(completions): ...\n"
+    )
+    with raises_facts(RunError, 'reward target "mine.py:f"', "killed by SIGKILL", "MiB"):
+        check_importable([find_target("mine.py:f", tmp_path)], tmp_path)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gemsmith.rl.rewards.config import RewardConfig
 from gemsmith.rl.rewards.contributions import Composed, Moments, compose
+from gemsmith.rl.rewards.metrics import share_metrics
 from tests.messages import raises_facts
 
 Values = Sequence[float | None]
@@ -178,3 +179,20 @@ def test_a_row_of_another_task_is_not_left_out() -> None:
 def test_a_penalty_needs_its_treatment() -> None:
     with raises_facts(ValidationError, "cut_off_penalty", "cut_off is score", "`cut_off: penalty`"):
         RewardConfig(cut_off_penalty=2.0)
+
+
+def test_the_spread_is_the_variance_of_contributions_within_prompts() -> None:
+    # `right` differs within prompt 0 only: (1/4 + 0) / 2. `liked` is 0.1 * 20 or 0.1 * 30 within each: variance 0.25.
+    # The means, 0.25 and 2.5, and the difference between prompts do not count.
+    found = composed(
+        {"right": {}, "liked": {"weight": 0.1}},
+        {"right": [0.0, 1.0, 0.0, 0.0], "liked": [20.0, 30.0, 30.0, 20.0]},
+        [0, 0, 1, 1],
+    )
+    assert found.spread == pytest.approx({"right": 0.125, "liked": 0.25})
+    assert share_metrics(found.spread) == pytest.approx({"reward/right_share": 1 / 3, "reward/liked_share": 2 / 3})
+
+
+def test_a_single_reward_has_no_share() -> None:
+    assert share_metrics({"right": 0.25}) == {}
+    assert share_metrics({"right": 0.0, "liked": 0.0}) == {}

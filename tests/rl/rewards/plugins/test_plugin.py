@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gemsmith.contracts.errors import UserError
+from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.stage import Stage
 from gemsmith.rl.rewards.compose import RewardTable, open_rewards
 from tests.messages import assert_facts, raises_facts
@@ -276,8 +276,14 @@ def test_a_process_that_is_killed_between_calls_is_said_so(with_function: WithFu
     with open_rewards(["mine"], stage) as rewards:
         table: RewardTable = rewards.score(PROMPTS, COMPLETIONS, {})
         os.kill(int(table.total[0]), signal.SIGKILL)
-        with raises_facts(UserError, "reward mine", "process", "SIGKILL"):
+        with raises_facts(RunError, "reward mine", "process", "killed by SIGKILL", "MiB"):
             rewards.score(PROMPTS, COMPLETIONS, {})
+
+
+def test_a_process_that_a_signal_ends_while_it_is_opened_is_a_fault_of_the_machine(with_function: WithFunction):
+    stage = with_function("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\ndef f(completions, **c): ...")
+    with raises_facts(RunError, "reward mine", "killed by SIGKILL", "MiB"):
+        open_rewards(["mine"], stage)
 
 
 def test_the_plugin_process_imports_no_torch(with_function: WithFunction, tmp_path: Path):
