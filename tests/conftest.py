@@ -6,6 +6,7 @@ With the root there, `import rl` would find our folder and hide an import that l
 import gc
 import importlib.machinery
 import importlib.util
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MANY_MODULES = 50
 gc.disable()  # until all tests are imported: nothing that an import makes is garbage
+
+# A shell starts a background program with Ctrl-C ignored, and `nohup` ignores SIGHUP. The programs that tests start
+# would inherit this: they would never see the signals that tests send.
+for number, ordinary in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, ordinary)
 
 for name in ("tests", "benchmarks"):
     if name not in sys.modules:

@@ -23,6 +23,10 @@ class Intervals:
     hi_BT: Tensor
     plain: bool = False
 
+    def contiguous(self) -> "Intervals":
+        """Return the intervals in contiguous memory; `generate` asks every mask for this before a static cache."""
+        return Intervals(self.lo_BT.contiguous(), self.hi_BT.contiguous(), self.plain)
+
     def dense(self, keys: int) -> Tensor:
         """Return the mask as a matrix, [B, 1, T, keys]; for tests, and for a few rows at a time."""
         key_K = torch.arange(keys, device=self.lo_BT.device)

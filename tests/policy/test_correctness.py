@@ -220,6 +220,8 @@ def test_a_gguf_files_rescaling_of_global_positions_is_read(tiny, tmp_path, monk
         "general.architecture": "gemma3",
         "gemma3.rope.scaling.type": "linear",
         "gemma3.rope.scaling.factor": 8.0,
+        **{f"gemma3.{size}": 1 for size in ("block_count", "embedding_length", "feed_forward_length")},
+        "gemma3.attention.head_count": 1,
     }
     original = tiny_policy().model.model.rotary_emb
     tiny.model.config.quantization_config = None
