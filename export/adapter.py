@@ -10,6 +10,7 @@ import peft
 from gemsmith.contracts.errors import RunError, UserError
 from gemsmith.contracts.reading import read_json, reason_of
 from gemsmith.export.proof import Sequences, logprobs
+from gemsmith.export.publishing import published
 from gemsmith.policy.loading.lora import ADAPTER
 from gemsmith.policy.policy import Policy
 
@@ -32,11 +33,11 @@ def find_adapter(source: Path | None) -> Path:
 
 
 def write_adapter(adapter: Path, to: Path, base: str) -> None:
-    """Copy an adapter, and write the name of its base where peft looks for it."""
+    """Copy an adapter, and write the name of its base, without a path of this machine, where peft looks for it."""
     shutil.copytree(adapter, to)
     path = to / "adapter_config.json"
     config = read_json(path, "the configuration of an adapter", "run the stage that wrote it again")
-    path.write_text(json.dumps({**config, "base_model_name_or_path": base}, indent=2) + "\n")
+    path.write_text(json.dumps({**config, "base_model_name_or_path": published(base)}, indent=2) + "\n")
 
 
 def check_adapter(adapter: Path, base: Policy, sequences: Sequences) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from gemsmith.contracts.planning import CheckContext, ForecastContext, StageFore
 from gemsmith.contracts.stage import OutputKind, StageConfig
 from gemsmith.policy.config import PolicyConfig, TrainingConfig
 from gemsmith.policy.forecast import START_SECONDS, WEIGHT_BYTES
+from gemsmith.policy.origins import origin_of
+from gemsmith.policy.sizes import has_own_head
 from gemsmith.rl.stages.qat.config import QatStage
 
 ExportFormat = Literal["transformers", "adapter", "gguf"]
@@ -60,7 +62,14 @@ class ExportStage(StageConfig):
         return self if self.base is not None or source is None else self.model_copy(update={"base": source.start})
 
     def check(self, context: CheckContext) -> None:
-        """Report a four-bit file of a policy trained for another format, and an adapter that does not exist."""
+        """Report an adapter that does not exist, and a GGUF file that could not hold the policy."""
+        origin = origin_of(self, context.stages)
+        if "gguf" in self.formats and origin is not None and has_own_head(origin, context.root):
+            context.add(
+                ("formats", self.formats.index("gguf")),
+                f"found gguf, but the head (lm_head) of {origin.name} is not tied to its embedding, as its config.json "
+                "has tie_word_embeddings false, and llama.cpp reads Gemma 3 with a tied head only: leave gguf out",
+            )
         source = context.stages.get(self.policy.from_ or "")
         if "gguf" in self.formats and self.gguf == "q4_0" and isinstance(source, QatStage) and source.format != "q4_0":
             expected = f'expected f16 or q8_0, as stage "{source.id}" trains for {source.format}'

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gemsmith.export.lineage import Ancestor, Lineage
+from gemsmith.export.publishing import published, without_local_paths
 
 NOTICE = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
 _SETTINGS = ("steps", "batch", "learning_rate", "members", "runs", "iterations", "sampled_logits", "beta", "kl")
@@ -50,7 +51,9 @@ def _opening(lineage: Lineage, proof: Mapping[str, Any]) -> str:
     weights = f"{proof['parameters']:,} parameters in {proof['dtype']}"
     if not lineage.stages:
         return f"A Gemma 3 text model with {weights}, exported by gemsmith from a folder without a history."
-    origins = ", ".join("a random tiny model" if origin == "tiny" else f"`{origin}`" for origin in lineage.origins)
+    origins = ", ".join(
+        "a random tiny model" if origin == "tiny" else f"`{published(origin)}`" for origin in lineage.origins
+    )
     last = lineage.stages[-1]
     point = "the policy" if lineage.liti is None else f"the point at {lineage.liti:g} (0 its start, 1 its last merge)"
     return (
@@ -66,7 +69,7 @@ def _use(title: str, proof: Mapping[str, Any]) -> str:
         parts.append(_use_transformers(title))
     if "adapter" in proof["formats"]:
         parts.append(
-            f"`adapter/` is a LoRA adapter of {proof['base']}: "
+            f"`adapter/` is a LoRA adapter of {published(proof['base'])}: "
             '`peft.PeftModel.from_pretrained(base, "adapter")` puts it on that model.'
         )
     if "gguf" in proof["formats"]:
@@ -86,7 +89,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 folder = "{title}"  # this folder, or the hub id it is uploaded to
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-messages = [{{"role": "user", "content": "12 + 7 ="}}]
+messages = [{{"role": "user", "content": "What can you do?"}}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 output = model.generate(**prompt, max_new_tokens=64)
 print(tokenizer.decode(output[0, prompt["input_ids"].shape[1]:], skip_special_tokens=True))
@@ -102,7 +105,8 @@ def _training(lineage: Lineage) -> str:
     lines = ["## How it was trained", "", "| stage | kind | started from | data | settings |", "|---|---|---|---|---|"]
     lines += [_stage_row(stage) for stage in lineage.stages]
     if lineage.recipe:
-        lines += ["", "<details><summary>The whole recipe</summary>", "", "```yaml", lineage.recipe.rstrip()]
+        recipe = without_local_paths(lineage.recipe.rstrip())
+        lines += ["", "<details><summary>The whole recipe</summary>", "", "```yaml", recipe]
         lines += ["```", "", "</details>"]
     return "\n".join(lines)
 
@@ -111,11 +115,11 @@ def _stage_row(stage: Ancestor) -> str:
     inner = stage.config.get("inner") or {}
     merged = {**stage.config, **{name: value for name, value in inner.items() if name != "kind"}}
     policy = stage.config.get("policy") or {}
-    start = policy.get("from") or policy.get("model") or ""
+    start = policy.get("from") or published(policy.get("model") or "")
     teacher = stage.config.get("teacher") or {}
     settings = [f"{name} {merged[name]:g}" for name in _SETTINGS if isinstance(merged.get(name), int | float)]
     if teacher:
-        settings.append(f"teacher {teacher.get('from') or teacher.get('model')}")
+        settings.append(f"teacher {teacher.get('from') or published(str(teacher.get('model')))}")
     if merged.get("rewards"):
         settings.append("rewards " + " + ".join(merged["rewards"]))
     kind = f"{stage.kind} of {inner['kind']}" if inner else stage.kind

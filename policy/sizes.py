@@ -98,6 +98,17 @@ def context_of(policy: PolicyConfig, root: Path) -> int | None:
     return round(context * policy.rope.factor / before) if policy.rope else context
 
 
+def has_own_head(policy: PolicyConfig, root: Path) -> bool:
+    """Return True if a config.json on this disk says that the policy's head is not tied to its embedding."""
+    local = find_local(root, policy.model) if policy.model not in (None, "tiny") else None
+    if local is None or not (local / "config.json").is_file():
+        return False
+    try:
+        return _text_config(local / "config.json").get("tie_word_embeddings") is False
+    except Exception:  # loading the policy says what is wrong with the file
+        return False
+
+
 def _text_config(path: Path) -> dict[str, Any]:
     """Return the text part of a config.json; a multimodal one omits the defaults of its class."""
     config: dict[str, Any] = json.loads(path.read_text())

@@ -1,8 +1,9 @@
 """Average, SLERP and interpolation of checkpoint folders.
 
-All tensors of the first folder must exist in the others with the same shape. Arithmetic is block by block, and wide
-enough that tensors equal in all folders stay equal bit for bit: float32 for 16-bit formats, else float64. The result
-has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
+All tensors of the first folder must exist in the others with the same shape, and the configurations must agree
+(`weights.layout`). A text checkpoint merges with the text tower of a multimodal one. Arithmetic is block by block, and
+wide enough that tensors equal in all folders stay equal bit for bit: float32 for 16-bit formats, else float64. The
+result has the dtypes and the other files of the first folder. Tensors that are not floating point must be equal
 everywhere.
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 from gemsmith.contracts.errors import UserError
 from gemsmith.weights.ahead import computed_ahead
 from gemsmith.weights.checkpoint import Checkpoint, write_checkpoint
-from gemsmith.weights.formats import Array, widened
+from gemsmith.weights.formats import Array, narrowed, widened
+from gemsmith.weights.layout import Match, drop_tied_head, match
 from gemsmith.weights.vectors import combined_norm, fold, gram_matrix, lerp, lerp_shares, slerp_shares
 
 Grouping = Literal["layer", "tensor", "model"]
@@ -102,53 +104,61 @@ def interpolate(start: Path, end: Path, rate: float, out: Path) -> None:
 
 
 @contextmanager
-def _opened(folders: Sequence[Path]) -> Iterator[list[Checkpoint]]:
-    """Open the checkpoints; raise a UserError unless they have the same names and shapes."""
+def _opened(folders: Sequence[Path]) -> Iterator[list[Match]]:
+    """Open the checkpoints, matched to the first; raise a UserError if one does not fit."""
     if not folders:
         raise UserError("found no checkpoint to merge; give at least one folder.")
     with ExitStack() as stack:
         checkpoints = [stack.enter_context(Checkpoint(Path(folder))) for folder in folders]
-        for other in checkpoints[1:]:
-            _check_alike(checkpoints[0], other)
-        yield checkpoints
+        for checkpoint in checkpoints:
+            drop_tied_head(checkpoint)
+        yield [match(checkpoints[0], checkpoint) for checkpoint in checkpoints]
 
 
-def _check_alike(first: Checkpoint, other: Checkpoint) -> None:
-    for here, there in ((first, other), (other, first)):
-        for name in here.tensors:
-            if name not in there.tensors:
-                raise UserError(
-                    f"tensor {name} is in {here.folder} but not in {there.folder}; "
-                    "merge checkpoints of one architecture."
-                )
-    for name, tensor in first.tensors.items():
-        if tensor.shape != other.tensors[name].shape:
-            raise UserError(
-                f"tensor {name} is {list(tensor.shape)} in {first.folder} and {list(other.tensors[name].shape)} in "
-                f"{other.folder}: merge checkpoints of one architecture."
-            )
-
-
-def _write(out: Path, checkpoints: list[Checkpoint], combine: Callable[[str, slice], Array]) -> None:
-    first = checkpoints[0]
+def _write(out: Path, matches: list[Match], combine: Callable[[str, slice], Array]) -> None:
+    first = matches[0].checkpoint
 
     def block(name: str, rows: slice) -> Array:
+        common = _common_rows(matches, name)
+        if common is None or rows.start >= common:  # only in the first: a vision tower, or rows of padding
+            return first.read(name, rows)
         if first.tensors[name].floating:
-            return combine(name, rows)
+            if rows.stop <= common:
+                return combine(name, rows)
+            merged = narrowed(combine(name, slice(rows.start, common)), first.tensors[name].dtype)
+            return np.concatenate([merged, first.read(name, slice(common, rows.stop))])
         values = first.read(name, rows)
-        for other in checkpoints[1:]:
-            if not np.array_equal(values, other.read(name, rows)):
+        for other in matches[1:]:
+            if not np.array_equal(values, other.checkpoint.read(other.names[name], rows)):
                 raise UserError(
-                    f"tensor {name} ({first.tensors[name].dtype}) differs between {first.folder} and {other.folder}: "
-                    "only floating-point tensors can be merged."
+                    f"tensor {name} ({first.tensors[name].dtype}) differs between {first.folder} and "
+                    f"{other.checkpoint.folder}: only floating-point tensors can be merged."
                 )
         return values
 
     write_checkpoint(out, first, block)
 
 
-def _wide(checkpoint: Checkpoint, name: str, rows: slice) -> Array:
-    return widened(checkpoint.read(name, rows), checkpoint.tensors[name].dtype)
+def _common_rows(matches: list[Match], name: str) -> int | None:
+    """Return the number of rows of a tensor that all checkpoints have; None if one of them lacks the tensor."""
+    if any(name not in other.names for other in matches):
+        return None
+    shape = matches[0].checkpoint.tensors[name].shape
+    return min([shape[0] if shape else 1, *(other.rows[name] for other in matches if name in other.rows)])
+
+
+def _wide(other: Match, name: str, rows: slice) -> Array:
+    """Return rows of a tensor in the precision of the arithmetic.
+
+    Raises:
+        UserError: they contain NaN or infinity, which would spread to the result.
+    """
+    own = other.names[name]
+    values = widened(other.checkpoint.read(own, rows), other.checkpoint.tensors[own].dtype)
+    # The sum is cheaper than a look at each value, and finite only if all are (or they are as large as 1e38).
+    if not math.isfinite(values.sum()) and not np.isfinite(values).all():
+        raise UserError(f"tensor {own} of {other.checkpoint.folder} contains NaN or infinity: train or fetch it again.")
+    return values
 
 
 def _group_of(name: str, group: Grouping) -> str:
@@ -158,10 +168,10 @@ def _group_of(name: str, group: Grouping) -> str:
     return layer.group() if layer else name
 
 
-def _merge_groups(checkpoints: list[Checkpoint], group: Grouping, along: Along) -> dict[str, GroupMerge]:
+def _merge_groups(matches: list[Match], group: Grouping, along: Along) -> dict[str, GroupMerge]:
     """Compute the inner products of each group's task vectors, and from them angles and coefficients (first pass)."""
-    init, finals = checkpoints[0], checkpoints[1:]
-    names = [name for name, tensor in init.tensors.items() if tensor.floating]
+    init, finals, tensors = matches[0], matches[1:], matches[0].checkpoint.tensors
+    names = [name for name, tensor in tensors.items() if tensor.floating and _common_rows(matches, name) is not None]
 
     def products(at: tuple[str, slice]) -> tuple[str, Array]:
         start = _wide(init, *at)
@@ -171,9 +181,17 @@ def _merge_groups(checkpoints: list[Checkpoint], group: Grouping, along: Along) 
         return _group_of(at[0], group), np.array(gram_matrix(deltas))
 
     grams: dict[str, Array] = {}
-    for key, gram in computed_ahead(products, ((name, rows) for name in names for rows in init.blocks(name))):
+    for key, gram in computed_ahead(products, ((name, rows) for name in names for rows in _blocks(matches, name))):
         grams[key] = grams[key] + gram if key in grams else gram
     return {key: _merge(key, gram.tolist(), along) for key, gram in grams.items()}
+
+
+def _blocks(matches: list[Match], name: str) -> Iterator[slice]:
+    """Yield the ranges of rows that all checkpoints have."""
+    common = _common_rows(matches, name) or 0
+    for rows in matches[0].checkpoint.blocks(name):
+        if rows.start < common:
+            yield slice(rows.start, min(rows.stop, common))
 
 
 def _merge(name: str, gram: list[list[float]], along: Along) -> GroupMerge:
