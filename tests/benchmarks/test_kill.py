@@ -1,4 +1,4 @@
-"""Runs that are interrupted at random moments come to the bytes of an uninterrupted one; `benchmarks/kill.py` has more."""
+"""Interrupted runs come to the bytes of an uninterrupted one; `benchmarks/kill.py` tries many more moments."""
 
 import json
 from pathlib import Path
