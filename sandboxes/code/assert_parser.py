@@ -25,6 +25,7 @@ def {_AS_BOOL}(value):
     return value == 1 if type(value) in (int, float) and value in (0, 1) else value
 """
 """In Python 1 == True, in a sandbox it is not. A program that changes this function could return True just as well."""
+_LARGEST_BITS = 14_000  # of a whole number: Python refuses to write out more than 4,300 digits
 _LARGEST = 10_000  # of an exponent, and of what a constant's arithmetic may repeat
 _BUILTINS = frozenset(dir(builtins))
 _MADE_FROM_ONE: dict[str, Callable[..., Any]] = {
@@ -306,6 +307,11 @@ def _arithmetic(op: ast.operator, left: Any, right: Any) -> Any:
     left, right = _number(left), _number(right)
     if isinstance(op, ast.Pow) and (abs(right) > _LARGEST or abs(left) > _LARGEST):
         raise ValueError("too large")
+    # Tests come from data: what they multiply is bounded before it is computed, such as 200 factors 10000 ** 10000.
+    if isinstance(left, int) and isinstance(right, int):
+        bits = {ast.Pow: left.bit_length() * max(right, 1), ast.Mult: left.bit_length() + right.bit_length()}
+        if bits.get(type(op), 0) > _LARGEST_BITS:
+            raise ValueError("too large")
     try:
         return _OPERATORS[type(op)](left, right)
     except (ArithmeticError, TypeError) as error:

@@ -7,6 +7,7 @@ The plain form is one object: {"function": "f", "calls": [[[arguments], expected
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -199,6 +200,8 @@ def _plain(tests: Mapping[str, Any]) -> Problem:
     if not all(isinstance(arguments, list) for arguments, _ in cases):
         raise RecordError("the first part of each of `calls` must be a list of arguments")
     tolerance = tests.get("tolerance", 0.0)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+        raise RecordError(f"`tolerance` must be a finite number of at least 0, and is {str(tolerance)[:80]!r}")
     calls = tuple(CallCase(tuple(arguments), expected, {}, float(tolerance)) for arguments, expected in cases)
     return Problem(Calls("", function, calls), "", (function,))
 

@@ -1,4 +1,6 @@
 import json
+import math
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +109,10 @@ def test_the_plain_form(as_text: bool):
         ({"tests": {"calls": [], "function": "f"}}, "`calls` must be a list of"),
         ({"tests": {"calls": [[1, 2]], "function": "f"}}, "must be a list of arguments"),
         ({"tests": {"calls": [[[1], 2]]}}, "`function` must be text, found nothing"),
+        *(
+            ({"tests": {"calls": [[[1], 2]], "function": "f", "tolerance": bad}}, "`tolerance` must be a finite number")
+            for bad in ("abc", -1, math.inf, math.nan, True, None, [1])
+        ),
         ({"tests": {"stdio": [["1", 2]]}}, "must be text, found '2'"),
         ({"tests": {"test": "assert ("}}, "`test` is not valid Python"),
         ({"test_list": "assert f(1) == 1"}, "`test_list` must be a list of texts"),
@@ -213,3 +219,13 @@ def test_every_reference_of_mbpp_is_right(verifier: CodeVerifier, name: str, cou
     verdicts = verifier.verify([str(problem.gold) for problem in problems], problems)
     assert len(verdicts) == count
     assert [row["task_id"] for row, found in zip(rows, verdicts, strict=True) if found.status is not Status.RIGHT] == []
+
+
+def test_arithmetic_of_a_test_that_would_take_long_is_left_to_the_sandbox():
+    factors = " * ".join(["10000**10000"] * 200)
+    begun = time.monotonic()
+    problem = read_record({"test_list": [f"assert f(1) == {factors}"], "text": "x", "code": "def f(x): return x"})
+    assert time.monotonic() - begun < 1 and not isinstance(problem.tests, Calls)
+    assert read_record({"test_list": ["assert f(1) == 2**100"], "text": "x", "code": "x"}).tests == Calls(
+        "", "f", (CallCase((1,), 2**100),)
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gemsmith.sandboxes.mathematics.comparison import at_once
 from gemsmith.sandboxes.mathematics.pool import PATIENCE
 from gemsmith.sandboxes.mathematics.verifier import MathVerifier
 from gemsmith.sandboxes.verdict import Status, Verdict
@@ -238,3 +239,14 @@ def test_a_verifier_that_is_killed_takes_its_busy_workers_along(tmp_path: Path):
     parent.stdout.close()
     _, alive = psutil.wait_procs([server, *workers], timeout=10)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    "truth", ["{" * 1000 + "1" + "}" * 1000, "{" * 5000 + "1" + "}" * 5000, "9" * 4302, "-" * 100_000]
+)
+def test_a_ground_truth_that_is_too_long_or_too_deep_is_compared_as_text_at_once(truth: str):
+    begun = time.monotonic()
+    status, reason = at_once("1", truth)
+    assert time.monotonic() - begun < 1
+    assert status is Status.WRONG and "text" in reason
+    assert at_once("7", "7")[0] is Status.RIGHT
