@@ -70,6 +70,7 @@ EARLIEST, LATEST = 2.0, 14.0  # seconds after a start at which it is interrupted
 LIMIT = 900.0  # seconds of one start
 TIMES = ("second", "_time", "duration")
 """Parts of the names of metrics that measure time, which no two runs have in common."""
+KEPT_BY_TORCH = "torchinductor_"  # torch's own cache of compiled code, which it keeps for the next program
 TOKEN = "GEMSMITH_KILL_TOKEN"
 
 
@@ -191,7 +192,8 @@ def _content(path: Path) -> Any:
     if not path.exists():
         return None
     if path.suffix == ".jsonl" and "output" not in path.parts:
-        return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        # Trainings in parallel write rows as they come to them: the order of rows is one of time, too.
+        return sorted(json.dumps(_timeless(json.loads(line)), sort_keys=True) for line in path.read_text().splitlines())
     return _timeless(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
 
 
@@ -209,7 +211,7 @@ def left_behind(folder: Path, token: str, memory: set[str]) -> list[str]:
     shared = set(os.listdir("/dev/shm")) - memory if os.path.isdir("/dev/shm") else set()
     return [
         *(f"process {process}" for process in alive),
-        *(f"temporary {path.name}" for path in (folder / "tmp").iterdir()),
+        *(f"temporary {path.name}" for path in (folder / "tmp").iterdir() if not path.name.startswith(KEPT_BY_TORCH)),
         *(f"shared memory {name}" for name in sorted(shared)),
     ]
 

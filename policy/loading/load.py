@@ -25,6 +25,7 @@ from gemsmith.policy.loading.rope import check_window, rescale_context
 from gemsmith.policy.loading.tiny import tiny_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.text.chat import CHAT_TEMPLATE
+from gemsmith.policy.text.template_check import check_template
 from gemsmith.weights.checkpoint import whole_folder
 
 END_IDS = {"<eos>": 1, "<end_of_turn>": 106}
@@ -225,6 +226,9 @@ def _complete(policy: Policy, source: Path | str) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHAT_TEMPLATE
+    if not isinstance(tokenizer.chat_template, str):
+        raise UserError(f"{source}: found several chat templates, expected one: keep Gemma 3's.")
+    check_template(tokenizer.chat_template, source)
 
 
 def _check_numbers(policy: Policy, source: Path | str) -> None:

@@ -25,6 +25,8 @@ from gemsmith.policy.training.processes import from_all, wait_for_all
 from gemsmith.policy.training.sequence_parallel import data_processes, sequences_shared
 
 COMPLETE = "complete"
+ROLLOUTS = "rollouts.jsonl"
+"""File of example completions in a stage's folder; the step of a row is the one that the rollout came before."""
 LOSSES = ("loss", "grad_norm", "train_loss")  # the last is of the whole training, where no line has the others
 SHOWN = ("loss", "reward", "kl_to_initial", "entropy", "length", "accuracy", "mean_token_accuracy")
 
@@ -146,16 +148,18 @@ def run_training(
 
 
 def forget_what_runs_again(stage: Stage, folder: Path, where: dict[str, Any]) -> None:
-    """Remove incomplete checkpoints of `folder`, and the rows of metrics.jsonl after the newest complete one.
+    """Remove incomplete checkpoints of `folder`, and the rows of metrics and rollouts after the newest complete one.
 
     Args:
-        stage: the stage, for its metrics.jsonl.
+        stage: the stage, for its metrics.jsonl and rollouts.jsonl.
         folder: folder of the checkpoints.
         where: fields that mark the training's rows.
     """
     _remove_half_written(folder)
     checkpoint = _newest(folder)
-    _forget_rows_after(stage.metrics_file, _step(checkpoint) if checkpoint else 0, where)
+    step = _step(checkpoint) if checkpoint else 0
+    _forget_rows_after(stage.metrics_file, step, where)
+    _forget_rows_after(stage.folder / ROLLOUTS, step - 1, where)
 
 
 def _where_it_continues(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class RolloutTrainer(Trainer):
         overlap: bool = False,
         ties: TieWatch | None = None,
         updates: int = 1,
+        marks: Mapping[str, Any] | None = None,
         **rest: Any,
     ):
         """Train `rest["model"]` on `examples`.
@@ -53,11 +54,12 @@ class RolloutTrainer(Trainer):
             overlap: sample the next rollout's completions while this one is rewarded and learned from.
             ties: monitor that receives each rollout's tie rate.
             updates: optimiser steps per rollout; each learns from its share of the rollout's prompts.
+            marks: fields that mark the example completions of one of a stage's several trainings.
             rest: arguments of `transformers.Trainer`.
         """
         super().__init__(train_dataset=_Indices(len(examples)), data_collator=_stack, **rest)
         self.collector, self.examples, self.seed, self.shown = collector, examples, seed, shown
-        self.overlap, self.ties, self.updates = overlap, ties, updates
+        self.overlap, self.ties, self.updates, self.marks = overlap, ties, updates, dict(marks or {})
         # Parts of the current rollout that the next optimiser steps will learn from.
         self._left: list[tuple[list[Weighted], Rollouts]] = []
         # The next rollout's micro-batches and examples, read early so that their completions can be sampled.
@@ -182,7 +184,7 @@ class RolloutTrainer(Trainer):
     def _write_shown(self) -> None:
         with self.shown.open("a") as file:
             for row in self.collector.shown:
-                file.write(json.dumps({"step": self.state.global_step, **row}) + "\n")
+                file.write(json.dumps({"step": self.state.global_step, **self.marks, **row}) + "\n")
 
 
 def deal(sequences: Sequence[Weighted], rollouts: Rollouts, hands: int) -> list[list[Weighted]]:

@@ -17,7 +17,7 @@ from gemsmith.policy.loading.load import load_policy
 from gemsmith.policy.policy import Policy
 from gemsmith.policy.samplers.open import open_sampler
 from gemsmith.policy.text.chat import prompt_ids
-from gemsmith.policy.training.engine import run_training, training_arguments
+from gemsmith.policy.training.engine import ROLLOUTS, run_training, training_arguments
 from gemsmith.policy.training.kept_checkpoints import KeepPolicies, write_index
 from gemsmith.policy.training.lifecycle import save_trained, trainable
 from gemsmith.policy.weight_set import WeightSet
@@ -121,7 +121,8 @@ def train_policy(
             collector=collector,
             examples=examples,
             seed=seed,
-            shown=stage.folder / "rollouts.jsonl",
+            shown=stage.folder / ROLLOUTS,
+            marks=where,
             overlap=config.overlap,
             updates=config.steps_per_rollout,
             ties=_tie_watch(config, stage),
