@@ -1,7 +1,7 @@
 """Trial of a model folder's chat template in a process with limits, before it renders anything in this one.
 
-A template is a program of whoever made the folder. transformers renders it in jinja2's sandbox, which keeps it from files
-and attributes, but not from loops without end, or from a string of ten gigabytes.
+The author of the folder wrote the template, which is a program. transformers renders it in jinja2's sandbox. The sandbox
+refuses access to files and attributes, but not endless loops or a string of ten gigabytes.
 """
 
 import json
