@@ -1,6 +1,6 @@
 """Trial of a model folder's chat template in a process with limits, before it renders anything in this one.
 
-The author of the folder wrote the template, which is a program. transformers renders it in jinja2's sandbox. The sandbox
+The author of the folder wrote the template, which is a program. transformers renders it in jinja2's sandbox, which
 refuses access to files and attributes, but not endless loops or a string of ten gigabytes.
 """
 
