@@ -1,7 +1,7 @@
 """Configuration of reward-model training. Imports no torch."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,7 +32,10 @@ class WarmStage(TrainingStage):
     data: str = Field(description="Name of a data section with preference pairs.")
     members: int = Field(3, ge=1, description="Number of reward models to train, M (paper: up to 10).")
     keep: int | None = Field(
-        None, ge=1, description="Number of members to average, best by held-out accuracy; not set: all."
+        None,
+        ge=1,
+        description="Number of members to average, best by accuracy on half of the held-out prompts; the other half is "
+        "reported. Not set: all.",
     )
     learning_rates: list[Annotated[float, Field(ge=0)]] = Field(
         default_factory=list,
@@ -101,6 +104,15 @@ class WarmStage(TrainingStage):
     def kept_members(self) -> int:
         """Return the number of members that are averaged, or served together."""
         return min(self.keep or self.members, self.members)
+
+    @property
+    def selects(self) -> bool:
+        """Return True if members are chosen by their held-out accuracy."""
+        return self.kept_members < self.members or self.connectivity
+
+    def changed_results(self) -> dict[str, Any]:
+        """Mark that members are selected on other held-out pairs than those that are reported."""
+        return {"held_out": "one half selects, one half is reported"} if self.selects else {}
 
     def check(self, context: CheckContext) -> None:
         """Report `parallel` if the engine does not allow it, and `starts` at steps that no stage keeps."""

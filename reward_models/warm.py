@@ -12,7 +12,7 @@ space; the average is the stage's output. A resumed stage skips the parts that i
 import gc
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -43,7 +43,7 @@ from gemsmith.reward_models.model import from_policy, load_reward_model, load_to
 from gemsmith.reward_models.pairs import Pair, PairSplit, both_sides, split_pairs
 from gemsmith.reward_models.parallel_members import train_members
 from gemsmith.reward_models.probe import fit_head
-from gemsmith.reward_models.quality import Rewards, quality
+from gemsmith.reward_models.quality import Quality, Rewards, quality
 from gemsmith.reward_models.scorer import last_features, score_sequences
 from gemsmith.weights.merge import average, interpolate
 
@@ -73,28 +73,45 @@ def run(config: WarmStage, stage: Stage) -> None:
             gc.collect()
         remove_checkpoints(checkpoints_of(folder))  # left by a kill just after the member was written
         rewards[plan.member] = _rewards(config, stage, folder, f"member {plan.member}", split, first)
-    qualities = {member: quality(rewards[member], split.held_out) for member in rewards}
-    accuracies = {member: qualities[member].accuracy.mean for member in qualities}
+    selecting, reporting = halves(split.held_out, separate=config.selects)
+    chosen = {member: _quality(rewards[member], split, selecting) for member in rewards}
+    qualities = {member: _quality(rewards[member], split, reporting) for member in rewards}
+    accuracies = {member: chosen[member].accuracy.mean for member in chosen}
     kept = best_members(accuracies, config.keep)
     with first():
         if not stage.output.exists():
             average([stage.folder / MEMBERS / str(member) for member in kept], stage.output)
     of_average = _rewards(config, stage, stage.output, "average", split, first)
     of_probe = _rewards(config, stage, probed, "probe", split, first)
-    connectivity = _connectivity(config, stage, accuracies, split, first) if config.connectivity else None
+    best = best_members(accuracies, 2)
+    connectivity = (
+        _connectivity(config, stage, best, qualities, split, reporting, first) if config.connectivity else None
+    )
     if processes.is_main_process:
-        ensemble = quality(_mean([rewards[member] for member in kept]), split.held_out)
+        ensemble = _quality(_mean([rewards[member] for member in kept]), split, reporting)
         stage.say(f"ensemble (mean score of {len(kept)} members): {ensemble}")
         summary = {
             "members": [
-                {**asdict(plan), **asdict(qualities[plan.member]), "kept": plan.member in kept} for plan in plans
+                {
+                    **asdict(plan),
+                    **asdict(qualities[plan.member]),
+                    "selected_by": accuracies[plan.member],
+                    "kept": plan.member in kept,
+                }
+                for plan in plans
             ],
             "kept": kept,
-            "average": asdict(quality(of_average, split.held_out)),
+            "average": asdict(_quality(of_average, split, reporting)),
             "ensemble": asdict(ensemble),
-            "probe": asdict(quality(of_probe, split.held_out)),
+            "probe": asdict(_quality(of_probe, split, reporting)),
             "connectivity": connectivity,
-            "pairs": {"train": len(split.train), "held_out": len(split.held_out), "dropped": split.dropped},
+            "pairs": {
+                "train": len(split.train),
+                "held_out": len(split.held_out),
+                "selected_on": len(selecting),
+                "reported_on": len(reporting),
+                "dropped": split.dropped,
+            },
         }
         write_atomically(stage.output / SUMMARY, json.dumps(summary, indent=1) + "\n")
     processes.wait_for_everyone()
@@ -103,6 +120,25 @@ def run(config: WarmStage, stage: Stage) -> None:
 def best_members(accuracies: dict[int, float], keep: int | None) -> list[int]:
     """Return the `keep` most accurate members (None: all), best first; the lower number first among equals."""
     return sorted(accuracies, key=lambda member: (-accuracies[member], member))[:keep]
+
+
+def halves(pairs: Sequence[Pair], *, separate: bool) -> tuple[list[int], list[int]]:
+    """Return the numbers of the pairs that members are selected on, and of those that are reported.
+
+    A number that was selected for being high is too high on the pairs that it was selected on. If `separate`, every
+    second prompt serves for the one and the rest for the other; otherwise, or with a single prompt, all serve for both.
+    """
+    number = {prompt: index for index, prompt in enumerate(dict.fromkeys(pair.prompt for pair in pairs))}
+    every = list(range(len(pairs)))
+    if not separate or len(number) < 2:
+        return every, every
+    of_first = [number[pair.prompt] % 2 == 0 for pair in pairs]
+    return [i for i in every if of_first[i]], [i for i in every if not of_first[i]]
+
+
+def _quality(rewards: Rewards, split: PairSplit, chosen: Sequence[int]) -> Quality:
+    """Return the metrics of some of the held-out pairs."""
+    return quality([rewards[i] for i in chosen], [split.held_out[i] for i in chosen])
 
 
 def _probed(config: WarmStage, stage: Stage, first: Callable[..., Any]) -> tuple[Path, PairSplit]:
@@ -168,13 +204,19 @@ def _rewards(
 
 
 def _connectivity(
-    config: WarmStage, stage: Stage, accuracies: dict[int, float], split: PairSplit, first: Callable[..., Any]
+    config: WarmStage,
+    stage: Stage,
+    ends: list[int],
+    qualities: Mapping[int, Quality],
+    split: PairSplit,
+    reporting: Sequence[int],
+    first: Callable[..., Any],
 ) -> dict[str, Any]:
     """Compare the accuracy of interpolated weights with interpolated accuracies (Observation 1 of the paper).
 
-    The weights are (1 - rate) * best + rate * second best member. Only one interpolated model is on disk at a time.
+    The weights are (1 - rate) * best + rate * second best member, which are `ends`. Only one interpolated model is on
+    disk at a time.
     """
-    ends = best_members(accuracies, 2)
     start, end = (stage.folder / MEMBERS / str(member) for member in ends)
     points = []
     for rate in RATES:
@@ -182,10 +224,10 @@ def _connectivity(
         with first():
             if not (_held_out(stage, name).exists() or folder.exists()):
                 interpolate(start, end, rate, folder)
-        found = quality(_rewards(config, stage, folder, name, split, first), split.held_out).accuracy
+        found = _quality(_rewards(config, stage, folder, name, split, first), split, reporting).accuracy
         with first():
             shutil.rmtree(folder, ignore_errors=True)
-        line = (1 - rate) * accuracies[ends[0]] + rate * accuracies[ends[1]]
+        line = (1 - rate) * qualities[ends[0]].accuracy.mean + rate * qualities[ends[1]].accuracy.mean
         points.append({"rate": rate, "accuracy": asdict(found), "line": line})
     return {"members": ends, "points": points}
 

@@ -13,12 +13,13 @@ from transformers import AutoModelForSequenceClassification
 
 from gemsmith.contracts.errors import UserError
 from gemsmith.policy.config import LoraConfig
+from gemsmith.reward_models.bradley_terry import Accuracy, accuracy
 from gemsmith.reward_models.config import WarmStage
 from gemsmith.reward_models.member import MemberPlan, member_plans, train_member
 from gemsmith.reward_models.model import load_reward_model, load_tokenizer
 from gemsmith.reward_models.pairs import Pair, both_sides
 from gemsmith.reward_models.scorer import RewardScorer, score_sequences
-from gemsmith.reward_models.warm import best_members, run
+from gemsmith.reward_models.warm import best_members, halves, run
 from tests.messages import raises_facts
 from tests.reward_models.stages import STEPS, warm_stage, write_pairs
 from tests.warm_python import WarmPython
@@ -46,6 +47,12 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "output" / "warm.json").read_text())
 
 
+def on_all_pairs(folder: Path, name: str) -> Accuracy:
+    """Return the accuracy on all held-out pairs, two per prompt: those that select and those that are reported."""
+    rewards = json.loads((folder / "held_out" / f"{name}.json").read_text())
+    return accuracy([chosen - rejected for chosen, rejected in rewards], independent=len(rewards) // 2)
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -58,9 +65,10 @@ def test_training_lowers_the_loss_and_beats_chance(finished: Path):
     for member in range(3):
         losses = [row["loss"] for row in rows(finished) if row.get("member") == member and "loss" in row]
         assert len(losses) == STEPS and sum(losses[STEPS // 2 :]) < sum(losses[: STEPS // 2])
+    for name in ("member-0", "member-1", "member-2", "average"):
+        assert on_all_pairs(finished, name).low > 0.5
     found = summary(finished)
     for model in (*found["members"], found["average"], found["ensemble"]):
-        assert model["accuracy"]["low"] > 0.5
         assert model["accuracy"]["low"] <= model["accuracy"]["mean"] <= model["accuracy"]["high"]
 
 
@@ -71,9 +79,9 @@ def test_calibration_length_and_tasks_are_told_of_every_model(finished: Path):
         assert model["length_correlation"] is None  # all numbers have two digits, and the tokenizer is of characters
         tasks = model["by_task"]
         assert set(tasks) == {"even", "odd"}
-        assert sum(subset["pairs"] for subset in tasks.values()) == found["pairs"]["held_out"]
+        assert sum(subset["pairs"] for subset in tasks.values()) == found["pairs"]["reported_on"]
         right = sum(subset["accuracy"]["mean"] * subset["pairs"] for subset in tasks.values())
-        assert right == pytest.approx(model["accuracy"]["mean"] * found["pairs"]["held_out"])
+        assert right == pytest.approx(model["accuracy"]["mean"] * found["pairs"]["reported_on"])
     kept = [found["members"][member]["mean_reward"] for member in found["kept"]]
     assert found["ensemble"]["mean_reward"] == pytest.approx(sum(kept) / len(kept))
 
@@ -92,7 +100,7 @@ def test_members_share_the_probed_head_at_the_start_and_differ_in_the_end(finish
 
 def test_output_is_the_mean_of_the_best_members(finished: Path):
     found = summary(finished)
-    accuracies = [member["accuracy"]["mean"] for member in found["members"]]
+    accuracies = [member["selected_by"] for member in found["members"]]
     assert found["kept"] == best_members(dict(enumerate(accuracies)), 2)
     assert [member["kept"] for member in found["members"]] == [member in found["kept"] for member in range(3)]
     kept = [weights(finished / "members" / str(member)) for member in found["kept"]]
@@ -143,7 +151,7 @@ def test_between_the_two_best_members_is_told_against_the_line(finished: Path):
         [0.75 * best + 0.25 * second, (best + second) / 2, 0.25 * best + 0.75 * second]
     )
     assert points[1]["accuracy"] == found["average"]["accuracy"]  # halfway is the average of the two
-    assert all(point["accuracy"]["low"] > 0.5 for point in points)
+    assert all(on_all_pairs(finished, f"between-members-at-{point['rate']:g}").low > 0.5 for point in points)
     assert not list((finished / "between").iterdir())
 
 
@@ -248,3 +256,21 @@ def test_dropout_is_a_matter_of_training_and_is_not_saved(finished: Path):
     config = json.loads((finished / "members" / "1" / "config.json").read_text())
     assert config["attention_dropout"] == 0.0
     assert load_tokenizer(finished / "output").pad_token_id == config["pad_token_id"] == 0
+
+
+def test_pairs_of_one_prompt_either_select_or_are_reported():
+    pairs = [Pair(f"Number {n // 2}", (2, n), (2, 0), 1, None, None) for n in range(10)]
+    selecting, reporting = halves(pairs, separate=True)
+    assert sorted(selecting + reporting) == list(range(10))
+    assert {pairs[i].prompt for i in selecting} == {"Number 0", "Number 2", "Number 4"}
+    assert {pairs[i].prompt for i in reporting} == {"Number 1", "Number 3"}
+    assert halves(pairs, separate=False) == (list(range(10)), list(range(10)))
+    assert halves(pairs[:2], separate=True) == ([0, 1], [0, 1])  # a single prompt serves for both
+
+
+def test_only_stages_that_select_have_new_results(root: Path):
+    assert warm_stage(root / "x", root)[0].changed_results() == {}
+    assert (
+        warm_stage(root / "x", root, keep=2)[0].changed_results()
+        and not warm_stage(root / "x", root, keep=9)[0].changed_results()
+    )
