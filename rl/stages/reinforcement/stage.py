@@ -101,19 +101,9 @@ def train_policy(
         open_rewards(config.control, stage) as control,
         open_sampler(live, config.sampling, config.sampler, stage.say, anchor, config.overlap) as sampler,
     ):
-        collector = _collector_of(config)(
-            live,
-            sampler,
-            rewards,
-            algorithm,
-            initial,
-            anchor,
-            batch=config.micro_batch or config.batch,
-            sampling=config.sampling,
-            limits=config.sampler,
-            say=stage.say,
-            control=control,
-        )
+        settings = {"sampling": config.sampling, "limits": config.sampler, "say": stage.say, "control": control}
+        batch = config.micro_batch or config.batch
+        collector = _collector_of(config)(live, sampler, rewards, algorithm, initial, anchor, batch, **settings)
         trainer = RolloutTrainer(
             model=model,
             args=arguments,

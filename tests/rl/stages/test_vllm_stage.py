@@ -30,7 +30,7 @@ REWARD = "def even(prompts, completions, **columns):\n    return [sum(map(ord, c
 def bond(**more: Any) -> BondStage:
     fields = {"id": "aligned", "kind": "bond", "policy": PolicyConfig(model="tiny"), "data": "sums"}
     fields |= {"rewards": ["even"], "steps": 3, "batch": 8, "anchor_rate": 0.3, "importance_cap": 2.0, "log_every": 1}
-    fields |= {"sampling": {"max_tokens": 6, "temperature": 1.2, "top_k": 200}}
+    fields |= {"sampling": {"max_tokens": 6, "temperature": 1.2}}
     return BondStage.model_validate(fields | {"sampler": {"backend": "vllm", "cache_gib": 0.5}} | more)
 
 
