@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from gemsmith.contracts.deaths import killed_by
 from gemsmith.contracts.errors import RunError
+from gemsmith.contracts.processes import killed_by
 from gemsmith.export.proof import Sequences
 from gemsmith.policy.head.logprobs import completion_hidden
 from gemsmith.policy.head.tiled_matmul import chunk_logits

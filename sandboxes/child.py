@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from gemsmith.contracts.deaths import killed_by
+from gemsmith.contracts.processes import killed_by
 from gemsmith.sandboxes.channel import (
     Channel,
     ChannelClosedError,

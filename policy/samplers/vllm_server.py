@@ -15,8 +15,8 @@ from pathlib import Path
 
 import requests
 
-from gemsmith.contracts.deaths import killed_by
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import killed_by
 from gemsmith.contracts.waits import waiting
 from gemsmith.policy.config import SamplerConfig
 from gemsmith.policy.samplers import vllm_engine, vllm_serve

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gemsmith.contracts.deaths import CRASHES, killed_by
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import CRASHES, killed_by
 from gemsmith.contracts.suggestions import did_you_mean, listed
 from gemsmith.contracts.target import Target
 from gemsmith.rl.rewards.plugins.options import ONLY_TRL

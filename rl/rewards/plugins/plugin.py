@@ -5,8 +5,8 @@ import pickle
 import time
 from typing import Any
 
-from gemsmith.contracts.deaths import CRASHES
 from gemsmith.contracts.errors import RunError, UserError
+from gemsmith.contracts.processes import CRASHES
 from gemsmith.contracts.stage import Stage
 from gemsmith.contracts.target import REWARDS, find_target
 from gemsmith.contracts.waits import waiting
