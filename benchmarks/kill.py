@@ -97,7 +97,7 @@ class Moment:
 
 @dataclass
 class Outcome:
-    """What came of one interrupted run: differences from the uninterrupted one, and what was left behind."""
+    """Result of one interrupted run: its moments, the files that differ from the uninterrupted run, and leftovers."""
 
     moments: list[Moment] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)

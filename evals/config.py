@@ -60,7 +60,7 @@ class EvaluateStage(StageConfig):
     shown: int = Field(8, ge=0, description="Prompts whose completions are kept for the report.")
 
     def changed_results(self) -> dict[str, Any]:
-        """Return the revision of another temperature than 1: the KL is that of the distributions at the temperature."""
+        """Mark sampling at another temperature than 1: the KL is computed at that temperature."""
         return {} if self.sampling.plain else {"scored_at": "sampling temperature"}
 
     @property

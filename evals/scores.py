@@ -77,7 +77,7 @@ class RowScorer:
     def _reward(
         self, answers: Sequence[tuple[int, Answer]], value: Callable[[Answer], float | None]
     ) -> dict[str, float] | None:
-        """Return a reward's mean with its interval, which is that of a rate if all values are 0 or 1."""
+        """Return a reward's mean and interval. If all values are 0 or 1, the interval is that of a rate."""
         numbers, values = _applicable(answers, value)
         if values and set(values) <= {0.0, 1.0}:
             return self._rate.compute(predictions=values, prompts=numbers)

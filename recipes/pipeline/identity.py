@@ -30,7 +30,7 @@ SHIPPED_DATA = Path(__file__).parents[1] / "data"
 
 @dataclass(frozen=True)
 class Settings:
-    """What identities are computed from.
+    """Parts of a recipe from which the identities of its stages are computed.
 
     Attributes:
         nodes: the stages, each after its inputs.
